@@ -1,1 +1,13 @@
-//! placeholder
+//! The pure core that hub and edges run: what is replicated, how it merges, who may spend what.
+//!
+//! Never here: a runtime, a socket, a database, a clock, randomness, X.509. Time, keys and ids come in as arguments;
+//! storage is the narrow trait in `store`.
+
+pub mod channel;
+pub mod civil;
+pub mod feed;
+pub mod fen;
+pub mod ids;
+pub mod wire;
+
+pub use fen::Fen;
