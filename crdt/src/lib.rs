@@ -8,6 +8,7 @@ pub mod civil;
 pub mod feed;
 pub mod fen;
 pub mod ids;
+pub mod store;
 pub mod wire;
 
 pub use fen::Fen;

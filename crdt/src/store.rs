@@ -1,0 +1,462 @@
+//! The one narrow interface to durable storage, and the transaction that the core works in.
+//!
+//! A [`Tx`] overlays reads with what the turn has written; nothing reaches the [`Store`] before `commit`, and what a
+//! turn wants to tell others is released only after it ([`Turn`]). Leaves to others: SQL, files, fsync (`yika-store`).
+
+use crate::channel::FeedId;
+use crate::feed::{self, End, FeedError, Run, SignedHead};
+use crate::ids::Seq;
+use crate::wire;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// A storage failure: the node stops serving rather than answer from what it cannot write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The device refused: full, read-only, failing.
+    #[error("storage failed while {doing}: {cause}")]
+    Device {
+        /// What was attempted.
+        doing: &'static str,
+        /// The device's or database's words.
+        cause: String,
+    },
+    /// Stored bytes are not what was written.
+    #[error(
+        "stored data is damaged at {place}: {cause}; restore this box (its journal is at the hub and its siblings)"
+    )]
+    Corrupt {
+        /// Table, key or feed position.
+        place: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// What is held of one feed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FeedState {
+    /// Last entry held.
+    pub end: End,
+    /// Entries up to here are pruned away (0: none).
+    pub pruned: Seq,
+}
+
+/// One key-value row in a scan.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// Durable storage of one node: feeds, and a sorted map of small state rows.
+///
+/// `commit` is atomic, and durable when it returns. Reads see committed data only.
+pub trait Store {
+    /// The value under a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Up to `limit` rows whose key starts with `prefix` and is greater than `after` (if given), in key order.
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, StoreError>;
+    /// What is held of a feed; the default when nothing is.
+    fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError>;
+    /// All feeds of which anything is held.
+    fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError>;
+    /// Consecutive entries from `from` on, at least one if held, until `bytes_max` is reached.
+    fn entries(
+        &self,
+        feed: &FeedId,
+        from: Seq,
+        bytes_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError>;
+    /// The first stored head at or after a position.
+    fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError>;
+    /// Writes everything in the batch, or nothing.
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
+}
+
+/// Entries added to one feed in one transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Appended {
+    /// Position of the first one.
+    pub from: Seq,
+    /// Canonical bytes of each.
+    pub entries: Vec<Vec<u8>>,
+    /// The feed's end after the last one.
+    pub end: End,
+    /// Heads to keep: the writer's, as received or signed.
+    pub heads: Vec<SignedHead>,
+}
+
+/// Everything one transaction writes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Batch {
+    /// New entries by feed.
+    pub appended: BTreeMap<FeedId, Appended>,
+    /// Heads for entries already stored.
+    pub heads: Vec<SignedHead>,
+    /// State rows: written, or deleted where `None`.
+    pub state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Entries up to the position leave the box.
+    pub prune: BTreeMap<FeedId, Seq>,
+}
+
+impl Batch {
+    /// Nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.appended.is_empty()
+            && self.heads.is_empty()
+            && self.state.is_empty()
+            && self.prune.is_empty()
+    }
+}
+
+/// A transaction in the making: committed state plus what this turn has written.
+pub struct Tx<'s, S: Store + ?Sized> {
+    store: &'s S,
+    batch: Batch,
+}
+
+impl<'s, S: Store + ?Sized> Tx<'s, S> {
+    /// Starts on top of the committed state.
+    pub fn new(store: &'s S) -> Self {
+        Tx {
+            store,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Ends it: hand the batch to [`Store::commit`].
+    pub fn into_batch(self) -> Batch {
+        self.batch
+    }
+
+    /// What this turn has written so far.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// The raw value under a key, this turn's writes first.
+    pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.batch.state.get(key) {
+            Some(written) => Ok(written.clone()),
+            None => self.store.get(key),
+        }
+    }
+
+    /// The value under a key; bytes of another shape are damage, not absence.
+    pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let Some(bytes) = self.get_bytes(key)? else {
+            return Ok(None);
+        };
+        decode_row(key, &bytes).map(Some)
+    }
+
+    /// Writes a value.
+    pub fn put<T: Serialize>(&mut self, key: Vec<u8>, value: &T) {
+        self.batch.state.insert(key, Some(wire::encode(value)));
+    }
+
+    /// Deletes a value.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.batch.state.insert(key, None);
+    }
+
+    /// Rows under a prefix in key order, this turn's writes included.
+    pub fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, StoreError> {
+        let ours: Vec<_> = self
+            .batch
+            .state
+            .range(prefix.to_vec()..)
+            .take_while(|(k, _)| k.starts_with(prefix))
+            .filter(|(k, _)| after.is_none_or(|a| k.as_slice() > a))
+            .collect();
+        // Deletions of ours may hide stored rows, so ask for as many more.
+        let stored = self
+            .store
+            .scan(prefix, after, limit.saturating_add(ours.len()))?;
+        let mut rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
+            stored.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        for (key, value) in ours {
+            rows.insert(key.clone(), value.clone());
+        }
+        Ok(rows
+            .into_iter()
+            .filter_map(|(k, v)| v.map(|v| (k, v)))
+            .take(limit)
+            .collect())
+    }
+
+    /// What is held of a feed, this turn's entries included.
+    pub fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
+        let mut state = self.store.feed(feed)?;
+        if let Some(appended) = self.batch.appended.get(feed) {
+            state.end = appended.end;
+        }
+        if let Some(pruned) = self.batch.prune.get(feed) {
+            state.pruned = *pruned;
+        }
+        Ok(state)
+    }
+
+    /// One entry, this turn's included.
+    pub fn entry(&self, feed: &FeedId, seq: Seq) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(appended) = self.batch.appended.get(feed)
+            && seq >= appended.from
+        {
+            return Ok(appended
+                .entries
+                .get((seq.0 - appended.from.0) as usize)
+                .cloned());
+        }
+        let state = self.store.feed(feed)?;
+        if seq == Seq::ZERO || seq > state.end.seq || seq <= state.pruned {
+            return Ok(None);
+        }
+        Ok(self.store.entries(feed, seq, 1)?.into_iter().next())
+    }
+
+    /// Appends one entry's canonical bytes to a feed of this node.
+    pub fn append(&mut self, feed: FeedId, entry: Vec<u8>) -> Result<End, StoreError> {
+        let end = feed::link(&feed, self.feed(&feed)?.end, &entry);
+        let appended = self.batch.appended.entry(feed).or_insert_with(|| Appended {
+            from: end.seq,
+            ..Appended::default()
+        });
+        appended.entries.push(entry);
+        appended.end = end;
+        Ok(end)
+    }
+
+    /// Takes a checked run of somebody's feed; entries already held are skipped.
+    ///
+    /// The caller has verified the chain from the held end with [`feed::check_run`].
+    pub fn take_run(&mut self, run: &Run) -> Result<(), StoreError> {
+        let feed = run.head.feed;
+        for entry in &run.entries {
+            self.append(feed, entry.clone())?;
+        }
+        match self.batch.appended.get_mut(&feed) {
+            Some(appended) => appended.heads.push(run.head.clone()),
+            None => self.batch.heads.push(run.head.clone()),
+        }
+        Ok(())
+    }
+
+    /// Keeps a head for entries that are stored.
+    pub fn keep_head(&mut self, head: SignedHead) {
+        self.batch.heads.push(head);
+    }
+
+    /// Lets entries up to a position go.
+    pub fn prune(&mut self, feed: FeedId, upto: Seq) {
+        self.batch.prune.insert(feed, upto);
+    }
+}
+
+/// Reads a state row; wrong bytes name the key.
+pub fn decode_row<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+    wire::decode_lenient(bytes, usize::MAX).map_err(|e| StoreError::Corrupt {
+        place: format!(
+            "state row {}",
+            key.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        ),
+        cause: e.to_string(),
+    })
+}
+
+/// What one turn of the core wants: first stored, then told. The effects come out only of [`Turn::committed`].
+pub struct Turn<E> {
+    /// To be committed before anything is told.
+    pub batch: Batch,
+    effects: Vec<E>,
+}
+
+impl<E> Turn<E> {
+    /// Pairs a batch with what follows from it.
+    pub fn new(batch: Batch, effects: Vec<E>) -> Self {
+        Turn { batch, effects }
+    }
+
+    /// Commits, then releases the effects: answers, messages, actuations.
+    pub fn committed<S: Store + ?Sized>(self, store: &mut S) -> Result<Vec<E>, StoreError> {
+        if !self.batch.is_empty() {
+            store.commit(&self.batch)?;
+        }
+        Ok(self.effects)
+    }
+}
+
+/// Why a run from outside is not stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// The chain or its signature.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// Our own storage.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A store in memory, for tests and simulation; `commit` is atomic by construction.
+#[derive(Clone, Default, Debug)]
+pub struct MemoryStore {
+    state: BTreeMap<Vec<u8>, Vec<u8>>,
+    feeds: BTreeMap<FeedId, MemoryFeed>,
+}
+
+#[derive(Clone, Default, Debug)]
+struct MemoryFeed {
+    held: FeedState,
+    entries: BTreeMap<Seq, Vec<u8>>,
+    heads: BTreeMap<Seq, SignedHead>,
+}
+
+impl Store for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state.get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<KeyValue>, StoreError> {
+        let rows = self
+            .state
+            .range(prefix.to_vec()..)
+            .take_while(|(k, _)| k.starts_with(prefix));
+        let rows = rows.filter(|(k, _)| after.is_none_or(|a| k.as_slice() > a));
+        Ok(rows
+            .take(limit)
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect())
+    }
+
+    fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
+        Ok(self.feeds.get(feed).map(|f| f.held).unwrap_or_default())
+    }
+
+    fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
+        Ok(self.feeds.iter().map(|(id, f)| (*id, f.held)).collect())
+    }
+
+    fn entries(
+        &self,
+        feed: &FeedId,
+        from: Seq,
+        bytes_max: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Some(held) = self.feeds.get(feed) else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = 0;
+        let mut run = Vec::new();
+        for (_, entry) in held.entries.range(from..) {
+            bytes += entry.len();
+            if !run.is_empty() && bytes > bytes_max {
+                break;
+            }
+            run.push(entry.clone());
+        }
+        Ok(run)
+    }
+
+    fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        Ok(self
+            .feeds
+            .get(feed)
+            .and_then(|f| f.heads.range(seq..).next().map(|(_, h)| h.clone())))
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        for (id, appended) in &batch.appended {
+            let feed = self.feeds.entry(*id).or_default();
+            for (seq, entry) in (appended.from.0..).zip(&appended.entries) {
+                feed.entries.insert(Seq(seq), entry.clone());
+            }
+            feed.held.end = appended.end;
+            feed.heads
+                .extend(appended.heads.iter().map(|h| (h.end.seq, h.clone())));
+        }
+        for head in &batch.heads {
+            self.feeds
+                .entry(head.feed)
+                .or_default()
+                .heads
+                .insert(head.end.seq, head.clone());
+        }
+        for (key, value) in &batch.state {
+            match value {
+                Some(value) => self.state.insert(key.clone(), value.clone()),
+                None => self.state.remove(key),
+            };
+        }
+        for (id, upto) in &batch.prune {
+            let feed = self.feeds.entry(*id).or_default();
+            feed.entries = feed.entries.split_off(&upto.next());
+            feed.held.pruned = *upto;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Channel;
+    use crate::ids::{Incarnation, NodeId, Writer};
+
+    fn feed() -> FeedId {
+        let incarnation = Incarnation {
+            generation: 1,
+            counter: 1,
+        };
+        FeedId {
+            writer: Writer {
+                node: NodeId(1),
+                incarnation,
+            },
+            channel: Channel::Journal,
+        }
+    }
+
+    #[test]
+    fn a_turn_sees_its_own_writes_and_the_store_sees_them_at_commit() -> Result<(), StoreError> {
+        let mut store = MemoryStore::default();
+        let mut tx = Tx::new(&store);
+        tx.put(b"a1".to_vec(), &1u32);
+        tx.put(b"a2".to_vec(), &2u32);
+        tx.delete(b"a1".to_vec());
+        tx.append(feed(), b"entry".to_vec())?;
+        assert_eq!(tx.get::<u32>(b"a2")?, Some(2));
+        assert_eq!(tx.scan(b"a", None, 9)?.len(), 1);
+        assert_eq!(tx.entry(&feed(), Seq(1))?, Some(b"entry".to_vec()));
+        let turn = Turn::new(tx.into_batch(), vec!["answer"]);
+        assert_eq!(store.get(b"a2")?, None);
+        assert_eq!(turn.committed(&mut store)?, vec!["answer"]);
+        assert_eq!(store.feed(&feed())?.end.seq, Seq(1));
+        assert_eq!(store.get(b"a1")?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_damage() -> Result<(), StoreError> {
+        let mut store = MemoryStore::default();
+        let mut tx = Tx::new(&store);
+        tx.put(b"k".to_vec(), &"text");
+        store.commit(&tx.into_batch())?;
+        assert!(matches!(
+            Tx::new(&store).get::<bool>(b"k"),
+            Err(StoreError::Corrupt { .. })
+        ));
+        Ok(())
+    }
+}
