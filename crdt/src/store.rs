@@ -46,10 +46,8 @@ pub struct FeedState {
 /// One key-value row in a scan.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// Durable storage of one node: feeds, and a sorted map of small state rows.
-///
-/// `commit` is atomic, and durable when it returns. Reads see committed data only.
-pub trait Store {
+/// The reading half: committed data only.
+pub trait Read {
     /// The value under a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Up to `limit` rows whose key starts with `prefix` and is greater than `after` (if given), in key order.
@@ -72,7 +70,11 @@ pub trait Store {
     ) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The first stored head at or after a position.
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError>;
-    /// Writes everything in the batch, or nothing.
+}
+
+/// Durable storage of one node: feeds, and a sorted map of small state rows.
+pub trait Store: Read {
+    /// Writes everything in the batch, or nothing; durable when it returns.
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError>;
 }
 
@@ -113,12 +115,12 @@ impl Batch {
 }
 
 /// A transaction in the making: committed state plus what this turn has written.
-pub struct Tx<'s, S: Store + ?Sized> {
+pub struct Tx<'s, S: Read + ?Sized> {
     store: &'s S,
     batch: Batch,
 }
 
-impl<'s, S: Store + ?Sized> Tx<'s, S> {
+impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Starts on top of the committed state.
     pub fn new(store: &'s S) -> Self {
         Tx {
@@ -318,7 +320,7 @@ struct MemoryFeed {
     heads: BTreeMap<Seq, SignedHead>,
 }
 
-impl Store for MemoryStore {
+impl Read for MemoryStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.state.get(key).cloned())
     }
@@ -375,7 +377,9 @@ impl Store for MemoryStore {
             .get(feed)
             .and_then(|f| f.heads.range(seq..).next().map(|(_, h)| h.clone())))
     }
+}
 
+impl Store for MemoryStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
         for (id, appended) in &batch.appended {
             let feed = self.feeds.entry(*id).or_default();
