@@ -5,10 +5,14 @@
 
 pub mod channel;
 pub mod civil;
+pub mod docs;
+pub mod entry;
 pub mod feed;
 pub mod fen;
 pub mod ids;
+pub mod reason;
 pub mod store;
+pub mod tariff;
 pub mod wire;
 
 pub use fen::Fen;

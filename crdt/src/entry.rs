@@ -1,0 +1,603 @@
+//! What feeds say: every kind of entry, its stamp of time, and the version a reader must know to use it.
+//!
+//! Kinds are only ever added, at the end of [`Body`]; an entry of an unknown kind stays in its chain and goes to
+//! quarantine. Leaves to others: the chain (`feed`), what follows from an entry (`edge`, hub).
+
+use crate::channel::Channel;
+use crate::docs::DocId;
+use crate::feed::{End, Hash, SignatureBytes};
+use crate::fen::Fen;
+use crate::ids::*;
+use crate::reason::Reason;
+use crate::tariff::sheet::{PeriodId, TariffSheet};
+use crate::wire::{self, WireError};
+use serde::{Deserialize, Serialize};
+
+/// When an entry was written, by the writer's own clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Hub time in milliseconds since 1970 (UTC), as the writer knew it.
+    pub hub_time_ms: i64,
+    /// Which start of the box: raised at every boot of its operating system.
+    pub boot: u32,
+    /// Milliseconds since that boot, counting suspend.
+    pub mono_ms: u64,
+}
+
+/// One entry of a feed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub stamp: Stamp,
+    /// What.
+    pub body: Body,
+}
+
+/// Newest entry kind this build writes and reads; announced in the greeting.
+pub const KIND_NEWEST: u16 = 1;
+
+impl Entry {
+    /// Canonical bytes, as chained and sent.
+    pub fn encode(&self) -> Vec<u8> {
+        wire::encode(self)
+    }
+
+    /// Reads an entry; unknown kinds and other shapes are errors that quarantine it.
+    pub fn decode(bytes: &[u8]) -> Result<Entry, WireError> {
+        wire::decode(bytes, wire::ENTRY_BYTES_MAX)
+    }
+}
+
+/// What an entry says. Grouped by channel; a body on a channel it does not belong to is refused ([`Body::belongs`]).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Body {
+    /// registry: a campus exists, with its civil calendar.
+    Campus(CampusRecord),
+    /// registry: a node was enrolled.
+    Node(NodeRecord),
+    /// registry: a node's life ended; nothing after `last` is accepted.
+    Fence(FenceRecord),
+    /// registry: a new tariff.
+    Tariff(Box<TariffSheet>),
+    /// registry: a terminal or reader, or its new state.
+    Terminal(TerminalRecord),
+    /// registry: a document's new epoch.
+    Rebase(RebaseRecord),
+    /// people, campus: one change of a document.
+    Change(ChangeRecord),
+    /// blocks: a card or person is refused from here on.
+    Block(BlockRecord),
+    /// blocks: a block is withdrawn.
+    Lift(LiftRecord),
+    /// rights: cumulative totals the giver has granted the receiver.
+    Grant(GrantRecord),
+    /// journal: a sale.
+    Purchase(PurchaseRecord),
+    /// journal: a sale that was not made.
+    Refused(RefusedRecord),
+    /// journal: money given back for a sale of this writer.
+    Refund(RefundRecord),
+    /// journal: an id that must never be sold under (a reversal that came first).
+    Void(PurchaseId),
+    /// journal: a cheque became the receiver's.
+    Taken(TakenRecord),
+    /// journal: something happened at a door.
+    Door(DoorRecord),
+    /// journal: an operator did something at the edge.
+    Act(ActRecord),
+    /// journal: the business day ended here; what follows belongs to the next.
+    Cut(Day),
+    /// journal: something is wrong.
+    Alarm(AlarmRecord),
+    /// receipts: what the hub holds of the edge's journal.
+    Receipt(ReceiptRecord),
+    /// receipts: the edge may spend until then.
+    Lease(LeaseRecord),
+    /// receipts: hub time.
+    Time(i64),
+    /// receipts: a terminal's key, sealed to the edge.
+    TerminalKey(SealedKeyRecord),
+    /// receipts: an operator who may log in at the edge while it is cut off.
+    Operator(OperatorRecord),
+    /// receipts: a business day is settled.
+    Settled(Day),
+}
+
+/// A campus as every node must know it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CampusRecord {
+    /// Its number.
+    pub campus: CampusId,
+    /// Its name as shown.
+    pub name: String,
+    /// Minutes east of UTC.
+    pub utc_offset_minutes: i16,
+    /// When the business day is cut, minutes after local midnight.
+    pub cut_minute: u16,
+}
+
+/// A node of the mesh in one of its lives.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Node and life.
+    pub writer: Writer,
+    /// Campus of an edge.
+    pub campus: Option<CampusId>,
+    /// Ed25519 public key.
+    pub key: [u8; 32],
+    /// Name as shown.
+    pub name: String,
+    /// Where other nodes may dial it (`host:port`), if known.
+    pub address: Option<String>,
+}
+
+/// The end of a node's life.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FenceRecord {
+    /// Node and life that ended.
+    pub writer: Writer,
+    /// Last accepted end of each of its feeds; a feed not listed ends at 0.
+    pub last: Vec<(Channel, End)>,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// What a terminal is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TerminalKind {
+    /// Sells meals (售饭机, web till).
+    Till,
+    /// Reads cards at a door.
+    Door,
+    /// Reads cards for attendance.
+    Attendance,
+}
+
+/// Life of a terminal (TRM-2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TerminalState {
+    /// Works.
+    Deployed,
+    /// Refused until deployed again (TRM-13).
+    Suspended,
+    /// Never again.
+    Scrapped,
+}
+
+/// A registered terminal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TerminalRecord {
+    /// Its number.
+    pub terminal: TerminalId,
+    /// Where it stands.
+    pub campus: CampusId,
+    /// What it is for.
+    pub kind: TerminalKind,
+    /// Where it sells; 0 for doors.
+    pub outlet: OutletId,
+    /// For whom it sells; 0 for doors.
+    pub merchant: MerchantId,
+    /// The door it reads for.
+    pub door: Option<DoorId>,
+    /// Its name as shown.
+    pub name: String,
+    /// Whether it works.
+    pub state: TerminalState,
+}
+
+/// A document starts a new epoch: `new` replaces `old`, which counts up to `covered`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RebaseRecord {
+    /// The document and epoch that end.
+    pub old: DocId,
+    /// How much of each feed of `old` the new epoch contains.
+    pub covered: Vec<(crate::channel::FeedId, Seq)>,
+    /// The document and epoch that begin.
+    pub new: DocId,
+}
+
+/// One Automerge change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeRecord {
+    /// Of this document and epoch.
+    pub doc: DocId,
+    /// The uncompressed change chunk.
+    pub change: Vec<u8>,
+}
+
+/// Whom a block stops.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum BlockTarget {
+    /// One card.
+    Card(CardNumber),
+    /// Every card of a person.
+    Person(PersonId),
+}
+
+/// Why a card or person is blocked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum BlockReason {
+    /// Reported lost (挂失).
+    Lost,
+    /// Frozen by an operator.
+    Frozen,
+    /// Cancelled for good.
+    Cancelled,
+    /// The person has left.
+    Left,
+}
+
+/// A block; its identity is the hash of its entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BlockRecord {
+    /// Whom.
+    pub target: BlockTarget,
+    /// Why.
+    pub reason: BlockReason,
+    /// Who said so.
+    pub operator: OperatorId,
+}
+
+/// The withdrawal of one block, or of all blocks a fenced writer wrote in a range.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum LiftRecord {
+    /// One block, by the hash of its entry.
+    One {
+        /// The block.
+        block: Hash,
+        /// Who said so.
+        operator: OperatorId,
+    },
+    /// All blocks of a writer's feed in the range; the hub only.
+    Range {
+        /// The feed.
+        feed: crate::channel::FeedId,
+        /// First position.
+        from: Seq,
+        /// Last position.
+        to: Seq,
+        /// Who said so.
+        operator: OperatorId,
+    },
+}
+
+/// Which money or counter a right is about (design section 4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum WalletKey {
+    /// The holder's own money.
+    Main,
+    /// A grant of employer money, by batch.
+    Subsidy(u32),
+    /// Meals counted in a period.
+    MealCount(u32),
+    /// A strict limit rule's counter for one day.
+    Limit(u16, Day),
+    /// The box's pool for guests (person 0).
+    Guest,
+    /// The float of a terminal that decides alone (person 0).
+    Float(TerminalId),
+}
+
+/// The row of rights: whose, and which wallet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Row {
+    /// The holder; person 0 for pools of a box.
+    pub person: PersonId,
+    /// The wallet.
+    pub wallet: WalletKey,
+}
+
+/// A grant, or a cheque where the giver is an edge: a total that only grows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GrantRecord {
+    /// Whose money.
+    pub row: Row,
+    /// Everything ever granted from the feed's writer to the feed's receiver in this row.
+    pub total: Fen,
+    /// Last business day the wallet can be spent on.
+    pub last_day: Option<Day>,
+    /// On a cheque: the hub's newest signed word on the giver's right; the receiver takes at most that.
+    pub basis: Option<Box<Statement>>,
+}
+
+/// The hub's signed word of what a replica may still give in a row.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Statement {
+    /// The replica.
+    pub replica: Writer,
+    /// The row.
+    pub row: Row,
+    /// Everything the hub and others had granted it, less what came back, when it was signed.
+    pub remaining: Fen,
+    /// When.
+    pub hub_time_ms: i64,
+    /// The hub's Ed25519 signature over the four above (purpose `statement`).
+    pub signature: SignatureBytes,
+}
+
+/// How the sum of a sale is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Mode {
+    /// The cashier keys the sum (POS-6).
+    Amount(Fen),
+    /// The price of the period for the category (POS-7).
+    Fixed,
+    /// Unit price times portions (POS-8).
+    Portions {
+        /// Price of one.
+        unit: Fen,
+        /// How many, 1..=99.
+        portions: u8,
+    },
+    /// One meal is counted, no money moves (POS-11).
+    Count,
+}
+
+/// On whose account a part of a sale was charged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Source {
+    /// The holder's right in a wallet.
+    Wallet(WalletKey),
+    /// The box's guest pool.
+    Guest,
+    /// The float of the terminal (a record that is a fact).
+    Float,
+    /// Owed by the holder: a fact beyond right and float.
+    Receivable,
+}
+
+/// A sale, priced and charged.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PurchaseRecord {
+    /// The terminal's key.
+    pub id: PurchaseId,
+    /// The card as presented.
+    pub card: CardNumber,
+    /// Its holder; 0 for an unknown card sold to under the guest rule.
+    pub person: PersonId,
+    /// The holder's category, as the box knew it.
+    pub category: CategoryId,
+    /// Where.
+    pub outlet: OutletId,
+    /// For whom.
+    pub merchant: MerchantId,
+    /// How the price was found.
+    pub mode: Mode,
+    /// Priced with.
+    pub tariff: TariffVersion,
+    /// In this period.
+    pub period: Option<PeriodId>,
+    /// Price before adjustment.
+    pub price: Fen,
+    /// Surcharge (positive) or discount (negative).
+    pub adjustment: Fen,
+    /// What each source paid; sums to price + adjustment.
+    pub paid: Vec<(Source, Fen)>,
+    /// The holder's right left at this box afterwards, all wallets.
+    pub balance: Fen,
+    /// The terminal decided alone and tells afterwards.
+    pub offline: bool,
+    /// When the terminal says it happened (its own clock).
+    pub terminal_time_ms: i64,
+    /// Business day.
+    pub day: Day,
+}
+
+/// A refusal: durable, so that the same id gets it again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefusedRecord {
+    /// The terminal's key.
+    pub id: PurchaseId,
+    /// The card as presented.
+    pub card: CardNumber,
+    /// What was asked.
+    pub mode: Mode,
+    /// Why not.
+    pub reason: Reason,
+    /// Business day.
+    pub day: Day,
+}
+
+/// What kind of giving back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum RefundKind {
+    /// The terminal never saw the answer (冲正).
+    Reversal,
+    /// The cashier keyed a wrong sum (纠错).
+    Correction,
+    /// The goods came back (退货).
+    Refund,
+}
+
+/// A linked negative: money back to where it came from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RefundRecord {
+    /// Its own key, made by whoever asked.
+    pub id: PurchaseId,
+    /// The sale.
+    pub of: PurchaseId,
+    /// Holder of the sale.
+    pub person: PersonId,
+    /// For whom was sold.
+    pub merchant: MerchantId,
+    /// What kind.
+    pub kind: RefundKind,
+    /// Given back to each source; at most what it paid less earlier refunds.
+    pub back: Vec<(Source, Fen)>,
+    /// Who did it; 0 for a terminal on its own.
+    pub operator: OperatorId,
+    /// Business day.
+    pub day: Day,
+}
+
+/// A cheque taken in: the whole entry, so that the hub can post it without the giver.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TakenRecord {
+    /// Giver's feed to this writer.
+    pub feed: crate::channel::FeedId,
+    /// Position of the cheque.
+    pub seq: Seq,
+    /// The row.
+    pub row: Row,
+    /// The cumulative total taken from that giver in that row, with this cheque.
+    pub total: Fen,
+}
+
+/// How a door event came about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum DoorEvent {
+    /// A card was let in.
+    Granted,
+    /// A card was refused.
+    Denied(Reason),
+    /// Somebody left by the button.
+    Button,
+    /// The contact says open.
+    Opened,
+    /// The contact says closed.
+    Closed,
+    /// Open without a grant.
+    Forced,
+    /// Open too long.
+    HeldOpen,
+    /// An operator opened it.
+    Remote(OperatorId),
+    /// The board does not answer.
+    LineLost,
+    /// The board answers again.
+    LineBack,
+    /// Fire: the door is free.
+    Fire,
+}
+
+/// Something at a door.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DoorRecord {
+    /// The door.
+    pub door: DoorId,
+    /// The reader, if a card was involved.
+    pub terminal: Option<TerminalId>,
+    /// The card, if one was involved.
+    pub card: Option<CardNumber>,
+    /// Its holder, if known.
+    pub person: Option<PersonId>,
+    /// What.
+    pub event: DoorEvent,
+}
+
+/// An operator's act at an edge, for the audit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ActRecord {
+    /// Who.
+    pub operator: OperatorId,
+    /// What, as a short stable word: `login`, `block`, `lift`, `door.open`, `time.confirm` …
+    pub act: String,
+    /// On what, with before and after where it changes something.
+    pub detail: String,
+}
+
+/// Something is wrong and somebody must look.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AlarmRecord {
+    /// A short stable word: `fork`, `quarantine`, `clock`, `forced_open` …
+    pub kind: String,
+    /// In words.
+    pub detail: String,
+}
+
+/// What the hub holds of a journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReceiptRecord {
+    /// The writer's life the marks speak of.
+    pub incarnation: Incarnation,
+    /// Durable at the hub up to here.
+    pub held: Seq,
+    /// In a verified archive or backup up to here; the edge may prune only under this.
+    pub archived: Seq,
+}
+
+/// Permission to spend, renewed while the hub sees the box.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// For this life only.
+    pub incarnation: Incarnation,
+    /// Until this hub time.
+    pub until_ms: i64,
+}
+
+/// A terminal key sealed to one box.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SealedKeyRecord {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// Version of the key, raised at every change.
+    pub version: u16,
+    /// X25519 + ChaCha20-Poly1305, opened only by the box.
+    pub sealed: Vec<u8>,
+}
+
+/// What an operator may do at an edge.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// Everything on the box.
+    Admin,
+    /// Cards and people: loss, lift, look-ups.
+    Clerk,
+    /// Till only.
+    Cashier,
+    /// Reads everything, changes nothing.
+    Auditor,
+}
+
+/// An operator's verifier for off-line log-in, valid until a date.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    /// The operator.
+    pub operator: OperatorId,
+    /// Log-in name.
+    pub login: String,
+    /// Name as shown.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Argon2id verifier in PHC form; empty removes the operator.
+    pub verifier: String,
+    /// Until this hub time.
+    pub valid_until_ms: i64,
+}
+
+impl Body {
+    /// Whether this body may stand on that channel.
+    pub fn belongs(&self, channel: Channel) -> bool {
+        use Body::*;
+        match channel {
+            Channel::Registry => {
+                matches!(
+                    self,
+                    Campus(_) | Node(_) | Fence(_) | Tariff(_) | Terminal(_) | Rebase(_)
+                )
+            }
+            Channel::People(_) | Channel::Campus(_) => matches!(self, Change(_)),
+            Channel::Blocks(_) => matches!(self, Block(_) | Lift(_)),
+            Channel::Rights(_) => matches!(self, Grant(_)),
+            Channel::Journal => matches!(
+                self,
+                Purchase(_)
+                    | Refused(_)
+                    | Refund(_)
+                    | Void(_)
+                    | Taken(_)
+                    | Door(_)
+                    | Act(_)
+                    | Cut(_)
+                    | Alarm(_)
+            ),
+            Channel::Receipts(_) => {
+                matches!(
+                    self,
+                    Receipt(_) | Lease(_) | Time(_) | TerminalKey(_) | Operator(_) | Settled(_)
+                )
+            }
+        }
+    }
+}
