@@ -3,6 +3,7 @@
 //! Never here: a runtime, a socket, a database, a clock, randomness, X.509. Time, keys and ids come in as arguments;
 //! storage is the narrow trait in `store`.
 
+pub mod access;
 pub mod channel;
 pub mod civil;
 pub mod docs;
@@ -10,6 +11,7 @@ pub mod entry;
 pub mod feed;
 pub mod fen;
 pub mod ids;
+pub mod person;
 pub mod reason;
 pub mod store;
 pub mod tariff;

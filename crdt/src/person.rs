@@ -1,0 +1,64 @@
+//! A person and a card as decisions know them: plain values projected from documents.
+//!
+//! Leaves to others: ID numbers, contact and photos, which never leave the hub.
+
+use crate::ids::{CampusId, CardNumber, CategoryId, Day, PersonId};
+use serde::{Deserialize, Serialize};
+
+/// Whether a person takes part (ORG-8).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum PersonStatus {
+    /// Takes part.
+    Active,
+    /// Not yet or for a while not.
+    Suspended,
+    /// Gone; money stays refundable.
+    Left,
+}
+
+/// A person as replicated to every node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Person {
+    /// Who.
+    pub person: PersonId,
+    /// Campus whose edges hold this person's rights.
+    pub home: CampusId,
+    /// Name as shown.
+    pub name: String,
+    /// Unique per institution.
+    pub staff_number: String,
+    /// Price and limit class.
+    pub category: CategoryId,
+    /// Whether the person takes part.
+    pub status: PersonStatus,
+    /// First and last day of validity, where set.
+    pub valid: (Option<Day>, Option<Day>),
+    /// The person's cards, the valid one first.
+    pub cards: Vec<Card>,
+    /// HMAC-SHA-256 of ID type and number under the hub's key: finds duplicates without the number.
+    pub id_hash: [u8; 16],
+}
+
+/// Where a card is in its life (CRD-22), as far as terminals care.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum CardState {
+    /// Handed out, not switched on.
+    Issued,
+    /// Trades and opens.
+    Active,
+    /// Dead for good.
+    Cancelled,
+}
+
+/// A card in somebody's hand.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Card {
+    /// Printed number.
+    pub number: CardNumber,
+    /// Chip number as readers report it (canonical u32 form), if recorded.
+    pub uid: Option<u64>,
+    /// Its state.
+    pub state: CardState,
+    /// Last day, if any (CRD-16).
+    pub valid_until: Option<Day>,
+}
