@@ -6,14 +6,20 @@
 pub mod access;
 pub mod channel;
 pub mod civil;
+pub mod clock;
 pub mod docs;
 pub mod entry;
 pub mod feed;
 pub mod fen;
 pub mod ids;
+pub mod keys;
+pub mod mesh;
 pub mod person;
 pub mod reason;
+pub mod rights;
+//pub mod sale;
 pub mod store;
+pub mod sync;
 pub mod tariff;
 pub mod wire;
 

@@ -1,0 +1,185 @@
+//! Names of the state rows that the core keeps beside its feeds: one prefix byte per kind, big-endian parts.
+//!
+//! Leaves to others: what the rows hold (the module named at each constructor).
+
+use crate::channel::{BlockScope, FeedId};
+use crate::feed::Hash;
+use crate::ids::*;
+use crate::wire;
+
+/// `node.rs`: who this node is.
+pub const IDENTITY: &[u8] = b"!identity";
+/// `clock.rs`: the high-water mark of time.
+pub const CLOCK: &[u8] = b"!clock";
+/// `sale.rs`: the open business day.
+pub const OPEN_DAY: &[u8] = b"!day";
+/// `mesh.rs`: the lease of this life.
+pub const LEASE: &[u8] = b"!lease";
+
+/// Prefix of campuses.
+pub const CAMPUSES: &[u8] = b"C";
+/// Prefix of nodes.
+pub const NODES: &[u8] = b"N";
+/// Prefix of fences.
+pub const FENCES: &[u8] = b"F";
+/// Prefix of tariff versions.
+pub const TARIFFS: &[u8] = b"T";
+/// Prefix of terminals.
+pub const TERMINALS: &[u8] = b"t";
+/// Prefix of blocks by the hash of their entry.
+pub const BLOCKS: &[u8] = b"b";
+/// Prefix of lifts by the hash of the block.
+pub const LIFTS: &[u8] = b"l";
+/// Prefix of persons.
+pub const PERSONS: &[u8] = b"p";
+/// Prefix of rights by person.
+pub const RIGHTS: &[u8] = b"r";
+/// Prefix of counters by person.
+pub const COUNTERS: &[u8] = b"k";
+/// Prefix of purchase marks.
+pub const MARKS: &[u8] = b"i";
+/// Prefix of what was given back per sale.
+pub const REFUNDS: &[u8] = b"f";
+/// Prefix of contiguous marks per terminal and boot.
+pub const TERMINAL_MARKS: &[u8] = b"m";
+/// Prefix of quarantined entries.
+pub const QUARANTINE: &[u8] = b"q";
+/// Prefix of sealed terminal keys.
+pub const TERMINAL_KEYS: &[u8] = b"s";
+/// Prefix of operators.
+pub const OPERATORS: &[u8] = b"o";
+/// Prefix of receipts by feed.
+pub const RECEIPTS: &[u8] = b"R";
+/// Prefix of documents, `docs/`.
+pub const DOCUMENTS: &[u8] = b"d";
+/// Prefix of proofs of forks.
+pub const FORKS: &[u8] = b"x";
+
+fn key(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+/// A campus (`mesh`).
+pub fn campus(campus: CampusId) -> Vec<u8> {
+    key(CAMPUSES, &[&campus.0.to_be_bytes()])
+}
+
+/// A node's life (`mesh`).
+pub fn node(writer: Writer) -> Vec<u8> {
+    key(NODES, &[&writer_bytes(writer)])
+}
+
+/// The fence of a node's life (`mesh`).
+pub fn fence(writer: Writer) -> Vec<u8> {
+    key(FENCES, &[&writer_bytes(writer)])
+}
+
+/// A tariff version (`mesh`).
+pub fn tariff(version: TariffVersion) -> Vec<u8> {
+    key(TARIFFS, &[&version.0.to_be_bytes()])
+}
+
+/// A terminal (`mesh`).
+pub fn terminal(terminal: TerminalId) -> Vec<u8> {
+    key(TERMINALS, &[&terminal.0.to_be_bytes()])
+}
+
+/// A block (`mesh`).
+pub fn block(hash: &Hash) -> Vec<u8> {
+    key(BLOCKS, &[&hash.0])
+}
+
+/// A lift, on one authority (`mesh`).
+pub fn lift(block: &Hash, scope: BlockScope) -> Vec<u8> {
+    key(LIFTS, &[&block.0, &wire::encode(&scope)])
+}
+
+/// A person (`mesh`).
+pub fn person(person: PersonId) -> Vec<u8> {
+    key(PERSONS, &[&person.0.to_be_bytes()])
+}
+
+/// A person's rights at this box (`rights`).
+pub fn rights(person: PersonId) -> Vec<u8> {
+    key(RIGHTS, &[&person.0.to_be_bytes()])
+}
+
+/// A person's counters of the open day (`sale`).
+pub fn counters(person: PersonId) -> Vec<u8> {
+    key(COUNTERS, &[&person.0.to_be_bytes()])
+}
+
+/// Where the answer to a purchase id is found (`sale`).
+pub fn mark(id: PurchaseId) -> Vec<u8> {
+    key(
+        MARKS,
+        &[
+            &id.terminal.0.to_be_bytes(),
+            &id.boot.to_be_bytes(),
+            &id.seq.to_be_bytes(),
+        ],
+    )
+}
+
+/// What was given back for a sale (`sale`).
+pub fn refunds(of: PurchaseId) -> Vec<u8> {
+    key(
+        REFUNDS,
+        &[
+            &of.terminal.0.to_be_bytes(),
+            &of.boot.to_be_bytes(),
+            &of.seq.to_be_bytes(),
+        ],
+    )
+}
+
+/// The contiguous mark of a terminal's boot (`sale`).
+pub fn terminal_mark(terminal: TerminalId, boot: u32) -> Vec<u8> {
+    key(
+        TERMINAL_MARKS,
+        &[&terminal.0.to_be_bytes(), &boot.to_be_bytes()],
+    )
+}
+
+/// A quarantined entry (`mesh`).
+pub fn quarantine(feed: &FeedId, seq: Seq) -> Vec<u8> {
+    key(QUARANTINE, &[&wire::encode(feed), &seq.0.to_be_bytes()])
+}
+
+/// A terminal's sealed key (`mesh`).
+pub fn terminal_key(terminal: TerminalId) -> Vec<u8> {
+    key(TERMINAL_KEYS, &[&terminal.0.to_be_bytes()])
+}
+
+/// An operator's verifier (`mesh`).
+pub fn operator(operator: OperatorId) -> Vec<u8> {
+    key(OPERATORS, &[&operator.0.to_be_bytes()])
+}
+
+/// The hub's receipt for a life of this node's journal (`mesh`).
+pub fn receipt(incarnation: Incarnation) -> Vec<u8> {
+    key(
+        RECEIPTS,
+        &[
+            &incarnation.generation.to_be_bytes(),
+            &incarnation.counter.to_be_bytes(),
+        ],
+    )
+}
+
+/// The proof that a feed was forked (`mesh`).
+pub fn fork(feed: &FeedId) -> Vec<u8> {
+    key(FORKS, &[&wire::encode(feed)])
+}
+
+fn writer_bytes(writer: Writer) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&writer.node.0.to_be_bytes());
+    bytes[4..8].copy_from_slice(&writer.incarnation.generation.to_be_bytes());
+    bytes[8..].copy_from_slice(&writer.incarnation.counter.to_be_bytes());
+    bytes
+}

@@ -1,0 +1,751 @@
+//! What a node knows of the mesh: campuses, nodes and their keys, fences, terminals, tariffs, people, blocks.
+//!
+//! Rows are written in the turn that stores the entry, the in-memory index beside them; after a failed commit the index
+//! is loaded again. Leaves to others: rights and sales (`sale`), documents' content (`docs`), the wire (`sync`).
+
+use crate::channel::{BlockScope, Channel, FeedId, Place};
+use crate::entry::*;
+use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
+use crate::ids::*;
+use crate::keys;
+use crate::person::{CardState, Person, PersonStatus};
+use crate::reason::Reason;
+use crate::store::{IngestError, Read, StoreError, Tx, decode_row};
+use crate::tariff::sheet::TariffSheet;
+use ed25519_dalek::VerifyingKey;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Rows read at once while loading.
+const LOAD_ROWS: usize = 4_096;
+/// Tariff versions kept in memory; older ones are read from their row.
+const TARIFFS_IN_MEMORY: usize = 4;
+
+/// Most entries one lift of a range covers; a longer range is lifted by several.
+const LIFT_RANGE_MAX: u64 = 100_000;
+
+/// A block as kept beside the feeds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct BlockRow {
+    /// Hash of its entry.
+    pub hash: Hash,
+    /// Whose it is.
+    pub scope: BlockScope,
+    /// Whom it stops.
+    pub target: BlockTarget,
+    /// Why.
+    pub reason: BlockReason,
+}
+
+/// A node as the registry lists it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its record.
+    pub record: NodeRecord,
+    /// Its key, ready to verify.
+    pub key: VerifyingKey,
+}
+
+/// A person as decisions need it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Home campus.
+    pub home: CampusId,
+    /// Price and limit class.
+    pub category: CategoryId,
+    /// Takes part?
+    pub status: PersonStatus,
+    /// First and last day.
+    pub valid: (Option<Day>, Option<Day>),
+    /// Cards with their state and last day.
+    pub cards: Vec<(CardNumber, CardState, Option<Day>)>,
+}
+
+/// Why a run of entries is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunRefused {
+    /// Chain, signature or our storage.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The registry does not know the writer.
+    #[error("{0}: the registry does not list this writer; wait for the registry or enrol the box")]
+    UnknownWriter(FeedId),
+    /// The writer may not write such a channel.
+    #[error("{0}: this writer may not write this channel")]
+    NotItsChannel(FeedId),
+    /// This node is not of the feed's audience.
+    #[error("{0}: this feed is not for this node")]
+    NotForUs(FeedId),
+    /// The writer was fenced before the end of the run.
+    #[error("{feed}: the writer is fenced after {last}")]
+    Fenced {
+        /// The feed.
+        feed: FeedId,
+        /// Last accepted position.
+        last: Seq,
+    },
+}
+
+/// Something a caller may want to act on after the turn is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A node, fence or campus changed: check connections.
+    Registry,
+    /// A block or lift arrived or was made.
+    Blocks(BlockTarget),
+    /// Rights of a person may have grown.
+    Rights(PersonId),
+    /// A cheque from a sibling waits to be taken.
+    Cheque {
+        /// Giver's feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+    },
+    /// The hub's receipt moved.
+    Receipt(ReceiptRecord),
+    /// The hub told the time.
+    Time(i64),
+    /// A person or card changed.
+    Person(PersonId),
+    /// An entry could not be used.
+    Quarantined {
+        /// Its feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+        /// Why.
+        cause: String,
+    },
+    /// A journal entry of another box.
+    Journal {
+        /// Its feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+    },
+    /// A document change to project.
+    Change {
+        /// Its feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+    },
+}
+
+/// The index over everything replicated.
+#[derive(Clone)]
+pub struct Mesh {
+    /// This node.
+    pub me: Writer,
+    /// Where it stands.
+    pub place: Place,
+    /// All lives of all nodes.
+    pub nodes: BTreeMap<Writer, Node>,
+    /// Ended lives.
+    pub fences: BTreeMap<Writer, FenceRecord>,
+    /// Campuses.
+    pub campuses: BTreeMap<CampusId, CampusRecord>,
+    /// Terminals.
+    pub terminals: BTreeMap<TerminalId, TerminalRecord>,
+    /// Newest tariff versions.
+    tariffs: BTreeMap<TariffVersion, Arc<TariffSheet>>,
+    holders: BTreeMap<PersonId, Holder>,
+    cards: BTreeMap<CardNumber, PersonId>,
+    uids: BTreeMap<u64, CardNumber>,
+    blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockScope>>,
+    /// Which blocks are lifted, and on whose authority: a lift counts if it is the hub's or of the block's own campus.
+    lifted: BTreeSet<(Hash, BlockScope)>,
+    /// This life's lease.
+    pub lease: Option<LeaseRecord>,
+    /// Entries in quarantine.
+    pub quarantined: u64,
+}
+
+impl Mesh {
+    /// Reads the index from the store.
+    pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Mesh, StoreError> {
+        let mut mesh = Mesh {
+            me,
+            place,
+            nodes: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            campuses: BTreeMap::new(),
+            terminals: BTreeMap::new(),
+            tariffs: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            cards: BTreeMap::new(),
+            uids: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            lifted: BTreeSet::new(),
+            lease: None,
+            quarantined: 0,
+        };
+        each(store, keys::CAMPUSES, |r: CampusRecord| {
+            mesh.index_campus(r)
+        })?;
+        each(store, keys::NODES, |r: NodeRecord| mesh.index_node(r))?;
+        each(store, keys::FENCES, |r: FenceRecord| {
+            _ = mesh.fences.insert(r.writer, r)
+        })?;
+        each(store, keys::TERMINALS, |r: TerminalRecord| {
+            _ = mesh.terminals.insert(r.terminal, r)
+        })?;
+        each(store, keys::TARIFFS, |r: TariffSheet| mesh.index_tariff(r))?;
+        each(store, keys::PERSONS, |r: Person| mesh.index_person(&r))?;
+        each(store, keys::LIFTS, |r: (Hash, BlockScope)| {
+            _ = mesh.lifted.insert(r)
+        })?;
+        each(store, keys::BLOCKS, |r: BlockRow| mesh.index_block(r))?;
+        each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
+        let lease = store
+            .get(keys::LEASE)?
+            .map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b))
+            .transpose()?;
+        mesh.lease = lease.filter(|l| l.incarnation == me.incarnation);
+        Ok(mesh)
+    }
+
+    /// Where a writer stands, if the registry lists it.
+    pub fn place_of(&self, writer: Writer) -> Option<Place> {
+        self.nodes.get(&writer).map(|n| Place {
+            node: writer.node,
+            campus: n.record.campus,
+        })
+    }
+
+    /// The newest life of a node that the registry lists.
+    pub fn current(&self, node: NodeId) -> Option<Writer> {
+        let lives = self
+            .nodes
+            .range(first_life(node)..)
+            .take_while(|(w, _)| w.node == node);
+        lives.last().map(|(w, _)| *w)
+    }
+
+    /// Whether this life has been ended by the hub.
+    pub fn is_fenced(&self, writer: Writer) -> bool {
+        self.fences.contains_key(&writer)
+    }
+
+    /// Whether this node may hold a feed.
+    pub fn may_hold(&self, feed: &FeedId, asker: Place) -> bool {
+        self.place_of(feed.writer)
+            .is_some_and(|writer| feed.may_hold(writer, asker))
+    }
+
+    /// The newest tariff.
+    pub fn tariff(&self) -> Option<Arc<TariffSheet>> {
+        self.tariffs.values().next_back().cloned()
+    }
+
+    /// A tariff by version.
+    pub fn tariff_of<R: Read + ?Sized>(
+        &self,
+        tx: &Tx<'_, R>,
+        version: TariffVersion,
+    ) -> Result<Option<Arc<TariffSheet>>, StoreError> {
+        match self.tariffs.get(&version) {
+            Some(sheet) => Ok(Some(Arc::clone(sheet))),
+            None => Ok(tx.get::<TariffSheet>(&keys::tariff(version))?.map(Arc::new)),
+        }
+    }
+
+    /// The card a reader's chip number belongs to.
+    pub fn card_of_uid(&self, uid: u64) -> Option<CardNumber> {
+        self.uids.get(&uid).copied()
+    }
+
+    /// A person as decisions need it.
+    pub fn holder(&self, person: PersonId) -> Option<&Holder> {
+        self.holders.get(&person)
+    }
+
+    /// How many people and cards are indexed.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.holders.len(), self.cards.len())
+    }
+
+    /// The holder of a usable card on `day`, or why it is refused. A block wins over everything.
+    pub fn usable(&self, card: CardNumber, day: Day) -> Result<(PersonId, &Holder), Reason> {
+        if self.is_blocked(BlockTarget::Card(card)) {
+            return Err(Reason::Blocked);
+        }
+        let person = *self.cards.get(&card).ok_or(Reason::UnknownCard)?;
+        if self.is_blocked(BlockTarget::Person(person)) {
+            return Err(Reason::Blocked);
+        }
+        let holder = self.holders.get(&person).ok_or(Reason::UnknownCard)?;
+        let (_, state, until) = holder
+            .cards
+            .iter()
+            .find(|(n, _, _)| *n == card)
+            .ok_or(Reason::UnknownCard)?;
+        let in_time = until.is_none_or(|u| day <= u)
+            && holder.valid.0.is_none_or(|f| day >= f)
+            && holder.valid.1.is_none_or(|u| day <= u);
+        if *state != CardState::Active || holder.status != PersonStatus::Active || !in_time {
+            return Err(Reason::NotActive);
+        }
+        Ok((person, holder))
+    }
+
+    /// Whether any block on the target is not lifted.
+    pub fn is_blocked(&self, target: BlockTarget) -> bool {
+        self.blocks
+            .get(&target)
+            .is_some_and(|b| b.iter().any(|block| !self.is_lifted(block)))
+    }
+
+    /// The blocks on a target that are not lifted.
+    pub fn open_blocks(&self, target: BlockTarget) -> Vec<(Hash, BlockScope)> {
+        let blocks = self.blocks.get(&target).into_iter().flatten();
+        blocks
+            .filter(|block| !self.is_lifted(*block))
+            .map(|(h, s)| (*h, *s))
+            .collect()
+    }
+
+    fn is_lifted(&self, (hash, scope): (&Hash, &BlockScope)) -> bool {
+        self.lifted.contains(&(*hash, BlockScope::Hub)) || self.lifted.contains(&(*hash, *scope))
+    }
+
+    /// Checks a run from outside against registry, audience, fence, chain and signature; nothing is written.
+    pub fn check_run<R: Read + ?Sized>(
+        &self,
+        tx: &Tx<'_, R>,
+        run: &Run,
+    ) -> Result<End, RunRefused> {
+        let feed = run.head.feed;
+        let node = self
+            .nodes
+            .get(&feed.writer)
+            .ok_or(RunRefused::UnknownWriter(feed))?;
+        let writer = Place {
+            node: feed.writer.node,
+            campus: node.record.campus,
+        };
+        if !feed.channel.may_write(writer) {
+            return Err(RunRefused::NotItsChannel(feed));
+        }
+        if !feed.may_hold(writer, self.place) {
+            return Err(RunRefused::NotForUs(feed));
+        }
+        if let Some(last) = self.fenced_after(&feed)
+            && run.head.end.seq > last
+        {
+            return Err(RunRefused::Fenced { feed, last });
+        }
+        let held = tx.feed(&feed).map_err(IngestError::from)?.end;
+        feed::check_run(held, run, &node.key).map_err(|e| IngestError::from(e).into())
+    }
+
+    /// The last accepted position of a fenced writer's feed; `None` while the writer is not fenced.
+    pub fn fenced_after(&self, feed: &FeedId) -> Option<Seq> {
+        let fence = self.fences.get(&feed.writer)?;
+        let last = fence
+            .last
+            .iter()
+            .find(|(channel, _)| *channel == feed.channel);
+        Some(last.map_or(Seq::ZERO, |(_, end)| end.seq))
+    }
+
+    /// Stores a run and applies its entries. The run may begin with entries already held.
+    pub fn ingest<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        mut run: Run,
+        events: &mut Vec<Event>,
+    ) -> Result<End, RunRefused> {
+        let feed = run.head.feed;
+        let held = tx.feed(&feed).map_err(IngestError::from)?.end;
+        cut_known(&mut run, held.seq);
+        if run.entries.is_empty() && run.head.end.seq <= held.seq {
+            return Ok(held);
+        }
+        let end = self.check_run(tx, &run)?;
+        tx.take_run(&run).map_err(IngestError::from)?;
+        for (seq, bytes) in (run.from.0..).map(Seq).zip(&run.entries) {
+            self.apply(tx, feed, seq, bytes, events)
+                .map_err(IngestError::from)?;
+        }
+        Ok(end)
+    }
+
+    /// Appends an entry to a feed of this node and applies it.
+    pub fn append<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        channel: Channel,
+        entry: &Entry,
+        events: &mut Vec<Event>,
+    ) -> Result<Seq, StoreError> {
+        let feed = FeedId {
+            writer: self.me,
+            channel,
+        };
+        let bytes = entry.encode();
+        let end = tx.append(feed, bytes.clone())?;
+        self.apply(tx, feed, end.seq, &bytes, events)?;
+        Ok(end.seq)
+    }
+
+    /// Applies one stored entry. What cannot be used goes to quarantine and never stops the feed.
+    pub fn apply<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        seq: Seq,
+        bytes: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let entry = match Entry::decode(bytes) {
+            Ok(entry) => entry,
+            Err(e) => return self.quarantine(tx, feed, seq, e.to_string(), events),
+        };
+        if !entry.body.belongs(feed.channel) {
+            return self.quarantine(
+                tx,
+                feed,
+                seq,
+                "the entry does not belong on this channel".into(),
+                events,
+            );
+        }
+        match entry.body {
+            Body::Campus(_)
+            | Body::Node(_)
+            | Body::Fence(_)
+            | Body::Tariff(_)
+            | Body::Terminal(_) => {
+                self.apply_registry(tx, entry.body, events);
+                Ok(())
+            }
+            Body::Block(block) => {
+                let Channel::Blocks(scope) = feed.channel else {
+                    return Ok(());
+                };
+                let hash = feed::entry_hash(&feed, seq, bytes);
+                let row = BlockRow {
+                    hash,
+                    scope,
+                    target: block.target,
+                    reason: block.reason,
+                };
+                tx.put(keys::block(&hash), &row);
+                self.index_block(row);
+                events.push(Event::Blocks(block.target));
+                Ok(())
+            }
+            Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
+            Body::Grant(grant) => {
+                let person = grant.row.person;
+                match feed.channel {
+                    Channel::Rights(receiver)
+                        if receiver == self.me && !feed.writer.node.is_hub() =>
+                    {
+                        events.push(Event::Cheque { feed, seq });
+                    }
+                    _ => events.push(Event::Rights(person)),
+                }
+                Ok(())
+            }
+            Body::Lease(lease) => {
+                if lease.incarnation == self.me.incarnation {
+                    tx.put(keys::LEASE.to_vec(), &lease);
+                    self.lease = Some(lease);
+                }
+                Ok(())
+            }
+            Body::Receipt(receipt) => {
+                tx.put(keys::receipt(receipt.incarnation), &receipt);
+                events.push(Event::Receipt(receipt));
+                Ok(())
+            }
+            Body::Time(hub_time_ms) => {
+                events.push(Event::Time(hub_time_ms));
+                Ok(())
+            }
+            Body::TerminalKey(key) => {
+                tx.put(keys::terminal_key(key.terminal), &key);
+                Ok(())
+            }
+            Body::Operator(operator) => {
+                tx.put(keys::operator(operator.operator), &operator);
+                Ok(())
+            }
+            Body::Change(_) => {
+                events.push(Event::Change { feed, seq });
+                Ok(())
+            }
+            Body::Rebase(_) => {
+                events.push(Event::Change { feed, seq });
+                Ok(())
+            }
+            Body::Settled(_) => Ok(()),
+            Body::Purchase(_)
+            | Body::Refused(_)
+            | Body::Refund(_)
+            | Body::Void(_)
+            | Body::Taken(_)
+            | Body::Door(_)
+            | Body::Act(_)
+            | Body::Cut(_)
+            | Body::Alarm(_) => {
+                events.push(Event::Journal { feed, seq });
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes and indexes a person as projected from its document.
+    pub fn put_person<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        person: &Person,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        if let Some(old) = tx.get::<Person>(&keys::person(person.person))? {
+            self.forget_cards(&old);
+        }
+        tx.put(keys::person(person.person), person);
+        self.index_person(person);
+        events.push(Event::Person(person.person));
+        Ok(())
+    }
+
+    /// Makes the hub's own key known before its registry has arrived; the key was proved by the TLS handshake.
+    pub fn trust_hub<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, record: NodeRecord) {
+        if record.writer.node.is_hub() && !self.nodes.contains_key(&record.writer) {
+            tx.put(keys::node(record.writer), &record);
+            self.index_node(record);
+        }
+    }
+
+    /// Two signed heads of one feed and position that differ: kept as proof. True if they prove a fork.
+    pub fn prove_fork<R: Read + ?Sized>(
+        &self,
+        tx: &mut Tx<'_, R>,
+        one: &SignedHead,
+        other: &SignedHead,
+    ) -> bool {
+        let Some(node) = self.nodes.get(&one.feed.writer) else {
+            return false;
+        };
+        let signed = one.verify(&node.key).is_ok() && other.verify(&node.key).is_ok();
+        if !signed || !one.forks_from(other) {
+            return false;
+        }
+        tx.put(keys::fork(&one.feed), &(one, other));
+        true
+    }
+
+    fn quarantine<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        seq: Seq,
+        cause: String,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        tx.put(keys::quarantine(&feed, seq), &cause);
+        self.quarantined += 1;
+        events.push(Event::Quarantined { feed, seq, cause });
+        Ok(())
+    }
+
+    fn apply_registry<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        body: Body,
+        events: &mut Vec<Event>,
+    ) {
+        match body {
+            Body::Campus(record) => {
+                tx.put(keys::campus(record.campus), &record);
+                self.index_campus(record);
+            }
+            Body::Node(record) => {
+                tx.put(keys::node(record.writer), &record);
+                self.index_node(record);
+            }
+            Body::Fence(record) => {
+                tx.put(keys::fence(record.writer), &record);
+                self.fences.insert(record.writer, record);
+            }
+            Body::Tariff(sheet) => {
+                tx.put(keys::tariff(sheet.version), &sheet);
+                self.index_tariff(*sheet);
+            }
+            Body::Terminal(record) => {
+                tx.put(keys::terminal(record.terminal), &record);
+                self.terminals.insert(record.terminal, record);
+            }
+            _ => {}
+        }
+        events.push(Event::Registry);
+    }
+
+    /// An edge lifts only what edges of its own campus wrote; the hub lifts any, also a range.
+    fn apply_lift<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        seq: Seq,
+        lift: LiftRecord,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let Channel::Blocks(scope) = feed.channel else {
+            return Ok(());
+        };
+        match lift {
+            LiftRecord::One { block, .. } => self.lift_one(tx, block, scope, events),
+            LiftRecord::Range {
+                feed: of, from, to, ..
+            } if scope == BlockScope::Hub => {
+                let to = Seq(to.0.min(from.0.saturating_add(LIFT_RANGE_MAX)));
+                for at in (from.0..=to.0).map(Seq) {
+                    if let Some(bytes) = tx.entry(&of, at)? {
+                        self.lift_one(tx, feed::entry_hash(&of, at, &bytes), scope, events)?;
+                    }
+                }
+                Ok(())
+            }
+            LiftRecord::Range { .. } => {
+                self.quarantine(tx, feed, seq, "only the hub lifts a range".into(), events)
+            }
+        }
+    }
+
+    fn lift_one<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        block: Hash,
+        scope: BlockScope,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        tx.put(keys::lift(&block, scope), &(block, scope));
+        self.lifted.insert((block, scope));
+        if let Some(row) = tx.get::<BlockRow>(&keys::block(&block))? {
+            events.push(Event::Blocks(row.target));
+        }
+        Ok(())
+    }
+
+    fn index_campus(&mut self, record: CampusRecord) {
+        self.campuses.insert(record.campus, record);
+    }
+
+    fn index_node(&mut self, record: NodeRecord) {
+        if let Ok(key) = VerifyingKey::from_bytes(&record.key) {
+            self.nodes.insert(record.writer, Node { record, key });
+        }
+    }
+
+    fn index_tariff(&mut self, sheet: TariffSheet) {
+        self.tariffs.insert(sheet.version, Arc::new(sheet));
+        while self.tariffs.len() > TARIFFS_IN_MEMORY {
+            self.tariffs.pop_first();
+        }
+    }
+
+    fn index_block(&mut self, row: BlockRow) {
+        self.blocks
+            .entry(row.target)
+            .or_default()
+            .insert(row.hash, row.scope);
+    }
+
+    fn index_person(&mut self, person: &Person) {
+        for card in &person.cards {
+            self.cards.insert(card.number, person.person);
+            if let Some(uid) = card.uid {
+                self.uids.insert(uid, card.number);
+            }
+        }
+        let cards = person
+            .cards
+            .iter()
+            .map(|c| (c.number, c.state, c.valid_until))
+            .collect();
+        let holder = Holder {
+            home: person.home,
+            category: person.category,
+            status: person.status,
+            valid: person.valid,
+            cards,
+        };
+        self.holders.insert(person.person, holder);
+    }
+
+    fn forget_cards(&mut self, person: &Person) {
+        for card in &person.cards {
+            if self.cards.get(&card.number) == Some(&person.person) {
+                self.cards.remove(&card.number);
+            }
+            if let Some(uid) = card.uid {
+                self.uids.remove(&uid);
+            }
+        }
+    }
+}
+
+/// Cuts off what is held already.
+fn cut_known(run: &mut Run, held: Seq) {
+    if run.from > held {
+        return;
+    }
+    let known = (held.0 - run.from.0 + 1).min(run.entries.len() as u64);
+    run.entries.drain(..known as usize);
+    run.from = Seq(run.from.0 + known);
+}
+
+fn first_life(node: NodeId) -> Writer {
+    Writer {
+        node,
+        incarnation: Incarnation {
+            generation: 0,
+            counter: 0,
+        },
+    }
+}
+
+fn each<R: Read + ?Sized, T: DeserializeOwned>(
+    store: &R,
+    prefix: &[u8],
+    mut take: impl FnMut(T),
+) -> Result<(), StoreError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let rows = store.scan(prefix, after.as_deref(), LOAD_ROWS)?;
+        for (key, value) in &rows {
+            take(decode_row(key, value)?);
+        }
+        match rows.into_iter().next_back() {
+            Some((key, _)) => after = Some(key),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Reads every row under a prefix.
+pub fn for_each_row<R: Read + ?Sized, T: DeserializeOwned>(
+    store: &R,
+    prefix: &[u8],
+    take: impl FnMut(T),
+) -> Result<(), StoreError> {
+    each(store, prefix, take)
+}
+
+impl From<FeedError> for RunRefused {
+    fn from(error: FeedError) -> Self {
+        RunRefused::Ingest(error.into())
+    }
+}
+
+impl From<StoreError> for RunRefused {
+    fn from(error: StoreError) -> Self {
+        RunRefused::Ingest(error.into())
+    }
+}

@@ -1,0 +1,249 @@
+//! Rights: bounded counters that let a box spend without asking (design section 4).
+//!
+//! Every figure is a cumulative total with one writer, so merging is entry-wise maximum: order, loss and repetition
+//! change nothing. Leaves to others: when to grant (hub), when to ask (`sale`), what a sale costs (`tariff`).
+
+use crate::entry::WalletKey;
+use crate::fen::{Fen, FenError};
+use crate::ids::{Day, Writer};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most wallets of one person at one box; a further one is refused with an alarm.
+pub const WALLETS_MAX: usize = 32;
+/// Most counterparts (givers or receivers) of one row.
+pub const COUNTERPARTS_MAX: usize = 64;
+
+/// One replica's view of its own row: what came in, what went out, what was spent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RowState {
+    /// Totals granted to this replica, by giver. From an edge: only what was taken.
+    pub granted_in: BTreeMap<Writer, Fen>,
+    /// Totals this replica granted, by receiver (the hub for returns).
+    pub granted_out: BTreeMap<Writer, Fen>,
+    /// Spent here, ever.
+    pub used: Fen,
+    /// Given back to the holder here, ever.
+    pub returned: Fen,
+    /// Last business day it can be spent on.
+    pub last_day: Option<Day>,
+}
+
+/// Why a total is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError {
+    /// The sums do not fit.
+    #[error(transparent)]
+    Sum(#[from] FenError),
+    /// Spending or giving more than the right.
+    #[error("right of {right} is less than {asked}")]
+    NotEnough {
+        /// What is left.
+        right: Fen,
+        /// What was wanted.
+        asked: Fen,
+    },
+    /// A negative amount.
+    #[error("{0} is not a positive amount")]
+    NotPositive(Fen),
+    /// Too many wallets or counterparts.
+    #[error("more than {0} wallets or counterparts in one row")]
+    TooMany(usize),
+}
+
+impl RowState {
+    /// granted in − granted out − used + returned.
+    pub fn right(&self) -> Result<Fen, RightsError> {
+        let granted = Fen::sum(self.granted_in.values().copied())?;
+        let given = Fen::sum(self.granted_out.values().copied())?;
+        Ok(granted.sub(given)?.sub(self.used)?.add(self.returned)?)
+    }
+
+    /// Merges a giver's total: the larger wins, a smaller or equal one changes nothing. True if it grew.
+    pub fn merge_granted_in(&mut self, giver: Writer, total: Fen) -> Result<bool, RightsError> {
+        if total.is_negative() {
+            return Err(RightsError::NotPositive(total));
+        }
+        if !self.granted_in.contains_key(&giver) && self.granted_in.len() >= COUNTERPARTS_MAX {
+            return Err(RightsError::TooMany(COUNTERPARTS_MAX));
+        }
+        let held = self.granted_in.entry(giver).or_default();
+        let grew = total > *held;
+        if grew {
+            *held = total;
+        }
+        Ok(grew)
+    }
+
+    /// Spends against the right.
+    pub fn spend(&mut self, amount: Fen) -> Result<(), RightsError> {
+        self.need(amount)?;
+        self.used = self.used.add(amount)?;
+        Ok(())
+    }
+
+    /// Gives an amount back to the holder.
+    pub fn give_back(&mut self, amount: Fen) -> Result<(), RightsError> {
+        if amount.is_negative() {
+            return Err(RightsError::NotPositive(amount));
+        }
+        self.returned = self.returned.add(amount)?;
+        Ok(())
+    }
+
+    /// Grants part of the right to another replica; returns the new cumulative total.
+    pub fn grant(&mut self, receiver: Writer, amount: Fen) -> Result<Fen, RightsError> {
+        self.need(amount)?;
+        if !self.granted_out.contains_key(&receiver) && self.granted_out.len() >= COUNTERPARTS_MAX {
+            return Err(RightsError::TooMany(COUNTERPARTS_MAX));
+        }
+        let total = self.granted_out.entry(receiver).or_default();
+        *total = total.add(amount)?;
+        Ok(*total)
+    }
+
+    /// What may be passed on by cheque: the right less what itself came by cheque (one hop only).
+    pub fn may_pass_on(&self) -> Result<Fen, RightsError> {
+        let by_cheque = Fen::sum(
+            self.granted_in
+                .iter()
+                .filter(|(w, _)| !w.node.is_hub())
+                .map(|(_, f)| *f),
+        )?;
+        let rest = self.right()?.sub(by_cheque)?;
+        Ok(rest.max(Fen::ZERO))
+    }
+
+    fn need(&self, amount: Fen) -> Result<(), RightsError> {
+        if amount.is_negative() {
+            return Err(RightsError::NotPositive(amount));
+        }
+        let right = self.right()?;
+        if amount > right {
+            return Err(RightsError::NotEnough {
+                right,
+                asked: amount,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// All rows of one person at one box.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PersonRights {
+    /// By wallet.
+    pub rows: BTreeMap<WalletKey, RowState>,
+}
+
+impl PersonRights {
+    /// The row of a wallet, made empty if it is new.
+    pub fn row(&mut self, wallet: WalletKey) -> Result<&mut RowState, RightsError> {
+        if !self.rows.contains_key(&wallet) && self.rows.len() >= WALLETS_MAX {
+            return Err(RightsError::TooMany(WALLETS_MAX));
+        }
+        Ok(self.rows.entry(wallet).or_default())
+    }
+
+    /// Money wallets with their right and last day, in key order; counters of limits are not money.
+    pub fn wallets(&self) -> Result<Vec<(WalletKey, Fen, Option<Day>)>, RightsError> {
+        let money = |key: &WalletKey| matches!(key, WalletKey::Main | WalletKey::Subsidy(_));
+        self.rows
+            .iter()
+            .filter(|(k, _)| money(k))
+            .map(|(k, row)| Ok((*k, row.right()?, row.last_day)))
+            .collect()
+    }
+
+    /// Sum of all money rights that can be spent on `day`.
+    pub fn balance(&self, day: Day) -> Result<Fen, RightsError> {
+        let usable = self
+            .wallets()?
+            .into_iter()
+            .filter(|(_, _, last)| last.is_none_or(|l| l >= day));
+        Ok(Fen::sum(usable.map(|(_, right, _)| right))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+    use crate::ids::{Incarnation, NodeId};
+    use proptest::prelude::*;
+
+    fn writer(node: u32) -> Writer {
+        Writer {
+            node: NodeId(node),
+            incarnation: Incarnation {
+                generation: 1,
+                counter: 1,
+            },
+        }
+    }
+
+    #[test]
+    fn a_right_is_never_overspent() {
+        let mut row = RowState::default();
+        row.merge_granted_in(writer(0), Fen(1000)).unwrap();
+        row.spend(Fen(600)).unwrap();
+        assert_eq!(
+            row.spend(Fen(500)),
+            Err(RightsError::NotEnough {
+                right: Fen(400),
+                asked: Fen(500)
+            })
+        );
+        assert_eq!(row.spend(Fen(-1)), Err(RightsError::NotPositive(Fen(-1))));
+        row.give_back(Fen(100)).unwrap();
+        assert_eq!(row.grant(writer(2), Fen(500)).unwrap(), Fen(500));
+        assert_eq!(row.right().unwrap(), Fen(0));
+    }
+
+    #[test]
+    fn what_came_by_cheque_is_not_passed_on() {
+        let mut row = RowState::default();
+        row.merge_granted_in(writer(0), Fen(300)).unwrap();
+        row.merge_granted_in(writer(2), Fen(200)).unwrap();
+        assert_eq!(row.may_pass_on().unwrap(), Fen(300));
+        row.spend(Fen(400)).unwrap();
+        assert_eq!(row.may_pass_on().unwrap(), Fen::ZERO);
+    }
+
+    proptest! {
+        /// Grants may come in any order, any number of times: the same right in the end.
+        #[test]
+        fn merging_is_commutative_and_idempotent(
+            totals in prop::collection::vec((0u32..4, 0i64..10_000), 0..20),
+            order in any::<u64>(),
+        ) {
+            let fold = |totals: &[(u32, i64)]| {
+                let mut row = RowState::default();
+                for (giver, total) in totals {
+                    row.merge_granted_in(writer(*giver), Fen(*total)).unwrap();
+                }
+                row
+            };
+            let mut shuffled = totals.clone();
+            shuffled.extend(totals.clone());
+            shuffled.sort_by_key(|(g, t)| (u64::from(*g) * 7919 + *t as u64).wrapping_mul(order | 1));
+            prop_assert_eq!(fold(&totals), fold(&shuffled));
+        }
+
+        /// Model: total spent never exceeds the sum of the largest grants.
+        #[test]
+        fn spending_is_bounded_by_grants(ops in prop::collection::vec((0u8..3, 0i64..500), 0..60)) {
+            let mut row = RowState::default();
+            let (mut granted, mut spent) = (0i64, 0i64);
+            for (op, amount) in ops {
+                match op {
+                    0 => { granted = granted.max(amount); row.merge_granted_in(writer(0), Fen(amount)).unwrap(); }
+                    1 => if row.spend(Fen(amount)).is_ok() { spent += amount },
+                    _ => if row.grant(writer(9), Fen(amount)).is_ok() { spent += amount },
+                }
+                prop_assert!(spent <= granted);
+                prop_assert_eq!(row.right().unwrap(), Fen(granted - spent));
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Sync of feeds between two nodes: have/want on sequence numbers, bounded runs, acknowledged after commit.
+//!
+//! One [`PeerSync`] per connection, pure: what arrives is handed in, what to send is polled out, storage is read through
+//! the trait. Leaves to others: sockets and frames (`link`), taking runs in (`mesh`), what entries mean.
+
+use crate::channel::{Class, FeedId, Place};
+use crate::entry::Row;
+use crate::feed::{self, End, Run, SignedHead};
+use crate::fen::Fen;
+use crate::ids::{PurchaseId, Seq, Writer};
+use crate::mesh::Mesh;
+use crate::store::{Read, StoreError};
+use crate::wire::{self, WireError};
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Entries of one message, together; a frame holds them with its head.
+pub const RUN_BYTES_MAX: usize = 256 << 10;
+/// Unacknowledged bytes per peer; at the bound sending waits for acknowledgements.
+pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+/// Feeds one greeting may list; a node that holds more is not of this mesh.
+pub const FEEDS_MAX: usize = 4_096;
+/// Longest software name in a greeting, in bytes.
+pub const SOFTWARE_BYTES_MAX: usize = 64;
+
+/// What two nodes say to each other.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// First word of each side: who I am, what I can read, what I hold of what you may hold.
+    Hello {
+        /// The life that speaks; the link has checked that the certificate says the same.
+        writer: Writer,
+        /// Newest entry kind it reads.
+        kind_newest: u16,
+        /// Name and version, for people.
+        software: String,
+        /// Ends of all feeds that both sides may hold.
+        have: Vec<(FeedId, End)>,
+    },
+    /// Stored durably up to here.
+    Stored(Vec<(FeedId, Seq)>),
+    /// A run of a feed.
+    Entries(Run),
+    /// Ours ends otherwise at your position: proof or question of a fork.
+    Diverged(SignedHead),
+    /// To the hub or another box: raise my total in this row to at least this. Idempotent.
+    Ask {
+        /// The row.
+        row: Row,
+        /// Cumulative total wanted from the one asked.
+        total: Fen,
+    },
+    /// The answer to an `Ask` that will not be met.
+    Denied {
+        /// The row.
+        row: Row,
+        /// The total that was asked.
+        total: Fen,
+    },
+    /// From the hub: give back what you hold of this row beyond `keep`.
+    Recall {
+        /// The row.
+        row: Row,
+        /// What may stay.
+        keep: Fen,
+    },
+    /// To a sibling: was this id answered at your box? Answered by its journal, or by `Unknown`.
+    Answered(PurchaseId),
+    /// No, nothing under this id.
+    Unknown(PurchaseId),
+}
+
+impl Message {
+    /// Bytes for one frame.
+    pub fn encode(&self) -> Vec<u8> {
+        wire::encode(self)
+    }
+
+    /// Reads a frame; checks every bound that the type does not.
+    pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
+        let message: Message = wire::decode_lenient(bytes, wire::FRAME_BYTES_MAX)?;
+        let (len, limit) = match &message {
+            Message::Hello { have, software, .. } if software.len() <= SOFTWARE_BYTES_MAX => {
+                (have.len(), FEEDS_MAX)
+            }
+            Message::Hello { software, .. } => (software.len(), SOFTWARE_BYTES_MAX),
+            Message::Stored(marks) => (marks.len(), FEEDS_MAX),
+            _ => (0, 0),
+        };
+        if len > limit {
+            return Err(WireError::TooLong { bytes: len, limit });
+        }
+        Ok(message)
+    }
+
+    /// The service class it travels in.
+    pub fn class(&self) -> Class {
+        match self {
+            Message::Entries(run) => run.head.feed.channel.class(),
+            _ => Class::Control,
+        }
+    }
+}
+
+/// What is sent of a feed: the end the peer will hold once it has stored it all.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    /// Stored by the peer.
+    stored: Seq,
+    /// Sent to the peer; its hash is ours, proved on the way.
+    sent: End,
+    /// `sent.hash` is the peer's word until it was linked to an end of ours.
+    proved: bool,
+}
+
+/// The state of one connection.
+pub struct PeerSync {
+    me: Writer,
+    peer: Place,
+    peer_writer: Writer,
+    greeted: bool,
+    kind_newest: u16,
+    cursors: BTreeMap<FeedId, Cursor>,
+    in_flight: BTreeMap<(FeedId, Seq), usize>,
+    in_flight_bytes: usize,
+    to_say: Vec<Message>,
+}
+
+/// A message that breaks the protocol: the connection is closed with these words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SyncRefused {
+    /// Said twice, or something else was said first.
+    #[error("the first message must be one greeting")]
+    Greeting,
+    /// The greeting names another node or life than the certificate.
+    #[error("greeting of {said} on the connection of {certified}")]
+    NotThisPeer {
+        /// In the greeting.
+        said: Writer,
+        /// In the certificate.
+        certified: Writer,
+    },
+    /// Acknowledges what was never sent.
+    #[error("{feed}: acknowledged {seq}, sent {sent}")]
+    AckBeyondSent {
+        /// The feed.
+        feed: FeedId,
+        /// Acknowledged.
+        seq: Seq,
+        /// Sent.
+        sent: Seq,
+    },
+}
+
+impl PeerSync {
+    /// A fresh connection to a peer whose identity the link has checked.
+    pub fn new(me: Writer, peer: Place, peer_writer: Writer) -> Self {
+        PeerSync {
+            me,
+            peer,
+            peer_writer,
+            greeted: false,
+            kind_newest: 0,
+            cursors: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            in_flight_bytes: 0,
+            to_say: Vec::new(),
+        }
+    }
+
+    /// The life at the other end.
+    pub fn peer(&self) -> Writer {
+        self.peer_writer
+    }
+
+    /// The peer has greeted: it is connected.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// This side's greeting.
+    pub fn hello<R: Read + ?Sized>(
+        &self,
+        mesh: &Mesh,
+        store: &R,
+        software: &str,
+    ) -> Result<Message, StoreError> {
+        let shared =
+            |feed: &FeedId| mesh.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
+        let have = store
+            .feeds()?
+            .into_iter()
+            .filter(|(feed, _)| shared(feed))
+            .map(|(f, s)| (f, s.end))
+            .collect();
+        let software = software.chars().take(SOFTWARE_BYTES_MAX / 4).collect();
+        Ok(Message::Hello {
+            writer: self.me,
+            kind_newest: crate::entry::KIND_NEWEST,
+            software,
+            have,
+        })
+    }
+
+    /// Takes the peer's greeting.
+    pub fn on_hello(&mut self, message: &Message) -> Result<(), SyncRefused> {
+        let Message::Hello {
+            writer,
+            kind_newest,
+            have,
+            ..
+        } = message
+        else {
+            return Err(SyncRefused::Greeting);
+        };
+        if self.greeted {
+            return Err(SyncRefused::Greeting);
+        }
+        if *writer != self.peer_writer {
+            return Err(SyncRefused::NotThisPeer {
+                said: *writer,
+                certified: self.peer_writer,
+            });
+        }
+        self.greeted = true;
+        self.kind_newest = *kind_newest;
+        for (feed, end) in have {
+            self.cursors.insert(
+                *feed,
+                Cursor {
+                    stored: end.seq,
+                    sent: *end,
+                    proved: end.seq == Seq::ZERO,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes an acknowledgement. Idempotent; older marks change nothing.
+    pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) -> Result<(), SyncRefused> {
+        for (feed, seq) in marks {
+            let Some(cursor) = self.cursors.get_mut(feed) else {
+                continue;
+            };
+            if *seq > cursor.sent.seq {
+                return Err(SyncRefused::AckBeyondSent {
+                    feed: *feed,
+                    seq: *seq,
+                    sent: cursor.sent.seq,
+                });
+            }
+            cursor.stored = cursor.stored.max(*seq);
+            while let Some(((f, s), bytes)) = self
+                .in_flight
+                .range((*feed, Seq::ZERO)..)
+                .next()
+                .map(|(k, b)| (*k, *b))
+            {
+                if f != *feed || s > *seq {
+                    break;
+                }
+                self.in_flight.remove(&(f, s));
+                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the peer sends it holds: never sent back to it.
+    pub fn on_entries(&mut self, run: &Run) {
+        let cursor = self.cursors.entry(run.head.feed).or_insert(Cursor {
+            stored: Seq::ZERO,
+            sent: End::default(),
+            proved: true,
+        });
+        if run.head.end.seq > cursor.sent.seq {
+            *cursor = Cursor {
+                stored: run.head.end.seq,
+                sent: run.head.end,
+                proved: false,
+            };
+        }
+    }
+
+    /// Says something of its own accord (an ask, a recall, an acknowledgement).
+    pub fn say(&mut self, message: Message) {
+        self.to_say.push(message);
+    }
+
+    /// How far the peer has stored a feed.
+    pub fn stored(&self, feed: &FeedId) -> Seq {
+        self.cursors.get(feed).map(|c| c.stored).unwrap_or_default()
+    }
+
+    /// The next message to send, most urgent class first; `None` when there is nothing, or the window is full.
+    pub fn poll<R: Read + ?Sized>(
+        &mut self,
+        mesh: &Mesh,
+        store: &R,
+        key: &SigningKey,
+    ) -> Result<Option<Message>, StoreError> {
+        if !self.to_say.is_empty() {
+            return Ok(Some(self.to_say.remove(0)));
+        }
+        if !self.greeted || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut waiting: Vec<(Class, FeedId)> = Vec::new();
+        for (feed, held) in store.feeds()? {
+            let sent = self
+                .cursors
+                .get(&feed)
+                .map(|c| c.sent.seq)
+                .unwrap_or_default();
+            if held.end.seq > sent
+                && feed.writer != self.peer_writer
+                && mesh.may_hold(&feed, self.peer)
+            {
+                waiting.push((feed.channel.class(), feed));
+            }
+        }
+        waiting.sort();
+        for (_, feed) in waiting {
+            if let Some(message) = self.next_run(store, feed, key)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_run<R: Read + ?Sized>(
+        &mut self,
+        store: &R,
+        feed: FeedId,
+        key: &SigningKey,
+    ) -> Result<Option<Message>, StoreError> {
+        let fresh = Cursor {
+            stored: Seq::ZERO,
+            sent: End::default(),
+            proved: true,
+        };
+        let mut cursor = self.cursors.get(&feed).copied().unwrap_or(fresh);
+        if store.feed(&feed)?.pruned > cursor.sent.seq {
+            // Older than the oldest entry: a snapshot brings the peer up, not this feed.
+            return Ok(None);
+        }
+        if !cursor.proved {
+            if !self.prove(store, &feed, cursor.sent)? {
+                return self.diverged(store, feed, cursor, key);
+            }
+            cursor.proved = true;
+        }
+        let own = feed.writer == self.me;
+        let head = if own {
+            None
+        } else {
+            store.head_from(&feed, cursor.sent.seq.next())?
+        };
+        if !own && head.is_none() {
+            return Ok(None);
+        }
+        let mut entries = store.entries(&feed, cursor.sent.seq.next(), RUN_BYTES_MAX)?;
+        if let Some(head) = &head {
+            // Somebody else's feed is passed on in the runs it was signed in.
+            let wanted = (head.end.seq.0 - cursor.sent.seq.0) as usize;
+            if entries.len() < wanted {
+                entries = store.entries(&feed, cursor.sent.seq.next(), wire::FRAME_BYTES_MAX)?;
+            }
+            entries.truncate(wanted);
+        }
+        let from = cursor.sent.seq.next();
+        let end = entries
+            .iter()
+            .fold(cursor.sent, |end, entry| feed::link(&feed, end, entry));
+        let bytes = entries.iter().map(Vec::len).sum::<usize>().max(1);
+        let head = head.unwrap_or_else(|| SignedHead::sign(feed, end, key));
+        cursor.sent = end;
+        self.cursors.insert(feed, cursor);
+        self.in_flight.insert((feed, end.seq), bytes);
+        self.in_flight_bytes += bytes;
+        Ok(Some(Message::Entries(Run {
+            from,
+            entries,
+            head,
+        })))
+    }
+
+    /// Whether the peer's end lies on our chain: linked on from it, ours must come out.
+    fn prove<R: Read + ?Sized>(
+        &self,
+        store: &R,
+        feed: &FeedId,
+        theirs: End,
+    ) -> Result<bool, StoreError> {
+        let held = store.feed(feed)?.end;
+        let known = match store.head_from(feed, theirs.seq)? {
+            Some(head) if head.end.seq < held.seq => head.end,
+            _ => held,
+        };
+        let mut end = theirs;
+        while end.seq < known.seq {
+            let entries = store.entries(feed, end.seq.next(), RUN_BYTES_MAX)?;
+            if entries.is_empty() {
+                return Ok(false);
+            }
+            for entry in entries.iter().take((known.seq.0 - end.seq.0) as usize) {
+                end = feed::link(feed, end, entry);
+            }
+        }
+        Ok(end == known)
+    }
+
+    fn diverged<R: Read + ?Sized>(
+        &mut self,
+        store: &R,
+        feed: FeedId,
+        mut cursor: Cursor,
+        key: &SigningKey,
+    ) -> Result<Option<Message>, StoreError> {
+        let held = store.feed(&feed)?.end;
+        // Nothing more of this feed goes to this peer on this connection.
+        cursor.sent = held;
+        cursor.proved = true;
+        self.cursors.insert(feed, cursor);
+        let head = match feed.writer == self.me {
+            true => Some(SignedHead::sign(feed, held, key)),
+            false => store.head_from(&feed, cursor.stored)?,
+        };
+        Ok(head.map(Message::Diverged))
+    }
+}
