@@ -14,6 +14,7 @@ pub mod fen;
 pub mod ids;
 pub mod keys;
 pub mod mesh;
+pub mod people;
 pub mod person;
 pub mod reason;
 pub mod rights;

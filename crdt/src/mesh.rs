@@ -8,13 +8,13 @@ use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
 use crate::keys;
-use crate::person::{CardState, Person, PersonStatus};
-use crate::reason::Reason;
+use crate::people::{People, SharedPeople};
+use crate::person::Person;
 use crate::store::{IngestError, Read, StoreError, Tx, decode_row};
 use crate::tariff::sheet::TariffSheet;
 use ed25519_dalek::VerifyingKey;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Rows read at once while loading.
@@ -45,21 +45,6 @@ pub struct Node {
     pub record: NodeRecord,
     /// Its key, ready to verify.
     pub key: VerifyingKey,
-}
-
-/// A person as decisions need it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Holder {
-    /// Home campus.
-    pub home: CampusId,
-    /// Price and limit class.
-    pub category: CategoryId,
-    /// Takes part?
-    pub status: PersonStatus,
-    /// First and last day.
-    pub valid: (Option<Day>, Option<Day>),
-    /// Cards with their state and last day.
-    pub cards: Vec<(CardNumber, CardState, Option<Day>)>,
 }
 
 /// Why a run of entries is refused.
@@ -134,6 +119,19 @@ pub enum Event {
     },
 }
 
+/// Where every known writer stands.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Directory(BTreeMap<Writer, Place>);
+
+impl Directory {
+    /// Whether a node may hold a feed; a feed of an unknown writer is nobody's.
+    pub fn may_hold(&self, feed: &FeedId, asker: Place) -> bool {
+        self.0
+            .get(&feed.writer)
+            .is_some_and(|writer| feed.may_hold(*writer, asker))
+    }
+}
+
 /// The index over everything replicated.
 #[derive(Clone)]
 pub struct Mesh {
@@ -151,12 +149,8 @@ pub struct Mesh {
     pub terminals: BTreeMap<TerminalId, TerminalRecord>,
     /// Newest tariff versions.
     tariffs: BTreeMap<TariffVersion, Arc<TariffSheet>>,
-    holders: BTreeMap<PersonId, Holder>,
-    cards: BTreeMap<CardNumber, PersonId>,
-    uids: BTreeMap<u64, CardNumber>,
-    blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockScope>>,
-    /// Which blocks are lifted, and on whose authority: a lift counts if it is the hub's or of the block's own campus.
-    lifted: BTreeSet<(Hash, BlockScope)>,
+    /// Cards, holders and blocks, shared with doors.
+    pub people: SharedPeople,
     /// This life's lease.
     pub lease: Option<LeaseRecord>,
     /// Entries in quarantine.
@@ -174,11 +168,7 @@ impl Mesh {
             campuses: BTreeMap::new(),
             terminals: BTreeMap::new(),
             tariffs: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            cards: BTreeMap::new(),
-            uids: BTreeMap::new(),
-            blocks: BTreeMap::new(),
-            lifted: BTreeSet::new(),
+            people: SharedPeople::default(),
             lease: None,
             quarantined: 0,
         };
@@ -193,11 +183,15 @@ impl Mesh {
             _ = mesh.terminals.insert(r.terminal, r)
         })?;
         each(store, keys::TARIFFS, |r: TariffSheet| mesh.index_tariff(r))?;
-        each(store, keys::PERSONS, |r: Person| mesh.index_person(&r))?;
+        let mut people = People::default();
+        each(store, keys::PERSONS, |r: Person| people.put(&r, None))?;
         each(store, keys::LIFTS, |r: (Hash, BlockScope)| {
-            _ = mesh.lifted.insert(r)
+            people.lift(r.0, r.1)
         })?;
-        each(store, keys::BLOCKS, |r: BlockRow| mesh.index_block(r))?;
+        each(store, keys::BLOCKS, |r: BlockRow| {
+            people.block(r.target, r.hash, r.scope)
+        })?;
+        mesh.people.replace(people);
         each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
         let lease = store
             .get(keys::LEASE)?
@@ -250,65 +244,6 @@ impl Mesh {
             Some(sheet) => Ok(Some(Arc::clone(sheet))),
             None => Ok(tx.get::<TariffSheet>(&keys::tariff(version))?.map(Arc::new)),
         }
-    }
-
-    /// The card a reader's chip number belongs to.
-    pub fn card_of_uid(&self, uid: u64) -> Option<CardNumber> {
-        self.uids.get(&uid).copied()
-    }
-
-    /// A person as decisions need it.
-    pub fn holder(&self, person: PersonId) -> Option<&Holder> {
-        self.holders.get(&person)
-    }
-
-    /// How many people and cards are indexed.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.holders.len(), self.cards.len())
-    }
-
-    /// The holder of a usable card on `day`, or why it is refused. A block wins over everything.
-    pub fn usable(&self, card: CardNumber, day: Day) -> Result<(PersonId, &Holder), Reason> {
-        if self.is_blocked(BlockTarget::Card(card)) {
-            return Err(Reason::Blocked);
-        }
-        let person = *self.cards.get(&card).ok_or(Reason::UnknownCard)?;
-        if self.is_blocked(BlockTarget::Person(person)) {
-            return Err(Reason::Blocked);
-        }
-        let holder = self.holders.get(&person).ok_or(Reason::UnknownCard)?;
-        let (_, state, until) = holder
-            .cards
-            .iter()
-            .find(|(n, _, _)| *n == card)
-            .ok_or(Reason::UnknownCard)?;
-        let in_time = until.is_none_or(|u| day <= u)
-            && holder.valid.0.is_none_or(|f| day >= f)
-            && holder.valid.1.is_none_or(|u| day <= u);
-        if *state != CardState::Active || holder.status != PersonStatus::Active || !in_time {
-            return Err(Reason::NotActive);
-        }
-        Ok((person, holder))
-    }
-
-    /// Whether any block on the target is not lifted.
-    pub fn is_blocked(&self, target: BlockTarget) -> bool {
-        self.blocks
-            .get(&target)
-            .is_some_and(|b| b.iter().any(|block| !self.is_lifted(block)))
-    }
-
-    /// The blocks on a target that are not lifted.
-    pub fn open_blocks(&self, target: BlockTarget) -> Vec<(Hash, BlockScope)> {
-        let blocks = self.blocks.get(&target).into_iter().flatten();
-        blocks
-            .filter(|block| !self.is_lifted(*block))
-            .map(|(h, s)| (*h, *s))
-            .collect()
-    }
-
-    fn is_lifted(&self, (hash, scope): (&Hash, &BlockScope)) -> bool {
-        self.lifted.contains(&(*hash, BlockScope::Hub)) || self.lifted.contains(&(*hash, *scope))
     }
 
     /// Checks a run from outside against registry, audience, fence, chain and signature; nothing is written.
@@ -434,7 +369,7 @@ impl Mesh {
                     reason: block.reason,
                 };
                 tx.put(keys::block(&hash), &row);
-                self.index_block(row);
+                self.people.write().block(row.target, row.hash, row.scope);
                 events.push(Event::Blocks(block.target));
                 Ok(())
             }
@@ -506,11 +441,9 @@ impl Mesh {
         person: &Person,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
-        if let Some(old) = tx.get::<Person>(&keys::person(person.person))? {
-            self.forget_cards(&old);
-        }
+        let old = tx.get::<Person>(&keys::person(person.person))?;
         tx.put(keys::person(person.person), person);
-        self.index_person(person);
+        self.people.write().put(person, old.as_ref());
         events.push(Event::Person(person.person));
         Ok(())
     }
@@ -626,7 +559,7 @@ impl Mesh {
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
         tx.put(keys::lift(&block, scope), &(block, scope));
-        self.lifted.insert((block, scope));
+        self.people.write().lift(block, scope);
         if let Some(row) = tx.get::<BlockRow>(&keys::block(&block))? {
             events.push(Event::Blocks(row.target));
         }
@@ -647,46 +580,6 @@ impl Mesh {
         self.tariffs.insert(sheet.version, Arc::new(sheet));
         while self.tariffs.len() > TARIFFS_IN_MEMORY {
             self.tariffs.pop_first();
-        }
-    }
-
-    fn index_block(&mut self, row: BlockRow) {
-        self.blocks
-            .entry(row.target)
-            .or_default()
-            .insert(row.hash, row.scope);
-    }
-
-    fn index_person(&mut self, person: &Person) {
-        for card in &person.cards {
-            self.cards.insert(card.number, person.person);
-            if let Some(uid) = card.uid {
-                self.uids.insert(uid, card.number);
-            }
-        }
-        let cards = person
-            .cards
-            .iter()
-            .map(|c| (c.number, c.state, c.valid_until))
-            .collect();
-        let holder = Holder {
-            home: person.home,
-            category: person.category,
-            status: person.status,
-            valid: person.valid,
-            cards,
-        };
-        self.holders.insert(person.person, holder);
-    }
-
-    fn forget_cards(&mut self, person: &Person) {
-        for card in &person.cards {
-            if self.cards.get(&card.number) == Some(&person.person) {
-                self.cards.remove(&card.number);
-            }
-            if let Some(uid) = card.uid {
-                self.uids.remove(&uid);
-            }
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::feed::{self, Hash};
 use crate::fen::{Fen, FenError};
 use crate::ids::*;
 use crate::keys;
-use crate::mesh::{Event, Holder, Mesh};
+use crate::mesh::{Event, Mesh};
+use crate::people::Holder;
 use crate::reason::Reason;
 use crate::rights::{PersonRights, RightsError};
 use crate::store::{Read, StoreError, Tx};
@@ -338,7 +339,8 @@ fn decide<R: Read + ?Sized>(
         return Ok(Reason::TerminalNotAllowed.into());
     };
     let Some(sheet) = mesh.tariff() else { return Ok(Reason::NoPrice.into()) };
-    let (person, holder) = match mesh.usable(request.card, day) {
+    let people = mesh.people.read();
+    let (person, holder) = match people.usable(request.card, day) {
         Ok(known) => known,
         Err(reason) if request.offline => return fact_of_stranger(terminal, &sheet, request, day, reason),
         Err(reason) => return Ok(reason.into()),

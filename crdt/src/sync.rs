@@ -8,12 +8,12 @@ use crate::entry::Row;
 use crate::feed::{self, End, Run, SignedHead};
 use crate::fen::Fen;
 use crate::ids::{PurchaseId, Seq, Writer};
-use crate::mesh::Mesh;
+use crate::mesh::Directory;
 use crate::store::{Read, StoreError};
 use crate::wire::{self, WireError};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries of one message, together; a frame holds them with its head.
 pub const RUN_BYTES_MAX: usize = 256 << 10;
@@ -122,6 +122,8 @@ pub struct PeerSync {
     greeted: bool,
     kind_newest: u16,
     cursors: BTreeMap<FeedId, Cursor>,
+    /// Feeds that may have something the peer lacks.
+    ready: BTreeSet<(Class, FeedId)>,
     in_flight: BTreeMap<(FeedId, Seq), usize>,
     in_flight_bytes: usize,
     to_say: Vec<Message>,
@@ -163,6 +165,7 @@ impl PeerSync {
             greeted: false,
             kind_newest: 0,
             cursors: BTreeMap::new(),
+            ready: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             to_say: Vec::new(),
@@ -182,12 +185,12 @@ impl PeerSync {
     /// This side's greeting.
     pub fn hello<R: Read + ?Sized>(
         &self,
-        mesh: &Mesh,
+        directory: &Directory,
         store: &R,
         software: &str,
     ) -> Result<Message, StoreError> {
         let shared =
-            |feed: &FeedId| mesh.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
+            |feed: &FeedId| directory.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
         let have = store
             .feeds()?
             .into_iter()
@@ -284,6 +287,12 @@ impl PeerSync {
         }
     }
 
+    /// These feeds have grown.
+    pub fn on_grown<'f>(&mut self, feeds: impl IntoIterator<Item = &'f FeedId>) {
+        self.ready
+            .extend(feeds.into_iter().map(|feed| (feed.channel.class(), *feed)));
+    }
+
     /// Says something of its own accord (an ask, a recall, an acknowledgement).
     pub fn say(&mut self, message: Message) {
         self.to_say.push(message);
@@ -297,7 +306,7 @@ impl PeerSync {
     /// The next message to send, most urgent class first; `None` when there is nothing, or the window is full.
     pub fn poll<R: Read + ?Sized>(
         &mut self,
-        mesh: &Mesh,
+        directory: &Directory,
         store: &R,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
@@ -307,25 +316,20 @@ impl PeerSync {
         if !self.greeted || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
             return Ok(None);
         }
-        let mut waiting: Vec<(Class, FeedId)> = Vec::new();
-        for (feed, held) in store.feeds()? {
+        while let Some((class, feed)) = self.ready.first().copied() {
+            let held = store.feed(&feed)?.end.seq;
             let sent = self
                 .cursors
                 .get(&feed)
                 .map(|c| c.sent.seq)
                 .unwrap_or_default();
-            if held.end.seq > sent
-                && feed.writer != self.peer_writer
-                && mesh.may_hold(&feed, self.peer)
+            if held > sent
+                && directory.may_hold(&feed, self.peer)
+                && let Some(message) = self.next_run(store, feed, key)?
             {
-                waiting.push((feed.channel.class(), feed));
-            }
-        }
-        waiting.sort();
-        for (_, feed) in waiting {
-            if let Some(message) = self.next_run(store, feed, key)? {
                 return Ok(Some(message));
             }
+            self.ready.remove(&(class, feed));
         }
         Ok(None)
     }

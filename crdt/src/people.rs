@@ -1,0 +1,251 @@
+//! The in-memory index that tills and doors decide from: who holds which card, and who is blocked.
+//!
+//! Shared between the writer thread, which changes it entry by entry, and doors, which only read it; nobody holds the
+//! lock across a write to disk. Leaves to others: rows on disk (`mesh`), door policy (`access`).
+
+use crate::channel::BlockScope;
+use crate::entry::BlockTarget;
+use crate::feed::Hash;
+use crate::ids::*;
+use crate::person::{CardState, Person, PersonStatus};
+use crate::reason::Reason;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A person as decisions need it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Home campus.
+    pub home: CampusId,
+    /// Price and limit class.
+    pub category: CategoryId,
+    /// Takes part?
+    pub status: PersonStatus,
+    /// First and last day.
+    pub valid: (Option<Day>, Option<Day>),
+    /// Cards with their state and last day.
+    pub cards: Box<[(CardNumber, CardState, Option<Day>)]>,
+}
+
+/// Cards, holders and blocks.
+#[derive(Clone, Debug, Default)]
+pub struct People {
+    holders: BTreeMap<PersonId, Holder>,
+    cards: BTreeMap<CardNumber, PersonId>,
+    uids: BTreeMap<u64, CardNumber>,
+    blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockScope>>,
+    /// Which blocks are lifted, and on whose authority: a lift counts if it is the hub's or of the block's own campus.
+    lifted: BTreeSet<(Hash, BlockScope)>,
+}
+
+impl People {
+    /// The holder of a usable card on `day`, or why it is refused. A block wins over everything.
+    pub fn usable(&self, card: CardNumber, day: Day) -> Result<(PersonId, &Holder), Reason> {
+        if self.is_blocked(BlockTarget::Card(card)) {
+            return Err(Reason::Blocked);
+        }
+        let person = *self.cards.get(&card).ok_or(Reason::UnknownCard)?;
+        if self.is_blocked(BlockTarget::Person(person)) {
+            return Err(Reason::Blocked);
+        }
+        let holder = self.holders.get(&person).ok_or(Reason::UnknownCard)?;
+        let (_, state, until) = holder
+            .cards
+            .iter()
+            .find(|(n, _, _)| *n == card)
+            .ok_or(Reason::UnknownCard)?;
+        let in_time = until.is_none_or(|u| day <= u)
+            && holder.valid.0.is_none_or(|f| day >= f)
+            && holder.valid.1.is_none_or(|u| day <= u);
+        if *state != CardState::Active || holder.status != PersonStatus::Active || !in_time {
+            return Err(Reason::NotActive);
+        }
+        Ok((person, holder))
+    }
+
+    /// Whether any block on the target is not lifted.
+    pub fn is_blocked(&self, target: BlockTarget) -> bool {
+        self.blocks
+            .get(&target)
+            .is_some_and(|b| b.iter().any(|block| !self.is_lifted(block)))
+    }
+
+    /// The blocks on a target that are not lifted.
+    pub fn open_blocks(&self, target: BlockTarget) -> Vec<(Hash, BlockScope)> {
+        let blocks = self.blocks.get(&target).into_iter().flatten();
+        blocks
+            .filter(|block| !self.is_lifted(*block))
+            .map(|(h, s)| (*h, *s))
+            .collect()
+    }
+
+    /// A person as decisions need it.
+    pub fn holder(&self, person: PersonId) -> Option<&Holder> {
+        self.holders.get(&person)
+    }
+
+    /// Whose card it is, usable or not.
+    pub fn person_of(&self, card: CardNumber) -> Option<PersonId> {
+        self.cards.get(&card).copied()
+    }
+
+    /// The card a reader's chip number belongs to.
+    pub fn card_of_uid(&self, uid: u64) -> Option<CardNumber> {
+        self.uids.get(&uid).copied()
+    }
+
+    /// How many people and cards are indexed.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.holders.len(), self.cards.len())
+    }
+
+    /// Indexes a person in place of what was known of it.
+    pub fn put(&mut self, person: &Person, old: Option<&Person>) {
+        for card in old.into_iter().flat_map(|p| &p.cards) {
+            if self.cards.get(&card.number) == Some(&person.person) {
+                self.cards.remove(&card.number);
+            }
+            if let Some(uid) = card.uid {
+                self.uids.remove(&uid);
+            }
+        }
+        for card in &person.cards {
+            self.cards.insert(card.number, person.person);
+            if let Some(uid) = card.uid {
+                self.uids.insert(uid, card.number);
+            }
+        }
+        let cards = person
+            .cards
+            .iter()
+            .map(|c| (c.number, c.state, c.valid_until))
+            .collect();
+        let holder = Holder {
+            home: person.home,
+            category: person.category,
+            status: person.status,
+            valid: person.valid,
+            cards,
+        };
+        self.holders.insert(person.person, holder);
+    }
+
+    /// Indexes a block.
+    pub fn block(&mut self, target: BlockTarget, hash: Hash, scope: BlockScope) {
+        self.blocks.entry(target).or_default().insert(hash, scope);
+    }
+
+    /// Indexes a lift, which may come before its block.
+    pub fn lift(&mut self, block: Hash, scope: BlockScope) {
+        self.lifted.insert((block, scope));
+    }
+
+    fn is_lifted(&self, (hash, scope): (&Hash, &BlockScope)) -> bool {
+        self.lifted.contains(&(*hash, BlockScope::Hub)) || self.lifted.contains(&(*hash, *scope))
+    }
+}
+
+/// The index as shared between threads.
+#[derive(Clone, Debug, Default)]
+pub struct SharedPeople(Arc<RwLock<People>>);
+
+impl SharedPeople {
+    /// To decide from. Held for one decision.
+    pub fn read(&self) -> RwLockReadGuard<'_, People> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To change. Held for one entry.
+    pub fn write(&self) -> RwLockWriteGuard<'_, People> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a freshly loaded index in the place of this one, for all who share it.
+    pub fn replace(&self, people: People) {
+        *self.write() = people;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+    use crate::person::Card;
+    use proptest::prelude::*;
+
+    const CAMPUS: BlockScope = BlockScope::Campus(CampusId(1));
+    const CARD: CardNumber = CardNumber(10);
+
+    fn people() -> People {
+        let card = Card {
+            number: CARD,
+            uid: Some(77),
+            state: CardState::Active,
+            valid_until: None,
+        };
+        let person = Person {
+            person: PersonId(1),
+            home: CampusId(1),
+            name: "测试".into(),
+            staff_number: "001".into(),
+            category: CategoryId(1),
+            status: PersonStatus::Active,
+            valid: (None, Some(Day(100))),
+            cards: vec![card],
+            id_hash: [0; 16],
+        };
+        let mut people = People::default();
+        people.put(&person, None);
+        people
+    }
+
+    #[test]
+    fn a_lift_counts_only_on_the_blocks_own_authority() {
+        let mut people = people();
+        let (ours, hubs) = (Hash([1; 32]), Hash([2; 32]));
+        people.block(BlockTarget::Card(CARD), ours, CAMPUS);
+        people.block(BlockTarget::Card(CARD), hubs, BlockScope::Hub);
+        people.lift(ours, BlockScope::Campus(CampusId(2)));
+        assert_eq!(people.open_blocks(BlockTarget::Card(CARD)).len(), 2);
+        people.lift(hubs, CAMPUS);
+        assert_eq!(people.open_blocks(BlockTarget::Card(CARD)).len(), 2);
+        people.lift(ours, BlockScope::Hub);
+        people.lift(hubs, BlockScope::Hub);
+        assert!(people.usable(CARD, Day(1)).is_ok());
+    }
+
+    #[test]
+    fn validity_ends_with_its_day() {
+        assert!(people().usable(CARD, Day(100)).is_ok());
+        assert_eq!(
+            people().usable(CARD, Day(101)).err(),
+            Some(Reason::NotActive)
+        );
+        assert_eq!(
+            people().usable(CardNumber(11), Day(1)).err(),
+            Some(Reason::UnknownCard)
+        );
+    }
+
+    proptest! {
+        /// Blocks and lifts commute, and one un-lifted block is enough to refuse (invariant 9).
+        #[test]
+        fn block_wins_in_any_order(acts in prop::collection::vec((any::<bool>(), 0u8..4), 0..12), swap in any::<u64>()) {
+            let apply = |acts: &[(bool, u8)]| {
+                let mut people = people();
+                for (is_block, n) in acts {
+                    match is_block {
+                        true => people.block(BlockTarget::Card(CARD), Hash([*n; 32]), CAMPUS),
+                        false => people.lift(Hash([*n; 32]), CAMPUS),
+                    }
+                }
+                people.is_blocked(BlockTarget::Card(CARD))
+            };
+            let mut other = acts.clone();
+            other.sort_by_key(|(b, n)| (u64::from(*n) * 2 + u64::from(*b)).wrapping_mul(swap | 1));
+            let expected = acts.iter().any(|(b, n)| *b && !acts.contains(&(false, *n)));
+            prop_assert_eq!(apply(&acts), expected);
+            prop_assert_eq!(apply(&other), expected);
+        }
+    }
+}
