@@ -53,14 +53,8 @@ pub enum Class {
 
 impl Class {
     /// All classes, most urgent first.
-    pub const ALL: [Class; 6] = [
-        Class::Control,
-        Class::Blocks,
-        Class::Rights,
-        Class::Journal,
-        Class::Documents,
-        Class::Snapshot,
-    ];
+    pub const ALL: [Class; 6] =
+        [Class::Control, Class::Blocks, Class::Rights, Class::Journal, Class::Documents, Class::Snapshot];
 }
 
 /// A feed: one writer in one life, one channel.
@@ -95,12 +89,8 @@ impl Channel {
     /// Whether a node at `writer` may write this channel at all.
     pub fn may_write(self, writer: Place) -> bool {
         match self {
-            Channel::Registry | Channel::Receipts(_) | Channel::Blocks(BlockScope::Hub) => {
-                writer.node.is_hub()
-            }
-            Channel::People(c) | Channel::Campus(c) => {
-                writer.node.is_hub() || writer.campus == Some(c)
-            }
+            Channel::Registry | Channel::Receipts(_) | Channel::Blocks(BlockScope::Hub) => writer.node.is_hub(),
+            Channel::People(c) | Channel::Campus(c) => writer.node.is_hub() || writer.campus == Some(c),
             Channel::Blocks(BlockScope::Campus(c)) => writer.campus == Some(c),
             Channel::Rights(receiver) => receiver.node != writer.node,
             Channel::Journal => !writer.node.is_hub(),
@@ -162,33 +152,18 @@ mod tests {
     use super::*;
 
     fn writer(node: u32) -> Writer {
-        Writer {
-            node: NodeId(node),
-            incarnation: Incarnation {
-                generation: 1,
-                counter: 1,
-            },
-        }
+        Writer { node: NodeId(node), incarnation: Incarnation { generation: 1, counter: 1 } }
     }
 
     fn edge(node: u32, campus: u16) -> Place {
-        Place {
-            node: NodeId(node),
-            campus: Some(CampusId(campus)),
-        }
+        Place { node: NodeId(node), campus: Some(CampusId(campus)) }
     }
 
-    const HUB: Place = Place {
-        node: NodeId::HUB,
-        campus: None,
-    };
+    const HUB: Place = Place { node: NodeId::HUB, campus: None };
 
     #[test]
     fn journals_stay_on_their_campus_and_at_the_hub() {
-        let feed = FeedId {
-            writer: writer(1),
-            channel: Channel::Journal,
-        };
+        let feed = FeedId { writer: writer(1), channel: Channel::Journal };
         assert!(feed.may_hold(edge(1, 1), HUB));
         assert!(feed.may_hold(edge(1, 1), edge(2, 1)));
         assert!(!feed.may_hold(edge(1, 1), edge(3, 2)));
@@ -196,10 +171,7 @@ mod tests {
 
     #[test]
     fn rights_go_to_their_receiver_and_the_hub_only() {
-        let feed = FeedId {
-            writer: writer(1),
-            channel: Channel::Rights(writer(3)),
-        };
+        let feed = FeedId { writer: writer(1), channel: Channel::Rights(writer(3)) };
         assert!(feed.may_hold(edge(1, 1), edge(3, 2)));
         assert!(feed.may_hold(edge(1, 1), HUB));
         assert!(!feed.may_hold(edge(1, 1), edge(2, 1)));

@@ -24,26 +24,16 @@ pub struct Civil {
 /// Civil time of `hub_time_ms` (UTC milliseconds since 1970) at `utc_offset_minutes` east of UTC.
 pub fn civil(hub_time_ms: i64, utc_offset_minutes: i16) -> Civil {
     let local_ms = hub_time_ms.saturating_add(i64::from(utc_offset_minutes) * 60_000);
-    let days = local_ms
-        .div_euclid(DAY_MS)
-        .clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+    let days = local_ms.div_euclid(DAY_MS).clamp(i64::from(i32::MIN), i64::from(i32::MAX));
     let minute = local_ms.rem_euclid(DAY_MS) / 60_000;
     // 1970-01-01 was a Thursday.
     let weekday = (days + 3).rem_euclid(7);
-    Civil {
-        day: Day(days as i32),
-        minute: minute as u16,
-        weekday: weekday as u8,
-    }
+    Civil { day: Day(days as i32), minute: minute as u16, weekday: weekday as u8 }
 }
 
 /// Business day of `hub_time_ms` when days are cut `cut_minute` minutes after midnight.
 pub fn business_day(hub_time_ms: i64, utc_offset_minutes: i16, cut_minute: u16) -> Day {
-    civil(
-        hub_time_ms.saturating_sub(i64::from(cut_minute) * 60_000),
-        utc_offset_minutes,
-    )
-    .day
+    civil(hub_time_ms.saturating_sub(i64::from(cut_minute) * 60_000), utc_offset_minutes).day
 }
 
 /// Calendar date of a day, if it lies within the years the calendar knows (±9999).

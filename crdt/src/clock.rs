@@ -38,16 +38,9 @@ impl Clock {
     /// Hub time for these ticks; after a restart without hub it runs on from the high-water mark.
     pub fn now_ms(&self, ticks: Ticks) -> i64 {
         if self.anchor_boot != ticks.boot || self.anchor_ms == 0 {
-            return self.high_water_ms.max(if self.high_water_ms == 0 {
-                ticks.wall_ms
-            } else {
-                0
-            });
+            return self.high_water_ms.max(if self.high_water_ms == 0 { ticks.wall_ms } else { 0 });
         }
-        let since = ticks
-            .mono_ms
-            .saturating_sub(self.anchor_mono_ms)
-            .min(i64::MAX as u64) as i64;
+        let since = ticks.mono_ms.saturating_sub(self.anchor_mono_ms).min(i64::MAX as u64) as i64;
         self.anchor_ms.saturating_add(since).max(self.high_water_ms)
     }
 
@@ -80,20 +73,10 @@ impl Clock {
             // Runs on from the mark in this boot, still untrusted.
             let trusted = false;
             let anchor_mono_ms = ticks.mono_ms;
-            *self = Clock {
-                anchor_ms: hub_time_ms,
-                anchor_boot: ticks.boot,
-                anchor_mono_ms,
-                trusted,
-                ..*self
-            };
+            *self = Clock { anchor_ms: hub_time_ms, anchor_boot: ticks.boot, anchor_mono_ms, trusted, ..*self };
         }
         self.high_water_ms = hub_time_ms;
-        Stamp {
-            hub_time_ms,
-            boot: ticks.boot,
-            mono_ms: ticks.mono_ms,
-        }
+        Stamp { hub_time_ms, boot: ticks.boot, mono_ms: ticks.mono_ms }
     }
 
     /// How far the wall clock is from hub time (positive: ahead).
@@ -107,11 +90,7 @@ mod tests {
     use super::*;
 
     fn ticks(boot: u32, mono_ms: u64, wall_ms: i64) -> Ticks {
-        Ticks {
-            boot,
-            mono_ms,
-            wall_ms,
-        }
+        Ticks { boot, mono_ms, wall_ms }
     }
 
     #[test]

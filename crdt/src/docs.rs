@@ -42,9 +42,7 @@ impl DocId {
     /// The campus it belongs to.
     pub fn campus(&self) -> CampusId {
         match self.kind {
-            DocKind::People { campus, .. }
-            | DocKind::Policy(campus)
-            | DocKind::Visitors { campus, .. } => campus,
+            DocKind::People { campus, .. } | DocKind::Policy(campus) | DocKind::Visitors { campus, .. } => campus,
         }
     }
 

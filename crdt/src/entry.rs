@@ -572,31 +572,17 @@ impl Body {
         use Body::*;
         match channel {
             Channel::Registry => {
-                matches!(
-                    self,
-                    Campus(_) | Node(_) | Fence(_) | Tariff(_) | Terminal(_) | Rebase(_)
-                )
+                matches!(self, Campus(_) | Node(_) | Fence(_) | Tariff(_) | Terminal(_) | Rebase(_))
             }
             Channel::People(_) | Channel::Campus(_) => matches!(self, Change(_)),
             Channel::Blocks(_) => matches!(self, Block(_) | Lift(_)),
             Channel::Rights(_) => matches!(self, Grant(_)),
             Channel::Journal => matches!(
                 self,
-                Purchase(_)
-                    | Refused(_)
-                    | Refund(_)
-                    | Void(_)
-                    | Taken(_)
-                    | Door(_)
-                    | Act(_)
-                    | Cut(_)
-                    | Alarm(_)
+                Purchase(_) | Refused(_) | Refund(_) | Void(_) | Taken(_) | Door(_) | Act(_) | Cut(_) | Alarm(_)
             ),
             Channel::Receipts(_) => {
-                matches!(
-                    self,
-                    Receipt(_) | Lease(_) | Time(_) | TerminalKey(_) | Operator(_) | Settled(_)
-                )
+                matches!(self, Receipt(_) | Lease(_) | Time(_) | TerminalKey(_) | Operator(_) | Settled(_))
             }
         }
     }

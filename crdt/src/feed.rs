@@ -52,11 +52,7 @@ impl Serialize for SignatureBytes {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         // Two halves, because serde knows arrays up to 32 elements.
         let (a, b) = self.0.split_at(32);
-        (
-            <[u8; 32]>::try_from(a).unwrap_or_default(),
-            <[u8; 32]>::try_from(b).unwrap_or_default(),
-        )
-            .serialize(s)
+        (<[u8; 32]>::try_from(a).unwrap_or_default(), <[u8; 32]>::try_from(b).unwrap_or_default()).serialize(s)
     }
 }
 
@@ -111,10 +107,7 @@ pub fn link(feed: &FeedId, end: End, entry: &[u8]) -> End {
     hasher.update(end.hash.0);
     hasher.update((entry.len() as u64).to_be_bytes());
     hasher.update(entry);
-    End {
-        seq: end.seq.next(),
-        hash: Hash(hasher.finalize().into()),
-    }
+    End { seq: end.seq.next(), hash: Hash(hasher.finalize().into()) }
 }
 
 /// SHA-256 of some bytes under a domain name.
@@ -137,17 +130,12 @@ impl SignedHead {
     /// Signs the end of one's own feed.
     pub fn sign(feed: FeedId, end: End, key: &SigningKey) -> SignedHead {
         let signature = SignatureBytes(key.sign(&signed_bytes("head", &(feed, end))).to_bytes());
-        SignedHead {
-            feed,
-            end,
-            signature,
-        }
+        SignedHead { feed, end, signature }
     }
 
     /// Checks the signature against the writer's registered key.
     pub fn verify(&self, key: &VerifyingKey) -> Result<(), FeedError> {
-        verify("head", &(self.feed, self.end), &self.signature, key)
-            .map_err(|_| FeedError::BadSignature(self.feed))
+        verify("head", &(self.feed, self.end), &self.signature, key).map_err(|_| FeedError::BadSignature(self.feed))
     }
 
     /// Two signed heads that cannot both be true: same feed and position, another chain.
@@ -180,11 +168,7 @@ pub fn verify<T: Serialize>(
     signature: &SignatureBytes,
     key: &VerifyingKey,
 ) -> Result<(), NotSigned> {
-    key.verify(
-        &signed_bytes(purpose, value),
-        &Signature::from_bytes(&signature.0),
-    )
-    .map_err(|_| NotSigned)
+    key.verify(&signed_bytes(purpose, value), &Signature::from_bytes(&signature.0)).map_err(|_| NotSigned)
 }
 
 /// A run of consecutive entries with a head that covers its last one.
@@ -204,20 +188,12 @@ pub struct Run {
 pub fn check_run(held: End, run: &Run, key: &VerifyingKey) -> Result<End, FeedError> {
     let feed = run.head.feed;
     if run.from != held.seq.next() {
-        return Err(FeedError::Gap {
-            feed,
-            expected: held.seq.next(),
-            got: run.from,
-        });
+        return Err(FeedError::Gap { feed, expected: held.seq.next(), got: run.from });
     }
     let mut end = held;
     for entry in &run.entries {
         if entry.len() > wire::ENTRY_BYTES_MAX {
-            return Err(FeedError::EntryTooLong {
-                feed,
-                bytes: entry.len(),
-                limit: wire::ENTRY_BYTES_MAX,
-            });
+            return Err(FeedError::EntryTooLong { feed, bytes: entry.len(), limit: wire::ENTRY_BYTES_MAX });
         }
         end = link(&feed, end, entry);
     }
@@ -236,38 +212,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn feed() -> FeedId {
-        let incarnation = Incarnation {
-            generation: 1,
-            counter: 1,
-        };
-        FeedId {
-            writer: Writer {
-                node: NodeId(1),
-                incarnation,
-            },
-            channel: Channel::Journal,
-        }
+        let incarnation = Incarnation { generation: 1, counter: 1 };
+        FeedId { writer: Writer { node: NodeId(1), incarnation }, channel: Channel::Journal }
     }
 
     fn run_of(entries: Vec<Vec<u8>>, key: &SigningKey) -> Run {
-        let end = entries
-            .iter()
-            .fold(End::default(), |end, e| link(&feed(), end, e));
-        Run {
-            from: Seq(1),
-            entries,
-            head: SignedHead::sign(feed(), end, key),
-        }
+        let end = entries.iter().fold(End::default(), |end, e| link(&feed(), end, e));
+        Run { from: Seq(1), entries, head: SignedHead::sign(feed(), end, key) }
     }
 
     #[test]
     fn a_run_is_taken_whole_or_not_at_all() {
         let key = SigningKey::from_bytes(&[7; 32]);
         let run = run_of(vec![b"a".to_vec(), b"b".to_vec()], &key);
-        assert_eq!(
-            check_run(End::default(), &run, &key.verifying_key()),
-            Ok(run.head.end)
-        );
+        assert_eq!(check_run(End::default(), &run, &key.verifying_key()), Ok(run.head.end));
 
         let mut altered = run.clone();
         altered.entries[0] = b"x".to_vec();
@@ -275,10 +233,7 @@ mod tests {
         assert_eq!(refused, Err(FeedError::NotTheSignedChain(feed())));
 
         let stranger = SigningKey::from_bytes(&[8; 32]).verifying_key();
-        assert_eq!(
-            check_run(End::default(), &run, &stranger),
-            Err(FeedError::BadSignature(feed()))
-        );
+        assert_eq!(check_run(End::default(), &run, &stranger), Err(FeedError::BadSignature(feed())));
     }
 
     #[test]

@@ -7,9 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// An amount in fen (分, 1/100 yuan). May be negative where a difference is meant.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fen(pub i64);
 
@@ -30,26 +28,17 @@ impl Fen {
 
     /// Sum; an overflow is an error, never a wrap.
     pub fn add(self, other: Fen) -> Result<Fen, FenError> {
-        self.0
-            .checked_add(other.0)
-            .map(Fen)
-            .ok_or(FenError::Overflow(self.0, other.0))
+        self.0.checked_add(other.0).map(Fen).ok_or(FenError::Overflow(self.0, other.0))
     }
 
     /// Difference; an overflow is an error, never a wrap.
     pub fn sub(self, other: Fen) -> Result<Fen, FenError> {
-        self.0
-            .checked_sub(other.0)
-            .map(Fen)
-            .ok_or(FenError::Overflow(self.0, other.0))
+        self.0.checked_sub(other.0).map(Fen).ok_or(FenError::Overflow(self.0, other.0))
     }
 
     /// This amount `times` over.
     pub fn times(self, times: u32) -> Result<Fen, FenError> {
-        self.0
-            .checked_mul(i64::from(times))
-            .map(Fen)
-            .ok_or(FenError::Overflow(self.0, i64::from(times)))
+        self.0.checked_mul(i64::from(times)).map(Fen).ok_or(FenError::Overflow(self.0, i64::from(times)))
     }
 
     /// Sum of many; an overflow is an error.
@@ -102,10 +91,7 @@ impl FromStr for Fen {
             1 => cents.parse::<i64>().map_err(|_| refuse())? * 10,
             _ => cents.parse::<i64>().map_err(|_| refuse())?,
         };
-        let fen = yuan
-            .checked_mul(100)
-            .and_then(|y| y.checked_add(cents))
-            .ok_or_else(refuse)?;
+        let fen = yuan.checked_mul(100).and_then(|y| y.checked_add(cents)).ok_or_else(refuse)?;
         Ok(Fen(if negative { -fen } else { fen }))
     }
 }
@@ -125,19 +111,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_an_amount() {
-        for text in [
-            "",
-            ".",
-            "1.",
-            ".5",
-            "1.234",
-            "1,000",
-            "¥5",
-            "1e3",
-            "--1",
-            "99999999999999999999",
-            " 1",
-        ] {
+        for text in ["", ".", "1.", ".5", "1.234", "1,000", "¥5", "1e3", "--1", "99999999999999999999", " 1"] {
             assert!(text.parse::<Fen>().is_err(), "{text:?} must be refused");
         }
     }

@@ -130,9 +130,7 @@ impl fmt::Display for Writer {
 }
 
 /// Position in a feed, counted from 1; 0 means "nothing yet".
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
@@ -170,22 +168,14 @@ impl fmt::Display for PurchaseId {
 }
 
 /// A business day as days since 1970-01-01 of the campus' civil calendar.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Day(pub i32);
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match crate::civil::date_of(*self) {
-            Some(date) => write!(
-                f,
-                "{:04}-{:02}-{:02}",
-                date.year(),
-                u8::from(date.month()),
-                date.day()
-            ),
+            Some(date) => write!(f, "{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day()),
             None => write!(f, "day {}", self.0),
         }
     }
@@ -205,22 +195,13 @@ mod tests {
     #[test]
     fn a_wrong_text_says_what_was_expected() {
         let said = "c70000".parse::<CampusId>().map_err(|e| e.to_string());
-        assert_eq!(
-            said,
-            Err("\"c70000\" is not a CampusId: expected digits, as in c1".to_owned())
-        );
+        assert_eq!(said, Err("\"c70000\" is not a CampusId: expected digits, as in c1".to_owned()));
     }
 
     #[test]
     fn incarnations_of_a_later_generation_are_newer() {
-        let before = Incarnation {
-            generation: 1,
-            counter: 9,
-        };
-        let after = Incarnation {
-            generation: 2,
-            counter: 1,
-        };
+        let before = Incarnation { generation: 1, counter: 9 };
+        let after = Incarnation { generation: 2, counter: 1 };
         assert!(before < after);
     }
 }

@@ -115,34 +115,17 @@ pub fn counters(person: PersonId) -> Vec<u8> {
 
 /// Where the answer to a purchase id is found (`sale`).
 pub fn mark(id: PurchaseId) -> Vec<u8> {
-    key(
-        MARKS,
-        &[
-            &id.terminal.0.to_be_bytes(),
-            &id.boot.to_be_bytes(),
-            &id.seq.to_be_bytes(),
-        ],
-    )
+    key(MARKS, &[&id.terminal.0.to_be_bytes(), &id.boot.to_be_bytes(), &id.seq.to_be_bytes()])
 }
 
 /// What was given back for a sale (`sale`).
 pub fn refunds(of: PurchaseId) -> Vec<u8> {
-    key(
-        REFUNDS,
-        &[
-            &of.terminal.0.to_be_bytes(),
-            &of.boot.to_be_bytes(),
-            &of.seq.to_be_bytes(),
-        ],
-    )
+    key(REFUNDS, &[&of.terminal.0.to_be_bytes(), &of.boot.to_be_bytes(), &of.seq.to_be_bytes()])
 }
 
 /// The contiguous mark of a terminal's boot (`sale`).
 pub fn terminal_mark(terminal: TerminalId, boot: u32) -> Vec<u8> {
-    key(
-        TERMINAL_MARKS,
-        &[&terminal.0.to_be_bytes(), &boot.to_be_bytes()],
-    )
+    key(TERMINAL_MARKS, &[&terminal.0.to_be_bytes(), &boot.to_be_bytes()])
 }
 
 /// A quarantined entry (`mesh`).
@@ -162,13 +145,7 @@ pub fn operator(operator: OperatorId) -> Vec<u8> {
 
 /// The hub's receipt for a life of this node's journal (`mesh`).
 pub fn receipt(incarnation: Incarnation) -> Vec<u8> {
-    key(
-        RECEIPTS,
-        &[
-            &incarnation.generation.to_be_bytes(),
-            &incarnation.counter.to_be_bytes(),
-        ],
-    )
+    key(RECEIPTS, &[&incarnation.generation.to_be_bytes(), &incarnation.counter.to_be_bytes()])
 }
 
 /// The proof that a feed was forked (`mesh`).

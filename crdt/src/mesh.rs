@@ -81,12 +81,21 @@ pub enum Event {
     Blocks(BlockTarget),
     /// Rights of a person may have grown.
     Rights(PersonId),
-    /// A cheque from a sibling waits to be taken.
+    /// A grant or return, on whatever rights feed this node holds.
+    Granted {
+        /// Giver's feed.
+        feed: FeedId,
+        /// What it says.
+        grant: GrantRecord,
+    },
+    /// A cheque from another box waits to be taken.
     Cheque {
         /// Giver's feed.
         feed: FeedId,
         /// Its position.
         seq: Seq,
+        /// What it says.
+        grant: GrantRecord,
     },
     /// The hub's receipt moved.
     Receipt(ReceiptRecord),
@@ -103,12 +112,14 @@ pub enum Event {
         /// Why.
         cause: String,
     },
-    /// A journal entry of another box.
+    /// A journal entry was stored.
     Journal {
         /// Its feed.
         feed: FeedId,
         /// Its position.
         seq: Seq,
+        /// What it says.
+        entry: Box<Entry>,
     },
     /// A document change to project.
     Change {
@@ -126,9 +137,7 @@ pub struct Directory(BTreeMap<Writer, Place>);
 impl Directory {
     /// Whether a node may hold a feed; a feed of an unknown writer is nobody's.
     pub fn may_hold(&self, feed: &FeedId, asker: Place) -> bool {
-        self.0
-            .get(&feed.writer)
-            .is_some_and(|writer| feed.may_hold(*writer, asker))
+        self.0.get(&feed.writer).is_some_and(|writer| feed.may_hold(*writer, asker))
     }
 }
 
@@ -172,61 +181,49 @@ impl Mesh {
             lease: None,
             quarantined: 0,
         };
-        each(store, keys::CAMPUSES, |r: CampusRecord| {
-            mesh.index_campus(r)
-        })?;
+        each(store, keys::CAMPUSES, |r: CampusRecord| mesh.index_campus(r))?;
         each(store, keys::NODES, |r: NodeRecord| mesh.index_node(r))?;
-        each(store, keys::FENCES, |r: FenceRecord| {
-            _ = mesh.fences.insert(r.writer, r)
-        })?;
-        each(store, keys::TERMINALS, |r: TerminalRecord| {
-            _ = mesh.terminals.insert(r.terminal, r)
-        })?;
+        each(store, keys::FENCES, |r: FenceRecord| _ = mesh.fences.insert(r.writer, r))?;
+        each(store, keys::TERMINALS, |r: TerminalRecord| _ = mesh.terminals.insert(r.terminal, r))?;
         each(store, keys::TARIFFS, |r: TariffSheet| mesh.index_tariff(r))?;
         let mut people = People::default();
         each(store, keys::PERSONS, |r: Person| people.put(&r, None))?;
-        each(store, keys::LIFTS, |r: (Hash, BlockScope)| {
-            people.lift(r.0, r.1)
-        })?;
-        each(store, keys::BLOCKS, |r: BlockRow| {
-            people.block(r.target, r.hash, r.scope)
-        })?;
+        each(store, keys::LIFTS, |r: (Hash, BlockScope)| people.lift(r.0, r.1))?;
+        each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.scope))?;
         mesh.people.replace(people);
         each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
-        let lease = store
-            .get(keys::LEASE)?
-            .map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b))
-            .transpose()?;
+        let lease = store.get(keys::LEASE)?.map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b)).transpose()?;
         mesh.lease = lease.filter(|l| l.incarnation == me.incarnation);
         Ok(mesh)
     }
 
+    /// Takes over a freshly loaded index; who shares the people index keeps sharing it.
+    pub fn replace(&mut self, fresh: Mesh) {
+        let shared = self.people.clone();
+        shared.replace(fresh.people.read().clone());
+        *self = Mesh { people: shared, ..fresh };
+    }
+
     /// Where a writer stands, if the registry lists it.
     pub fn place_of(&self, writer: Writer) -> Option<Place> {
-        self.nodes.get(&writer).map(|n| Place {
-            node: writer.node,
-            campus: n.record.campus,
-        })
+        self.nodes.get(&writer).map(|n| Place { node: writer.node, campus: n.record.campus })
+    }
+
+    /// Where all writers stand, for those who only judge audiences.
+    pub fn directory(&self) -> Directory {
+        let place = |w: &Writer, n: &Node| Place { node: w.node, campus: n.record.campus };
+        Directory(self.nodes.iter().map(|(w, n)| (*w, place(w, n))).collect())
     }
 
     /// The newest life of a node that the registry lists.
     pub fn current(&self, node: NodeId) -> Option<Writer> {
-        let lives = self
-            .nodes
-            .range(first_life(node)..)
-            .take_while(|(w, _)| w.node == node);
+        let lives = self.nodes.range(first_life(node)..).take_while(|(w, _)| w.node == node);
         lives.last().map(|(w, _)| *w)
     }
 
     /// Whether this life has been ended by the hub.
     pub fn is_fenced(&self, writer: Writer) -> bool {
         self.fences.contains_key(&writer)
-    }
-
-    /// Whether this node may hold a feed.
-    pub fn may_hold(&self, feed: &FeedId, asker: Place) -> bool {
-        self.place_of(feed.writer)
-            .is_some_and(|writer| feed.may_hold(writer, asker))
     }
 
     /// The newest tariff.
@@ -247,20 +244,10 @@ impl Mesh {
     }
 
     /// Checks a run from outside against registry, audience, fence, chain and signature; nothing is written.
-    pub fn check_run<R: Read + ?Sized>(
-        &self,
-        tx: &Tx<'_, R>,
-        run: &Run,
-    ) -> Result<End, RunRefused> {
+    pub fn check_run<R: Read + ?Sized>(&self, tx: &Tx<'_, R>, run: &Run) -> Result<End, RunRefused> {
         let feed = run.head.feed;
-        let node = self
-            .nodes
-            .get(&feed.writer)
-            .ok_or(RunRefused::UnknownWriter(feed))?;
-        let writer = Place {
-            node: feed.writer.node,
-            campus: node.record.campus,
-        };
+        let node = self.nodes.get(&feed.writer).ok_or(RunRefused::UnknownWriter(feed))?;
+        let writer = Place { node: feed.writer.node, campus: node.record.campus };
         if !feed.channel.may_write(writer) {
             return Err(RunRefused::NotItsChannel(feed));
         }
@@ -279,10 +266,7 @@ impl Mesh {
     /// The last accepted position of a fenced writer's feed; `None` while the writer is not fenced.
     pub fn fenced_after(&self, feed: &FeedId) -> Option<Seq> {
         let fence = self.fences.get(&feed.writer)?;
-        let last = fence
-            .last
-            .iter()
-            .find(|(channel, _)| *channel == feed.channel);
+        let last = fence.last.iter().find(|(channel, _)| *channel == feed.channel);
         Some(last.map_or(Seq::ZERO, |(_, end)| end.seq))
     }
 
@@ -302,8 +286,7 @@ impl Mesh {
         let end = self.check_run(tx, &run)?;
         tx.take_run(&run).map_err(IngestError::from)?;
         for (seq, bytes) in (run.from.0..).map(Seq).zip(&run.entries) {
-            self.apply(tx, feed, seq, bytes, events)
-                .map_err(IngestError::from)?;
+            self.apply(tx, feed, seq, bytes, events).map_err(IngestError::from)?;
         }
         Ok(end)
     }
@@ -316,10 +299,7 @@ impl Mesh {
         entry: &Entry,
         events: &mut Vec<Event>,
     ) -> Result<Seq, StoreError> {
-        let feed = FeedId {
-            writer: self.me,
-            channel,
-        };
+        let feed = FeedId { writer: self.me, channel };
         let bytes = entry.encode();
         let end = tx.append(feed, bytes.clone())?;
         self.apply(tx, feed, end.seq, &bytes, events)?;
@@ -340,20 +320,10 @@ impl Mesh {
             Err(e) => return self.quarantine(tx, feed, seq, e.to_string(), events),
         };
         if !entry.body.belongs(feed.channel) {
-            return self.quarantine(
-                tx,
-                feed,
-                seq,
-                "the entry does not belong on this channel".into(),
-                events,
-            );
+            return self.quarantine(tx, feed, seq, "the entry does not belong on this channel".into(), events);
         }
-        match entry.body {
-            Body::Campus(_)
-            | Body::Node(_)
-            | Body::Fence(_)
-            | Body::Tariff(_)
-            | Body::Terminal(_) => {
+        match entry.body.clone() {
+            Body::Campus(_) | Body::Node(_) | Body::Fence(_) | Body::Tariff(_) | Body::Terminal(_) => {
                 self.apply_registry(tx, entry.body, events);
                 Ok(())
             }
@@ -362,12 +332,7 @@ impl Mesh {
                     return Ok(());
                 };
                 let hash = feed::entry_hash(&feed, seq, bytes);
-                let row = BlockRow {
-                    hash,
-                    scope,
-                    target: block.target,
-                    reason: block.reason,
-                };
+                let row = BlockRow { hash, scope, target: block.target, reason: block.reason };
                 tx.put(keys::block(&hash), &row);
                 self.people.write().block(row.target, row.hash, row.scope);
                 events.push(Event::Blocks(block.target));
@@ -375,15 +340,11 @@ impl Mesh {
             }
             Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
             Body::Grant(grant) => {
-                let person = grant.row.person;
-                match feed.channel {
-                    Channel::Rights(receiver)
-                        if receiver == self.me && !feed.writer.node.is_hub() =>
-                    {
-                        events.push(Event::Cheque { feed, seq });
-                    }
-                    _ => events.push(Event::Rights(person)),
-                }
+                let to_us = feed.channel == Channel::Rights(self.me);
+                events.push(match to_us && !feed.writer.node.is_hub() && !self.me.node.is_hub() {
+                    true => Event::Cheque { feed, seq, grant },
+                    false => Event::Granted { feed, grant },
+                });
                 Ok(())
             }
             Body::Lease(lease) => {
@@ -428,7 +389,7 @@ impl Mesh {
             | Body::Act(_)
             | Body::Cut(_)
             | Body::Alarm(_) => {
-                events.push(Event::Journal { feed, seq });
+                events.push(Event::Journal { feed, seq, entry: Box::new(entry) });
                 Ok(())
             }
         }
@@ -457,12 +418,7 @@ impl Mesh {
     }
 
     /// Two signed heads of one feed and position that differ: kept as proof. True if they prove a fork.
-    pub fn prove_fork<R: Read + ?Sized>(
-        &self,
-        tx: &mut Tx<'_, R>,
-        one: &SignedHead,
-        other: &SignedHead,
-    ) -> bool {
+    pub fn prove_fork<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
         let Some(node) = self.nodes.get(&one.feed.writer) else {
             return false;
         };
@@ -488,12 +444,7 @@ impl Mesh {
         Ok(())
     }
 
-    fn apply_registry<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        body: Body,
-        events: &mut Vec<Event>,
-    ) {
+    fn apply_registry<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, body: Body, events: &mut Vec<Event>) {
         match body {
             Body::Campus(record) => {
                 tx.put(keys::campus(record.campus), &record);
@@ -534,9 +485,7 @@ impl Mesh {
         };
         match lift {
             LiftRecord::One { block, .. } => self.lift_one(tx, block, scope, events),
-            LiftRecord::Range {
-                feed: of, from, to, ..
-            } if scope == BlockScope::Hub => {
+            LiftRecord::Range { feed: of, from, to, .. } if scope == BlockScope::Hub => {
                 let to = Seq(to.0.min(from.0.saturating_add(LIFT_RANGE_MAX)));
                 for at in (from.0..=to.0).map(Seq) {
                     if let Some(bytes) = tx.entry(&of, at)? {
@@ -545,9 +494,7 @@ impl Mesh {
                 }
                 Ok(())
             }
-            LiftRecord::Range { .. } => {
-                self.quarantine(tx, feed, seq, "only the hub lifts a range".into(), events)
-            }
+            LiftRecord::Range { .. } => self.quarantine(tx, feed, seq, "only the hub lifts a range".into(), events),
         }
     }
 
@@ -595,13 +542,7 @@ fn cut_known(run: &mut Run, held: Seq) {
 }
 
 fn first_life(node: NodeId) -> Writer {
-    Writer {
-        node,
-        incarnation: Incarnation {
-            generation: 0,
-            counter: 0,
-        },
-    }
+    Writer { node, incarnation: Incarnation { generation: 0, counter: 0 } }
 }
 
 fn each<R: Read + ?Sized, T: DeserializeOwned>(

@@ -49,11 +49,7 @@ impl People {
             return Err(Reason::Blocked);
         }
         let holder = self.holders.get(&person).ok_or(Reason::UnknownCard)?;
-        let (_, state, until) = holder
-            .cards
-            .iter()
-            .find(|(n, _, _)| *n == card)
-            .ok_or(Reason::UnknownCard)?;
+        let (_, state, until) = holder.cards.iter().find(|(n, _, _)| *n == card).ok_or(Reason::UnknownCard)?;
         let in_time = until.is_none_or(|u| day <= u)
             && holder.valid.0.is_none_or(|f| day >= f)
             && holder.valid.1.is_none_or(|u| day <= u);
@@ -65,18 +61,13 @@ impl People {
 
     /// Whether any block on the target is not lifted.
     pub fn is_blocked(&self, target: BlockTarget) -> bool {
-        self.blocks
-            .get(&target)
-            .is_some_and(|b| b.iter().any(|block| !self.is_lifted(block)))
+        self.blocks.get(&target).is_some_and(|b| b.iter().any(|block| !self.is_lifted(block)))
     }
 
     /// The blocks on a target that are not lifted.
     pub fn open_blocks(&self, target: BlockTarget) -> Vec<(Hash, BlockScope)> {
         let blocks = self.blocks.get(&target).into_iter().flatten();
-        blocks
-            .filter(|block| !self.is_lifted(*block))
-            .map(|(h, s)| (*h, *s))
-            .collect()
+        blocks.filter(|block| !self.is_lifted(*block)).map(|(h, s)| (*h, *s)).collect()
     }
 
     /// A person as decisions need it.
@@ -115,18 +106,9 @@ impl People {
                 self.uids.insert(uid, card.number);
             }
         }
-        let cards = person
-            .cards
-            .iter()
-            .map(|c| (c.number, c.state, c.valid_until))
-            .collect();
-        let holder = Holder {
-            home: person.home,
-            category: person.category,
-            status: person.status,
-            valid: person.valid,
-            cards,
-        };
+        let cards = person.cards.iter().map(|c| (c.number, c.state, c.valid_until)).collect();
+        let holder =
+            Holder { home: person.home, category: person.category, status: person.status, valid: person.valid, cards };
         self.holders.insert(person.person, holder);
     }
 
@@ -177,12 +159,7 @@ mod tests {
     const CARD: CardNumber = CardNumber(10);
 
     fn people() -> People {
-        let card = Card {
-            number: CARD,
-            uid: Some(77),
-            state: CardState::Active,
-            valid_until: None,
-        };
+        let card = Card { number: CARD, uid: Some(77), state: CardState::Active, valid_until: None };
         let person = Person {
             person: PersonId(1),
             home: CampusId(1),
@@ -217,14 +194,8 @@ mod tests {
     #[test]
     fn validity_ends_with_its_day() {
         assert!(people().usable(CARD, Day(100)).is_ok());
-        assert_eq!(
-            people().usable(CARD, Day(101)).err(),
-            Some(Reason::NotActive)
-        );
-        assert_eq!(
-            people().usable(CardNumber(11), Day(1)).err(),
-            Some(Reason::UnknownCard)
-        );
+        assert_eq!(people().usable(CARD, Day(101)).err(), Some(Reason::NotActive));
+        assert_eq!(people().usable(CardNumber(11), Day(1)).err(), Some(Reason::UnknownCard));
     }
 
     proptest! {

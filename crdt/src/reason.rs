@@ -162,10 +162,6 @@ mod tests {
     fn codes_are_distinct_and_every_reason_has_words() {
         let codes: BTreeSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
-        assert!(
-            Reason::ALL
-                .iter()
-                .all(|r| !r.words().0.is_empty() && r.words().1.len() <= 40)
-        );
+        assert!(Reason::ALL.iter().all(|r| !r.words().0.is_empty() && r.words().1.len() <= 40));
     }
 }

@@ -3,7 +3,7 @@
 //! Every figure is a cumulative total with one writer, so merging is entry-wise maximum: order, loss and repetition
 //! change nothing. Leaves to others: when to grant (hub), when to ask (`sale`), what a sale costs (`tariff`).
 
-use crate::entry::WalletKey;
+use crate::entry::{Statement, WalletKey};
 use crate::fen::{Fen, FenError};
 use crate::ids::{Day, Writer};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct RowState {
     pub returned: Fen,
     /// Last business day it can be spent on.
     pub last_day: Option<Day>,
+    /// The hub's newest signed word on this replica's right, shown with a cheque.
+    pub statement: Option<Box<Statement>>,
 }
 
 /// Why a total is not taken.
@@ -104,12 +106,7 @@ impl RowState {
 
     /// What may be passed on by cheque: the right less what itself came by cheque (one hop only).
     pub fn may_pass_on(&self) -> Result<Fen, RightsError> {
-        let by_cheque = Fen::sum(
-            self.granted_in
-                .iter()
-                .filter(|(w, _)| !w.node.is_hub())
-                .map(|(_, f)| *f),
-        )?;
+        let by_cheque = Fen::sum(self.granted_in.iter().filter(|(w, _)| !w.node.is_hub()).map(|(_, f)| *f))?;
         let rest = self.right()?.sub(by_cheque)?;
         Ok(rest.max(Fen::ZERO))
     }
@@ -120,10 +117,7 @@ impl RowState {
         }
         let right = self.right()?;
         if amount > right {
-            return Err(RightsError::NotEnough {
-                right,
-                asked: amount,
-            });
+            return Err(RightsError::NotEnough { right, asked: amount });
         }
         Ok(())
     }
@@ -148,19 +142,12 @@ impl PersonRights {
     /// Money wallets with their right and last day, in key order; counters of limits are not money.
     pub fn wallets(&self) -> Result<Vec<(WalletKey, Fen, Option<Day>)>, RightsError> {
         let money = |key: &WalletKey| matches!(key, WalletKey::Main | WalletKey::Subsidy(_));
-        self.rows
-            .iter()
-            .filter(|(k, _)| money(k))
-            .map(|(k, row)| Ok((*k, row.right()?, row.last_day)))
-            .collect()
+        self.rows.iter().filter(|(k, _)| money(k)).map(|(k, row)| Ok((*k, row.right()?, row.last_day))).collect()
     }
 
     /// Sum of all money rights that can be spent on `day`.
     pub fn balance(&self, day: Day) -> Result<Fen, RightsError> {
-        let usable = self
-            .wallets()?
-            .into_iter()
-            .filter(|(_, _, last)| last.is_none_or(|l| l >= day));
+        let usable = self.wallets()?.into_iter().filter(|(_, _, last)| last.is_none_or(|l| l >= day));
         Ok(Fen::sum(usable.map(|(_, right, _)| right))?)
     }
 }
@@ -173,13 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn writer(node: u32) -> Writer {
-        Writer {
-            node: NodeId(node),
-            incarnation: Incarnation {
-                generation: 1,
-                counter: 1,
-            },
-        }
+        Writer { node: NodeId(node), incarnation: Incarnation { generation: 1, counter: 1 } }
     }
 
     #[test]
@@ -187,13 +168,7 @@ mod tests {
         let mut row = RowState::default();
         row.merge_granted_in(writer(0), Fen(1000)).unwrap();
         row.spend(Fen(600)).unwrap();
-        assert_eq!(
-            row.spend(Fen(500)),
-            Err(RightsError::NotEnough {
-                right: Fen(400),
-                asked: Fen(500)
-            })
-        );
+        assert_eq!(row.spend(Fen(500)), Err(RightsError::NotEnough { right: Fen(400), asked: Fen(500) }));
         assert_eq!(row.spend(Fen(-1)), Err(RightsError::NotPositive(Fen(-1))));
         row.give_back(Fen(100)).unwrap();
         assert_eq!(row.grant(writer(2), Fen(500)).unwrap(), Fen(500));

@@ -296,6 +296,9 @@ pub fn take_grant<R: Read + ?Sized>(tx: &mut Tx<'_, R>, giver: Writer, grant: &G
     let row = rights.row(grant.row.wallet)?;
     row.merge_granted_in(giver, grant.total)?;
     row.last_day = row.last_day.max(grant.last_day);
+    if giver.node.is_hub() && grant.basis.is_some() {
+        row.statement = grant.basis.clone();
+    }
     tx.put(key, &rights);
     Ok(())
 }
@@ -338,11 +341,15 @@ fn decide<R: Read + ?Sized>(
     let Some(terminal) = mesh.terminals.get(&request.id.terminal).filter(|t| may_sell(mesh, t)) else {
         return Ok(Reason::TerminalNotAllowed.into());
     };
-    let Some(sheet) = mesh.tariff() else { return Ok(Reason::NoPrice.into()) };
+    let Some(sheet) = mesh.tariff() else {
+        return Ok(Reason::NoPrice.into());
+    };
     let people = mesh.people.read();
     let (person, holder) = match people.usable(request.card, day) {
         Ok(known) => known,
-        Err(reason) if request.offline => return fact_of_stranger(terminal, &sheet, request, day, reason),
+        Err(reason) if request.offline => {
+            return fact_of_stranger(terminal, &sheet, request, day, reason);
+        }
         Err(reason) => return Ok(reason.into()),
     };
     let (offset, _) = calendar(mesh);
@@ -461,7 +468,7 @@ fn fact_of_stranger(
     let (Mode::Amount(total), true) = (request.mode, reason != Reason::TerminalNotAllowed) else {
         return Ok(reason.into());
     };
-    if !total.is_positive() || total > tariff::PURCHASE_FEN_MAX {
+    if !total.is_positive() || total > Fen(tariff::PURCHASE_FEN_MAX) {
         return Ok(Reason::BadAmount.into());
     }
     Ok(Decided::Sell(Box::new(PurchaseRecord {
@@ -550,15 +557,17 @@ fn mark<R: Read + ?Sized>(tx: &mut Tx<'_, R>, id: PurchaseId, mark: Mark) {
 }
 
 /// The first answer to an id, from whichever journal of the campus holds it.
-fn first_answer<R: Read + ?Sized>(
-    tx: &Tx<'_, R>,
-    id: PurchaseId,
-    body: Hash,
-) -> Result<Option<Answer>, SaleError> {
-    let Some(mark) = tx.get::<Mark>(&keys::mark(id))? else { return Ok(None) };
-    let Some(bytes) = tx.entry(&mark.feed, mark.seq)? else { return Ok(Some(Answer::Refused(Reason::TooOld))) };
+fn first_answer<R: Read + ?Sized>(tx: &Tx<'_, R>, id: PurchaseId, body: Hash) -> Result<Option<Answer>, SaleError> {
+    let Some(mark) = tx.get::<Mark>(&keys::mark(id))? else {
+        return Ok(None);
+    };
+    let Some(bytes) = tx.entry(&mark.feed, mark.seq)? else {
+        return Ok(Some(Answer::Refused(Reason::TooOld)));
+    };
     let Some(answer) = Entry::decode(&bytes).ok().and_then(|e| answer_of(&e.body)) else {
-        return Err(StoreError::Corrupt { place: mark.feed.to_string(), cause: format!("no answer at {}", mark.seq) }.into());
+        return Err(
+            StoreError::Corrupt { place: mark.feed.to_string(), cause: format!("no answer at {}", mark.seq) }.into()
+        );
     };
     Ok(Some(match answer {
         // A purchase that arrives after its own reversal.
@@ -576,7 +585,9 @@ enum Sale {
 }
 
 fn sale_of<R: Read + ?Sized>(mesh: &Mesh, tx: &Tx<'_, R>, of: PurchaseId) -> Result<Sale, SaleError> {
-    let Some(mark) = tx.get::<Mark>(&keys::mark(of))? else { return Ok(Sale::Unknown) };
+    let Some(mark) = tx.get::<Mark>(&keys::mark(of))? else {
+        return Ok(Sale::Unknown);
+    };
     if mark.feed.writer != mesh.me {
         return Ok(Sale::Elsewhere);
     }

@@ -51,23 +51,13 @@ pub trait Read {
     /// The value under a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Up to `limit` rows whose key starts with `prefix` and is greater than `after` (if given), in key order.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<KeyValue>, StoreError>;
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError>;
     /// What is held of a feed; the default when nothing is.
     fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError>;
     /// All feeds of which anything is held.
     fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError>;
     /// Consecutive entries from `from` on, at least one if held, until `bytes_max` is reached.
-    fn entries(
-        &self,
-        feed: &FeedId,
-        from: Seq,
-        bytes_max: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreError>;
+    fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The first stored head at or after a position.
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError>;
 }
@@ -107,10 +97,7 @@ pub struct Batch {
 impl Batch {
     /// Nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.appended.is_empty()
-            && self.heads.is_empty()
-            && self.state.is_empty()
-            && self.prune.is_empty()
+        self.appended.is_empty() && self.heads.is_empty() && self.state.is_empty() && self.prune.is_empty()
     }
 }
 
@@ -123,10 +110,7 @@ pub struct Tx<'s, S: Read + ?Sized> {
 impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Starts on top of the committed state.
     pub fn new(store: &'s S) -> Self {
-        Tx {
-            store,
-            batch: Batch::default(),
-        }
+        Tx { store, batch: Batch::default() }
     }
 
     /// Ends it: hand the batch to [`Store::commit`].
@@ -166,12 +150,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
     }
 
     /// Rows under a prefix in key order, this turn's writes included.
-    pub fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<KeyValue>, StoreError> {
+    pub fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         let ours: Vec<_> = self
             .batch
             .state
@@ -180,19 +159,12 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
             .filter(|(k, _)| after.is_none_or(|a| k.as_slice() > a))
             .collect();
         // Deletions of ours may hide stored rows, so ask for as many more.
-        let stored = self
-            .store
-            .scan(prefix, after, limit.saturating_add(ours.len()))?;
-        let mut rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
-            stored.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        let stored = self.store.scan(prefix, after, limit.saturating_add(ours.len()))?;
+        let mut rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = stored.into_iter().map(|(k, v)| (k, Some(v))).collect();
         for (key, value) in ours {
             rows.insert(key.clone(), value.clone());
         }
-        Ok(rows
-            .into_iter()
-            .filter_map(|(k, v)| v.map(|v| (k, v)))
-            .take(limit)
-            .collect())
+        Ok(rows.into_iter().filter_map(|(k, v)| v.map(|v| (k, v))).take(limit).collect())
     }
 
     /// What is held of a feed, this turn's entries included.
@@ -212,10 +184,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         if let Some(appended) = self.batch.appended.get(feed)
             && seq >= appended.from
         {
-            return Ok(appended
-                .entries
-                .get((seq.0 - appended.from.0) as usize)
-                .cloned());
+            return Ok(appended.entries.get((seq.0 - appended.from.0) as usize).cloned());
         }
         let state = self.store.feed(feed)?;
         if seq == Seq::ZERO || seq > state.end.seq || seq <= state.pruned {
@@ -224,13 +193,16 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         Ok(self.store.entries(feed, seq, 1)?.into_iter().next())
     }
 
+    /// The first stored head at or after a position.
+    pub fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        self.store.head_from(feed, seq)
+    }
+
     /// Appends one entry's canonical bytes to a feed of this node.
     pub fn append(&mut self, feed: FeedId, entry: Vec<u8>) -> Result<End, StoreError> {
         let end = feed::link(&feed, self.feed(&feed)?.end, &entry);
-        let appended = self.batch.appended.entry(feed).or_insert_with(|| Appended {
-            from: end.seq,
-            ..Appended::default()
-        });
+        let appended =
+            self.batch.appended.entry(feed).or_insert_with(|| Appended { from: end.seq, ..Appended::default() });
         appended.entries.push(entry);
         appended.end = end;
         Ok(end)
@@ -265,10 +237,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 /// Reads a state row; wrong bytes name the key.
 pub fn decode_row<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
     wire::decode_lenient(bytes, usize::MAX).map_err(|e| StoreError::Corrupt {
-        place: format!(
-            "state row {}",
-            key.iter().map(|b| format!("{b:02x}")).collect::<String>()
-        ),
+        place: format!("state row {}", key.iter().map(|b| format!("{b:02x}")).collect::<String>()),
         cause: e.to_string(),
     })
 }
@@ -325,21 +294,10 @@ impl Read for MemoryStore {
         Ok(self.state.get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<KeyValue>, StoreError> {
-        let rows = self
-            .state
-            .range(prefix.to_vec()..)
-            .take_while(|(k, _)| k.starts_with(prefix));
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        let rows = self.state.range(prefix.to_vec()..).take_while(|(k, _)| k.starts_with(prefix));
         let rows = rows.filter(|(k, _)| after.is_none_or(|a| k.as_slice() > a));
-        Ok(rows
-            .take(limit)
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect())
+        Ok(rows.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
     fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
@@ -350,12 +308,7 @@ impl Read for MemoryStore {
         Ok(self.feeds.iter().map(|(id, f)| (*id, f.held)).collect())
     }
 
-    fn entries(
-        &self,
-        feed: &FeedId,
-        from: Seq,
-        bytes_max: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+    fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         let Some(held) = self.feeds.get(feed) else {
             return Ok(Vec::new());
         };
@@ -372,10 +325,7 @@ impl Read for MemoryStore {
     }
 
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
-        Ok(self
-            .feeds
-            .get(feed)
-            .and_then(|f| f.heads.range(seq..).next().map(|(_, h)| h.clone())))
+        Ok(self.feeds.get(feed).and_then(|f| f.heads.range(seq..).next().map(|(_, h)| h.clone())))
     }
 }
 
@@ -387,15 +337,10 @@ impl Store for MemoryStore {
                 feed.entries.insert(Seq(seq), entry.clone());
             }
             feed.held.end = appended.end;
-            feed.heads
-                .extend(appended.heads.iter().map(|h| (h.end.seq, h.clone())));
+            feed.heads.extend(appended.heads.iter().map(|h| (h.end.seq, h.clone())));
         }
         for head in &batch.heads {
-            self.feeds
-                .entry(head.feed)
-                .or_default()
-                .heads
-                .insert(head.end.seq, head.clone());
+            self.feeds.entry(head.feed).or_default().heads.insert(head.end.seq, head.clone());
         }
         for (key, value) in &batch.state {
             match value {
@@ -419,17 +364,8 @@ mod tests {
     use crate::ids::{Incarnation, NodeId, Writer};
 
     fn feed() -> FeedId {
-        let incarnation = Incarnation {
-            generation: 1,
-            counter: 1,
-        };
-        FeedId {
-            writer: Writer {
-                node: NodeId(1),
-                incarnation,
-            },
-            channel: Channel::Journal,
-        }
+        let incarnation = Incarnation { generation: 1, counter: 1 };
+        FeedId { writer: Writer { node: NodeId(1), incarnation }, channel: Channel::Journal }
     }
 
     #[test]
@@ -457,10 +393,7 @@ mod tests {
         let mut tx = Tx::new(&store);
         tx.put(b"k".to_vec(), &"text");
         store.commit(&tx.into_batch())?;
-        assert!(matches!(
-            Tx::new(&store).get::<bool>(b"k"),
-            Err(StoreError::Corrupt { .. })
-        ));
+        assert!(matches!(Tx::new(&store).get::<bool>(b"k"), Err(StoreError::Corrupt { .. })));
         Ok(())
     }
 }

@@ -81,9 +81,7 @@ impl Message {
     pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
         let message: Message = wire::decode_lenient(bytes, wire::FRAME_BYTES_MAX)?;
         let (len, limit) = match &message {
-            Message::Hello { have, software, .. } if software.len() <= SOFTWARE_BYTES_MAX => {
-                (have.len(), FEEDS_MAX)
-            }
+            Message::Hello { have, software, .. } if software.len() <= SOFTWARE_BYTES_MAX => (have.len(), FEEDS_MAX),
             Message::Hello { software, .. } => (software.len(), SOFTWARE_BYTES_MAX),
             Message::Stored(marks) => (marks.len(), FEEDS_MAX),
             _ => (0, 0),
@@ -189,54 +187,27 @@ impl PeerSync {
         store: &R,
         software: &str,
     ) -> Result<Message, StoreError> {
-        let shared =
-            |feed: &FeedId| directory.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
-        let have = store
-            .feeds()?
-            .into_iter()
-            .filter(|(feed, _)| shared(feed))
-            .map(|(f, s)| (f, s.end))
-            .collect();
+        let shared = |feed: &FeedId| directory.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
+        let have = store.feeds()?.into_iter().filter(|(feed, _)| shared(feed)).map(|(f, s)| (f, s.end)).collect();
         let software = software.chars().take(SOFTWARE_BYTES_MAX / 4).collect();
-        Ok(Message::Hello {
-            writer: self.me,
-            kind_newest: crate::entry::KIND_NEWEST,
-            software,
-            have,
-        })
+        Ok(Message::Hello { writer: self.me, kind_newest: crate::entry::KIND_NEWEST, software, have })
     }
 
     /// Takes the peer's greeting.
     pub fn on_hello(&mut self, message: &Message) -> Result<(), SyncRefused> {
-        let Message::Hello {
-            writer,
-            kind_newest,
-            have,
-            ..
-        } = message
-        else {
+        let Message::Hello { writer, kind_newest, have, .. } = message else {
             return Err(SyncRefused::Greeting);
         };
         if self.greeted {
             return Err(SyncRefused::Greeting);
         }
         if *writer != self.peer_writer {
-            return Err(SyncRefused::NotThisPeer {
-                said: *writer,
-                certified: self.peer_writer,
-            });
+            return Err(SyncRefused::NotThisPeer { said: *writer, certified: self.peer_writer });
         }
         self.greeted = true;
         self.kind_newest = *kind_newest;
         for (feed, end) in have {
-            self.cursors.insert(
-                *feed,
-                Cursor {
-                    stored: end.seq,
-                    sent: *end,
-                    proved: end.seq == Seq::ZERO,
-                },
-            );
+            self.cursors.insert(*feed, Cursor { stored: end.seq, sent: *end, proved: end.seq == Seq::ZERO });
         }
         Ok(())
     }
@@ -248,19 +219,10 @@ impl PeerSync {
                 continue;
             };
             if *seq > cursor.sent.seq {
-                return Err(SyncRefused::AckBeyondSent {
-                    feed: *feed,
-                    seq: *seq,
-                    sent: cursor.sent.seq,
-                });
+                return Err(SyncRefused::AckBeyondSent { feed: *feed, seq: *seq, sent: cursor.sent.seq });
             }
             cursor.stored = cursor.stored.max(*seq);
-            while let Some(((f, s), bytes)) = self
-                .in_flight
-                .range((*feed, Seq::ZERO)..)
-                .next()
-                .map(|(k, b)| (*k, *b))
-            {
+            while let Some(((f, s), bytes)) = self.in_flight.range((*feed, Seq::ZERO)..).next().map(|(k, b)| (*k, *b)) {
                 if f != *feed || s > *seq {
                     break;
                 }
@@ -279,18 +241,13 @@ impl PeerSync {
             proved: true,
         });
         if run.head.end.seq > cursor.sent.seq {
-            *cursor = Cursor {
-                stored: run.head.end.seq,
-                sent: run.head.end,
-                proved: false,
-            };
+            *cursor = Cursor { stored: run.head.end.seq, sent: run.head.end, proved: false };
         }
     }
 
     /// These feeds have grown.
     pub fn on_grown<'f>(&mut self, feeds: impl IntoIterator<Item = &'f FeedId>) {
-        self.ready
-            .extend(feeds.into_iter().map(|feed| (feed.channel.class(), *feed)));
+        self.ready.extend(feeds.into_iter().map(|feed| (feed.channel.class(), *feed)));
     }
 
     /// Says something of its own accord (an ask, a recall, an acknowledgement).
@@ -318,11 +275,7 @@ impl PeerSync {
         }
         while let Some((class, feed)) = self.ready.first().copied() {
             let held = store.feed(&feed)?.end.seq;
-            let sent = self
-                .cursors
-                .get(&feed)
-                .map(|c| c.sent.seq)
-                .unwrap_or_default();
+            let sent = self.cursors.get(&feed).map(|c| c.sent.seq).unwrap_or_default();
             if held > sent
                 && directory.may_hold(&feed, self.peer)
                 && let Some(message) = self.next_run(store, feed, key)?
@@ -340,11 +293,7 @@ impl PeerSync {
         feed: FeedId,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
-        let fresh = Cursor {
-            stored: Seq::ZERO,
-            sent: End::default(),
-            proved: true,
-        };
+        let fresh = Cursor { stored: Seq::ZERO, sent: End::default(), proved: true };
         let mut cursor = self.cursors.get(&feed).copied().unwrap_or(fresh);
         if store.feed(&feed)?.pruned > cursor.sent.seq {
             // Older than the oldest entry: a snapshot brings the peer up, not this feed.
@@ -357,11 +306,7 @@ impl PeerSync {
             cursor.proved = true;
         }
         let own = feed.writer == self.me;
-        let head = if own {
-            None
-        } else {
-            store.head_from(&feed, cursor.sent.seq.next())?
-        };
+        let head = if own { None } else { store.head_from(&feed, cursor.sent.seq.next())? };
         if !own && head.is_none() {
             return Ok(None);
         }
@@ -375,29 +320,18 @@ impl PeerSync {
             entries.truncate(wanted);
         }
         let from = cursor.sent.seq.next();
-        let end = entries
-            .iter()
-            .fold(cursor.sent, |end, entry| feed::link(&feed, end, entry));
+        let end = entries.iter().fold(cursor.sent, |end, entry| feed::link(&feed, end, entry));
         let bytes = entries.iter().map(Vec::len).sum::<usize>().max(1);
         let head = head.unwrap_or_else(|| SignedHead::sign(feed, end, key));
         cursor.sent = end;
         self.cursors.insert(feed, cursor);
         self.in_flight.insert((feed, end.seq), bytes);
         self.in_flight_bytes += bytes;
-        Ok(Some(Message::Entries(Run {
-            from,
-            entries,
-            head,
-        })))
+        Ok(Some(Message::Entries(Run { from, entries, head })))
     }
 
     /// Whether the peer's end lies on our chain: linked on from it, ours must come out.
-    fn prove<R: Read + ?Sized>(
-        &self,
-        store: &R,
-        feed: &FeedId,
-        theirs: End,
-    ) -> Result<bool, StoreError> {
+    fn prove<R: Read + ?Sized>(&self, store: &R, feed: &FeedId, theirs: End) -> Result<bool, StoreError> {
         let held = store.feed(feed)?.end;
         let known = match store.head_from(feed, theirs.seq)? {
             Some(head) if head.end.seq < held.seq => head.end,

@@ -50,13 +50,9 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Re
 /// Reads one value whose canonical form does not matter (nothing is hashed over it).
 pub fn decode_lenient<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, WireError> {
     if bytes.len() > limit {
-        return Err(WireError::TooLong {
-            bytes: bytes.len(),
-            limit,
-        });
+        return Err(WireError::TooLong { bytes: bytes.len(), limit });
     }
-    let (value, rest) =
-        postcard::take_from_bytes::<T>(bytes).map_err(|e| WireError::Malformed(e.to_string()))?;
+    let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|e| WireError::Malformed(e.to_string()))?;
     if !rest.is_empty() {
         return Err(WireError::Trailing(rest.len()));
     }
@@ -71,18 +67,9 @@ mod tests {
     #[test]
     fn refuses_padding_and_tails() {
         assert_eq!(decode::<Seq>(&[5], 10), Ok(Seq(5)));
-        assert_eq!(
-            decode::<Seq>(&[0x85, 0x00], 10),
-            Err(WireError::NotCanonical)
-        );
+        assert_eq!(decode::<Seq>(&[0x85, 0x00], 10), Err(WireError::NotCanonical));
         assert_eq!(decode::<Seq>(&[5, 5], 10), Err(WireError::Trailing(1)));
-        assert_eq!(
-            decode::<Seq>(&[5, 5], 1),
-            Err(WireError::TooLong { bytes: 2, limit: 1 })
-        );
-        assert!(matches!(
-            decode::<Seq>(&[0x80], 10),
-            Err(WireError::Malformed(_))
-        ));
+        assert_eq!(decode::<Seq>(&[5, 5], 1), Err(WireError::TooLong { bytes: 2, limit: 1 }));
+        assert!(matches!(decode::<Seq>(&[0x80], 10), Err(WireError::Malformed(_))));
     }
 }

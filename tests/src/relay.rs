@@ -52,10 +52,7 @@ impl Faults {
     /// The same faults both ways.
     #[must_use]
     pub fn both(direction: Direction) -> Self {
-        Self {
-            up: direction,
-            down: direction,
-        }
+        Self { up: direction, down: direction }
     }
 }
 
@@ -103,11 +100,7 @@ impl Relay {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(front, target, Arc::clone(&shared)));
-        Ok(Self {
-            address,
-            shared,
-            _tasks: tasks,
-        })
+        Ok(Self { address, shared, _tasks: tasks })
     }
 
     /// Where clients connect to.
@@ -222,24 +215,11 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn start(
-        tasks: &mut JoinSet<()>,
-        socket: Arc<UdpSocket>,
-        to: SocketAddr,
-        way: Way,
-        shared: &Arc<Shared>,
-    ) -> Self {
+    fn start(tasks: &mut JoinSet<()>, socket: Arc<UdpSocket>, to: SocketAddr, way: Way, shared: &Arc<Shared>) -> Self {
         let (held, queue) = mpsc::channel(HELD_PACKETS);
         tasks.spawn(deliver(queue, socket, to, way, Arc::clone(shared)));
         let now = Instant::now();
-        Self {
-            way,
-            shared: Arc::clone(shared),
-            held,
-            order: 0,
-            last_due: now,
-            line_free: now,
-        }
+        Self { way, shared: Arc::clone(shared), held, order: 0, last_due: now, line_free: now }
     }
 
     fn push(&mut self, packet: &[u8]) {
@@ -251,8 +231,7 @@ impl Pipe {
             return;
         };
         let jitter_us = draws.jitter % (u64::from(faults.jitter_ms) * 1_000 + 1);
-        let mut due =
-            sent + Duration::from_millis(faults.delay_ms.into()) + Duration::from_micros(jitter_us);
+        let mut due = sent + Duration::from_millis(faults.delay_ms.into()) + Duration::from_micros(jitter_us);
         if draws.reorder < u64::from(faults.reorder_ppm) {
             due += Duration::from_millis(faults.reorder_ms.into());
             self.shared.count(|c| c.reordered += 1);
@@ -268,13 +247,7 @@ impl Pipe {
     }
 
     /// When the packet has left the rate limiter, or nothing when it is lost.
-    fn admit(
-        &mut self,
-        faults: &Direction,
-        draws: &Draws,
-        bytes: usize,
-        now: Instant,
-    ) -> Option<Instant> {
+    fn admit(&mut self, faults: &Direction, draws: &Draws, bytes: usize, now: Instant) -> Option<Instant> {
         if faults.cut || draws.loss < u64::from(faults.loss_ppm) {
             return None;
         }
@@ -293,11 +266,7 @@ impl Pipe {
 
     fn hold(&mut self, due: Instant, packet: &[u8]) {
         self.order += 1;
-        if self
-            .held
-            .try_send(Reverse((due, self.order, packet.to_vec())))
-            .is_err()
-        {
+        if self.held.try_send(Reverse((due, self.order, packet.to_vec()))).is_err() {
             self.shared.count(|c| c.dropped += 1);
         }
     }

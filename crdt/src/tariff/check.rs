@@ -33,9 +33,7 @@ pub enum SheetError {
         rows_max: usize,
     },
     /// A period without a fitting name.
-    #[error(
-        "periods, row {row}: the name must have 1 to {NAME_CHARS_MAX} characters and no control characters"
-    )]
+    #[error("periods, row {row}: the name must have 1 to {NAME_CHARS_MAX} characters and no control characters")]
     PeriodName {
         /// The row.
         row: usize,
@@ -120,9 +118,7 @@ pub enum SheetError {
         times: u8,
     },
     /// The repeat-tap guard is too long.
-    #[error(
-        "repeat_tap_seconds is {0}; choose 1 to {REPEAT_TAP_SECONDS_MAX}, or 0 to switch it off"
-    )]
+    #[error("repeat_tap_seconds is {0}; choose 1 to {REPEAT_TAP_SECONDS_MAX}, or 0 to switch it off")]
     RepeatTap(u8),
     /// A guest may buy once for more than the day allows.
     #[error(
@@ -157,11 +153,7 @@ impl TariffSheet {
         }
         self.check_rest(&mut errors);
         errors.truncate(SHEET_ERRORS_MAX);
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     fn check_periods(&self, errors: &mut Vec<SheetError>) {
@@ -174,11 +166,7 @@ impl TariffSheet {
             let (from_minute, until_minute) = (period.from_minute, period.until_minute);
             let in_day = from_minute < DAY_MINUTES && until_minute <= DAY_MINUTES;
             if !in_day || from_minute == until_minute || until_minute == 0 {
-                errors.push(SheetError::PeriodMinutes {
-                    row,
-                    from_minute,
-                    until_minute,
-                });
+                errors.push(SheetError::PeriodMinutes { row, from_minute, until_minute });
             }
         }
         twice(errors, "periods", self.periods.iter().map(|p| p.id));
@@ -195,13 +183,7 @@ impl TariffSheet {
     fn check_fixed(&self, errors: &mut Vec<SheetError>) {
         const TABLE: &str = "fixed prices";
         for (row, fixed) in numbered(&self.fixed) {
-            amount(
-                errors,
-                (TABLE, row, "price"),
-                fixed.price,
-                0,
-                PURCHASE_FEN_MAX,
-            );
+            amount(errors, (TABLE, row, "price"), fixed.price, 0, PURCHASE_FEN_MAX);
             if let Some(id) = fixed.period
                 && !self.periods.iter().any(|p| p.id == id)
             {
@@ -239,10 +221,7 @@ impl TariffSheet {
                     amount(errors, (TABLE, row, field), cap, 0, most);
                 }
             }
-            let counts = [
-                ("times_per_meal", limit.times_per_meal),
-                ("times_per_day", limit.times_per_day),
-            ];
+            let counts = [("times_per_meal", limit.times_per_meal), ("times_per_day", limit.times_per_day)];
             for (field, times) in counts {
                 if times > TIMES_MAX {
                     errors.push(SheetError::Times { row, field, times });
@@ -257,29 +236,11 @@ impl TariffSheet {
         if self.repeat_tap_seconds > REPEAT_TAP_SECONDS_MAX {
             errors.push(SheetError::RepeatTap(self.repeat_tap_seconds));
         }
-        let GuestRule {
-            per_purchase,
-            per_card_day,
-        } = self.guest;
-        amount(
-            errors,
-            (TABLE, 1, "per_purchase"),
-            per_purchase,
-            0,
-            PURCHASE_FEN_MAX,
-        );
-        amount(
-            errors,
-            (TABLE, 1, "per_card_day"),
-            per_card_day,
-            0,
-            CAP_FEN_MAX,
-        );
+        let GuestRule { per_purchase, per_card_day } = self.guest;
+        amount(errors, (TABLE, 1, "per_purchase"), per_purchase, 0, PURCHASE_FEN_MAX);
+        amount(errors, (TABLE, 1, "per_card_day"), per_card_day, 0, CAP_FEN_MAX);
         if per_purchase > per_card_day {
-            errors.push(SheetError::GuestDay {
-                per_purchase,
-                per_card_day,
-            });
+            errors.push(SheetError::GuestDay { per_purchase, per_card_day });
         }
     }
 }
@@ -291,11 +252,7 @@ fn numbered<T>(rows: &[T]) -> impl Iterator<Item = (usize, &T)> {
 /// Whether the table is small enough to be looked at row by row.
 fn count(errors: &mut Vec<SheetError>, table: &'static str, rows: usize, rows_max: usize) -> bool {
     if rows > rows_max {
-        errors.push(SheetError::TooManyRows {
-            table,
-            rows,
-            rows_max,
-        });
+        errors.push(SheetError::TooManyRows { table, rows, rows_max });
     }
     rows <= rows_max
 }
@@ -308,22 +265,11 @@ fn amount(
     most: i64,
 ) {
     if !(least..=most).contains(&amount.0) {
-        errors.push(SheetError::Amount {
-            table,
-            row,
-            field,
-            amount,
-            least: Fen(least),
-            most: Fen(most),
-        });
+        errors.push(SheetError::Amount { table, row, field, amount, least: Fen(least), most: Fen(most) });
     }
 }
 
-fn twice<K: Ord>(
-    errors: &mut Vec<SheetError>,
-    table: &'static str,
-    cases: impl Iterator<Item = K>,
-) {
+fn twice<K: Ord>(errors: &mut Vec<SheetError>, table: &'static str, cases: impl Iterator<Item = K>) {
     let mut seen = BTreeMap::new();
     for (index, case) in cases.enumerate() {
         let row = index + 1;

@@ -23,13 +23,7 @@ pub struct Spent {
 /// The limit row of a category with its index in `sheet.limits` (the rule number of `WalletKey::Limit`): the row
 /// that names the category, else the row that names none, else nothing. The two never add up.
 pub fn limit_for(sheet: &TariffSheet, category: CategoryId) -> Option<(usize, &Limit)> {
-    let of = |wanted: Option<CategoryId>| {
-        sheet
-            .limits
-            .iter()
-            .enumerate()
-            .find(|(_, row)| row.category == wanted)
-    };
+    let of = |wanted: Option<CategoryId>| sheet.limits.iter().enumerate().find(|(_, row)| row.category == wanted);
     of(Some(category)).or_else(|| of(None))
 }
 
@@ -37,35 +31,19 @@ pub fn limit_for(sheet: &TariffSheet, category: CategoryId) -> Option<(usize, &L
 ///
 /// Errors, the first that holds: `OverPurchaseLimit`, `OverMealLimit`, `OverDayLimit`, `OverMealTimes`,
 /// `OverDayTimes`. Outside every meal period the caller hands in a meal sum and count of zero.
-pub fn check_limits(
-    sheet: &TariffSheet,
-    category: CategoryId,
-    spent: &Spent,
-    total: Fen,
-) -> Result<(), Reason> {
+pub fn check_limits(sheet: &TariffSheet, category: CategoryId, spent: &Spent, total: Fen) -> Result<(), Reason> {
     let Some((_, limit)) = limit_for(sheet, category) else {
         return Ok(());
     };
     // A sum that does not fit is over any cap.
-    let over = |before: Fen, cap: Option<Fen>| {
-        cap.is_some_and(|cap| before.add(total).map_or(true, |sum| sum > cap))
-    };
+    let over = |before: Fen, cap: Option<Fen>| cap.is_some_and(|cap| before.add(total).map_or(true, |sum| sum > cap));
     let full = |before: u32, cap: u8| cap != 0 && before >= u32::from(cap);
     let caps = [
-        (
-            over(Fen::ZERO, limit.per_purchase),
-            Reason::OverPurchaseLimit,
-        ),
+        (over(Fen::ZERO, limit.per_purchase), Reason::OverPurchaseLimit),
         (over(spent.meal_sum, limit.per_meal), Reason::OverMealLimit),
         (over(spent.day_sum, limit.per_day), Reason::OverDayLimit),
-        (
-            full(spent.meal_times, limit.times_per_meal),
-            Reason::OverMealTimes,
-        ),
-        (
-            full(spent.day_times, limit.times_per_day),
-            Reason::OverDayTimes,
-        ),
+        (full(spent.meal_times, limit.times_per_meal), Reason::OverMealTimes),
+        (full(spent.day_times, limit.times_per_day), Reason::OverDayTimes),
     ];
     match caps.into_iter().find(|(exceeded, _)| *exceeded) {
         Some((_, reason)) => Err(reason),

@@ -59,11 +59,7 @@ pub fn price(
         Mode::Fixed => fixed_price(sheet, category, outlet, period)?,
         Mode::Count => {
             let price = fixed_price(sheet, category, outlet, period)?;
-            return Ok(Quote {
-                price,
-                adjustment: price.negated().map_err(|_| Reason::BadAmount)?,
-                total: Fen::ZERO,
-            });
+            return Ok(Quote { price, adjustment: price.negated().map_err(|_| Reason::BadAmount)?, total: Fen::ZERO });
         }
     };
     let adjustment = match adjustment_for(sheet, category, outlet) {
@@ -74,11 +70,7 @@ pub fn price(
     if total.0 > PURCHASE_FEN_MAX {
         return Err(Reason::BadAmount);
     }
-    Ok(Quote {
-        price: base,
-        adjustment,
-        total,
-    })
+    Ok(Quote { price: base, adjustment, total })
 }
 
 /// The meal period open at a minute of the day (0..1440); the first in sheet order, should a bad sheet overlap.
@@ -86,11 +78,7 @@ pub fn period_at(sheet: &TariffSheet, minute: u16) -> Option<PeriodId> {
     if minute >= DAY_MINUTES {
         return None;
     }
-    sheet
-        .periods
-        .iter()
-        .find(|period| period.contains(minute))
-        .map(|period| period.id)
+    sheet.periods.iter().find(|period| period.contains(minute)).map(|period| period.id)
 }
 
 impl MealPeriod {
@@ -116,9 +104,7 @@ fn portions_sum(unit: Fen, portions: u8) -> Result<Fen, Reason> {
         return Err(Reason::BadAmount);
     }
     let unit = keyed_sum(unit)?;
-    let sum = unit
-        .times(u32::from(portions))
-        .map_err(|_| Reason::BadAmount)?;
+    let sum = unit.times(u32::from(portions)).map_err(|_| Reason::BadAmount)?;
     keyed_sum(sum)
 }
 
@@ -152,24 +138,13 @@ fn fixed_price(
 impl FixedPrice {
     /// What the row names, in the order in which rows win.
     fn specificity(&self) -> (bool, bool, bool) {
-        (
-            self.outlet.is_some(),
-            self.category.is_some(),
-            self.period.is_some(),
-        )
+        (self.outlet.is_some(), self.category.is_some(), self.period.is_some())
     }
 }
 
-fn adjustment_for(
-    sheet: &TariffSheet,
-    category: CategoryId,
-    outlet: OutletId,
-) -> Option<&Adjustment> {
+fn adjustment_for(sheet: &TariffSheet, category: CategoryId, outlet: OutletId) -> Option<&Adjustment> {
     let of = |wanted: Option<OutletId>| {
-        sheet
-            .adjustments
-            .iter()
-            .find(|row| row.category == category && row.outlet == wanted)
+        sheet.adjustments.iter().find(|row| row.category == category && row.outlet == wanted)
     };
     of(Some(outlet)).or_else(|| of(None))
 }

@@ -46,9 +46,7 @@ pub fn split(
         parts.push((key, Fen(part)));
     }
     if missing > 0 {
-        return Err(Shortfall {
-            missing: Fen(missing),
-        });
+        return Err(Shortfall { missing: Fen(missing) });
     }
     Ok(parts)
 }
@@ -58,8 +56,6 @@ fn turn(key: WalletKey, last_day: Option<Day>) -> Option<(u8, bool, Option<Day>,
     match key {
         WalletKey::Subsidy(batch) => Some((0, last_day.is_none(), last_day, batch)),
         WalletKey::Main => Some((1, false, None, 0)),
-        WalletKey::MealCount(_) | WalletKey::Limit(..) | WalletKey::Guest | WalletKey::Float(_) => {
-            None
-        }
+        WalletKey::MealCount(_) | WalletKey::Limit(..) | WalletKey::Guest | WalletKey::Float(_) => None,
     }
 }

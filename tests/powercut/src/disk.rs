@@ -44,17 +44,10 @@ impl Disk {
 
     /// A file was opened; `found` is what the real file holds if the disk has not met it yet.
     pub(crate) fn open(&self, path: &Path, found: impl FnOnce() -> Option<Vec<u8>>) {
-        self.state()
-            .files
-            .entry(path.to_owned())
-            .or_insert_with(|| match found() {
-                Some(synced) if !synced.is_empty() => File {
-                    synced,
-                    entry_synced: true,
-                    pending: Vec::new(),
-                },
-                _ => File::default(),
-            });
+        self.state().files.entry(path.to_owned()).or_insert_with(|| match found() {
+            Some(synced) if !synced.is_empty() => File { synced, entry_synced: true, pending: Vec::new() },
+            _ => File::default(),
+        });
     }
 
     /// Runs `real` on the live file and records it, as one step that a cut cannot split.
@@ -65,27 +58,14 @@ impl Disk {
         bytes: &[u8],
         real: impl FnOnce() -> i32,
     ) -> Result<i32, PowerOff> {
-        self.record(path, real, || Pending::Write {
-            offset,
-            bytes: bytes.to_vec(),
-        })
+        self.record(path, real, || Pending::Write { offset, bytes: bytes.to_vec() })
     }
 
-    pub(crate) fn truncate(
-        &self,
-        path: &Path,
-        size: usize,
-        real: impl FnOnce() -> i32,
-    ) -> Result<i32, PowerOff> {
+    pub(crate) fn truncate(&self, path: &Path, size: usize, real: impl FnOnce() -> i32) -> Result<i32, PowerOff> {
         self.record(path, real, || Pending::Truncate { size })
     }
 
-    fn record(
-        &self,
-        path: &Path,
-        real: impl FnOnce() -> i32,
-        op: impl FnOnce() -> Pending,
-    ) -> Result<i32, PowerOff> {
+    fn record(&self, path: &Path, real: impl FnOnce() -> i32, op: impl FnOnce() -> Pending) -> Result<i32, PowerOff> {
         let mut state = self.state();
         state.step()?;
         let rc = real();

@@ -52,10 +52,7 @@ impl PowerCut {
     pub fn register(name: &str) -> io::Result<Self> {
         let disk = Arc::new(Disk::default());
         vfs::register(name, &disk)?;
-        Ok(Self {
-            name: name.to_owned(),
-            disk,
-        })
+        Ok(Self { name: name.to_owned(), disk })
     }
 
     /// The VFS name to open databases with.
@@ -97,13 +94,9 @@ impl PowerCut {
     /// No cut has happened, or the image cannot be written to the temporary folder.
     pub fn take_image(&self) -> io::Result<Image> {
         let files = self.disk.image().ok_or_else(|| {
-            io::Error::other(
-                "power cut: no cut has happened; call cut() or arm() a reachable operation",
-            )
+            io::Error::other("power cut: no cut has happened; call cut() or arm() a reachable operation")
         })?;
-        let dir = tempfile::Builder::new()
-            .prefix("yika-powercut-")
-            .tempdir()?;
+        let dir = tempfile::Builder::new().prefix("yika-powercut-").tempdir()?;
         for (path, bytes) in files {
             let Some(name) = path.file_name() else {
                 continue;

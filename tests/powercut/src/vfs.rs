@@ -32,21 +32,17 @@ struct PowerFile {
     tracked: *mut Tracked,
 }
 
-const JOURNALS: c_int =
-    ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL | ffi::SQLITE_OPEN_WAL;
+const JOURNALS: c_int = ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL | ffi::SQLITE_OPEN_WAL;
 const IO_POWERSAFE: c_int = ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE;
 
 pub(crate) fn register(name: &str, disk: &Arc<Disk>) -> io::Result<()> {
-    let c_name =
-        CString::new(name).map_err(|_| io::Error::other("power cut: VFS name holds a NUL"))?;
+    let c_name = CString::new(name).map_err(|_| io::Error::other("power cut: VFS name holds a NUL"))?;
     // SAFETY: plain C calls with valid pointers; the table, its name and its data are leaked on purpose
     // because SQLite keeps them until the process ends.
     unsafe {
         ffi::sqlite3_initialize();
         if !ffi::sqlite3_vfs_find(c_name.as_ptr()).is_null() {
-            return Err(io::Error::other(format!(
-                "power cut: VFS name {name} is taken; choose another"
-            )));
+            return Err(io::Error::other(format!("power cut: VFS name {name} is taken; choose another")));
         }
         let real = ffi::sqlite3_vfs_find(std::ptr::null());
         if real.is_null() {
@@ -57,11 +53,7 @@ pub(crate) fn register(name: &str, disk: &Arc<Disk>) -> io::Result<()> {
         table.szOsFile = (*real).szOsFile + size_of::<PowerFile>() as c_int;
         table.pNext = std::ptr::null_mut();
         table.zName = c_name.into_raw();
-        table.pAppData = Box::into_raw(Box::new(App {
-            real,
-            disk: Arc::clone(disk),
-        }))
-        .cast();
+        table.pAppData = Box::into_raw(Box::new(App { real, disk: Arc::clone(disk) })).cast();
         table.xOpen = Some(open);
         table.xDelete = Some(delete);
         table.xAccess = Some(access);
@@ -69,9 +61,7 @@ pub(crate) fn register(name: &str, disk: &Arc<Disk>) -> io::Result<()> {
         // The other entries of the unix VFS do not read their first argument.
         let rc = ffi::sqlite3_vfs_register(Box::into_raw(Box::new(table)), 0);
         if rc != ffi::SQLITE_OK {
-            return Err(io::Error::other(format!(
-                "power cut: sqlite3_vfs_register failed with code {rc}"
-            )));
+            return Err(io::Error::other(format!("power cut: sqlite3_vfs_register failed with code {rc}")));
         }
     }
     Ok(())
@@ -84,9 +74,7 @@ unsafe fn app<'a>(vfs: *mut ffi::sqlite3_vfs) -> &'a App {
 
 unsafe fn path_of(name: *const c_char) -> PathBuf {
     // SAFETY: SQLite passes NUL-terminated names.
-    PathBuf::from(OsStr::from_bytes(
-        unsafe { CStr::from_ptr(name) }.to_bytes(),
-    ))
+    PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes()))
 }
 
 unsafe fn real_file(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
@@ -128,11 +116,7 @@ unsafe extern "C" fn open(
         let Some(real_open) = (*app.real).xOpen else {
             return ffi::SQLITE_CANTOPEN;
         };
-        let before = if name.is_null() {
-            None
-        } else {
-            std::fs::read(path_of(name)).ok()
-        };
+        let before = if name.is_null() { None } else { std::fs::read(path_of(name)).ok() };
         let rc = real_open(app.real, name, real_file(file), flags, out_flags);
         if rc != ffi::SQLITE_OK {
             return rc;
@@ -140,22 +124,15 @@ unsafe extern "C" fn open(
         if !name.is_null() && flags & ffi::SQLITE_OPEN_DELETEONCLOSE == 0 {
             let path = path_of(name);
             app.disk.open(&path, || before);
-            (*file.cast::<PowerFile>()).tracked = Box::into_raw(Box::new(Tracked {
-                path,
-                disk: Arc::clone(&app.disk),
-                journal: flags & JOURNALS != 0,
-            }));
+            (*file.cast::<PowerFile>()).tracked =
+                Box::into_raw(Box::new(Tracked { path, disk: Arc::clone(&app.disk), journal: flags & JOURNALS != 0 }));
         }
         (*file).pMethods = &raw const METHODS;
         ffi::SQLITE_OK
     }
 }
 
-unsafe extern "C" fn delete(
-    vfs: *mut ffi::sqlite3_vfs,
-    name: *const c_char,
-    sync_dir: c_int,
-) -> c_int {
+unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, sync_dir: c_int) -> c_int {
     // SAFETY: SQLite passes our table and a valid name.
     unsafe {
         let app = app(vfs);
@@ -163,25 +140,16 @@ unsafe extern "C" fn delete(
             return ffi::SQLITE_IOERR_DELETE;
         };
         app.disk
-            .delete(&path_of(name), sync_dir != 0, || {
-                call(app.real, name, sync_dir)
-            })
+            .delete(&path_of(name), sync_dir != 0, || call(app.real, name, sync_dir))
             .unwrap_or(ffi::SQLITE_IOERR_DELETE)
     }
 }
 
-unsafe extern "C" fn access(
-    vfs: *mut ffi::sqlite3_vfs,
-    name: *const c_char,
-    flags: c_int,
-    out: *mut c_int,
-) -> c_int {
+unsafe extern "C" fn access(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, flags: c_int, out: *mut c_int) -> c_int {
     // SAFETY: arguments are passed through unchanged.
     unsafe {
         let real = app(vfs).real;
-        (*real).xAccess.map_or(ffi::SQLITE_IOERR_ACCESS, |call| {
-            call(real, name, flags, out)
-        })
+        (*real).xAccess.map_or(ffi::SQLITE_IOERR_ACCESS, |call| call(real, name, flags, out))
     }
 }
 
@@ -194,9 +162,7 @@ unsafe extern "C" fn full_pathname(
     // SAFETY: arguments are passed through unchanged.
     unsafe {
         let real = app(vfs).real;
-        (*real)
-            .xFullPathname
-            .map_or(ffi::SQLITE_CANTOPEN, |call| call(real, name, n, out))
+        (*real).xFullPathname.map_or(ffi::SQLITE_CANTOPEN, |call| call(real, name, n, out))
     }
 }
 
@@ -213,35 +179,20 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
     rc
 }
 
-unsafe extern "C" fn read(
-    file: *mut ffi::sqlite3_file,
-    to: *mut c_void,
-    n: c_int,
-    offset: i64,
-) -> c_int {
+unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, n: c_int, offset: i64) -> c_int {
     forward!(file, xRead, to, n, offset)
 }
 
-unsafe extern "C" fn write(
-    file: *mut ffi::sqlite3_file,
-    from: *const c_void,
-    n: c_int,
-    offset: i64,
-) -> c_int {
+unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, n: c_int, offset: i64) -> c_int {
     // SAFETY: SQLite passes `n` readable bytes.
-    let (tracked, bytes) = unsafe {
-        (
-            tracked(file),
-            std::slice::from_raw_parts(from.cast::<u8>(), usize::try_from(n).unwrap_or(0)),
-        )
-    };
+    let (tracked, bytes) =
+        unsafe { (tracked(file), std::slice::from_raw_parts(from.cast::<u8>(), usize::try_from(n).unwrap_or(0))) };
     let real = || forward!(file, xWrite, from, n, offset);
     match tracked {
         None => real(),
-        Some(t) => t
-            .disk
-            .write(&t.path, usize::try_from(offset).unwrap_or(0), bytes, real)
-            .unwrap_or(ffi::SQLITE_IOERR_WRITE),
+        Some(t) => {
+            t.disk.write(&t.path, usize::try_from(offset).unwrap_or(0), bytes, real).unwrap_or(ffi::SQLITE_IOERR_WRITE)
+        }
     }
 }
 
@@ -250,10 +201,9 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int 
     // SAFETY: see `tracked`.
     match unsafe { tracked(file) } {
         None => real(),
-        Some(t) => t
-            .disk
-            .truncate(&t.path, usize::try_from(size).unwrap_or(0), real)
-            .unwrap_or(ffi::SQLITE_IOERR_TRUNCATE),
+        Some(t) => {
+            t.disk.truncate(&t.path, usize::try_from(size).unwrap_or(0), real).unwrap_or(ffi::SQLITE_IOERR_TRUNCATE)
+        }
     }
 }
 
@@ -262,10 +212,7 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
     // SAFETY: see `tracked`.
     match unsafe { tracked(file) } {
         None => ffi::SQLITE_OK,
-        Some(t) => t
-            .disk
-            .sync(&t.path, t.journal)
-            .map_or(ffi::SQLITE_IOERR_FSYNC, |()| ffi::SQLITE_OK),
+        Some(t) => t.disk.sync(&t.path, t.journal).map_or(ffi::SQLITE_IOERR_FSYNC, |()| ffi::SQLITE_OK),
     }
 }
 
@@ -281,11 +228,7 @@ unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int
 unsafe extern "C" fn check_reserved(file: *mut ffi::sqlite3_file, out: *mut c_int) -> c_int {
     forward!(file, xCheckReservedLock, out)
 }
-unsafe extern "C" fn file_control(
-    file: *mut ffi::sqlite3_file,
-    op: c_int,
-    arg: *mut c_void,
-) -> c_int {
+unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, op: c_int, arg: *mut c_void) -> c_int {
     forward!(file, xFileControl, op, arg)
 }
 unsafe extern "C" fn sector_size(file: *mut ffi::sqlite3_file) -> c_int {
@@ -304,12 +247,7 @@ unsafe extern "C" fn shm_map(
 ) -> c_int {
     forward!(file, xShmMap, page, size, extend, out)
 }
-unsafe extern "C" fn shm_lock(
-    file: *mut ffi::sqlite3_file,
-    offset: c_int,
-    n: c_int,
-    flags: c_int,
-) -> c_int {
+unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, offset: c_int, n: c_int, flags: c_int) -> c_int {
     forward!(file, xShmLock, offset, n, flags)
 }
 unsafe extern "C" fn shm_barrier(file: *mut ffi::sqlite3_file) {

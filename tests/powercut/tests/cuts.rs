@@ -23,8 +23,7 @@ fn run(power: &PowerCut, synchronous: &str, operation: u64, seed: u64) -> Outcom
     let mut answered = 0;
     {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let db = Connection::open_with_flags_and_vfs(live.path().join("t.db"), flags, power.name())
-            .unwrap();
+        let db = Connection::open_with_flags_and_vfs(live.path().join("t.db"), flags, power.name()).unwrap();
         let setup = format!(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint=7;
              CREATE TABLE sale(id INTEGER PRIMARY KEY, note BLOB NOT NULL);"
@@ -39,40 +38,22 @@ fn run(power: &PowerCut, synchronous: &str, operation: u64, seed: u64) -> Outcom
             }
         }
         if !power.is_cut() {
-            return Outcome {
-                answered,
-                missing: 0,
-                sound: true,
-                cut: false,
-            };
+            return Outcome { answered, missing: 0, sound: true, cut: false };
         }
     }
     let image = power.take_image().unwrap();
     let (missing, sound) = inspect(&image.path("t.db"), answered);
-    Outcome {
-        answered,
-        missing,
-        sound,
-        cut: true,
-    }
+    Outcome { answered, missing, sound, cut: true }
 }
 
 fn inspect(path: &std::path::Path, answered: i64) -> (i64, bool) {
     let look = || -> rusqlite::Result<(i64, bool)> {
         let db = Connection::open(path)?;
         let check: String = db.query_row("PRAGMA integrity_check", [], |r| r.get(0))?;
-        let table: i64 = db.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE name='sale'",
-            [],
-            |r| r.get(0),
-        )?;
+        let table: i64 = db.query_row("SELECT count(*) FROM sqlite_schema WHERE name='sale'", [], |r| r.get(0))?;
         let found: i64 = match table {
             0 => 0,
-            _ => db.query_row(
-                "SELECT count(*) FROM sale WHERE id <= ?1",
-                [answered],
-                |r| r.get(0),
-            )?,
+            _ => db.query_row("SELECT count(*) FROM sale WHERE id <= ?1", [answered], |r| r.get(0))?,
         };
         Ok((answered - found, check == "ok"))
     };
@@ -97,14 +78,8 @@ fn every_answered_commit_survives_every_cut() {
         let seed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 7;
         let operation = n * total / CUTS;
         let outcome = run(&power, "FULL", operation, seed);
-        assert!(
-            outcome.sound,
-            "cut before operation {operation}, seed {seed}: integrity check failed"
-        );
-        assert_eq!(
-            outcome.missing, 0,
-            "cut before operation {operation}, seed {seed}: answered commits lost"
-        );
+        assert!(outcome.sound, "cut before operation {operation}, seed {seed}: integrity check failed");
+        assert_eq!(outcome.missing, 0, "cut before operation {operation}, seed {seed}: answered commits lost");
         happened += u64::from(outcome.cut);
         answered += outcome.answered;
     }
@@ -120,29 +95,20 @@ fn without_sync_answered_commits_are_lost() {
         let outcome = run(&power, "OFF", total / 2 + n, *n);
         outcome.cut && outcome.missing > 0
     });
-    assert!(
-        bad.count() > 0,
-        "synchronous=OFF lost nothing: the layer does not drop unsynced writes"
-    );
+    assert!(bad.count() > 0, "synchronous=OFF lost nothing: the layer does not drop unsynced writes");
 }
 
 #[test]
 fn a_cut_at_once_stops_later_writes_and_the_same_seed_gives_the_same_image() {
     let power = PowerCut::register("powercut-now").unwrap();
     let live = tempfile::tempdir().unwrap();
-    let db = Connection::open_with_flags_and_vfs(
-        live.path().join("n.db"),
-        OpenFlags::default(),
-        power.name(),
-    )
-    .unwrap();
-    db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+    let db = Connection::open_with_flags_and_vfs(live.path().join("n.db"), OpenFlags::default(), power.name()).unwrap();
+    db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+        .unwrap();
     let first = power.cut(5).unwrap();
     assert!(db.execute("INSERT INTO t VALUES (2)", []).is_err());
     let kept = Connection::open(first.path("n.db")).unwrap();
-    let rows: i64 = kept
-        .query_row("SELECT count(*) FROM t", [], |r| r.get(0))
-        .unwrap();
+    let rows: i64 = kept.query_row("SELECT count(*) FROM t", [], |r| r.get(0)).unwrap();
     assert_eq!(rows, 1);
     assert!(PowerCut::register("powercut-now").is_err());
 }

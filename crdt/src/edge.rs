@@ -1,0 +1,436 @@
+//! The edge as a pure machine: commands in, a turn's writes and effects out; the shell brings clocks and sockets.
+//!
+//! Leaves to others: group commit (`yika-store`), connections (`yika-link`), terminals' wire forms (`yika-edge`).
+
+use crate::channel::{BlockScope, Channel, FeedId, Place};
+use crate::clock::{Clock, Ticks};
+use crate::entry::*;
+use crate::feed::{self, Run, SignedHead};
+use crate::fen::Fen;
+use crate::ids::*;
+use crate::keys;
+use crate::mesh::{Directory, Event, Mesh, RunRefused};
+use crate::reason::Reason;
+use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
+use crate::store::{Read, StoreError, Tx};
+
+/// What the shell asks of the edge.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A terminal sells. With `may_ask`, a shortage comes back as [`Reply::Outcome`] `Short` and nothing is written.
+    Purchase {
+        /// The request.
+        request: PurchaseRequest,
+        /// Somebody reachable may have more rights.
+        may_ask: bool,
+    },
+    /// The bound of waiting for rights was reached.
+    Refuse {
+        /// The request.
+        request: PurchaseRequest,
+        /// Why.
+        reason: Reason,
+    },
+    /// A terminal or cashier gives back.
+    Refund(RefundRequest),
+    /// Something happened at a door that was decided and actuated already.
+    Door(DoorRecord),
+    /// An operator did something worth keeping.
+    Act(ActRecord),
+    /// Something is wrong.
+    Alarm(AlarmRecord),
+    /// An operator of this campus blocks a card or person.
+    Block(BlockRecord),
+    /// An operator of this campus lifts what this campus blocked.
+    Lift {
+        /// Whom.
+        target: BlockTarget,
+        /// Who says so.
+        operator: OperatorId,
+    },
+    /// A run of somebody's feed arrived.
+    Ingest(Box<Run>),
+    /// A peer shows that a feed ends otherwise.
+    Diverged(SignedHead),
+    /// Another box asks for rights while the hub is away.
+    Ask {
+        /// Who asks.
+        from: Writer,
+        /// For this row.
+        row: Row,
+        /// To raise our total to it to at least this.
+        total: Fen,
+    },
+    /// The hub wants rights back.
+    Recall {
+        /// Of this row.
+        row: Row,
+        /// All but this.
+        keep: Fen,
+    },
+    /// The hub's node record, proved by the handshake.
+    TrustHub(NodeRecord),
+    /// An operator confirms the time while no hub is there.
+    ConfirmTime {
+        /// The time.
+        hub_time_ms: i64,
+        /// Who.
+        operator: OperatorId,
+    },
+    /// Time passes: the day may be cut.
+    Tick,
+}
+
+/// What the sender of a command is told once it is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// Of a purchase.
+    Outcome(Outcome),
+    /// Of a refusal or refund.
+    Answer(Answer),
+    /// Of a run: stored up to here.
+    Stored(FeedId, Seq),
+    /// Of a run that is not taken.
+    Refused(RunRefused),
+    /// How many blocks were lifted, and how many only headquarters can lift.
+    Lifted {
+        /// Lifted.
+        lifted: usize,
+        /// Left.
+        left: usize,
+    },
+    /// Of an ask: whether the total is now at least what was asked.
+    Granted(bool),
+    /// Done.
+    Done,
+}
+
+/// What else follows from a turn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// A feed of this node or received has grown.
+    Grown(FeedId),
+    /// Rights of a person at this box have grown: waiting purchases may be decided again.
+    Rights(PersonId),
+    /// Who may hold what has changed.
+    Directory(Directory),
+    /// A person, card or block changed.
+    People,
+    /// The hub's receipt moved.
+    Receipt(ReceiptRecord),
+    /// An entry is in quarantine.
+    Quarantined {
+        /// Its feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+        /// Why.
+        cause: String,
+    },
+    /// An edge of this mesh has forked a feed.
+    Forked(FeedId),
+}
+
+/// The pure edge.
+pub struct Edge {
+    /// What it knows of the mesh.
+    pub mesh: Mesh,
+    clock: Clock,
+}
+
+impl Edge {
+    /// Reads everything from the store.
+    pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Edge, StoreError> {
+        let mesh = Mesh::load(store, me, place)?;
+        let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
+        Ok(Edge { mesh, clock: clock.unwrap_or_default() })
+    }
+
+    /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
+    pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
+        let fresh = Edge::load(store, self.mesh.me, self.mesh.place)?;
+        self.mesh.replace(fresh.mesh);
+        self.clock = fresh.clock;
+        Ok(())
+    }
+
+    /// The clock, for status pages.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Handles one command. Only storage and impossible sums are errors: they roll the turn back.
+    pub fn handle<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        command: Command,
+        ticks: Ticks,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, SaleError> {
+        let mut events = Vec::new();
+        let now = self.now(tx, ticks);
+        sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        let reply = self.obey(tx, command, ticks, now, &mut events)?;
+        self.follow(tx, ticks, &now, events, effects)?;
+        Ok(reply)
+    }
+
+    /// Stamps the command; the clock's mark is stored with whatever the command writes.
+    fn now<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, ticks: Ticks) -> Now {
+        let trusted = self.clock.is_trusted(ticks);
+        let stamp = self.clock.stamp(ticks);
+        tx.put(keys::CLOCK.to_vec(), &self.clock);
+        Now { stamp, trusted, may_ask: false }
+    }
+
+    fn obey<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        command: Command,
+        ticks: Ticks,
+        now: Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let mesh = &mut self.mesh;
+        Ok(match command {
+            Command::Purchase { request, may_ask } => {
+                Reply::Outcome(sale::purchase(mesh, tx, &request, &Now { may_ask, ..now }, events)?)
+            }
+            Command::Refuse { request, reason } => {
+                Reply::Answer(sale::refuse(mesh, tx, &request, reason, &now, events)?)
+            }
+            Command::Refund(request) => Reply::Answer(sale::refund(mesh, tx, &request, &now, events)?),
+            Command::Door(record) => self.journal(tx, Body::Door(record), &now, events)?,
+            Command::Act(record) => self.journal(tx, Body::Act(record), &now, events)?,
+            Command::Alarm(record) => self.journal(tx, Body::Alarm(record), &now, events)?,
+            Command::Block(record) => {
+                let entry = Entry { stamp: now.stamp, body: Body::Block(record) };
+                mesh.append(tx, blocks_of(mesh.place), &entry, events)?;
+                Reply::Done
+            }
+            Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
+            Command::Ingest(run) => self.ingest(tx, *run, events)?,
+            Command::Diverged(head) => {
+                if let Some(own) = tx_head(tx, &head)?
+                    && mesh.prove_fork(tx, &own, &head)
+                {
+                    let detail = format!("{} was written twice from {}", head.feed, head.end.seq);
+                    let alarm = AlarmRecord { kind: "fork".into(), detail };
+                    return self.journal(tx, Body::Alarm(alarm), &now, events);
+                }
+                Reply::Done
+            }
+            Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
+            Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
+            Command::TrustHub(record) => {
+                mesh.trust_hub(tx, record);
+                events.push(Event::Registry);
+                Reply::Done
+            }
+            Command::ConfirmTime { hub_time_ms, operator } => {
+                self.clock.move_forward(hub_time_ms, ticks);
+                tx.put(keys::CLOCK.to_vec(), &self.clock);
+                let act = ActRecord { operator, act: "time.confirm".into(), detail: hub_time_ms.to_string() };
+                self.journal(tx, Body::Act(act), &now, events)?
+            }
+            Command::Tick => Reply::Done,
+        })
+    }
+
+    fn journal<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        body: Body,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body }, events)?;
+        Ok(Reply::Done)
+    }
+
+    /// Lifts every open block that this campus wrote; the hub's stay.
+    fn lift<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        target: BlockTarget,
+        operator: OperatorId,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let channel = blocks_of(self.mesh.place);
+        let open = self.mesh.people.read().open_blocks(target);
+        let (ours, others): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, s)| Channel::Blocks(*s) == channel);
+        for (block, _) in &ours {
+            let lift = Body::Lift(LiftRecord::One { block: *block, operator });
+            self.mesh.append(tx, channel, &Entry { stamp: now.stamp, body: lift }, events)?;
+        }
+        Ok(Reply::Lifted { lifted: ours.len(), left: others.len() })
+    }
+
+    fn ingest<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        run: Run,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let feed = run.head.feed;
+        match self.mesh.ingest(tx, run, events) {
+            Ok(end) => Ok(Reply::Stored(feed, end.seq)),
+            Err(RunRefused::Ingest(crate::store::IngestError::Store(error))) => Err(error.into()),
+            Err(refused) => Ok(Reply::Refused(refused)),
+        }
+    }
+
+    /// Writes a cheque to another box out of what the hub granted this one, as far as it goes.
+    fn cheque<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        to: Writer,
+        wanted: Row,
+        total: Fen,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, SaleError> {
+        let known = self.mesh.nodes.contains_key(&to) && !self.mesh.is_fenced(to);
+        if !known || to.node.is_hub() || !sale::has_lease(&self.mesh, now) {
+            return Ok(false);
+        }
+        let mut rights = sale::rights_of(tx, wanted.person)?;
+        let row = rights.row(wanted.wallet)?;
+        let given = row.granted_out.get(&to).copied().unwrap_or_default();
+        if given >= total {
+            return Ok(true);
+        }
+        let amount = total.sub(given)?;
+        if row.may_pass_on()? < amount || row.statement.is_none() {
+            return Ok(false);
+        }
+        let total = row.grant(to, amount)?;
+        let (last_day, basis) = (row.last_day, row.statement.clone());
+        tx.put(keys::rights(wanted.person), &rights);
+        let grant = Body::Grant(GrantRecord { row: wanted, total, last_day, basis });
+        self.mesh.append(tx, Channel::Rights(to), &Entry { stamp: now.stamp, body: grant }, events)?;
+        Ok(true)
+    }
+
+    /// Returns to the hub what exceeds `keep`.
+    fn give_up<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        of: Row,
+        keep: Fen,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, SaleError> {
+        let Some(hub) = self.mesh.current(NodeId::HUB) else {
+            return Ok(false);
+        };
+        let mut rights = sale::rights_of(tx, of.person)?;
+        let row = rights.row(of.wallet)?;
+        let excess = row.right()?.sub(keep.max(Fen::ZERO))?;
+        if !excess.is_positive() {
+            return Ok(false);
+        }
+        let total = row.grant(hub, excess)?;
+        let last_day = row.last_day;
+        tx.put(keys::rights(of.person), &rights);
+        let grant = Body::Grant(GrantRecord { row: of, total, last_day, basis: None });
+        self.mesh.append(tx, Channel::Rights(hub), &Entry { stamp: now.stamp, body: grant }, events)?;
+        Ok(true)
+    }
+
+    /// Does what entries ask for that were stored in this turn, and tells the shell.
+    fn follow<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        ticks: Ticks,
+        now: &Now,
+        events: Vec<Event>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), SaleError> {
+        let mut later = Vec::new();
+        for event in events {
+            match event {
+                Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
+                Event::Blocks(_) | Event::Person(_) => effects.push(Effect::People),
+                Event::Rights(person) => effects.push(Effect::Rights(person)),
+                Event::Granted { feed, grant } => {
+                    if feed.channel == Channel::Rights(self.mesh.me) {
+                        self.take_hub_grant(tx, feed, &grant)?;
+                        effects.push(Effect::Rights(grant.row.person));
+                    }
+                }
+                Event::Cheque { feed, seq, grant } => self.take_cheque(tx, feed, seq, &grant, now, &mut later)?,
+                Event::Receipt(receipt) => effects.push(Effect::Receipt(receipt)),
+                Event::Time(hub_time_ms) => {
+                    self.clock.set_by_hub(hub_time_ms, ticks);
+                    tx.put(keys::CLOCK.to_vec(), &self.clock);
+                }
+                Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
+                Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
+                    sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
+                }
+                Event::Journal { .. } | Event::Change { .. } => {}
+            }
+        }
+        for event in later {
+            if let Event::Rights(person) = event {
+                effects.push(Effect::Rights(person));
+            }
+        }
+        effects.extend(tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)));
+        Ok(())
+    }
+
+    fn take_hub_grant<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        grant: &GrantRecord,
+    ) -> Result<(), SaleError> {
+        sale::take_grant(tx, feed.writer, grant)
+    }
+
+    /// A cheque becomes this box's only by a `taken` entry; at most the hub's signed word of what the giver had.
+    fn take_cheque<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        seq: Seq,
+        grant: &GrantRecord,
+        now: &Now,
+        later: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        let Some(covered) = self.covered_by_hub(feed.writer, grant) else {
+            let detail = format!("cheque at {feed} {seq} is not covered by a word of the hub");
+            let alarm = AlarmRecord { kind: "cheque".into(), detail };
+            self.journal(tx, Body::Alarm(alarm), now, later)?;
+            return Ok(());
+        };
+        let total = grant.total.min(covered);
+        let taken = TakenRecord { feed, seq, row: grant.row, total };
+        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
+        sale::take_grant(tx, feed.writer, &GrantRecord { total, basis: None, ..grant.clone() })?;
+        later.push(Event::Rights(grant.row.person));
+        Ok(())
+    }
+
+    fn covered_by_hub(&self, giver: Writer, grant: &GrantRecord) -> Option<Fen> {
+        let statement = grant.basis.as_ref()?;
+        let speaks_of_it = statement.replica == giver && statement.row == grant.row && !self.mesh.is_fenced(giver);
+        let signed = (statement.replica, statement.row, statement.remaining, statement.hub_time_ms);
+        let hubs = self.mesh.nodes.iter().filter(|(w, _)| w.node.is_hub());
+        let by_hub = hubs.map(|(_, n)| feed::verify("statement", &signed, &statement.signature, &n.key));
+        (speaks_of_it && by_hub.into_iter().any(|v| v.is_ok())).then_some(statement.remaining)
+    }
+}
+
+/// The channel this campus' blocks are written to.
+fn blocks_of(place: Place) -> Channel {
+    Channel::Blocks(place.campus.map_or(BlockScope::Hub, BlockScope::Campus))
+}
+
+/// The stored head at the position of a foreign one, if there is one.
+fn tx_head<R: Read + ?Sized>(tx: &Tx<'_, R>, head: &SignedHead) -> Result<Option<SignedHead>, StoreError> {
+    tx.head_from(&head.feed, head.end.seq)
+}

@@ -1,0 +1,420 @@
+//! The edge machine over a store in memory: purchases, answers, refunds, cheques, blocks, days.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+use ed25519_dalek::SigningKey;
+use yika_crdt::Fen;
+use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
+use yika_crdt::clock::Ticks;
+use yika_crdt::edge::{Command, Edge, Effect, Reply};
+use yika_crdt::entry::*;
+use yika_crdt::feed::{self, End, Run, SignedHead};
+use yika_crdt::ids::*;
+use yika_crdt::person::{Card, CardState, Person, PersonStatus};
+use yika_crdt::reason::Reason;
+use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
+use yika_crdt::store::{MemoryStore, Store, Tx};
+use yika_crdt::tariff::sheet::*;
+
+const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
+const HUB: Writer = Writer { node: NodeId::HUB, incarnation: LIFE };
+const NOON_MS: i64 = 1_795_494_600_000; // 2026-11-24 12:30 in Beijing
+const CARD: CardNumber = CardNumber(800_001);
+const PERSON: PersonId = PersonId(1);
+const HOUR_MS: i64 = 3_600_000;
+
+fn edge_writer(node: u32) -> Writer {
+    Writer { node: NodeId(node), incarnation: LIFE }
+}
+
+fn key_of(node: NodeId) -> SigningKey {
+    SigningKey::from_bytes(&[node.0 as u8 + 1; 32])
+}
+
+/// What the hub says, as runs signed by its key.
+#[derive(Default)]
+struct HubVoice {
+    ends: std::collections::BTreeMap<FeedId, End>,
+}
+
+impl HubVoice {
+    fn say(&mut self, channel: Channel, bodies: Vec<Body>) -> Run {
+        let feed = FeedId { writer: HUB, channel };
+        let held = self.ends.get(&feed).copied().unwrap_or_default();
+        let stamp = Stamp { hub_time_ms: NOON_MS, boot: 1, mono_ms: 0 };
+        let entries: Vec<_> = bodies.into_iter().map(|body| Entry { stamp, body }.encode()).collect();
+        let end = entries.iter().fold(held, |end, e| feed::link(&feed, end, e));
+        self.ends.insert(feed, end);
+        Run { from: held.seq.next(), entries, head: SignedHead::sign(feed, end, &key_of(NodeId::HUB)) }
+    }
+
+    fn statement(replica: Writer, remaining: Fen) -> Box<Statement> {
+        let row = Row { person: PERSON, wallet: WalletKey::Main };
+        let signed = (replica, row, remaining, NOON_MS);
+        let signature = feed::sign("statement", &signed, &key_of(NodeId::HUB));
+        Box::new(Statement { replica, row, remaining, hub_time_ms: NOON_MS, signature })
+    }
+
+    fn grant(&mut self, to: Writer, total: i64) -> Run {
+        let row = Row { person: PERSON, wallet: WalletKey::Main };
+        let basis = Some(HubVoice::statement(to, Fen(total)));
+        self.say(Channel::Rights(to), vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis })])
+    }
+}
+
+struct Box_ {
+    store: MemoryStore,
+    edge: Edge,
+    mono_ms: u64,
+}
+
+impl Box_ {
+    fn new(node: u32, campus: u16) -> Box_ {
+        let store = MemoryStore::default();
+        let place = Place { node: NodeId(node), campus: Some(CampusId(campus)) };
+        let edge = Edge::load(&store, edge_writer(node), place).unwrap();
+        Box_ { store, edge, mono_ms: 1000 }
+    }
+
+    /// Knows the hub, both boxes of campus 1 and one of campus 2, one person, one till per campus; has a lease.
+    fn ready(node: u32, campus: u16, hub: &mut HubVoice) -> Box_ {
+        let mut this = Box_::new(node, campus);
+        this.run(Command::TrustHub(node_record(HUB, None)));
+        for run in hub.registry() {
+            assert!(matches!(this.run(Command::Ingest(run.into())), Reply::Stored(..)));
+        }
+        let lease = LeaseRecord { incarnation: LIFE, until_ms: NOON_MS + 72 * HOUR_MS };
+        let receipts = Channel::Receipts(NodeId(node));
+        let run = hub.say(receipts, vec![Body::Time(NOON_MS), Body::Lease(lease)]);
+        assert!(matches!(this.run(Command::Ingest(run.into())), Reply::Stored(..)));
+        this.put_person();
+        this
+    }
+
+    fn put_person(&mut self) {
+        let mut tx = Tx::new(&self.store);
+        let card = Card { number: CARD, uid: None, state: CardState::Active, valid_until: None };
+        let person = Person {
+            person: PERSON,
+            home: CampusId(1),
+            name: "测试员".into(),
+            staff_number: "0001".into(),
+            category: CategoryId(1),
+            status: PersonStatus::Active,
+            valid: (None, None),
+            cards: vec![card],
+            id_hash: [0; 16],
+        };
+        self.edge.mesh.put_person(&mut tx, &person, &mut Vec::new()).unwrap();
+        let batch = tx.into_batch();
+        self.store.commit(&batch).unwrap();
+    }
+
+    fn handle(&mut self, command: Command) -> (Reply, Vec<Effect>) {
+        self.mono_ms += 10_000;
+        let ticks = Ticks { boot: 1, mono_ms: self.mono_ms, wall_ms: 0 };
+        let mut effects = Vec::new();
+        let mut tx = Tx::new(&self.store);
+        let reply = self.edge.handle(&mut tx, command, ticks, &mut effects).unwrap();
+        let batch = tx.into_batch();
+        self.store.commit(&batch).unwrap();
+        (reply, effects)
+    }
+
+    fn run(&mut self, command: Command) -> Reply {
+        self.handle(command).0
+    }
+
+    fn buy(&mut self, seq: u32, fen: i64) -> Answer {
+        match self.run(Command::Purchase { request: request(self.till(), seq, fen), may_ask: false }) {
+            Reply::Outcome(Outcome::Answered(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn till(&self) -> TerminalId {
+        TerminalId(u32::from(self.edge.mesh.place.campus.unwrap().0) * 10)
+    }
+
+    /// A power cut: memory is gone, the store stays.
+    fn restart(&mut self) {
+        let (me, place) = (self.edge.mesh.me, self.edge.mesh.place);
+        self.edge = Edge::load(&self.store, me, place).unwrap();
+    }
+
+    /// The other's feed as it would be sent.
+    fn feed_to(&self, channel: Channel, other: &mut Box_) -> Reply {
+        use yika_crdt::store::Read;
+        let feed = FeedId { writer: self.edge.mesh.me, channel };
+        let from = other.store.feed(&feed).unwrap().end.seq.next();
+        let entries = self.store.entries(&feed, from, usize::MAX).unwrap();
+        let head = SignedHead::sign(feed, self.store.feed(&feed).unwrap().end, &key_of(feed.writer.node));
+        other.run(Command::Ingest(Run { from, entries, head }.into()))
+    }
+}
+
+impl HubVoice {
+    fn registry(&mut self) -> Vec<Run> {
+        let feed = FeedId { writer: HUB, channel: Channel::Registry };
+        self.ends.remove(&feed);
+        let campus = |c: u16| {
+            let name = format!("校区{c}");
+            Body::Campus(CampusRecord { campus: CampusId(c), name, utc_offset_minutes: 480, cut_minute: 180 })
+        };
+        let till = |campus: u16| {
+            Body::Terminal(TerminalRecord {
+                terminal: TerminalId(u32::from(campus) * 10),
+                campus: CampusId(campus),
+                kind: TerminalKind::Till,
+                outlet: OutletId(1),
+                merchant: MerchantId(1),
+                door: None,
+                name: "一号窗口".into(),
+                state: TerminalState::Deployed,
+            })
+        };
+        let nodes = [(1, 1), (2, 1), (3, 2)];
+        let mut bodies = vec![campus(1), campus(2), till(1), till(2), Body::Tariff(Box::new(sheet()))];
+        bodies.extend(nodes.map(|(n, c)| Body::Node(node_record(edge_writer(n), Some(CampusId(c))))));
+        vec![self.say(Channel::Registry, bodies)]
+    }
+}
+
+fn node_record(writer: Writer, campus: Option<CampusId>) -> NodeRecord {
+    let key = key_of(writer.node).verifying_key().to_bytes();
+    NodeRecord { writer, campus, key, name: writer.to_string(), address: None }
+}
+
+fn sheet() -> TariffSheet {
+    let lunch = MealPeriod { id: PeriodId(2), name: "午餐".into(), from_minute: 630, until_minute: 840 };
+    let fixed = FixedPrice { outlet: None, category: None, period: None, price: Fen(1200) };
+    TariffSheet {
+        version: TariffVersion(1),
+        periods: vec![lunch],
+        fixed: vec![fixed],
+        adjustments: vec![],
+        limits: vec![],
+        barred: vec![],
+        repeat_tap_seconds: 0,
+        guest: GuestRule { per_purchase: Fen(2000), per_card_day: Fen(3000) },
+    }
+}
+
+fn request(terminal: TerminalId, seq: u32, fen: i64) -> PurchaseRequest {
+    let id = PurchaseId { terminal, boot: 1, seq };
+    PurchaseRequest { id, card: CARD, mode: Mode::Amount(Fen(fen)), terminal_time_ms: 0, offline: false }
+}
+
+fn refund(seq: u32, of: u32, kind: RefundKind, amount: Option<i64>) -> Command {
+    let id = |seq| PurchaseId { terminal: TerminalId(10), boot: 1, seq };
+    let amount = amount.map(Fen);
+    Command::Refund(RefundRequest { id: id(seq), of: id(of), kind, amount, operator: OperatorId(1) })
+}
+
+fn approved(answer: &Answer) -> Fen {
+    match answer {
+        Answer::Approved(record) => Fen::sum(record.paid.iter().map(|(_, f)| *f)).unwrap(),
+        other => panic!("not approved: {other:?}"),
+    }
+}
+
+#[test]
+fn a_purchase_spends_the_right_and_never_more() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 2000).into()));
+    assert_eq!(approved(&edge.buy(1, 1500)), Fen(1500));
+    assert_eq!(edge.buy(2, 600), Answer::Refused(Reason::NotEnough));
+    assert_eq!(approved(&edge.buy(3, 500)), Fen(500));
+    let negative = edge.buy(4, -5);
+    assert_eq!(negative, Answer::Refused(Reason::BadAmount));
+    assert_eq!(edge.buy(5, i64::MAX), Answer::Refused(Reason::BadAmount));
+}
+
+#[test]
+fn the_same_id_gets_its_first_answer_again_after_a_restart() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 2000).into()));
+    let first = edge.buy(1, 1500);
+    let refusal = edge.buy(2, 1500);
+    edge.restart();
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 9000).into()));
+    assert_eq!(edge.buy(1, 1500), first);
+    assert_eq!(edge.buy(2, 1500), refusal, "a refusal stays a refusal although there is money now");
+    assert_eq!(edge.buy(1, 1400), Answer::Refused(Reason::IdReused));
+}
+
+#[test]
+fn a_shortage_may_be_asked_for_and_writes_nothing() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let asked = edge.run(Command::Purchase { request: request(TerminalId(10), 1, 700), may_ask: true });
+    let row = Row { person: PERSON, wallet: WalletKey::Main };
+    assert_eq!(asked, Reply::Outcome(Outcome::Short { row, missing: Fen(700) }));
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 700).into()));
+    assert_eq!(approved(&edge.buy(1, 700)), Fen(700));
+}
+
+#[test]
+fn corrections_are_linked_and_never_exceed_the_sale() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    edge.buy(1, 1000);
+    assert!(matches!(edge.run(refund(2, 1, RefundKind::Correction, Some(400))), Reply::Answer(Answer::Refunded(_))));
+    let over = edge.run(refund(3, 1, RefundKind::Refund, Some(601)));
+    assert_eq!(over, Reply::Answer(Answer::Refused(Reason::OverRefund)));
+    assert!(matches!(edge.run(refund(4, 1, RefundKind::Refund, None)), Reply::Answer(Answer::Refunded(_))));
+    assert!(matches!(edge.run(refund(4, 1, RefundKind::Refund, None)), Reply::Answer(Answer::Refunded(_))));
+    assert_eq!(approved(&edge.buy(5, 1000)), Fen(1000), "what was given back can be spent again, once");
+    assert_eq!(edge.buy(6, 1), Answer::Refused(Reason::NotEnough));
+}
+
+#[test]
+fn a_reversal_that_comes_first_voids_the_purchase() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    assert_eq!(edge.run(refund(2, 1, RefundKind::Reversal, None)), Reply::Answer(Answer::Voided));
+    assert_eq!(edge.buy(1, 500), Answer::Refused(Reason::Voided));
+    assert_eq!(edge.run(refund(3, 9, RefundKind::Refund, None)), Reply::Answer(Answer::Refused(Reason::NoSuchSale)));
+}
+
+#[test]
+fn a_fact_is_charged_to_right_float_and_receivable() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 300).into()));
+    let row = Row { person: PersonId(0), wallet: WalletKey::Float(TerminalId(10)) };
+    let float = GrantRecord { row, total: Fen(200), last_day: None, basis: None };
+    edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![Body::Grant(float)]).into()));
+    let fact = PurchaseRequest { offline: true, ..request(TerminalId(10), 1, 900) };
+    let Reply::Outcome(Outcome::Answered(Answer::Approved(record))) =
+        edge.run(Command::Purchase { request: fact, may_ask: false })
+    else {
+        panic!("a fact is never refused for money")
+    };
+    let expected =
+        vec![(Source::Wallet(WalletKey::Main), Fen(300)), (Source::Float, Fen(200)), (Source::Receivable, Fen(400))];
+    assert_eq!(record.paid, expected);
+}
+
+#[test]
+fn without_a_lease_only_guests_are_served() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let row = Row { person: PersonId(0), wallet: WalletKey::Guest };
+    let pool = Body::Grant(GrantRecord { row, total: Fen(10_000), last_day: None, basis: None });
+    edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![pool]).into()));
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 5000).into()));
+    edge.mono_ms += 73 * HOUR_MS as u64;
+    let Answer::Approved(record) = edge.buy(1, 1500) else { panic!("the guest rule serves") };
+    assert_eq!(record.paid, vec![(Source::Guest, Fen(1500))]);
+    assert_eq!(edge.buy(2, 1600), Answer::Refused(Reason::NoLease), "the cap of a card and day");
+}
+
+#[test]
+fn a_block_refuses_at_once_and_only_its_own_campus_lifts_it() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    let block = BlockRecord { target: BlockTarget::Card(CARD), reason: BlockReason::Lost, operator: OperatorId(3) };
+    edge.run(Command::Block(block.clone()));
+    edge.run(Command::Ingest(hub.say(Channel::Blocks(BlockScope::Hub), vec![Body::Block(block)]).into()));
+    assert_eq!(edge.buy(1, 500), Answer::Refused(Reason::Blocked));
+    let lift = Command::Lift { target: BlockTarget::Card(CARD), operator: OperatorId(3) };
+    assert_eq!(edge.run(lift), Reply::Lifted { lifted: 1, left: 1 });
+    edge.restart();
+    assert_eq!(edge.buy(2, 500), Answer::Refused(Reason::Blocked), "the hub's block stands");
+}
+
+#[test]
+fn a_cheque_moves_right_with_the_hub_away_and_only_once() {
+    let mut hub = HubVoice::default();
+    let mut giver = Box_::ready(1, 1, &mut hub);
+    let mut taker = Box_::ready(3, 2, &mut hub);
+    giver.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    let row = Row { person: PERSON, wallet: WalletKey::Main };
+    let ask = |total| Command::Ask { from: edge_writer(3), row, total: Fen(total) };
+    assert_eq!(giver.run(ask(600)), Reply::Granted(true));
+    assert_eq!(giver.run(ask(600)), Reply::Granted(true), "asking again gives nothing more");
+    assert!(matches!(giver.feed_to(Channel::Rights(edge_writer(3)), &mut taker), Reply::Stored(..)));
+    assert_eq!(approved(&taker.buy(1, 600)), Fen(600));
+    assert_eq!(taker.buy(2, 1), Answer::Refused(Reason::NotEnough));
+    assert_eq!(approved(&giver.buy(1, 400)), Fen(400));
+    assert_eq!(giver.buy(2, 1), Answer::Refused(Reason::NotEnough));
+    assert_eq!(taker.run(Command::Ask { from: edge_writer(1), row, total: Fen(1) }), Reply::Granted(false));
+}
+
+#[test]
+fn a_forged_cheque_is_worth_nothing() {
+    let mut hub = HubVoice::default();
+    let mut taker = Box_::ready(3, 2, &mut hub);
+    let feed = FeedId { writer: edge_writer(1), channel: Channel::Rights(edge_writer(3)) };
+    let row = Row { person: PERSON, wallet: WalletKey::Main };
+    let mut basis = HubVoice::statement(edge_writer(1), Fen(100));
+    basis.remaining = Fen(100_000);
+    let stamp = Stamp { hub_time_ms: NOON_MS, boot: 1, mono_ms: 0 };
+    let grant = GrantRecord { row, total: Fen(50_000), last_day: None, basis: Some(basis) };
+    let entry = Entry { stamp, body: Body::Grant(grant) }.encode();
+    let end = feed::link(&feed, End::default(), &entry);
+    let head = SignedHead::sign(feed, end, &key_of(NodeId(1)));
+    taker.run(Command::Ingest(Run { from: Seq(1), entries: vec![entry], head }.into()));
+    assert_eq!(taker.buy(1, 100), Answer::Refused(Reason::NotEnough));
+}
+
+#[test]
+fn a_sale_answered_by_the_sibling_is_answered_alike_here() {
+    let mut hub = HubVoice::default();
+    let mut first = Box_::ready(1, 1, &mut hub);
+    let mut second = Box_::ready(2, 1, &mut hub);
+    first.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    let answer = first.buy(1, 400);
+    assert!(matches!(first.feed_to(Channel::Journal, &mut second), Reply::Stored(..)));
+    assert_eq!(second.buy(1, 400), answer);
+    let back = second.run(refund(2, 1, RefundKind::Correction, None));
+    assert_eq!(back, Reply::Answer(Answer::Refused(Reason::NoSuchSale)), "only the box that sold gives back");
+}
+
+#[test]
+fn the_day_is_cut_when_the_clock_passes_it() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    edge.buy(1, 100);
+    edge.mono_ms += 24 * HOUR_MS as u64;
+    let cut = edge.run(refund(2, 1, RefundKind::Refund, None));
+    assert_eq!(cut, Reply::Answer(Answer::Refused(Reason::DayCut)));
+}
+
+#[test]
+fn a_run_from_where_it_may_not_come_is_refused_whole() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let stranger = FeedId { writer: edge_writer(9), channel: Channel::Journal };
+    let foreign = FeedId { writer: edge_writer(3), channel: Channel::Journal };
+    let usurped = FeedId { writer: edge_writer(2), channel: Channel::Registry };
+    for feed in [stranger, foreign, usurped] {
+        let entry = Entry { stamp: Stamp::default(), body: Body::Cut(Day(1)) }.encode();
+        let end = feed::link(&feed, End::default(), &entry);
+        let head = SignedHead::sign(feed, end, &key_of(feed.writer.node));
+        let reply = edge.run(Command::Ingest(Run { from: Seq(1), entries: vec![entry], head }.into()));
+        assert!(matches!(reply, Reply::Refused(_)), "{feed}: {reply:?}");
+    }
+}
+
+#[test]
+fn an_unknown_entry_is_quarantined_and_the_feed_goes_on() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let feed = FeedId { writer: HUB, channel: Channel::Rights(edge_writer(1)) };
+    let entry = vec![0, 0, 0, 200, 1];
+    let end = feed::link(&feed, End::default(), &entry);
+    hub.ends.insert(feed, end);
+    let head = SignedHead::sign(feed, end, &key_of(NodeId::HUB));
+    let (reply, effects) = edge.handle(Command::Ingest(Run { from: Seq(1), entries: vec![entry], head }.into()));
+    assert_eq!(reply, Reply::Stored(feed, Seq(1)));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Quarantined { .. })));
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    assert_eq!(approved(&edge.buy(1, 100)), Fen(100));
+}
