@@ -1,0 +1,212 @@
+//! Double entry: every movement of money is a transfer between two accounts, linked to the entry it follows from.
+//!
+//! Pure: builds transfers, stores nothing. Append-only; corrections are transfers of their own. A transfer's key is the
+//! hash of its entry and a part number, so applying a journal twice posts once. Leaves to others: SQL (`store`).
+
+use yika_crdt::Fen;
+use yika_crdt::entry::{PurchaseRecord, RefundRecord, Source, WalletKey};
+use yika_crdt::feed::Hash;
+use yika_crdt::ids::*;
+
+/// An account of the books. Its text form is its key in storage.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Account {
+    /// Cash and banks: what was paid in, negative.
+    Cash,
+    /// What the employer has given as subsidies, negative.
+    SubsidySource,
+    /// A holder's wallet as far as the hub has not granted it to a box.
+    Holder(PersonId, WalletKey),
+    /// A box's right in a holder's wallet.
+    Right(PersonId, WalletKey, Writer),
+    /// Rights of a fenced box.
+    Suspense(PersonId, WalletKey, Writer),
+    /// Owed to a merchant.
+    Merchant(MerchantId),
+    /// Owed by a holder (person 0: by nobody known), negative.
+    Receivable(PersonId),
+    /// Given up for good, negative.
+    Loss,
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Account::Cash => write!(f, "cash"),
+            Account::SubsidySource => write!(f, "subsidy"),
+            Account::Holder(person, wallet) => write!(f, "holder/{person}/{}", wallet_name(*wallet)),
+            Account::Right(person, wallet, writer) => write!(f, "right/{person}/{}/{writer}", wallet_name(*wallet)),
+            Account::Suspense(person, wallet, writer) => {
+                write!(f, "suspense/{person}/{}/{writer}", wallet_name(*wallet))
+            }
+            Account::Merchant(merchant) => write!(f, "merchant/{merchant}"),
+            Account::Receivable(person) => write!(f, "receivable/{person}"),
+            Account::Loss => write!(f, "loss"),
+        }
+    }
+}
+
+impl Account {
+    /// Whether the balance (credits less debits) must stay at or above zero.
+    pub fn is_bounded(self) -> bool {
+        !matches!(self, Account::Cash | Account::SubsidySource | Account::Receivable(_) | Account::Loss)
+    }
+
+    /// The holder it belongs to, if any.
+    pub fn person(self) -> Option<PersonId> {
+        match self {
+            Account::Holder(p, _) | Account::Right(p, _, _) | Account::Suspense(p, _, _) | Account::Receivable(p) => {
+                Some(p)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn wallet_name(wallet: WalletKey) -> String {
+    match wallet {
+        WalletKey::Main => "main".to_owned(),
+        WalletKey::Subsidy(batch) => format!("subsidy-{batch}"),
+        WalletKey::MealCount(period) => format!("meal-{period}"),
+        WalletKey::Limit(rule, day) => format!("limit-{rule}-{day}"),
+        WalletKey::Guest => "guest".to_owned(),
+        WalletKey::Float(terminal) => format!("float-{terminal}"),
+    }
+}
+
+/// Why money moved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// Paid in at a counter.
+    TopUp,
+    /// Paid out.
+    Withdrawal,
+    /// Granted to a box.
+    Grant,
+    /// Returned by a box.
+    Return,
+    /// Passed on by cheque.
+    Cheque,
+    /// Sold.
+    Purchase,
+    /// Given back.
+    Refund,
+    /// Moved to suspense at a fence, or released from it.
+    Fence,
+}
+
+impl Kind {
+    /// Name in storage, reports and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::TopUp => "top_up",
+            Kind::Withdrawal => "withdrawal",
+            Kind::Grant => "grant",
+            Kind::Return => "return",
+            Kind::Cheque => "cheque",
+            Kind::Purchase => "purchase",
+            Kind::Refund => "refund",
+            Kind::Fence => "fence",
+        }
+    }
+}
+
+/// One movement: `amount` leaves `debit` and arrives at `credit`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Transfer {
+    /// Hash of the entry or act it follows from.
+    pub source: Hash,
+    /// Part number within the source.
+    pub part: u16,
+    /// Why.
+    pub kind: Kind,
+    /// Where it leaves.
+    pub debit: Account,
+    /// Where it arrives.
+    pub credit: Account,
+    /// How much, above zero.
+    pub amount: Fen,
+    /// Business day it belongs to by its origin (day eaten).
+    pub day: Day,
+}
+
+/// Builds the transfers of one source, numbering the parts.
+#[derive(Debug)]
+pub struct Posting {
+    source: Hash,
+    day: Day,
+    /// What was built.
+    pub transfers: Vec<Transfer>,
+}
+
+impl Posting {
+    /// Nothing posted yet for this source.
+    pub fn new(source: Hash, day: Day) -> Posting {
+        Posting { source, day, transfers: Vec::new() }
+    }
+
+    /// Moves an amount; zero moves nothing.
+    pub fn transfer(&mut self, kind: Kind, debit: Account, credit: Account, amount: Fen) {
+        if amount.is_positive() {
+            let part = u16::try_from(self.transfers.len()).unwrap_or(u16::MAX);
+            let (source, day) = (self.source, self.day);
+            self.transfers.push(Transfer { source, part, kind, debit, credit, amount, day });
+        }
+    }
+
+    /// A sale: from the sources that paid to the merchant. `covered` says how much of a wallet part the box's right
+    /// still covers; what it overdrew is owed by the holder.
+    pub fn purchase(&mut self, sale: &PurchaseRecord, at: Writer, covered: impl Fn(WalletKey, Fen) -> Fen) {
+        let merchant = Account::Merchant(sale.merchant);
+        let owed = Account::Receivable(sale.person);
+        for (source, amount) in &sale.paid {
+            match source {
+                Source::Wallet(wallet) => {
+                    let from_right = covered(*wallet, *amount);
+                    let right = Account::Right(sale.person, *wallet, at);
+                    self.transfer(Kind::Purchase, right, merchant, from_right);
+                    self.transfer(Kind::Purchase, owed, merchant, Fen(amount.0.saturating_sub(from_right.0)));
+                }
+                Source::Guest | Source::Float | Source::Receivable => {
+                    self.transfer(Kind::Purchase, owed, merchant, *amount);
+                }
+            }
+        }
+    }
+
+    /// Money back from the merchant to where it came from.
+    pub fn refund(&mut self, refund: &RefundRecord, at: Writer) {
+        let merchant = Account::Merchant(refund.merchant);
+        for (source, amount) in &refund.back {
+            let credit = match source {
+                Source::Wallet(wallet) => Account::Right(refund.person, *wallet, at),
+                _ => Account::Receivable(refund.person),
+            };
+            self.transfer(Kind::Refund, merchant, credit, *amount);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_numbered_and_zero_moves_nothing() {
+        let mut posting = Posting::new(Hash([1; 32]), Day(1));
+        posting.transfer(Kind::TopUp, Account::Cash, Account::Holder(PersonId(1), WalletKey::Main), Fen(0));
+        posting.transfer(Kind::TopUp, Account::Cash, Account::Holder(PersonId(1), WalletKey::Main), Fen(5));
+        posting.transfer(Kind::TopUp, Account::Cash, Account::Holder(PersonId(2), WalletKey::Main), Fen(6));
+        let parts: Vec<_> = posting.transfers.iter().map(|t| (t.part, t.amount)).collect();
+        assert_eq!(parts, vec![(0, Fen(5)), (1, Fen(6))]);
+    }
+
+    #[test]
+    fn account_keys_are_readable_and_distinct() {
+        let incarnation = Incarnation { generation: 1, counter: 2 };
+        let writer = Writer { node: NodeId(7), incarnation };
+        let right = Account::Right(PersonId(5), WalletKey::Subsidy(3), writer);
+        assert_eq!(right.to_string(), "right/p5/subsidy-3/n7@1.2");
+        assert!(right.is_bounded() && !Account::Cash.is_bounded());
+    }
+}
