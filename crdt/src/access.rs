@@ -2,6 +2,12 @@
 //!
 //! Leaves to others: how the values are edited and merged (`docs`), relays and contacts (drivers).
 
+pub mod check;
+pub mod index;
+
+pub use check::PolicyError;
+pub use index::{Explanation, Granted, Holder, PolicyIndex, Why, decide, explain};
+
 use crate::ids::{CampusId, Day, DoorId, PersonId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
