@@ -85,3 +85,6 @@ pub struct Policy {
     /// Days that replace the weekday pattern, with their holiday kind 1..=3.
     pub holidays: BTreeMap<Day, u8>,
 }
+
+#[cfg(test)]
+mod tests;
