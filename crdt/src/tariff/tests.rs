@@ -165,3 +165,84 @@ proptest! {
         }
     }
 }
+
+fn plain_sheet() -> TariffSheet {
+    let period = |id, from_minute, until_minute| MealPeriod {
+        id: PeriodId(id),
+        name: "餐".into(),
+        from_minute,
+        until_minute,
+    };
+    TariffSheet {
+        version: TariffVersion(1),
+        periods: vec![period(1, 660, 780), period(2, 1320, 120)],
+        fixed: vec![],
+        adjustments: vec![],
+        limits: vec![],
+        barred: vec![],
+        repeat_tap_seconds: 5,
+        guest: GuestRule {
+            per_purchase: Fen(0),
+            per_card_day: Fen(0),
+        },
+    }
+}
+
+#[test]
+fn a_sheet_says_which_row_is_wrong() {
+    let mut s = plain_sheet();
+    assert_eq!(s.validate(), Ok(()));
+    assert_eq!(period_at(&s, 119), Some(PeriodId(2)));
+    assert_eq!(period_at(&s, 120), None);
+    s.periods.push(MealPeriod {
+        id: PeriodId(1),
+        name: " ".into(),
+        from_minute: 100,
+        until_minute: 200,
+    });
+    let row = FixedPrice {
+        outlet: None,
+        category: None,
+        period: Some(PeriodId(9)),
+        price: Fen(-1),
+    };
+    s.fixed = vec![row.clone(), row];
+    let said = s.validate().unwrap_err();
+    assert!(said.contains(&SheetError::PeriodName { row: 3 }));
+    assert!(said.contains(&SheetError::Twice {
+        table: "periods",
+        first: 1,
+        row: 3
+    }));
+    assert!(said.contains(&SheetError::PeriodsOverlap {
+        first: 2,
+        row: 3,
+        minute: 100
+    }));
+    assert!(said.contains(&SheetError::UnknownPeriod { row: 1, period: 9 }));
+    assert!(said.contains(&SheetError::Twice {
+        table: "fixed prices",
+        first: 1,
+        row: 2
+    }));
+    assert_eq!(said.len(), 8);
+}
+
+#[test]
+fn the_same_tap_is_refused_for_five_seconds() {
+    let s = plain_sheet();
+    let tap = |total, mono_ms| Tap {
+        card: CardNumber(1),
+        terminal: TerminalId(1),
+        total: Fen(total),
+        mono_ms,
+    };
+    let last = tap(500, 10_000);
+    assert_eq!(
+        repeat_tap(&s, Some(&last), &tap(500, 14_999)),
+        Err(Reason::RepeatTap)
+    );
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 15_000)), Ok(()));
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(501, 10_001)), Ok(()));
+    assert_eq!(repeat_tap(&s, None, &tap(500, 10_001)), Ok(()));
+}
