@@ -2,6 +2,12 @@
 //!
 //! Leaves to others: how the values are edited and merged (`docs`), relays and contacts (drivers).
 
+pub mod check;
+pub mod index;
+
+pub use check::PolicyError;
+pub use index::{Explanation, Granted, Holder, PolicyIndex, Why, decide, explain};
+
 use crate::ids::{CampusId, Day, DoorId, PersonId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,3 +85,6 @@ pub struct Policy {
     /// Days that replace the weekday pattern, with their holiday kind 1..=3.
     pub holidays: BTreeMap<Day, u8>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,3 +12,6 @@ pub use check::SheetError;
 pub use limits::{Spent, Tap, check_limits, limit_for, repeat_tap};
 pub use price::{PORTIONS_MAX, PURCHASE_FEN_MAX, Quote, period_at, price};
 pub use split::{Shortfall, split};
+
+#[cfg(test)]
+mod tests;
