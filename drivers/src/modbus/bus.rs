@@ -210,16 +210,27 @@ impl Bus {
             return Err(CommandFailure::FireActive);
         }
         let before = std::mem::replace(&mut door.mode, mode);
-        let Err(error) = self.write_target(place).await else {
-            return Ok(Confirmation::Echo);
+        let ended = Instant::now();
+        let error = match self.write_target(place).await {
+            Ok(()) => None,
+            Err(error) if !error.spoils_line() => Some(error),
+            Err(error) => {
+                self.failed(place.board, &error);
+                self.door(place).pulse_until =
+                    self.door(place).pulse_until.map(|until| until.min(ended));
+                // Bringing the board up writes the new target and so tells whether the order stands.
+                let stands = !error.nothing_was_sent() && self.bring_up(place.board).await;
+                (!stands).then_some(error)
+            }
         };
-        self.failed(place.board, &error);
-        // Bringing the board up writes the new target and so tells whether the order stands.
-        if error.spoils_line() && self.bring_up(place.board).await {
-            return Ok(Confirmation::Echo);
+        let door = self.door(place);
+        if let Some(error) = error {
+            door.mode = before;
+            return Err(error.as_failure());
         }
-        self.door(place).mode = before;
-        Err(error.as_failure())
+        // The order ends a pulse that was running.
+        door.pulse_until = door.pulse_until.map(|until| until.min(ended));
+        Ok(Confirmation::Echo)
     }
 
     async fn pulse(
@@ -243,6 +254,10 @@ impl Bus {
             let error = match self.send_pulse(place, duration_ms).await {
                 Ok(()) => return self.confirm_pulse(place, sent_at, duration).await,
                 Err(error) if !error.spoils_line() => return Err(error.as_failure()),
+                Err(error) if error.nothing_was_sent() => {
+                    self.failed(place.board, &error);
+                    return Err(error.as_failure());
+                }
                 Err(error) => error,
             };
             // The pulse may be running: until its latest possible end an unlocked relay is ours.
@@ -337,7 +352,8 @@ impl Bus {
             tracing::info!(board = %board.profile.name, "door board is heard");
             self.port.events.emit(DoorEventKind::LineBack { doors });
         }
-        true
+        self.fire_turned().await;
+        self.boards[index].up
     }
 
     async fn try_bring_up(&mut self, index: usize) -> Result<(), CallError> {
@@ -363,8 +379,9 @@ impl Bus {
     }
 
     async fn poll(&mut self, index: usize) {
-        if let Err(error) = self.read_inputs(index).await {
-            self.failed(index, &error);
+        match self.read_inputs(index).await {
+            Ok(()) => self.fire_turned().await,
+            Err(error) => self.failed(index, &error),
         }
         self.boards[index].polled(Instant::now());
     }
@@ -389,14 +406,14 @@ impl Bus {
         let fire_changed = board.take_fire(Some(&bits));
         let events = board.observe(Some(&bits), fire, now);
         self.report(index, fire_changed, events);
-        self.fire_turned().await
+        Ok(())
     }
 
     /// Follows a change of the fire signal on every board that is up.
-    async fn fire_turned(&mut self) -> Result<(), CallError> {
+    async fn fire_turned(&mut self) {
         let fire = self.boards.iter().any(|board| board.fire_active);
         if fire == self.fire {
-            return Ok(());
+            return;
         }
         self.fire = fire;
         tracing::warn!(active = fire, "fire signal of a door line changed");
@@ -407,7 +424,6 @@ impl Bus {
                 self.failed(place.board, &error);
             }
         }
-        Ok(())
     }
 
     fn escapes(&self, place: Place) -> bool {

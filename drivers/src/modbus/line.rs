@@ -60,12 +60,20 @@ impl CallError {
         matches!(self, CallError::Connect(_) | CallError::Broken(_))
     }
 
-    /// As the outcome of a command that was sent.
+    /// Whether the request certainly never left.
+    pub(super) fn nothing_was_sent(&self) -> bool {
+        matches!(self, CallError::Connect(_))
+    }
+
+    /// As the outcome of a command.
     pub(super) fn as_failure(&self) -> CommandFailure {
         match self {
             CallError::Exception(code) => CommandFailure::Refused {
                 code: *code,
                 meaning: exception_meaning(*code),
+            },
+            CallError::Connect(_) => CommandFailure::LineDown {
+                cause: self.to_string(),
             },
             other => CommandFailure::Unconfirmed {
                 cause: other.to_string(),
