@@ -311,6 +311,7 @@ pub enum DoorEventKind {
     },
     /// An output was found in another state than it should have, and was written again: a board that
     /// kept its last state over a power cut, a pulse that did not end, or another master on the line.
+    /// Told once until the output is found right.
     RelayCorrected {
         /// Which door.
         door: DoorRef,

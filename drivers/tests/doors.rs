@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use yika_drivers::door::{
     COMMAND_QUEUE_LEN_MAX, CommandFailure, Confirmation, ContactState, DoorCommand, DoorEventKind,
@@ -216,7 +217,7 @@ async fn held_open_outlives_a_lost_line_and_ends_with_release() {
         .handle
         .execute(DoorCommand::HoldOpen { door: DOOR })
         .await;
-    assert_eq!(held, Ok(Confirmation::Echo));
+    assert_eq!(held, Ok(Confirmation::ReadBack));
     assert_eq!(
         rig.handle.execute(PULSE).await,
         Ok(Confirmation::AlreadyUnlocked)
@@ -498,8 +499,75 @@ async fn a_board_that_confirms_without_acting_fails_the_command() {
         rig.handle.execute(PULSE).await,
         Err(CommandFailure::NotActuated)
     );
+    let held = rig
+        .handle
+        .execute(DoorCommand::HoldOpen { door: OTHER })
+        .await;
+    assert_eq!(held, Err(CommandFailure::NotActuated));
     let events = rig.listen(Duration::from_millis(300)).await;
     assert!(!events.iter().any(opened), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_relay_that_never_follows_is_told_once() {
+    let (server, mut rig) = standard(Framing::Tcp).await;
+    server.board.set_nobody_there(true);
+    server.board.set_fault(Fault {
+        on: Requests::Writes,
+        ..Fault::always(Misbehaviour::Deaf)
+    });
+    server.board.power_cycle(true);
+    let events = rig.listen(Duration::from_millis(4_500)).await;
+    let told = events
+        .iter()
+        .filter(|event| matches!(event, DoorEventKind::RelayCorrected { door: DOOR, .. }));
+    assert_eq!(told.count(), 1, "{events:?}");
+}
+
+#[tokio::test]
+async fn noise_in_place_of_answers_is_survived() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let noise = tokio::spawn(async move {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0u8; 260];
+            while matches!(stream.read(&mut request).await, Ok(got) if got > 0) {
+                // xorshift: the same noise in every run.
+                let mut bytes = [0u8; 24];
+                for byte in &mut bytes {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    *byte = state.to_le_bytes()[0];
+                }
+                // Half of the time with an envelope that fits, to get past it.
+                if state & 1 == 0 {
+                    bytes[..7].copy_from_slice(&[request[0], request[1], 0, 0, 0, 18, request[6]]);
+                    bytes[7] = request[7];
+                }
+                if stream.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    for transport in [tcp(address), rtu_over_tcp(address)] {
+        let mut rig = Rig::start(config(transport, flash(), json!({})));
+        rig.expect("lost", line_lost).await;
+        let outcome = timeout(Duration::from_secs(4), rig.handle.execute(PULSE))
+            .await
+            .expect("no hang");
+        assert!(
+            matches!(outcome, Err(CommandFailure::LineDown { .. })),
+            "{outcome:?}"
+        );
+        let events = rig.listen(Duration::from_millis(1_500)).await;
+        assert!(!events.iter().any(opened), "{events:?}");
+        rig.stop.stop().await;
+    }
+    noise.abort();
 }
 
 #[tokio::test]

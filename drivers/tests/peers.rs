@@ -76,8 +76,9 @@ async fn have(test: &str, peers: &[Peer]) -> bool {
         std::env::var_os("YIKA_TEST_PEERS").is_none_or(|value| value != "1"),
         "{text}"
     );
-    // Past the test harness, which hides the output of tests that pass.
-    writeln!(std::io::stderr(), "SKIPPED: {text}").unwrap();
+    // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
+    let mut console = std::io::stderr();
+    writeln!(console, "SKIPPED: {text}").unwrap();
     false
 }
 
@@ -121,25 +122,38 @@ fn free_port() -> u16 {
 /// Two ends of a serial line.
 struct SerialPair {
     folder: TempDir,
-    _socat: Child,
+    socat: Child,
 }
 
 impl SerialPair {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let end =
-            |name: &str| format!("pty,raw,echo=0,link={}", folder.path().join(name).display());
-        let socat = command("socat", &[&end("a"), &end("b")]).spawn().unwrap();
-        let pair = SerialPair {
-            folder,
-            _socat: socat,
-        };
+        let socat = Self::socat(folder.path());
+        let pair = SerialPair { folder, socat };
+        pair.wait().await;
+        pair
+    }
+
+    fn socat(folder: &Path) -> Child {
+        let end = |name: &str| format!("pty,raw,echo=0,link={}", folder.join(name).display());
+        command("socat", &[&end("a"), &end("b")]).spawn().unwrap()
+    }
+
+    async fn wait(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while !(pair.a().exists() && pair.b().exists()) {
+        while !(self.a().exists() && self.b().exists()) {
             assert!(Instant::now() < deadline, "socat made no terminals");
             sleep(Duration::from_millis(10)).await;
         }
-        pair
+    }
+
+    async fn unplug(&mut self) {
+        self.socat.kill().await.unwrap();
+    }
+
+    async fn plug(&mut self) {
+        self.socat = Self::socat(self.folder.path());
+        self.wait().await;
     }
 
     fn a(&self) -> PathBuf {
@@ -279,11 +293,31 @@ async fn our_driver_steers_a_pymodbus_board_over_a_serial_line() {
     if !have(name, &[Peer::Pymodbus, Peer::Socat]).await {
         return;
     }
-    let pair = SerialPair::start().await;
-    let server = pymodbus("rtu", &pair.a().to_string_lossy());
+    let mut pair = SerialPair::start().await;
+    let mut server = pymodbus("rtu", &pair.a().to_string_lossy());
     let port = pair.b();
     let mut rig = drive_pymodbus(|pulse| config(serial(&port), pulse, json!({}))).await;
     fall_silent_and_return(&mut rig, &server).await;
+    // The converter is unplugged, and plugged in again.
+    server.kill().await.unwrap();
+    pair.unplug().await;
+    let lost = rig
+        .expect("lost", |event| {
+            matches!(event, DoorEventKind::LineLost { .. })
+        })
+        .await;
+    sleep(Duration::from_millis(300)).await;
+    pair.plug().await;
+    let _server = pymodbus("rtu", &pair.a().to_string_lossy());
+    rig.expect("back", |event| {
+        matches!(event, DoorEventKind::LineBack { .. })
+    })
+    .await;
+    assert_eq!(
+        rig.handle.execute(PULSE).await,
+        Ok(Confirmation::ReadBack),
+        "after {lost:?}"
+    );
 }
 
 #[tokio::test]
@@ -386,7 +420,7 @@ async fn mbpoll(base: &[&str], rest: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The numbers of lines such as `[3]: 	1`.
+/// The numbers of lines that begin with a place in brackets and a colon.
 fn values(output: &str) -> Vec<u8> {
     let lines = output
         .lines()

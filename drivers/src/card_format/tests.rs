@@ -192,7 +192,7 @@ fn every_single_bit_error_of_a_frame_is_caught() {
                         (false, c) => c,
                     })
                     .collect();
-                let which = if place <= frame.len() / 2 - 1 {
+                let which = if place < frame.len() / 2 {
                     "leading"
                 } else {
                     "trailing"

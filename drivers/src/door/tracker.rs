@@ -382,4 +382,31 @@ mod tests {
             assert_eq!(bench.poll(Some(true), Some(false)), []);
         }
     }
+
+    proptest::proptest! {
+        /// Whatever the polls say: a state is told only after two equal polls, and an opening only from
+        /// a contact that was known closed before.
+        #[test]
+        fn nothing_is_told_that_two_polls_did_not_say(polls in proptest::collection::vec(proptest::option::of(proptest::bool::ANY), 0..60)) {
+            let mut bench = Bench::new();
+            let mut last_known = None;
+            for (at, poll) in polls.iter().enumerate() {
+                let events = bench.poll(*poll, Some(false));
+                let agreed = at > 0 && poll.is_some() && polls[at - 1] == *poll;
+                if agreed {
+                    let told = bench.tracker.contact();
+                    let said = if *poll == Some(true) { ContactState::Open } else { ContactState::Closed };
+                    proptest::prop_assert_eq!(told, said);
+                }
+                if poll.is_none() {
+                    proptest::prop_assert_eq!(bench.tracker.contact(), ContactState::Unknown);
+                }
+                let has_opened = events.iter().any(|event| matches!(event, DoorEventKind::Opened { .. }));
+                proptest::prop_assert_eq!(has_opened, agreed && *poll == Some(true) && last_known == Some(false));
+                if agreed {
+                    last_known = *poll;
+                }
+            }
+        }
+    }
 }

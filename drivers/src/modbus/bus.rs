@@ -230,7 +230,29 @@ impl Bus {
         }
         // The order ends a pulse that was running.
         door.pulse_until = door.pulse_until.map(|until| until.min(ended));
-        Ok(Confirmation::Echo)
+        let confirmed = self.confirm_target(place).await;
+        if confirmed.is_err() {
+            self.door(place).mode = before;
+        }
+        confirmed
+    }
+
+    /// The device echoed a standing order: look whether the relay followed.
+    async fn confirm_target(&mut self, place: Place) -> Result<Confirmation, CommandFailure> {
+        if !self.boards[place.board].profile.verify_relay {
+            return Ok(Confirmation::Echo);
+        }
+        if let Err(error) = self.read_relays(place.board).await {
+            self.failed(place.board, &error);
+            return Ok(Confirmation::Echo);
+        }
+        let fire = self.fire;
+        let door = self.door(place);
+        if door.relay == door.target(fire) {
+            Ok(Confirmation::ReadBack)
+        } else {
+            Err(CommandFailure::NotActuated)
+        }
     }
 
     async fn pulse(
@@ -371,9 +393,7 @@ impl Bus {
             let found = state.relay;
             let should = state.target(fire);
             self.write_target(place).await?;
-            if found != should {
-                self.report_correction(place, found);
-            }
+            self.note_found(place, found, should);
         }
         self.read_inputs(index).await
     }
@@ -449,10 +469,13 @@ impl Bus {
             let fire = self.fire;
             let state = self.door(place);
             let (found, should) = (state.relay, state.target(fire));
-            if state.check_at.is_none() && found != should {
-                self.write_target(place).await?;
-                self.report_correction(place, found);
+            if state.check_at.is_some() {
+                continue;
             }
+            if found != should {
+                self.write_target(place).await?;
+            }
+            self.note_found(place, found, should);
         }
         Ok(())
     }
@@ -616,12 +639,18 @@ impl Bus {
         }
     }
 
-    fn report_correction(&mut self, place: Place, found: RelayState) {
-        let door = self.door(place).wiring.door;
-        tracing::warn!(%door, ?found, "relay was not in the state it should have; written again");
-        self.port
-            .events
-            .emit(DoorEventKind::RelayCorrected { door, found });
+    /// Reports an output that was not as it should be, once until it is.
+    fn note_found(&mut self, place: Place, found: RelayState, should: RelayState) {
+        let door = self.door(place);
+        let news = found != should && !door.mismatch_reported;
+        door.mismatch_reported = found != should;
+        if news {
+            let door = door.wiring.door;
+            tracing::warn!(%door, ?found, "relay was not in the state it should have; written again");
+            self.port
+                .events
+                .emit(DoorEventKind::RelayCorrected { door, found });
+        }
     }
 
     fn door(&mut self, place: Place) -> &mut board::Door {

@@ -70,7 +70,8 @@ pub enum Parity {
 pub struct BoardProfile {
     /// For messages and events.
     pub name: String,
-    /// Unit address, 1-247; 254 is "any device" on some boards. 0 (broadcast) is never answered.
+    /// Unit address, 1-247; 254 is "any device" on some boards, usable only when the board also answers
+    /// as 254. 0 (broadcast) is never answered.
     #[serde(default = "default_unit")]
     pub unit: u8,
     /// Address of relay 1.
@@ -469,3 +470,6 @@ fn default_pulse_stride() -> u16 {
 fn default_held_open_ms() -> u32 {
     15_000
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub(super) struct Door {
     /// When the end of that pulse is to be carried out or checked; `None` when that is done.
     pub(super) check_at: Option<Instant>,
     pub(super) freed_reported: bool,
+    /// The output was found wrong and this was told; cleared when it is found right.
+    pub(super) mismatch_reported: bool,
 }
 
 impl Door {
@@ -51,6 +53,7 @@ impl Door {
             pulse_until: None,
             check_at: None,
             freed_reported: false,
+            mismatch_reported: false,
         }
     }
 
