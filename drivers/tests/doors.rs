@@ -14,7 +14,7 @@ use yika_drivers::door::{
     InputChange, OpenCause, RelayState, SignalState,
 };
 use yika_drivers::modbus::frame::Framing;
-use yika_drivers::modbus::simulator::{Fault, Misbehaviour, Requests};
+use yika_drivers::modbus::simulator::{BoardChange, Fault, Misbehaviour, Requests};
 
 const PULSE: DoorCommand = DoorCommand::Pulse {
     door: DOOR,
@@ -198,9 +198,25 @@ async fn fire_frees_escape_doors_over_every_order_and_ends() {
         .board
         .set_fault(Fault::always(Misbehaviour::Disconnect));
     rig.expect("lost", line_lost).await;
+    assert!(
+        rig.handle.snapshot()[&DOOR].freed_by_fire,
+        "not heard is not over"
+    );
     server.board.power_cycle(false);
+    let mut changes = server.board.subscribe();
     server.board.heal();
     rig.expect("back", line_back).await;
+    rig.listen(Duration::from_millis(400)).await;
+    while let Ok(change) = changes.try_recv() {
+        assert_ne!(
+            change,
+            BoardChange::Relay {
+                relay: 1,
+                on: false
+            },
+            "locked during the fire"
+        );
+    }
     assert!(server.board.relay(1) && !server.board.relay(2));
     server.board.set_input(8, false);
     rig.until_state("locked", |state| {
@@ -391,11 +407,7 @@ async fn a_pulse_whose_answer_was_lost_is_read_back_and_not_repeated() {
             rig.expect("Opened", opened).await;
             rig.until_state("locked", |state| state.relay == RelayState::Locked)
                 .await;
-            assert_eq!(
-                server.board.times_switched_on(1),
-                1,
-                "{framing:?} {fault:?}"
-            );
+            assert_eq!(server.board.times_pulsed(1), 1, "{framing:?} {fault:?}");
         }
     }
 }
@@ -414,7 +426,7 @@ async fn a_pulse_that_never_arrived_is_repeated_once_after_reading() {
             Ok(Confirmation::ReadBack),
             "{fault:?}"
         );
-        assert_eq!(server.board.times_switched_on(1), 1, "{fault:?}");
+        assert_eq!(server.board.times_pulsed(1), 1, "{fault:?}");
     }
 }
 
@@ -433,7 +445,7 @@ async fn a_short_pulse_is_not_repeated_when_it_may_have_come_and_gone() {
         matches!(outcome, Err(CommandFailure::Unconfirmed { .. })),
         "{outcome:?}"
     );
-    assert_eq!(server.board.times_switched_on(1), 1);
+    assert_eq!(server.board.times_pulsed(1), 1);
 }
 
 #[tokio::test]
@@ -450,7 +462,7 @@ async fn one_lying_answer_is_settled_by_reading_back() {
                 .await
                 .expect("no hang");
             assert_eq!(outcome, Ok(Confirmation::ReadBack), "{framing:?} {lie:?}");
-            assert_eq!(server.board.times_switched_on(1), 1, "{framing:?} {lie:?}");
+            assert_eq!(server.board.times_pulsed(1), 1, "{framing:?} {lie:?}");
         }
     }
 }
@@ -630,7 +642,7 @@ async fn late_answers_never_pass_for_the_next_ones() {
             Ok(Confirmation::ReadBack),
             "{framing:?}"
         );
-        assert_eq!(server.board.times_switched_on(1), 1);
+        assert_eq!(server.board.times_pulsed(1), 1);
     }
 }
 

@@ -222,6 +222,11 @@ impl BoardSimulator {
         self.lock().board.times_switched_on(relay)
     }
 
+    /// How often a relay's own pulse timer was started, also while it was running.
+    pub fn times_pulsed(&self, relay: u16) -> u32 {
+        self.lock().board.times_pulsed(relay)
+    }
+
     /// Requests received, answered or not.
     pub fn requests(&self) -> u64 {
         self.lock().requests

@@ -101,6 +101,7 @@ struct Relay {
     /// When the pulse ends, and the state after it.
     pulse: Option<(Instant, bool)>,
     times_switched_on: u32,
+    times_pulsed: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -146,6 +147,13 @@ impl Board {
             .checked_sub(1)
             .and_then(|at| self.relays.get(usize::from(at)))
             .map_or(0, |relay| relay.times_switched_on)
+    }
+
+    pub(super) fn times_pulsed(&self, relay: u16) -> u32 {
+        relay
+            .checked_sub(1)
+            .and_then(|at| self.relays.get(usize::from(at)))
+            .map_or(0, |relay| relay.times_pulsed)
     }
 
     pub(super) fn set_input(&mut self, input: u16, on: bool, now: Instant) -> Vec<BoardChange> {
@@ -358,6 +366,7 @@ impl Board {
         changes: &mut Vec<BoardChange>,
     ) {
         let end = now + Duration::from_millis(u64::from(ticks) * 100);
+        self.relays[usize::from(at)].times_pulsed += 1;
         self.switch(at, on, Some((end, !on)), now, changes);
     }
 
