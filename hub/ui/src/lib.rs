@@ -23,4 +23,4 @@ pub use console::{CSRF_HEADER, Console, FORM_BYTES_MAX, mount, require_roles};
 pub use error::{Saved, UiError};
 pub use lang::{Lang, Words};
 pub use page::{AsOf, Choice, Crumb, Icon, Kit, MenuGroup, MenuItem, Page, Theme, Toast, Tone, Ui};
-pub use view::{Pager, Sort, Step, View};
+pub use view::{PageLink, Pager, Sort, Step, StepState, View};

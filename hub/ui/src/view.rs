@@ -129,10 +129,41 @@ impl Pager {
         out
     }
 
+    /// The numbers as links.
+    pub fn links(&self) -> Vec<PageLink> {
+        let link = |number: Option<u64>| PageLink {
+            text: number.map_or("…".to_owned(), |n| n.to_string()),
+            href: number.map(|n| self.href(n)),
+            current: number == Some(self.page),
+        };
+        self.numbers().into_iter().map(link).collect()
+    }
+
+    /// Address of the page before, if there is one.
+    pub fn prev_href(&self) -> Option<String> {
+        (self.page > 1).then(|| self.href(self.page - 1))
+    }
+
+    /// Address of the page after, if there is one.
+    pub fn next_href(&self) -> Option<String> {
+        (self.page < self.last()).then(|| self.href(self.page + 1))
+    }
+
     /// Address of a page.
     pub fn href(&self, page: u64) -> String {
         format!("{}page={page}", self.base)
     }
+}
+
+/// A number of the pager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageLink {
+    /// The number, or `…` for a gap.
+    pub text: String,
+    /// Address; `None` for a gap.
+    pub href: Option<String>,
+    /// Whether it is the page shown.
+    pub current: bool,
 }
 
 /// Sorting of a table: which column, which way. State lives in the URL.
@@ -174,6 +205,48 @@ pub struct Step {
     pub text: String,
     /// Small line below; may be empty.
     pub note: String,
+    /// Whether it is behind, under way or ahead.
+    pub state: StepState,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepState {
+    /// Behind.
+    Done,
+    /// Under way.
+    Current,
+    /// Ahead.
+    Ahead,
+}
+
+impl Step {
+    /// Steps of `(text, note)` with the one at `current` (from 0) under way.
+    pub fn list(steps: impl IntoIterator<Item = (String, String)>, current: usize) -> Vec<Step> {
+        let state = |at: usize| match at.cmp(&current) {
+            std::cmp::Ordering::Less => StepState::Done,
+            std::cmp::Ordering::Equal => StepState::Current,
+            std::cmp::Ordering::Greater => StepState::Ahead,
+        };
+        let numbered = steps.into_iter().enumerate();
+        numbered
+            .map(|(at, (text, note))| Step {
+                text,
+                note,
+                state: state(at),
+            })
+            .collect()
+    }
+
+    /// Whether it is behind.
+    pub fn is_done(&self) -> bool {
+        self.state == StepState::Done
+    }
+
+    /// Whether it is under way.
+    pub fn is_current(&self) -> bool {
+        self.state == StepState::Current
+    }
 }
 
 #[cfg(test)]
