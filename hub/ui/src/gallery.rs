@@ -204,7 +204,7 @@ async fn overview(ui: Ui) -> View<Overview> {
         .map(|(hour, count)| {
             let height = (count * 120 / 912).max(1);
             Bar {
-                x: 8 + hour * 30,
+                x: 6 + hour * 20,
                 y: 140 - height,
                 height,
                 hour,
