@@ -157,9 +157,8 @@ async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let mut request = request;
-    if !reads {
+    if !ui.reads {
         let expected = match session {
             Some(session) => Some(session.csrf.to_vec()),
             None => cookie(request.headers(), PRE_COOKIE).map(|pre| pre.into_bytes()),
@@ -232,6 +231,7 @@ fn prepare<D>(
             .uri()
             .path_and_query()
             .map_or("/".to_owned(), |path| path.to_string()),
+        reads: matches!(*request.method(), Method::GET | Method::HEAD),
         htmx: headers.contains_key("hx-request"),
         now_ms: wall_ms(),
         trace_id: hex::encode(&trace[..6]),

@@ -257,6 +257,8 @@ pub struct Ui {
     pub csrf: String,
     /// Path and query of the request.
     pub path: String,
+    /// Whether the request only reads (GET, HEAD), so that repeating it is harmless.
+    pub reads: bool,
     /// Whether htmx asked, so that a fragment is wanted.
     pub htmx: bool,
     /// Wall clock at the start of the request, milliseconds since 1970 (UTC).

@@ -170,6 +170,18 @@ fn classes_used_in_templates_are_styled() {
     assert!(checked > 300, "the search found only {checked} classes");
 }
 
+#[test]
+fn the_two_dark_themes_are_the_same() {
+    let css = fs::read_to_string(kit("assets/app.css")).unwrap();
+    let block = |selector: &str| {
+        let (_, rest) = css.split_once(selector).unwrap();
+        rest.split_once('}').unwrap().0.to_owned()
+    };
+    let dark = block(":root[data-theme=\"dark\"] {");
+    assert!(dark.contains("color-scheme: dark"));
+    assert_eq!(dark, block(":root[data-theme=\"auto\"] {"));
+}
+
 /// A template with a space for each `{% … %}` and a hyphen for each `{{ … }}`.
 fn without_tags(text: &str) -> String {
     let mut out = String::new();
