@@ -29,6 +29,9 @@ pub const FORM_BYTES_MAX: usize = 256 * 1024;
 /// Header in which htmx sends the token.
 pub const CSRF_HEADER: &str = "x-csrf-token";
 
+/// Header of requests that a page makes by itself; they do not keep a session alive.
+pub const BACKGROUND_HEADER: &str = "x-yika-background";
+
 /// Cookie that stands for the session before there is one.
 const PRE_COOKIE: &str = "yika_pre";
 
@@ -116,7 +119,10 @@ async fn frame<D: OperatorDirectory>(
 ) -> Response {
     let token = cookie(request.headers(), SESSION_COOKIE);
     let resumed = match &token {
-        Some(token) => console.auth.resume(token).await,
+        Some(token) => {
+            let background = request.headers().contains_key(BACKGROUND_HEADER);
+            console.auth.resume(token, background).await
+        }
         None => Ok(None),
     };
     let (ui, new_pre) = match prepare(&console, &request, &resumed) {
@@ -135,6 +141,11 @@ async fn frame<D: OperatorDirectory>(
     };
     let mut response = match response.extensions().get::<UiError>() {
         Some(error) => keep_headers(&response, error::render(error, &ui)),
+        None if is_bare_refusal(&response) => {
+            let mut dressed = error::render(&UiError::Invalid(String::new()), &ui);
+            *dressed.status_mut() = response.status();
+            dressed
+        }
         None => response,
     };
     if let Some(pre) = new_pre {
@@ -362,6 +373,16 @@ fn harden(mut response: Response) -> Response {
             .insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Whether an extractor refused the request (a query that does not parse, a form that is too large): those
+/// answer plain text in English.
+fn is_bare_refusal(response: &Response) -> bool {
+    let plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    plain && response.status().is_client_error()
 }
 
 /// The dressed error with the cookies that the bare one carried.

@@ -196,7 +196,11 @@ pub(crate) fn render(error: &UiError, ui: &Ui) -> Response {
 
 /// Sends the browser to the login page and back afterwards.
 pub(crate) fn to_login(ui: &Ui, why: &str) -> Response {
-    let back = if ui.htmx { "/" } else { ui.path.as_str() };
+    let back = if ui.htmx || !ui.reads {
+        "/"
+    } else {
+        ui.path.as_str()
+    };
     let mut target = format!("/login?back={}", encode(back));
     if !why.is_empty() {
         target = format!("{target}&why={why}");

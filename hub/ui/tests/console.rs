@@ -360,7 +360,7 @@ async fn the_login_form_itself_needs_its_token() {
     let mut b = browser(&site);
     let form = format!("login=chen&password={PASSWORD}");
     let refused = b.post("/login", &form).await;
-    assert_eq!(refused.header("location"), "/login?back=%2Flogin&why=ended");
+    assert_eq!(refused.header("location"), "/login?back=%2F&why=ended");
     assert!(b.cookies.iter().all(|(k, _)| k != "yika_session"));
 }
 
@@ -387,6 +387,35 @@ async fn sessions_end_idle_and_htmx_is_sent_to_the_login_page() {
             .starts_with("/login?back=%2F")
     );
     assert_eq!(fragment.body, "");
+}
+
+#[tokio::test]
+async fn a_page_that_refreshes_itself_does_not_keep_the_session() {
+    let site = site();
+    let mut b = browser(&site);
+    b.sign_in("chen", PASSWORD).await;
+    for minute in 1..40 {
+        site.clock.0.fetch_add(MINUTE_MS, Ordering::SeqCst);
+        let poll = Request::get("/").header(yika_ui::BACKGROUND_HEADER, "1");
+        let status = b.send(poll, Body::empty()).await.status;
+        assert_eq!(status == StatusCode::OK, minute < 30, "minute {minute}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_extractor_refuses_is_dressed_too() {
+    let site = site();
+    let mut b = browser(&site);
+    let wrong = b.get("/gallery/list?page=minus").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    assert!(wrong.body.contains("输入有误"), "{}", wrong.body);
+    let token = b.token("/login").await;
+    let long = "x".repeat(8 * 1024);
+    let large = b
+        .post("/login", &format!("_csrf={token}&login={long}"))
+        .await;
+    assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(large.body.contains("输入有误"));
 }
 
 #[tokio::test]

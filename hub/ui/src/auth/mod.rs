@@ -296,12 +296,21 @@ impl<D: OperatorDirectory> Auth<D> {
     }
 
     /// The session behind a cookie and its operator as the directory knows him at this moment. `None` if the
-    /// session ended, the operator was revoked or his password changed.
+    /// session ended, the operator was revoked or his password changed. A `background` request (a page refreshing itself) does not count as activity.
     ///
     /// # Errors
     /// When the directory does not answer: a storage error must not look like a sign-out.
-    pub async fn resume(&self, token: &str) -> Result<Option<(Session, Operator)>, DirectoryError> {
-        let Some(session) = self.sessions.touch(token, self.now_ms()) else {
+    pub async fn resume(
+        &self,
+        token: &str,
+        background: bool,
+    ) -> Result<Option<(Session, Operator)>, DirectoryError> {
+        let found = if background {
+            self.sessions.peek(token, self.now_ms())
+        } else {
+            self.sessions.touch(token, self.now_ms())
+        };
+        let Some(session) = found else {
             return Ok(None);
         };
         let operator = self.directory.by_id(&session.operator_id).await?;

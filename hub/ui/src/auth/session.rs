@@ -111,6 +111,16 @@ impl Sessions {
 
     /// The session of a token, marked as used; `None` if unknown or ended.
     pub fn touch(&self, token: &str, now_ms: u64) -> Option<Session> {
+        self.find(token, now_ms, true)
+    }
+
+    /// The same without marking it as used: a page that refreshes itself must not keep an operator who
+    /// left his desk signed in.
+    pub fn peek(&self, token: &str, now_ms: u64) -> Option<Session> {
+        self.find(token, now_ms, false)
+    }
+
+    fn find(&self, token: &str, now_ms: u64, used: bool) -> Option<Session> {
         let hash = hash_of(token);
         let mut sessions = self.lock();
         let session = sessions.get_mut(&hash)?;
@@ -118,7 +128,9 @@ impl Sessions {
             sessions.remove(&hash);
             return None;
         }
-        session.seen_ms = now_ms;
+        if used {
+            session.seen_ms = now_ms;
+        }
         Some(session.clone())
     }
 
