@@ -175,9 +175,60 @@ fn openpyxl_reads_our_export_as_text() {
         .unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let (types, staff) = text.trim().split_once('\n').unwrap();
-    assert!(
-        types.split('|').all(|kind| kind == "s:@"),
-        "{types}"
-    );
+    assert!(types.split('|').all(|kind| kind == "s:@"), "{types}");
     assert_eq!(staff, "000001");
+}
+
+#[test]
+fn old_workbooks_of_xlwt_are_read_and_wide_ones_refused() {
+    let Some(python) = python() else { return };
+    let found = Command::new(&python)
+        .args(["-c", "import xlwt"])
+        .output()
+        .unwrap()
+        .status
+        .success();
+    if !found {
+        assert_ne!(
+            std::env::var("YIKA_TEST_PEERS").as_deref(),
+            Ok("1"),
+            "pip install xlwt"
+        );
+        println!("SKIPPED: {python} has no xlwt; pip install xlwt");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let save = |more: &str| {
+        let path = folder.path().join("people.xls");
+        let script = format!(
+            "import sys, xlwt\nw = xlwt.Workbook(); s = w.add_sheet('a')\n\
+             R = [['姓名','证件类型','证件号码','工号','身份类别','园区'],['张三','身份证','11010519491231002X','0007','员工','A'],\
+             ['李四','护照','E1',8,'员工','A']]\n\
+             [s.write(y, x, v) for y, r in enumerate(R) for x, v in enumerate(r)]\n{more}\nw.save(sys.argv[1])"
+        );
+        let out = Command::new(&python)
+            .args(["-c", &script])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        std::fs::read(&path).unwrap()
+    };
+    let sheet = read_people("people.xls", &save(""), &Limits::default()).unwrap();
+    assert_eq!(sheet.rows[0].record.as_ref().unwrap().staff_number, "0007");
+    let errors = sheet.rows[1].record.as_ref().unwrap_err();
+    assert_eq!(
+        (errors[0].line, errors[0].problem),
+        (3, Problem::NumberNotText)
+    );
+    let wide = read_people(
+        "people.xls",
+        &save("s.write(65535, 255, 'x')"),
+        &Limits::default(),
+    );
+    assert!(matches!(wide, Err(FileError::Damaged { .. })), "{wide:?}");
 }

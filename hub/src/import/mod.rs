@@ -3,6 +3,7 @@
 //! A file is read once, every row is judged by itself and against the file, and a [`Plan`] says what an import would
 //! change. Nothing in a file is ever executed. Leaves to others: storing people, uploads, pages, who may import.
 
+mod across;
 mod columns;
 mod demo;
 mod grid;
@@ -332,7 +333,7 @@ impl Reading<'_> {
         if self.rows.is_empty() {
             return Err(FileError::NoRows);
         }
-        validate::refuse_duplicates(&mut self.rows, &header);
+        across::refuse_duplicates(&mut self.rows, &header);
         Ok(Sheet {
             format,
             header,

@@ -228,6 +228,36 @@ fn files_that_are_none_are_refused() {
     ));
 }
 
+#[test]
+fn an_archive_that_lies_about_its_sizes_is_refused() {
+    use std::io::Write;
+    const PART_BYTES: u32 = 40 * 1024 * 1024;
+    let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    out.start_file("xl/styles.xml", zip::write::SimpleFileOptions::default())
+        .unwrap();
+    out.write_all(&vec![b' '; PART_BYTES as usize]).unwrap();
+    let mut bytes = out.finish().unwrap().into_inner();
+    assert!(bytes.len() < 100_000);
+    let honest = read_people("a.xlsx", &bytes, &Limits::default());
+    assert!(matches!(honest, Err(FileError::Bomb { .. })), "{honest:?}");
+    let size = PART_BYTES.to_le_bytes();
+    let places: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|at| bytes[*at..at + 4] == size)
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + 4].copy_from_slice(&10_u32.to_le_bytes());
+    }
+    let lying = read_people("a.xlsx", &bytes, &Limits::default());
+    assert!(
+        matches!(
+            lying,
+            Err(FileError::Bomb { .. } | FileError::Damaged { .. })
+        ),
+        "{lying:?}"
+    );
+}
+
 proptest! {
     #[test]
     fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), magic in 0..3_usize) {
@@ -248,4 +278,21 @@ proptest! {
             prop_assert!(good.is_empty() || read_people("x.xlsx", &back, &Limits::default()).unwrap().error_rows() == 0);
         }
     }
+}
+
+/// Prints how long a large file takes; run by name with `--ignored --nocapture`.
+#[test]
+#[ignore = "a timing note, not a check"]
+#[allow(clippy::print_stdout)]
+fn timing_of_100_000_people() {
+    let bytes = demo_people(1, &["A", "B"], 50_000).unwrap();
+    let start = std::time::Instant::now();
+    let sheet = read_people("a.xlsx", &bytes, &Limits::default()).unwrap();
+    println!(
+        "{} rows, {} bytes: {:?}",
+        sheet.rows.len(),
+        bytes.len(),
+        start.elapsed()
+    );
+    assert_eq!(sheet.error_rows(), 0);
 }

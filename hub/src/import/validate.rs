@@ -1,6 +1,6 @@
-//! Judging rows: normalising, checking every cell, naming duplicates inside the file, saying how to mend.
+//! Judging rows: normalising, checking every cell, saying how to mend.
 //!
-//! Leaves to others: reading files (`grid`) and comparing with the registry (`plan`).
+//! Leaves to others: reading files (`grid`), rows against each other (`across`), comparing with the registry (`plan`).
 
 use super::columns::{Column, Header, column_letters};
 use super::grid::Raw;
@@ -9,8 +9,6 @@ use super::record::{
     check_resident_id, mask_id,
 };
 use super::{WARNINGS_MAX, Warning};
-use std::collections::HashMap;
-use std::hash::Hash;
 use time::{Date, Duration, Month};
 
 /// Longest piece of a cell shown in a message, in characters.
@@ -673,134 +671,6 @@ fn parse_day(text: &str) -> Option<Date> {
     let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
     let date = Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()?;
     (date.year() >= 1900).then_some(date)
-}
-
-/// Refuses every row of a set that shares a key; each names another line of the set. Linear in the rows.
-pub(crate) fn refuse_duplicates(rows: &mut [Row], header: &Header) {
-    let mut found: Vec<(usize, Column, Problem)> = Vec::new();
-    collect(
-        rows,
-        &mut found,
-        Column::IdNumber,
-        DuplicateOf::Identity,
-        |r| Some(r.natural_key()),
-    );
-    collect(
-        rows,
-        &mut found,
-        Column::StaffNumber,
-        DuplicateOf::StaffNumber,
-        |r| Some((r.campus.clone(), r.staff_number.clone())),
-    );
-    collect(
-        rows,
-        &mut found,
-        Column::CardNumber,
-        DuplicateOf::CardNumber,
-        |r| r.card_number,
-    );
-    collect(
-        rows,
-        &mut found,
-        Column::CardUid,
-        DuplicateOf::CardUid,
-        |r| (!r.card_uid.is_empty()).then(|| r.card_uid.clone()),
-    );
-    zeros_lost(rows, &mut found);
-    for (index, column, problem) in found {
-        let Some(row) = rows.get_mut(index) else {
-            continue;
-        };
-        if let Ok(record) = &row.record {
-            row.cells = super::write::record_cells(record, Lang::Zh);
-            row.record = Err(Vec::new());
-        }
-        let shown = row.cells.get(column as usize).cloned().unwrap_or_default();
-        let value = if column == Column::IdNumber {
-            mask_id(&shown)
-        } else {
-            shorten(&shown)
-        };
-        let letters = header.place(column).map(column_letters).unwrap_or_default();
-        if let Err(errors) = &mut row.record {
-            errors.push(CellError {
-                line: row.line,
-                letters,
-                column,
-                value,
-                problem,
-            });
-        }
-    }
-}
-
-fn collect<K: Hash + Eq>(
-    rows: &[Row],
-    found: &mut Vec<(usize, Column, Problem)>,
-    column: Column,
-    of: DuplicateOf,
-    key: impl Fn(&PersonRecord) -> Option<K>,
-) {
-    let mut first: HashMap<K, (usize, bool)> = HashMap::with_capacity(rows.len());
-    let line_of = |index: usize| rows.get(index).map_or(0, |row| row.line);
-    for (index, row) in rows.iter().enumerate() {
-        let Some(key) = row.record.as_ref().ok().and_then(&key) else {
-            continue;
-        };
-        match first.get_mut(&key) {
-            None => {
-                first.insert(key, (index, false));
-            }
-            Some((earlier, told)) => {
-                if !*told {
-                    found.push((
-                        *earlier,
-                        column,
-                        Problem::Duplicate {
-                            of,
-                            other_line: line_of(index),
-                        },
-                    ));
-                    *told = true;
-                }
-                found.push((
-                    index,
-                    column,
-                    Problem::Duplicate {
-                        of,
-                        other_line: line_of(*earlier),
-                    },
-                ));
-            }
-        }
-    }
-}
-
-/// Where a campus pads its staff numbers with zeros to one width, a shorter one has lost them.
-fn zeros_lost(rows: &[Row], found: &mut Vec<(usize, Column, Problem)>) {
-    let digits = |record: &PersonRecord| record.staff_number.bytes().all(|b| b.is_ascii_digit());
-    let mut widths: HashMap<&str, Option<usize>> = HashMap::new();
-    let good = || {
-        rows.iter()
-            .enumerate()
-            .filter_map(|(i, row)| Some((i, row.record.as_ref().ok()?)))
-    };
-    for (_, record) in good().filter(|(_, r)| digits(r) && r.staff_number.starts_with('0')) {
-        let width = record.staff_number.len();
-        let seen = widths.entry(&record.campus).or_insert(Some(width));
-        *seen = seen.filter(|seen| *seen == width);
-    }
-    for (index, record) in good().filter(|(_, r)| digits(r)) {
-        if let Some(Some(width)) = widths.get(record.campus.as_str())
-            && record.staff_number.len() < *width
-        {
-            found.push((
-                index,
-                Column::StaffNumber,
-                Problem::ZerosLost { digits: *width },
-            ));
-        }
-    }
 }
 
 /// Key of a record, for callers that already hold one.
