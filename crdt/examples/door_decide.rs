@@ -27,16 +27,8 @@ fn main() {
     let mut opened = 0usize;
     for _ in 0..DECISIONS {
         let day = Day(draw(365) as i32);
-        let at = Civil {
-            day,
-            minute: draw(1440) as u16,
-            weekday: weekday_of(day),
-        };
-        let holder = Holder {
-            person: PersonId(draw(PERSONS)),
-            status: PersonStatus::Active,
-            valid: (None, None),
-        };
+        let at = Civil { day, minute: draw(1440) as u16, weekday: weekday_of(day) };
+        let holder = Holder { person: PersonId(draw(PERSONS)), status: PersonStatus::Active, valid: (None, None) };
         // Half of the taps are at a door of one of the holder's groups.
         let door = match index.groups_of(holder.person).first() {
             Some(group) if draw(2) == 0 => DoorId(u32::from(group.0) * 7 % DOORS),
@@ -58,16 +50,9 @@ fn main() {
 
 fn policy() -> Policy {
     let mut policy = Policy::default();
-    let stretch = |from_minute, until_minute| Interval {
-        from_minute,
-        until_minute,
-    };
+    let stretch = |from_minute, until_minute| Interval { from_minute, until_minute };
     for n in 0..50u16 {
-        let day = vec![
-            stretch(360 + n, 720),
-            stretch(780, 1080 + n),
-            stretch(1320, 60 + n),
-        ];
+        let day = vec![stretch(360 + n, 720), stretch(780, 1080 + n), stretch(1320, 60 + n)];
         let schedule = Schedule {
             name: format!("schedule {n}"),
             week: std::array::from_fn(|_| day.clone()),
@@ -92,21 +77,12 @@ fn policy() -> Policy {
             .collect();
         // Two groups a person on average, spread by two multipliers.
         let members = (0..PERSONS)
-            .filter(|p| {
-                p % u64::from(GROUPS) == u64::from(n)
-                    || p * 31 / 7 % u64::from(GROUPS) == u64::from(n)
-            })
+            .filter(|p| p % u64::from(GROUPS) == u64::from(n) || p * 31 / 7 % u64::from(GROUPS) == u64::from(n))
             .map(PersonId)
             .collect();
-        let group = Group {
-            name: format!("group {n}"),
-            doors,
-            members,
-        };
+        let group = Group { name: format!("group {n}"), doors, members };
         policy.groups.insert(GroupId(n), group);
     }
-    policy
-        .holidays
-        .extend((0..30).map(|n| (Day(n * 12), (n % 3 + 1) as u8)));
+    policy.holidays.extend((0..30).map(|n| (Day(n * 12), (n % 3 + 1) as u8)));
     policy
 }

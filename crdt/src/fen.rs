@@ -27,11 +27,13 @@ impl Fen {
     pub const ZERO: Fen = Fen(0);
 
     /// Sum; an overflow is an error, never a wrap.
+    #[expect(clippy::should_implement_trait, reason = "the operator cannot answer with an error")]
     pub fn add(self, other: Fen) -> Result<Fen, FenError> {
         self.0.checked_add(other.0).map(Fen).ok_or(FenError::Overflow(self.0, other.0))
     }
 
     /// Difference; an overflow is an error, never a wrap.
+    #[expect(clippy::should_implement_trait, reason = "the operator cannot answer with an error")]
     pub fn sub(self, other: Fen) -> Result<Fen, FenError> {
         self.0.checked_sub(other.0).map(Fen).ok_or(FenError::Overflow(self.0, other.0))
     }

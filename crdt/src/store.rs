@@ -193,6 +193,11 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         Ok(self.store.entries(feed, seq, 1)?.into_iter().next())
     }
 
+    /// All feeds of which anything is stored.
+    pub fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
+        self.store.feeds()
+    }
+
     /// The first stored head at or after a position.
     pub fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
         self.store.head_from(feed, seq)

@@ -56,9 +56,7 @@ pub enum CardFormatError {
         expected: usize,
     },
     /// Parity does not hold.
-    #[error(
-        "{which} parity bit is wrong: present the card again; if it repeats check the D0/D1 wiring"
-    )]
+    #[error("{which} parity bit is wrong: present the card again; if it repeats check the D0/D1 wiring")]
     Parity {
         /// `leading` or `trailing`.
         which: &'static str,
@@ -99,15 +97,8 @@ pub enum Form {
 
 impl Form {
     /// Every form, in the order shown at enrolment.
-    pub const ALL: [Form; 7] = [
-        Form::Dec10,
-        Form::Dec8,
-        Form::HighDec8,
-        Form::Comma35,
-        Form::Joined35,
-        Form::HighJoined35,
-        Form::Hex8,
-    ];
+    pub const ALL: [Form; 7] =
+        [Form::Dec10, Form::Dec8, Form::HighDec8, Form::Comma35, Form::Joined35, Form::HighJoined35, Form::Hex8];
 
     /// The bits of N that the form carries.
     pub fn mask(self) -> u32 {
@@ -151,8 +142,7 @@ impl Form {
     fn parse_35(self, text: &str) -> Result<u32, CardFormatError> {
         let (facility, low) = match text.split_once(',') {
             Some((facility, low)) => {
-                let low =
-                    decimal(low).map_err(|error| shifted(error, facility.chars().count() + 1))?;
+                let low = decimal(low).map_err(|error| shifted(error, facility.chars().count() + 1))?;
                 (decimal(facility)?, low)
             }
             None => {
@@ -164,10 +154,7 @@ impl Form {
     }
 
     fn fit(self, value: u64, max: u32) -> Result<u32, CardFormatError> {
-        u32::try_from(value)
-            .ok()
-            .filter(|value| *value <= max)
-            .ok_or(CardFormatError::OutOfRange { form: self })
+        u32::try_from(value).ok().filter(|value| *value <= max).ok_or(CardFormatError::OutOfRange { form: self })
     }
 }
 
@@ -194,10 +181,7 @@ pub struct Partial {
 
 impl Partial {
     fn new(value: u32, mask: u32) -> Self {
-        Partial {
-            value: value & mask,
-            mask,
-        }
+        Partial { value: value & mask, mask }
     }
 
     /// N, when all four bytes are known.
@@ -222,10 +206,7 @@ impl Partial {
 
     /// The same knowledge with the four bytes in the opposite order.
     pub fn reversed(self) -> Self {
-        Partial {
-            value: self.value.swap_bytes(),
-            mask: self.mask.swap_bytes(),
-        }
+        Partial { value: self.value.swap_bytes(), mask: self.mask.swap_bytes() }
     }
 }
 
@@ -306,18 +287,14 @@ impl ReaderProfile {
                 "bits = 26 carries three bytes only; set field to low_24, high_24, joined or high_joined",
             )),
             (WiegandBits::W34, field, TextKind::Bits) if field != Field::Full => {
-                Err(CardFormatError::Profile(
-                    "a 34-bit frame carries all four bytes; set field to full",
-                ))
+                Err(CardFormatError::Profile("a 34-bit frame carries all four bytes; set field to full"))
             }
-            (_, Field::Joined | Field::HighJoined, TextKind::Hex) => Err(CardFormatError::Profile(
-                "the joined field is decimal; set text to decimal",
+            (_, Field::Joined | Field::HighJoined, TextKind::Hex) => {
+                Err(CardFormatError::Profile("the joined field is decimal; set text to decimal"))
+            }
+            (_, Field::Joined | Field::HighJoined, TextKind::Bits) => Err(CardFormatError::Profile(
+                "a Wiegand frame is binary, not a decimal join; set field to low_24 or high_24",
             )),
-            (_, Field::Joined | Field::HighJoined, TextKind::Bits) => {
-                Err(CardFormatError::Profile(
-                    "a Wiegand frame is binary, not a decimal join; set field to low_24 or high_24",
-                ))
-            }
             _ => Ok(()),
         }
     }
@@ -382,9 +359,7 @@ impl ReaderProfile {
             Field::Full => Partial::new(form.fit(value, u32::MAX)?, u32::MAX),
             Field::High24 => Partial::new(form.fit(value, LOW_24)? << 8, HIGH_24),
             // The joined fields are decimal: `validate` has refused them.
-            Field::Low24 | Field::Joined | Field::HighJoined => {
-                Partial::new(form.fit(value, LOW_24)?, LOW_24)
-            }
+            Field::Low24 | Field::Joined | Field::HighJoined => Partial::new(form.fit(value, LOW_24)?, LOW_24),
         })
     }
 
@@ -492,30 +467,21 @@ fn hexadecimal(text: &str) -> Result<u64, CardFormatError> {
 /// Saturates instead of overflowing: the caller's range check refuses what does not fit.
 fn digits(text: &str, radix: u32, expected: &'static str) -> Result<u64, CardFormatError> {
     if text.is_empty() {
-        return Err(CardFormatError::BadCharacter {
-            position: 1,
-            expected,
-        });
+        return Err(CardFormatError::BadCharacter { position: 1, expected });
     }
     let mut value = 0u64;
     for (index, c) in text.chars().enumerate() {
-        let digit = c.to_digit(radix).ok_or(CardFormatError::BadCharacter {
-            position: index + 1,
-            expected,
-        })?;
-        value = value
-            .saturating_mul(u64::from(radix))
-            .saturating_add(u64::from(digit));
+        let digit = c.to_digit(radix).ok_or(CardFormatError::BadCharacter { position: index + 1, expected })?;
+        value = value.saturating_mul(u64::from(radix)).saturating_add(u64::from(digit));
     }
     Ok(value)
 }
 
 fn shifted(error: CardFormatError, by: usize) -> CardFormatError {
     match error {
-        CardFormatError::BadCharacter { position, expected } => CardFormatError::BadCharacter {
-            position: position + by,
-            expected,
-        },
+        CardFormatError::BadCharacter { position, expected } => {
+            CardFormatError::BadCharacter { position: position + by, expected }
+        }
         other => other,
     }
 }

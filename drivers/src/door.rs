@@ -121,9 +121,7 @@ pub enum CommandFailure {
         duration_ms: u32,
     },
     /// [`COMMAND_QUEUE_LEN_MAX`] commands are waiting.
-    #[error(
-        "{COMMAND_QUEUE_LEN_MAX} commands are waiting for this device: it is slower than its demand"
-    )]
+    #[error("{COMMAND_QUEUE_LEN_MAX} commands are waiting for this device: it is slower than its demand")]
     QueueFull,
     /// The driver has ended.
     #[error("the driver has stopped")]
@@ -144,9 +142,7 @@ pub enum CommandFailure {
         cause: String,
     },
     /// The device refused.
-    #[error(
-        "the device refused with exception {code} ({meaning}): check the board profile's addresses"
-    )]
+    #[error("the device refused with exception {code} ({meaning}): check the board profile's addresses")]
     Refused {
         /// The protocol's error code.
         code: u8,
@@ -154,9 +150,7 @@ pub enum CommandFailure {
         meaning: &'static str,
     },
     /// The device confirmed, but its output did not change.
-    #[error(
-        "the device confirmed but its relay did not move: check relay number, polarity and pulse method"
-    )]
+    #[error("the device confirmed but its relay did not move: check relay number, polarity and pulse method")]
     NotActuated,
     /// [`DoorCommand::HoldClosed`] is in force.
     #[error("the door is held closed; release it first")]
@@ -435,12 +429,7 @@ impl DoorHandle {
             return Err(CommandFailure::BadDuration { duration_ms });
         }
         let id = CommandId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let queued = QueuedCommand {
-            id,
-            command,
-            submitted_at: Instant::now(),
-            reply,
-        };
+        let queued = QueuedCommand { id, command, submitted_at: Instant::now(), reply };
         match self.commands.try_send(queued) {
             Ok(()) => Ok(id),
             Err(mpsc::error::TrySendError::Full(_)) => Err(CommandFailure::QueueFull),
@@ -490,39 +479,15 @@ impl RunningDriver {
         let (event_queue, events) = mpsc::channel(EVENT_QUEUE_LEN_MAX);
         let (states, newest) = watch::channel(DoorStates::new());
         let (stop, stopping) = watch::channel(false);
-        let port = DriverPort {
-            commands: command_queue,
-            events: EventSink {
-                queue: event_queue,
-                lost: 0,
-            },
-            states,
-            stopping,
-        };
-        let handle = DoorHandle {
-            doors: doors.into(),
-            commands,
-            states: newest,
-            next_id: Arc::new(AtomicU64::new(1)),
-        };
-        RunningDriver {
-            handle,
-            events: DoorEvents(events),
-            stop,
-            task: tokio::spawn(run(port)),
-        }
+        let port =
+            DriverPort { commands: command_queue, events: EventSink { queue: event_queue, lost: 0 }, states, stopping };
+        let handle = DoorHandle { doors: doors.into(), commands, states: newest, next_id: Arc::new(AtomicU64::new(1)) };
+        RunningDriver { handle, events: DoorEvents(events), stop, task: tokio::spawn(run(port)) }
     }
 
     /// Takes the parts that work needs, leaving the part that ends it.
     pub fn split(self) -> (DoorHandle, DoorEvents, DriverStop) {
-        (
-            self.handle,
-            self.events,
-            DriverStop {
-                stop: self.stop,
-                task: self.task,
-            },
-        )
+        (self.handle, self.events, DriverStop { stop: self.stop, task: self.task })
     }
 
     /// Ends the driver; it first locks what only it would have locked.
@@ -576,9 +541,7 @@ impl DriverPort {
 
     /// The next command, or `None` when the driver is to end. Safe to cancel.
     pub async fn command(&mut self) -> Option<QueuedCommand> {
-        let DriverPort {
-            commands, stopping, ..
-        } = self;
+        let DriverPort { commands, stopping, .. } = self;
         tokio::select! {
             biased;
             () = stop_asked(stopping) => None,
@@ -600,16 +563,8 @@ impl DriverPort {
     pub fn finish(&mut self, queued: QueuedCommand, outcome: Result<Confirmation, CommandFailure>) {
         let (id, door) = (queued.id, queued.command.door());
         self.events.emit(match &outcome {
-            Ok(confirmation) => DoorEventKind::CommandDone {
-                id,
-                door,
-                confirmation: *confirmation,
-            },
-            Err(failure) => DoorEventKind::CommandFailed {
-                id,
-                door,
-                failure: failure.clone(),
-            },
+            Ok(confirmation) => DoorEventKind::CommandDone { id, door, confirmation: *confirmation },
+            Err(failure) => DoorEventKind::CommandFailed { id, door, failure: failure.clone() },
         });
         if let Some(reply) = queued.reply {
             // The asker may have gone away; the event has told the journal.
@@ -635,26 +590,16 @@ impl EventSink {
     pub fn emit(&mut self, kind: DoorEventKind) {
         let observed_at = Instant::now();
         if self.lost > 0 {
-            let notice = DoorEvent {
-                observed_at,
-                kind: DoorEventKind::EventsLost { count: self.lost },
-            };
+            let notice = DoorEvent { observed_at, kind: DoorEventKind::EventsLost { count: self.lost } };
             if self.queue.try_send(notice).is_err() {
                 self.lost += 1;
                 return;
             }
             self.lost = 0;
         }
-        if self
-            .queue
-            .try_send(DoorEvent { observed_at, kind })
-            .is_err()
-        {
+        if self.queue.try_send(DoorEvent { observed_at, kind }).is_err() {
             self.lost += 1;
-            tracing::warn!(
-                lost = self.lost,
-                "door events are not taken: event queue full or reader gone"
-            );
+            tracing::warn!(lost = self.lost, "door events are not taken: event queue full or reader gone");
         }
     }
 }

@@ -4,32 +4,18 @@
 //! test, otherwise the test says loudly that it was skipped.
 
 // tests may panic
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::process::Command;
-use yika_hub::import::{
-    Column, FileError, Lang, Limits, Problem, Sheet, demo_records, export_xlsx, read_people,
-};
+use yika_hub::import::{Column, FileError, Lang, Limits, Problem, Sheet, demo_records, export_xlsx, read_people};
 
 fn python() -> Option<String> {
     let python = std::env::var("YIKA_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python)
-        .args(["-c", "import openpyxl"])
-        .output()
-        .is_ok_and(|out| out.status.success());
+    let found = Command::new(&python).args(["-c", "import openpyxl"]).output().is_ok_and(|out| out.status.success());
     if found {
         return Some(python);
     }
-    assert_ne!(
-        std::env::var("YIKA_TEST_PEERS").as_deref(),
-        Ok("1"),
-        "{python} has no openpyxl; pip install openpyxl"
-    );
+    assert_ne!(std::env::var("YIKA_TEST_PEERS").as_deref(), Ok("1"), "{python} has no openpyxl; pip install openpyxl");
     println!("SKIPPED: {python} has no openpyxl; pip install openpyxl and set YIKA_TEST_PYTHON");
     None
 }
@@ -43,16 +29,8 @@ fn written(python: &str, body: &str) -> Vec<u8> {
          H = ['姓名','证件类型','证件号码','工号','身份类别','园区','证件有效期起','证件有效期止','联系方式']\n\
          {body}\nw.save(sys.argv[1])\n"
     );
-    let out = Command::new(python)
-        .args(["-c", &script])
-        .arg(&path)
-        .output()
-        .unwrap();
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    let out = Command::new(python).args(["-c", &script]).arg(&path).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     std::fs::read(&path).unwrap()
 }
 
@@ -70,17 +48,9 @@ fn good_rows_dates_and_rare_characters() {
          s.append(['John','护照','E00123','０００124','contractor','A','2020年3月1日','长期','a@b.c'])",
     );
     let sheet = read(&bytes);
-    assert_eq!(
-        (sheet.header.line, sheet.rows.len(), sheet.error_rows()),
-        (2, 2, 0),
-        "{:?}",
-        sheet.rows
-    );
+    assert_eq!((sheet.header.line, sheet.rows.len(), sheet.error_rows()), (2, 2, 0), "{:?}", sheet.rows);
     let first = sheet.rows[0].record.as_ref().unwrap();
-    assert_eq!(
-        (first.name.as_str(), first.staff_number.as_str()),
-        ("𬭚𠮷", "000123")
-    );
+    assert_eq!((first.name.as_str(), first.staff_number.as_str()), ("𬭚𠮷", "000123"));
     assert_eq!(first.contact, "13800000000");
     assert_eq!(first.id_valid_from.unwrap().to_string(), "2020-02-29");
     assert_eq!(first.id_valid_until.unwrap().to_string(), "2020-02-29");
@@ -101,14 +71,8 @@ fn formulas_and_numeric_identities_are_refused_with_their_cell() {
          s.append(['丁','护照','#REF!','4','员工','A']); s['C5'].data_type = 'e'",
     );
     let sheet = read(&bytes);
-    let errors = sheet
-        .rows
-        .iter()
-        .filter_map(|row| row.record.as_ref().err())
-        .flatten();
-    let found: Vec<_> = errors
-        .map(|e| (e.line, e.letters.as_str(), e.column, e.problem))
-        .collect();
+    let errors = sheet.rows.iter().filter_map(|row| row.record.as_ref().err()).flatten();
+    let found: Vec<_> = errors.map(|e| (e.line, e.letters.as_str(), e.column, e.problem)).collect();
     assert_eq!(
         found,
         [
@@ -143,18 +107,10 @@ fn a_computed_formula_gives_its_plain_value() {
 #[test]
 fn wrong_columns_name_what_is_missing() {
     let Some(python) = python() else { return };
-    let bytes = written(
-        &python,
-        "s.append(['姓名','性别','工号','园区']); s.append(['甲','男','1','A'])",
-    );
+    let bytes = written(&python, "s.append(['姓名','性别','工号','园区']); s.append(['甲','男','1','A'])");
     let error = read_people("people.xlsx", &bytes, &Limits::default()).unwrap_err();
-    let FileError::MissingColumns { missing, found, .. } = error else {
-        panic!("{error}")
-    };
-    assert_eq!(
-        missing,
-        [Column::IdType, Column::IdNumber, Column::Category]
-    );
+    let FileError::MissingColumns { missing, found, .. } = error else { panic!("{error}") };
+    assert_eq!(missing, [Column::IdType, Column::IdNumber, Column::Category]);
     assert_eq!(found, ["姓名", "性别", "工号", "园区"]);
 }
 
@@ -168,11 +124,7 @@ fn openpyxl_reads_our_export_as_text() {
     std::fs::write(&path, export_xlsx(&people, Lang::Zh).unwrap()).unwrap();
     let script = "import sys, openpyxl\ns = openpyxl.load_workbook(sys.argv[1]).active\n\
                   print('|'.join(c.data_type + ':' + c.number_format for c in s[2] if c.value is not None))\nprint(s['K2'].value)";
-    let out = Command::new(python)
-        .args(["-c", script])
-        .arg(&path)
-        .output()
-        .unwrap();
+    let out = Command::new(python).args(["-c", script]).arg(&path).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let (types, staff) = text.trim().split_once('\n').unwrap();
     assert!(types.split('|').all(|kind| kind == "s:@"), "{types}");
@@ -182,18 +134,9 @@ fn openpyxl_reads_our_export_as_text() {
 #[test]
 fn old_workbooks_of_xlwt_are_read_and_wide_ones_refused() {
     let Some(python) = python() else { return };
-    let found = Command::new(&python)
-        .args(["-c", "import xlwt"])
-        .output()
-        .unwrap()
-        .status
-        .success();
+    let found = Command::new(&python).args(["-c", "import xlwt"]).output().unwrap().status.success();
     if !found {
-        assert_ne!(
-            std::env::var("YIKA_TEST_PEERS").as_deref(),
-            Ok("1"),
-            "pip install xlwt"
-        );
+        assert_ne!(std::env::var("YIKA_TEST_PEERS").as_deref(), Ok("1"), "pip install xlwt");
         println!("SKIPPED: {python} has no xlwt; pip install xlwt");
         return;
     }
@@ -206,29 +149,14 @@ fn old_workbooks_of_xlwt_are_read_and_wide_ones_refused() {
              ['李四','护照','E1',8,'员工','A']]\n\
              [s.write(y, x, v) for y, r in enumerate(R) for x, v in enumerate(r)]\n{more}\nw.save(sys.argv[1])"
         );
-        let out = Command::new(&python)
-            .args(["-c", &script])
-            .arg(&path)
-            .output()
-            .unwrap();
-        assert!(
-            out.status.success(),
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
+        let out = Command::new(&python).args(["-c", &script]).arg(&path).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         std::fs::read(&path).unwrap()
     };
     let sheet = read_people("people.xls", &save(""), &Limits::default()).unwrap();
     assert_eq!(sheet.rows[0].record.as_ref().unwrap().staff_number, "0007");
     let errors = sheet.rows[1].record.as_ref().unwrap_err();
-    assert_eq!(
-        (errors[0].line, errors[0].problem),
-        (3, Problem::NumberNotText)
-    );
-    let wide = read_people(
-        "people.xls",
-        &save("s.write(65535, 255, 'x')"),
-        &Limits::default(),
-    );
+    assert_eq!((errors[0].line, errors[0].problem), (3, Problem::NumberNotText));
+    let wide = read_people("people.xls", &save("s.write(65535, 255, 'x')"), &Limits::default());
     assert!(matches!(wide, Err(FileError::Damaged { .. })), "{wide:?}");
 }

@@ -17,9 +17,7 @@ pub const POLICY_ERRORS_MAX: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// A name that cannot be shown.
-    #[error(
-        "{what} {id}: the name must have 1 to {NAME_CHARS_MAX} characters and no control characters"
-    )]
+    #[error("{what} {id}: the name must have 1 to {NAME_CHARS_MAX} characters and no control characters")]
     Name {
         /// Kind of thing.
         what: &'static str,
@@ -95,18 +93,11 @@ impl Policy {
         self.check_groups(&mut errors);
         for (day, kind) in &self.holidays {
             if !(1..=3).contains(kind) {
-                errors.push(PolicyError::HolidayKind {
-                    day: *day,
-                    kind: *kind,
-                });
+                errors.push(PolicyError::HolidayKind { day: *day, kind: *kind });
             }
         }
         errors.truncate(POLICY_ERRORS_MAX);
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     fn check_doors(&self, errors: &mut Vec<PolicyError>) {
@@ -116,11 +107,7 @@ impl Policy {
             name(errors, "area inside door", door.0, &row.areas.1);
             let (pulse_ms, held_open_ms) = (row.pulse_ms, row.held_open_ms);
             if pulse_ms == 0 || pulse_ms > PULSE_MS_MAX || held_open_ms <= pulse_ms {
-                errors.push(PolicyError::Timing {
-                    door: *door,
-                    pulse_ms,
-                    held_open_ms,
-                });
+                errors.push(PolicyError::Timing { door: *door, pulse_ms, held_open_ms });
             }
         }
     }
@@ -130,24 +117,14 @@ impl Policy {
             let schedule = *schedule;
             name(errors, "schedule", u32::from(schedule.0), &row.name);
             let week = (1..).map(|n: u8| format!("day {n}")).zip(&row.week);
-            let holidays = (1..)
-                .map(|n: u8| format!("holiday kind {n}"))
-                .zip(&row.holidays);
+            let holidays = (1..).map(|n: u8| format!("holiday kind {n}")).zip(&row.holidays);
             for (day, pattern) in week.chain(holidays) {
                 if pattern.len() > INTERVALS_MAX {
-                    errors.push(PolicyError::Intervals {
-                        schedule,
-                        day,
-                        intervals: pattern.len(),
-                    });
+                    errors.push(PolicyError::Intervals { schedule, day, intervals: pattern.len() });
                     continue;
                 }
                 for interval in pattern.iter().copied().filter(|i| !i.is_sound()) {
-                    errors.push(PolicyError::Minutes {
-                        schedule,
-                        day: day.clone(),
-                        interval,
-                    });
+                    errors.push(PolicyError::Minutes { schedule, day: day.clone(), interval });
                 }
             }
         }
@@ -162,11 +139,7 @@ impl Policy {
                     errors.push(PolicyError::NoDoor { group, door });
                 }
                 if !self.schedules.contains_key(&schedule) {
-                    errors.push(PolicyError::NoSchedule {
-                        group,
-                        door,
-                        schedule,
-                    });
+                    errors.push(PolicyError::NoSchedule { group, door, schedule });
                 }
             }
         }

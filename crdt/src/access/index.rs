@@ -25,11 +25,7 @@ pub struct Holder {
 
 impl From<&Person> for Holder {
     fn from(person: &Person) -> Holder {
-        Holder {
-            person: person.person,
-            status: person.status,
-            valid: person.valid,
-        }
+        Holder { person: person.person, status: person.status, valid: person.valid }
     }
 }
 
@@ -86,10 +82,7 @@ impl Groups {
         for (slot, id) in ids.iter_mut().zip(sorted) {
             *slot = *id;
         }
-        Groups::Few {
-            len: sorted.len() as u8,
-            ids,
-        }
+        Groups::Few { len: sorted.len() as u8, ids }
     }
 
     fn as_slice(&self) -> &[GroupId] {
@@ -126,9 +119,7 @@ impl Pattern {
     }
 
     fn holds(&self, minute: u16) -> bool {
-        self.own
-            .iter()
-            .any(|(from, until)| (*from..*until).contains(&minute))
+        self.own.iter().any(|(from, until)| (*from..*until).contains(&minute))
     }
 }
 
@@ -190,10 +181,7 @@ impl PolicyIndex {
                 groups.entry(*person).or_default().push(*id);
             }
         }
-        index.persons = groups
-            .into_iter()
-            .map(|(person, ids)| (person, Groups::from_sorted(&ids)))
-            .collect();
+        index.persons = groups.into_iter().map(|(person, ids)| (person, Groups::from_sorted(&ids))).collect();
         index
     }
 
@@ -212,10 +200,7 @@ impl PolicyIndex {
             Some(schedule) => {
                 let compiled = Compiled {
                     week: schedule.week.each_ref().map(|day| Pattern::compile(day)),
-                    holidays: schedule
-                        .holidays
-                        .each_ref()
-                        .map(|day| Pattern::compile(day)),
+                    holidays: schedule.holidays.each_ref().map(|day| Pattern::compile(day)),
                 };
                 self.schedules.insert(id, compiled);
             }
@@ -287,10 +272,7 @@ impl PolicyIndex {
     }
 
     fn day_kind(&self, day: Day) -> DayKind {
-        DayKind {
-            weekday: weekday_of(day),
-            holiday: self.holidays.get(&day).copied(),
-        }
+        DayKind { weekday: weekday_of(day), holiday: self.holidays.get(&day).copied() }
     }
 
     fn why(&self, group: GroupId, door: DoorId, at: Civil) -> Why {
@@ -305,10 +287,7 @@ impl PolicyIndex {
         if schedule.holds(before, day, at.minute) {
             return Why::Opens(id);
         }
-        let ordinary = DayKind {
-            holiday: None,
-            ..day
-        };
+        let ordinary = DayKind { holiday: None, ..day };
         match day.holiday {
             Some(kind) if schedule.holds(before, ordinary, at.minute) => Why::Holiday(id, kind),
             _ => Why::OutsideTime(id),
@@ -320,12 +299,7 @@ impl PolicyIndex {
 ///
 /// Errors: `NotActive` (status or validity), `NoDoorRight` (unknown door, or in no group of the holder),
 /// `OutsideDoorTime` (in a group, but no schedule holds).
-pub fn decide(
-    policy: &PolicyIndex,
-    door: DoorId,
-    holder: &Holder,
-    at: Civil,
-) -> Result<Granted, Reason> {
+pub fn decide(policy: &PolicyIndex, door: DoorId, holder: &Holder, at: Civil) -> Result<Granted, Reason> {
     let (first, last) = holder.valid;
     let in_days = first.is_none_or(|f| f <= at.day) && last.is_none_or(|l| at.day <= l);
     if holder.status != PersonStatus::Active || !in_days {
@@ -351,10 +325,6 @@ pub fn explain(policy: &PolicyIndex, door: DoorId, holder: &Holder, at: Civil) -
         decision: decide(policy, door, holder, at),
         door_known: policy.doors.contains(&door),
         holiday: policy.holidays.get(&at.day).copied(),
-        groups: policy
-            .groups_of(holder.person)
-            .iter()
-            .map(|group| (*group, policy.why(*group, door, at)))
-            .collect(),
+        groups: policy.groups_of(holder.person).iter().map(|group| (*group, policy.why(*group, door, at))).collect(),
     }
 }

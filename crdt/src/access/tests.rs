@@ -11,19 +11,11 @@ const DOOR: DoorId = DoorId(1);
 
 fn at(day: i32, minute: u16) -> Civil {
     let day = Day(day);
-    Civil {
-        day,
-        minute,
-        weekday: weekday_of(day),
-    }
+    Civil { day, minute, weekday: weekday_of(day) }
 }
 
 fn holder(person: u64) -> Holder {
-    Holder {
-        person: PersonId(person),
-        status: PersonStatus::Active,
-        valid: (None, None),
-    }
+    Holder { person: PersonId(person), status: PersonStatus::Active, valid: (None, None) }
 }
 
 /// Paints every minute from the start of each interval, then asks for one.
@@ -45,9 +37,7 @@ fn model(policy: &Policy, door: DoorId, person: PersonId, at: Civil) -> bool {
                 let mut minute = usize::from(i.from_minute);
                 while minute % 1440 != usize::from(i.until_minute) % 1440 {
                     let on_the_day_after = base == 0 && minute >= 1440;
-                    if base + minute < 2880
-                        && !(on_the_day_after && kind.is_none() && today_is_holiday)
-                    {
+                    if base + minute < 2880 && !(on_the_day_after && kind.is_none() && today_is_holiday) {
                         open[base + minute] = true;
                     }
                     minute += 1;
@@ -60,25 +50,13 @@ fn model(policy: &Policy, door: DoorId, person: PersonId, at: Civil) -> bool {
 
 fn intervals() -> impl Strategy<Value = Vec<Interval>> {
     let sound = (0u16..1440, 1u16..1440).prop_filter("not empty", |(f, u)| f != u);
-    prop::collection::vec(
-        sound.prop_map(|(from_minute, until_minute)| Interval {
-            from_minute,
-            until_minute,
-        }),
-        0..=3,
-    )
+    prop::collection::vec(sound.prop_map(|(from_minute, until_minute)| Interval { from_minute, until_minute }), 0..=3)
 }
 
 fn schedules() -> impl Strategy<Value = Schedule> {
-    (
-        prop::collection::vec(intervals(), 7),
-        prop::collection::vec(intervals(), 3),
-    )
-        .prop_map(|(week, holidays)| Schedule {
-            name: "s".into(),
-            week: week.try_into().unwrap(),
-            holidays: holidays.try_into().unwrap(),
-        })
+    (prop::collection::vec(intervals(), 7), prop::collection::vec(intervals(), 3)).prop_map(|(week, holidays)| {
+        Schedule { name: "s".into(), week: week.try_into().unwrap(), holidays: holidays.try_into().unwrap() }
+    })
 }
 
 prop_compose! {
@@ -137,61 +115,25 @@ proptest! {
 
 #[test]
 fn a_holiday_cuts_the_tail_of_the_evening_before() {
-    let night = Interval {
-        from_minute: 1320,
-        until_minute: 360,
-    };
+    let night = Interval { from_minute: 1320, until_minute: 360 };
     let mut policy = Policy::default();
-    let door = Door {
-        name: "d".into(),
-        areas: ("a".into(), "b".into()),
-        pulse_ms: 5,
-        held_open_ms: 9,
-        device: String::new(),
-    };
+    let door =
+        Door { name: "d".into(), areas: ("a".into(), "b".into()), pulse_ms: 5, held_open_ms: 9, device: String::new() };
     policy.doors.insert(DOOR, door);
-    let schedule = Schedule {
-        name: "night".into(),
-        week: std::array::from_fn(|_| vec![night]),
-        ..Schedule::default()
-    };
+    let schedule = Schedule { name: "night".into(), week: std::array::from_fn(|_| vec![night]), ..Schedule::default() };
     policy.schedules.insert(ScheduleId(1), schedule);
-    let group = Group {
-        name: "g".into(),
-        doors: [(DOOR, ScheduleId(1))].into(),
-        members: [PersonId(7)].into(),
-    };
+    let group = Group { name: "g".into(), doors: [(DOOR, ScheduleId(1))].into(), members: [PersonId(7)].into() };
     policy.groups.insert(GroupId(1), group);
     let mut index = PolicyIndex::build(&policy);
     assert!(policy.validate().is_ok());
     assert!(decide(&index, DOOR, &holder(7), at(5, 60)).is_ok());
     index.set_holiday(Day(5), Some(2));
-    assert_eq!(
-        decide(&index, DOOR, &holder(7), at(5, 60)),
-        Err(Reason::OutsideDoorTime)
-    );
-    assert_eq!(
-        explain(&index, DOOR, &holder(7), at(5, 60)).groups,
-        [(GroupId(1), Why::Holiday(ScheduleId(1), 2))]
-    );
-    let gone = Holder {
-        status: PersonStatus::Left,
-        ..holder(7)
-    };
-    assert_eq!(
-        decide(&index, DOOR, &gone, at(9, 60)),
-        Err(Reason::NotActive)
-    );
-    assert_eq!(
-        decide(&index, DOOR, &holder(8), at(9, 60)),
-        Err(Reason::NoDoorRight)
-    );
-    policy
-        .groups
-        .get_mut(&GroupId(1))
-        .unwrap()
-        .doors
-        .insert(DoorId(9), ScheduleId(9));
+    assert_eq!(decide(&index, DOOR, &holder(7), at(5, 60)), Err(Reason::OutsideDoorTime));
+    assert_eq!(explain(&index, DOOR, &holder(7), at(5, 60)).groups, [(GroupId(1), Why::Holiday(ScheduleId(1), 2))]);
+    let gone = Holder { status: PersonStatus::Left, ..holder(7) };
+    assert_eq!(decide(&index, DOOR, &gone, at(9, 60)), Err(Reason::NotActive));
+    assert_eq!(decide(&index, DOOR, &holder(8), at(9, 60)), Err(Reason::NoDoorRight));
+    policy.groups.get_mut(&GroupId(1)).unwrap().doors.insert(DoorId(9), ScheduleId(9));
     policy.doors.get_mut(&DOOR).unwrap().held_open_ms = 5;
     policy.holidays.insert(Day(1), 4);
     assert_eq!(policy.validate().unwrap_err().len(), 4);

@@ -54,33 +54,16 @@ fn model(s: &TariffSheet, c: CategoryId, o: OutletId, p: Option<PeriodId>) -> Re
         None if !s.periods.is_empty() => return Err(Reason::OutsidePeriod),
         _ => {}
     }
-    let cases = (0..8).map(|n| {
-        (
-            (n & 4 == 0).then_some(o),
-            (n & 2 == 0).then_some(c),
-            n & 1 == 0,
-        )
-    });
+    let cases = (0..8).map(|n| ((n & 4 == 0).then_some(o), (n & 2 == 0).then_some(c), n & 1 == 0));
     let mut rows = cases.filter_map(|(o, c, named)| {
-        s.fixed.iter().find(|f| {
-            f.outlet == o
-                && f.category == c
-                && f.period.is_some() == named
-                && (!named || f.period == p)
-        })
+        s.fixed
+            .iter()
+            .find(|f| f.outlet == o && f.category == c && f.period.is_some() == named && (!named || f.period == p))
     });
     let price = i128::from(rows.next().ok_or(Reason::NoPrice)?.price.0);
-    let row = s
-        .adjustments
-        .iter()
-        .filter(|a| a.category == c && a.outlet.is_none_or(|x| x == o));
-    let row = row
-        .clone()
-        .find(|a| a.outlet.is_some())
-        .or_else(|| row.clone().next());
-    let (points, flat) = row.map_or((0, 0), |a| {
-        (i128::from(a.basis_points), i128::from(a.flat.0))
-    });
+    let row = s.adjustments.iter().filter(|a| a.category == c && a.outlet.is_none_or(|x| x == o));
+    let row = row.clone().find(|a| a.outlet.is_some()).or_else(|| row.clone().next());
+    let (points, flat) = row.map_or((0, 0), |a| (i128::from(a.basis_points), i128::from(a.flat.0)));
     let rounded = ((price * points).abs() + 5_000) / 10_000 * (price * points).signum();
     let total = (price + rounded + flat).max(0);
     let legal = 0..=i128::from(PURCHASE_FEN_MAX);
@@ -167,12 +150,8 @@ proptest! {
 }
 
 fn plain_sheet() -> TariffSheet {
-    let period = |id, from_minute, until_minute| MealPeriod {
-        id: PeriodId(id),
-        name: "餐".into(),
-        from_minute,
-        until_minute,
-    };
+    let period =
+        |id, from_minute, until_minute| MealPeriod { id: PeriodId(id), name: "餐".into(), from_minute, until_minute };
     TariffSheet {
         version: TariffVersion(1),
         periods: vec![period(1, 660, 780), period(2, 1320, 120)],
@@ -181,10 +160,7 @@ fn plain_sheet() -> TariffSheet {
         limits: vec![],
         barred: vec![],
         repeat_tap_seconds: 5,
-        guest: GuestRule {
-            per_purchase: Fen(0),
-            per_card_day: Fen(0),
-        },
+        guest: GuestRule { per_purchase: Fen(0), per_card_day: Fen(0) },
     }
 }
 
@@ -194,54 +170,24 @@ fn a_sheet_says_which_row_is_wrong() {
     assert_eq!(s.validate(), Ok(()));
     assert_eq!(period_at(&s, 119), Some(PeriodId(2)));
     assert_eq!(period_at(&s, 120), None);
-    s.periods.push(MealPeriod {
-        id: PeriodId(1),
-        name: " ".into(),
-        from_minute: 100,
-        until_minute: 200,
-    });
-    let row = FixedPrice {
-        outlet: None,
-        category: None,
-        period: Some(PeriodId(9)),
-        price: Fen(-1),
-    };
+    s.periods.push(MealPeriod { id: PeriodId(1), name: " ".into(), from_minute: 100, until_minute: 200 });
+    let row = FixedPrice { outlet: None, category: None, period: Some(PeriodId(9)), price: Fen(-1) };
     s.fixed = vec![row.clone(), row];
     let said = s.validate().unwrap_err();
     assert!(said.contains(&SheetError::PeriodName { row: 3 }));
-    assert!(said.contains(&SheetError::Twice {
-        table: "periods",
-        first: 1,
-        row: 3
-    }));
-    assert!(said.contains(&SheetError::PeriodsOverlap {
-        first: 2,
-        row: 3,
-        minute: 100
-    }));
+    assert!(said.contains(&SheetError::Twice { table: "periods", first: 1, row: 3 }));
+    assert!(said.contains(&SheetError::PeriodsOverlap { first: 2, row: 3, minute: 100 }));
     assert!(said.contains(&SheetError::UnknownPeriod { row: 1, period: 9 }));
-    assert!(said.contains(&SheetError::Twice {
-        table: "fixed prices",
-        first: 1,
-        row: 2
-    }));
+    assert!(said.contains(&SheetError::Twice { table: "fixed prices", first: 1, row: 2 }));
     assert_eq!(said.len(), 8);
 }
 
 #[test]
 fn the_same_tap_is_refused_for_five_seconds() {
     let s = plain_sheet();
-    let tap = |total, mono_ms| Tap {
-        card: CardNumber(1),
-        terminal: TerminalId(1),
-        total: Fen(total),
-        mono_ms,
-    };
+    let tap = |total, mono_ms| Tap { card: CardNumber(1), terminal: TerminalId(1), total: Fen(total), mono_ms };
     let last = tap(500, 10_000);
-    assert_eq!(
-        repeat_tap(&s, Some(&last), &tap(500, 14_999)),
-        Err(Reason::RepeatTap)
-    );
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 14_999)), Err(Reason::RepeatTap));
     assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 15_000)), Ok(()));
     assert_eq!(repeat_tap(&s, Some(&last), &tap(501, 10_001)), Ok(()));
     assert_eq!(repeat_tap(&s, None, &tap(500, 10_001)), Ok(()));

@@ -15,9 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_serial::SerialPortBuilderExt;
 use yika_drivers::modbus::frame::Framing;
-use yika_drivers::modbus::simulator::{
-    BoardChange, BoardSimulator, Fault, SimulatedBoard, SimulatedDoor,
-};
+use yika_drivers::modbus::simulator::{BoardChange, BoardSimulator, Fault, SimulatedBoard, SimulatedDoor};
 
 /// Longest control line; a longer one ends the program with a message.
 const CONTROL_LINE_LEN_BYTES_MAX: usize = 4_096;
@@ -133,10 +131,7 @@ fn simulated_board(arguments: &Arguments) -> SimulatedBoard {
     }
 }
 
-async fn serve(
-    arguments: &Arguments,
-    board: &BoardSimulator,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(arguments: &Arguments, board: &BoardSimulator) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(path) = &arguments.serial {
         let port = tokio_serial::new(path.to_string_lossy(), arguments.baud)
             .open_native_async()
@@ -160,10 +155,7 @@ async fn print_changes(board: &BoardSimulator) -> std::io::Result<()> {
     let mut changes = board.subscribe();
     loop {
         match changes.recv().await {
-            Ok(change) => say(&ChangeLine {
-                at_ms: started.elapsed().as_millis(),
-                change,
-            })?,
+            Ok(change) => say(&ChangeLine { at_ms: started.elapsed().as_millis(), change })?,
             Err(RecvError::Lagged(missed)) => say(&serde_json::json!({"missed": missed}))?,
             Err(RecvError::Closed) => return Ok(()),
         }
@@ -189,8 +181,7 @@ fn read_control(lines: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
         let result = match input.by_ref().take(limit).read_until(b'\n', &mut line) {
             Ok(0) => return,
             Ok(CONTROL_LINE_LEN_BYTES_MAX) => {
-                let text =
-                    format!("a control line is longer than {CONTROL_LINE_LEN_BYTES_MAX} bytes");
+                let text = format!("a control line is longer than {CONTROL_LINE_LEN_BYTES_MAX} bytes");
                 Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text))
             }
             Ok(_) => Ok(line),

@@ -33,12 +33,7 @@ fn vectors_w1_to_w5_print() {
         assert_eq!(Form::Dec8.print(v.number), v.dec8, "{}", v.name);
         assert_eq!(Form::Comma35.print(v.number), v.comma, "{}", v.name);
         assert_eq!(Form::Joined35.print(v.number), v.joined, "{}", v.name);
-        assert_eq!(
-            Form::Dec10.print(v.number.swap_bytes()),
-            v.reversed,
-            "{}",
-            v.name
-        );
+        assert_eq!(Form::Dec10.print(v.number.swap_bytes()), v.reversed, "{}", v.name);
         assert_eq!(WiegandBits::W26.encode(v.number), v.wg26, "{}", v.name);
         assert_eq!(WiegandBits::W34.encode(v.number), v.wg34, "{}", v.name);
     }
@@ -53,28 +48,10 @@ fn vectors_w1_to_w5_read() {
         assert_eq!(Form::Dec8.parse(v.dec8), Ok(low), "{}", v.name);
         assert_eq!(Form::Comma35.parse(v.comma), Ok(low), "{}", v.name);
         assert_eq!(Form::Joined35.parse(v.joined), Ok(low), "{}", v.name);
-        assert_eq!(
-            WiegandBits::W26.decode(v.wg26).unwrap().value(),
-            v.number & LOW_24,
-            "{}",
-            v.name
-        );
-        assert_eq!(
-            WiegandBits::W34.decode(v.wg34).unwrap().value(),
-            v.number,
-            "{}",
-            v.name
-        );
-        let reversed = ReaderProfile {
-            byte_order: ByteOrder::Reversed,
-            ..ReaderProfile::DEC10
-        };
-        assert_eq!(
-            reversed.read(v.reversed).unwrap().number(),
-            Some(v.number),
-            "{}",
-            v.name
-        );
+        assert_eq!(WiegandBits::W26.decode(v.wg26).unwrap().value(), v.number & LOW_24, "{}", v.name);
+        assert_eq!(WiegandBits::W34.decode(v.wg34).unwrap().value(), v.number, "{}", v.name);
+        let reversed = ReaderProfile { byte_order: ByteOrder::Reversed, ..ReaderProfile::DEC10 };
+        assert_eq!(reversed.read(v.reversed).unwrap().number(), Some(v.number), "{}", v.name);
     }
 }
 
@@ -83,36 +60,23 @@ fn both_readings_of_eight_digits_from_the_field() {
     // UID 56 30 F0 09: one published example prints the first three bytes, another the last three.
     assert_eq!(Form::HighJoined35.print(0x5630_F009), "08612528");
     assert_eq!(Form::Joined35.print(0x5630_F009), "04861449");
-    let high = ReaderProfile {
-        field: Field::HighJoined,
-        ..ReaderProfile::DEC10
-    };
+    let high = ReaderProfile { field: Field::HighJoined, ..ReaderProfile::DEC10 };
     let known = high.read("08612528").unwrap();
     assert_eq!((known.value(), known.mask()), (0x5630_F000, 0xFFFF_FF00));
     assert!(known.matches(0x5630_F009) && !known.matches(0x5730_F009));
     assert_eq!(high.read("086,12528"), Ok(known));
-    let plain = ReaderProfile {
-        field: Field::High24,
-        ..ReaderProfile::DEC10
-    };
+    let plain = ReaderProfile { field: Field::High24, ..ReaderProfile::DEC10 };
     assert_eq!(plain.read("05648624"), Ok(known));
 }
 
 #[test]
 fn a_three_byte_reader_never_invents_the_fourth_byte() {
-    let low = ReaderProfile {
-        bits: WiegandBits::W26,
-        field: Field::Low24,
-        ..ReaderProfile::DEC10
-    };
+    let low = ReaderProfile { bits: WiegandBits::W26, field: Field::Low24, ..ReaderProfile::DEC10 };
     let known = low.read("04077110").unwrap();
     assert_eq!(known.number(), None);
     assert!(known.matches(0x0B3E_3636) && known.matches(0xFF3E_3636));
     // The reversed byte order of a three-byte reading leaves the *last* byte of N open.
-    let reversed = ReaderProfile {
-        byte_order: ByteOrder::Reversed,
-        ..low
-    };
+    let reversed = ReaderProfile { byte_order: ByteOrder::Reversed, ..low };
     assert!(reversed.read("04077110").unwrap().matches(0x3636_3E99));
 }
 
@@ -121,60 +85,24 @@ fn wedge_habits_are_accepted() {
     let read = |text: &str| ReaderProfile::DEC10.read(text).map(|known| known.value());
     assert_eq!(read(" 0188626486\r\n"), Ok(0x0B3E_3636));
     assert_eq!(read("188626486"), Ok(0x0B3E_3636), "leading zeros lost");
-    assert_eq!(
-        read("０１８８６２６４８６"),
-        Ok(0x0B3E_3636),
-        "full-width digits of an input method"
-    );
-    assert_eq!(
-        Form::Comma35.parse("062，13878").unwrap().value(),
-        0x3E_3636,
-        "full-width comma"
-    );
+    assert_eq!(read("０１８８６２６４８６"), Ok(0x0B3E_3636), "full-width digits of an input method");
+    assert_eq!(Form::Comma35.parse("062，13878").unwrap().value(), 0x3E_3636, "full-width comma");
 }
 
 #[test]
 fn bad_text_is_refused_in_words() {
     let read = |text: &str| ReaderProfile::DEC10.read(text).unwrap_err();
     assert_eq!(read(" \r\n"), CardFormatError::Empty);
-    assert_eq!(
-        read("01886x6486"),
-        CardFormatError::BadCharacter {
-            position: 6,
-            expected: "decimal digit"
-        }
-    );
-    assert_eq!(
-        read("4294967296"),
-        CardFormatError::OutOfRange { form: Form::Dec10 }
-    );
-    assert_eq!(
-        read(&"9".repeat(64)),
-        CardFormatError::OutOfRange { form: Form::Dec10 }
-    );
+    assert_eq!(read("01886x6486"), CardFormatError::BadCharacter { position: 6, expected: "decimal digit" });
+    assert_eq!(read("4294967296"), CardFormatError::OutOfRange { form: Form::Dec10 });
+    assert_eq!(read(&"9".repeat(64)), CardFormatError::OutOfRange { form: Form::Dec10 });
     assert_eq!(read(&"9".repeat(65)), CardFormatError::TooLong { len: 65 });
-    assert_eq!(
-        Form::Dec8.parse("16777216"),
-        Err(CardFormatError::OutOfRange { form: Form::Dec8 })
-    );
-    assert_eq!(
-        Form::Joined35.parse("25600000"),
-        Err(CardFormatError::OutOfRange {
-            form: Form::Joined35
-        })
-    );
-    assert_eq!(
-        Form::Joined35.parse("00065536"),
-        Err(CardFormatError::OutOfRange {
-            form: Form::Joined35
-        })
-    );
+    assert_eq!(Form::Dec8.parse("16777216"), Err(CardFormatError::OutOfRange { form: Form::Dec8 }));
+    assert_eq!(Form::Joined35.parse("25600000"), Err(CardFormatError::OutOfRange { form: Form::Joined35 }));
+    assert_eq!(Form::Joined35.parse("00065536"), Err(CardFormatError::OutOfRange { form: Form::Joined35 }));
     assert_eq!(
         Form::Comma35.parse("062,1a878"),
-        Err(CardFormatError::BadCharacter {
-            position: 6,
-            expected: "decimal digit"
-        })
+        Err(CardFormatError::BadCharacter { position: 6, expected: "decimal digit" })
     );
     assert!(Form::Comma35.parse(",").is_err() && Form::Comma35.parse("1,2,3").is_err());
 }
@@ -192,17 +120,8 @@ fn every_single_bit_error_of_a_frame_is_caught() {
                         (false, c) => c,
                     })
                     .collect();
-                let which = if place < frame.len() / 2 {
-                    "leading"
-                } else {
-                    "trailing"
-                };
-                assert_eq!(
-                    bits.decode(&flipped),
-                    Err(CardFormatError::Parity { which }),
-                    "{} bit {place}",
-                    v.name
-                );
+                let which = if place < frame.len() / 2 { "leading" } else { "trailing" };
+                assert_eq!(bits.decode(&flipped), Err(CardFormatError::Parity { which }), "{} bit {place}", v.name);
             }
         }
     }
@@ -210,97 +129,43 @@ fn every_single_bit_error_of_a_frame_is_caught() {
 
 #[test]
 fn frames_of_the_wrong_length_are_refused() {
-    assert_eq!(
-        WiegandBits::W26.decode(""),
-        Err(CardFormatError::BitCount {
-            got: 0,
-            expected: 26
-        })
-    );
-    assert_eq!(
-        WiegandBits::W26.decode(VECTORS[0].wg34),
-        Err(CardFormatError::BitCount {
-            got: 34,
-            expected: 26
-        })
-    );
-    assert_eq!(
-        WiegandBits::W34.decode(&"0".repeat(200)),
-        Err(CardFormatError::BitCount {
-            got: 200,
-            expected: 34
-        })
-    );
+    assert_eq!(WiegandBits::W26.decode(""), Err(CardFormatError::BitCount { got: 0, expected: 26 }));
+    assert_eq!(WiegandBits::W26.decode(VECTORS[0].wg34), Err(CardFormatError::BitCount { got: 34, expected: 26 }));
+    assert_eq!(WiegandBits::W34.decode(&"0".repeat(200)), Err(CardFormatError::BitCount { got: 200, expected: 34 }));
 }
 
 #[test]
 fn profiles_that_contradict_themselves_are_refused() {
-    let wg26_full = ReaderProfile {
-        bits: WiegandBits::W26,
-        ..ReaderProfile::DEC10
-    };
-    assert!(matches!(
-        wg26_full.read("1"),
-        Err(CardFormatError::Profile(_))
-    ));
+    let wg26_full = ReaderProfile { bits: WiegandBits::W26, ..ReaderProfile::DEC10 };
+    assert!(matches!(wg26_full.read("1"), Err(CardFormatError::Profile(_))));
     let text = r#"{"bits":26,"field":"low_24","text":"bits","byte_order":"reversed"}"#;
     let profile: ReaderProfile = serde_json::from_str(text).unwrap();
     profile.validate().unwrap();
     assert_eq!(profile.bits, WiegandBits::W26);
-    assert!(
-        serde_json::from_str::<ReaderProfile>(r#"{"bits":27}"#)
-            .unwrap_err()
-            .to_string()
-            .contains("26 or 34")
-    );
+    assert!(serde_json::from_str::<ReaderProfile>(r#"{"bits":27}"#).unwrap_err().to_string().contains("26 or 34"));
 }
 
 #[test]
 fn enrolment_marks_what_was_presented() {
-    let profile = ReaderProfile {
-        byte_order: ByteOrder::Reversed,
-        ..ReaderProfile::DEC10
-    };
+    let profile = ReaderProfile { byte_order: ByteOrder::Reversed, ..ReaderProfile::DEC10 };
     let lines = enrolment_lines(profile.read("0909524491").unwrap(), &profile);
     let marked: Vec<_> = lines.iter().filter(|line| line.presented).collect();
     assert_eq!(marked.len(), 1);
     assert_eq!(marked[0].text.as_deref(), Some("0909524491"));
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.text.as_deref() == Some("062,13878"))
-    );
+    assert!(lines.iter().any(|line| line.text.as_deref() == Some("062,13878")));
     assert!(lines.iter().all(|line| line.text.is_some()));
 
-    let low = ReaderProfile {
-        bits: WiegandBits::W26,
-        field: Field::Joined,
-        ..ReaderProfile::DEC10
-    };
+    let low = ReaderProfile { bits: WiegandBits::W26, field: Field::Joined, ..ReaderProfile::DEC10 };
     let lines = enrolment_lines(low.read("06213878").unwrap(), &low);
-    let dec10 = lines
-        .iter()
-        .find(|l| l.form == Form::Dec10 && l.byte_order == ByteOrder::Canonical)
-        .unwrap();
-    assert_eq!(
-        dec10.text, None,
-        "ten digits need the byte that this reader never saw"
-    );
+    let dec10 = lines.iter().find(|l| l.form == Form::Dec10 && l.byte_order == ByteOrder::Canonical).unwrap();
+    assert_eq!(dec10.text, None, "ten digits need the byte that this reader never saw");
 }
 
 #[test]
 fn wg26_collisions_are_found() {
-    assert!(
-        wg26_collides(0x013E_3636, 0x0B3E_3636) && !wg26_collides(7, 7) && !wg26_collides(7, 8)
-    );
+    assert!(wg26_collides(0x013E_3636, 0x0B3E_3636) && !wg26_collides(7, 7) && !wg26_collides(7, 8));
     let found = wg26_collisions([0x0B3E_3636, 5, 0x013E_3636, 5, 0x0B3E_3636]);
-    assert_eq!(
-        found,
-        [Wg26Collision {
-            low_24: 0x3E_3636,
-            numbers: vec![0x013E_3636, 0x0B3E_3636]
-        }]
-    );
+    assert_eq!(found, [Wg26Collision { low_24: 0x3E_3636, numbers: vec![0x013E_3636, 0x0B3E_3636] }]);
 }
 
 fn any_profile() -> impl Strategy<Value = ReaderProfile> {
@@ -313,11 +178,7 @@ fn any_profile() -> impl Strategy<Value = ReaderProfile> {
         Just(Field::Joined),
         Just(Field::HighJoined)
     ];
-    let text = prop_oneof![
-        Just(TextKind::Decimal),
-        Just(TextKind::Hex),
-        Just(TextKind::Bits)
-    ];
+    let text = prop_oneof![Just(TextKind::Decimal), Just(TextKind::Hex), Just(TextKind::Bits)];
     (bits, order, field, text).prop_map(|(bits, byte_order, field, text)| ReaderProfile {
         bits,
         byte_order,

@@ -60,10 +60,7 @@ impl WiegandBits {
         let frame = u64::from(first.count_ones() % 2) << (self.data_bits() + 1)
             | data << 1
             | u64::from(second.count_ones().is_multiple_of(2));
-        (0..self.frame_bits())
-            .rev()
-            .map(|bit| if frame >> bit & 1 == 1 { '1' } else { '0' })
-            .collect()
+        (0..self.frame_bits()).rev().map(|bit| if frame >> bit & 1 == 1 { '1' } else { '0' }).collect()
     }
 
     /// Reads a frame given as `0` and `1`, first bit first, and checks both parities.
@@ -75,20 +72,14 @@ impl WiegandBits {
                 '0' => 0,
                 '1' => 1,
                 _ => {
-                    return Err(CardFormatError::BadCharacter {
-                        position: index + 1,
-                        expected: "bit (0 or 1)",
-                    });
+                    return Err(CardFormatError::BadCharacter { position: index + 1, expected: "bit (0 or 1)" });
                 }
             };
             frame = frame << 1 | bit;
             got += 1;
         }
         if got != self.frame_bits() {
-            return Err(CardFormatError::BitCount {
-                got,
-                expected: self.frame_bits(),
-            });
+            return Err(CardFormatError::BitCount { got, expected: self.frame_bits() });
         }
         let data = frame >> 1 & self.data_mask();
         let (first, second) = self.halves(data);
@@ -100,10 +91,7 @@ impl WiegandBits {
         if (second.count_ones() + trailing).is_multiple_of(2) {
             return Err(CardFormatError::Parity { which: "trailing" });
         }
-        let value = u32::try_from(data).map_err(|_| CardFormatError::BitCount {
-            got,
-            expected: self.frame_bits(),
-        })?;
+        let value = u32::try_from(data).map_err(|_| CardFormatError::BitCount { got, expected: self.frame_bits() })?;
         Ok(WiegandValue { bits: self, value })
     }
 

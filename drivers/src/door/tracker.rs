@@ -102,12 +102,7 @@ impl DoorTracker {
     }
 
     /// Takes one poll and tells what it means.
-    pub fn observe(
-        &mut self,
-        sample: InputSample,
-        lock: LockView,
-        now: Instant,
-    ) -> Vec<DoorEventKind> {
+    pub fn observe(&mut self, sample: InputSample, lock: LockView, now: Instant) -> Vec<DoorEventKind> {
         let mut events = Vec::new();
         let door = self.door;
         if self.exit.take(sample.exit) {
@@ -115,17 +110,11 @@ impl DoorTracker {
             if state == SignalState::Active {
                 self.exit_pressed_at = Some(now);
             }
-            events.push(DoorEventKind::InputChanged(InputChange::ExitButton {
-                door,
-                state,
-            }));
+            events.push(DoorEventKind::InputChanged(InputChange::ExitButton { door, state }));
         }
         if self.contact.take(sample.open) {
             let state = self.contact();
-            events.push(DoorEventKind::InputChanged(InputChange::Contact {
-                door,
-                state,
-            }));
+            events.push(DoorEventKind::InputChanged(InputChange::Contact { door, state }));
             self.contact_settled(state, lock, now, &mut events);
         }
         self.check_held_open(lock, now, &mut events);
@@ -137,13 +126,7 @@ impl DoorTracker {
         self.observe(InputSample::default(), lock, now)
     }
 
-    fn contact_settled(
-        &mut self,
-        state: ContactState,
-        lock: LockView,
-        now: Instant,
-        events: &mut Vec<DoorEventKind>,
-    ) {
+    fn contact_settled(&mut self, state: ContactState, lock: LockView, now: Instant, events: &mut Vec<DoorEventKind>) {
         let open = match state {
             ContactState::Unknown => {
                 self.gap_since_known = true;
@@ -157,10 +140,7 @@ impl DoorTracker {
             (None, true) => self.opened_at = Some(now),
             (Some(false), true) => {
                 let cause = self.cause(lock, now);
-                events.push(DoorEventKind::Opened {
-                    door: self.door,
-                    cause,
-                });
+                events.push(DoorEventKind::Opened { door: self.door, cause });
                 self.opened_at = Some(now);
                 self.held_open_reported = false;
             }
@@ -201,9 +181,7 @@ impl DoorTracker {
             return;
         }
         // A pulse that is still running (extended time for disabled people) is no offence either.
-        let since = self
-            .opened_at
-            .map(|opened| lock.pulse_until.map_or(opened, |end| end.max(opened)));
+        let since = self.opened_at.map(|opened| lock.pulse_until.map_or(opened, |end| end.max(opened)));
         let overdue = since.is_some_and(|since| now >= since + self.held_open_limit);
         if overdue && !self.held_open_reported && self.contact() == ContactState::Open {
             self.held_open_reported = true;
@@ -228,11 +206,7 @@ mod tests {
     use super::*;
 
     const DOOR: DoorRef = DoorRef(1);
-    const LOCKED: LockView = LockView {
-        mode: DoorMode::Normal,
-        freed_by_fire: false,
-        pulse_until: None,
-    };
+    const LOCKED: LockView = LockView { mode: DoorMode::Normal, freed_by_fire: false, pulse_until: None };
 
     struct Bench {
         tracker: DoorTracker,
@@ -242,17 +216,12 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            Bench {
-                tracker: DoorTracker::new(DOOR, Duration::from_secs(15)),
-                now: Instant::now(),
-                lock: LOCKED,
-            }
+            Bench { tracker: DoorTracker::new(DOOR, Duration::from_secs(15)), now: Instant::now(), lock: LOCKED }
         }
 
         fn poll(&mut self, open: Option<bool>, exit: Option<bool>) -> Vec<DoorEventKind> {
             self.now += Duration::from_millis(150);
-            self.tracker
-                .observe(InputSample { open, exit }, self.lock, self.now)
+            self.tracker.observe(InputSample { open, exit }, self.lock, self.now)
         }
 
         fn settle(&mut self, open: bool) -> Vec<DoorEventKind> {
@@ -276,10 +245,7 @@ mod tests {
         assert!(bench.settle(false).contains(&contact(ContactState::Closed)));
         assert_eq!(bench.poll(Some(true), Some(false)), []);
         assert_eq!(bench.poll(Some(false), Some(false)), []);
-        assert_eq!(
-            bench.settle(true),
-            [contact(ContactState::Open), opened(OpenCause::Forced)]
-        );
+        assert_eq!(bench.settle(true), [contact(ContactState::Open), opened(OpenCause::Forced)]);
     }
 
     #[test]
@@ -287,31 +253,20 @@ mod tests {
         let mut bench = Bench::new();
         let events = bench.settle(true);
         assert!(events.contains(&contact(ContactState::Open)));
-        assert!(
-            !events
-                .iter()
-                .any(|event| matches!(event, DoorEventKind::Opened { .. }))
-        );
+        assert!(!events.iter().any(|event| matches!(event, DoorEventKind::Opened { .. })));
     }
 
     #[test]
     fn a_missed_poll_is_unknown_and_never_closed() {
         let mut bench = Bench::new();
         bench.settle(true);
-        assert!(
-            bench
-                .poll(None, None)
-                .contains(&contact(ContactState::Unknown))
-        );
+        assert!(bench.poll(None, None).contains(&contact(ContactState::Unknown)));
         assert_eq!(bench.tracker.contact(), ContactState::Unknown);
         // One good poll after the gap is not enough to know.
         assert!(bench.poll(Some(false), Some(false)).is_empty());
         assert_eq!(bench.tracker.contact(), ContactState::Unknown);
         let events = bench.poll(Some(false), Some(false));
-        assert!(
-            events.contains(&DoorEventKind::Closed { door: DOOR }),
-            "{events:?}"
-        );
+        assert!(events.contains(&DoorEventKind::Closed { door: DOOR }), "{events:?}");
     }
 
     #[test]
@@ -326,27 +281,9 @@ mod tests {
     fn causes_in_order_of_weight() {
         let now = Instant::now();
         for (lock, cause) in [
-            (
-                LockView {
-                    freed_by_fire: true,
-                    ..LOCKED
-                },
-                OpenCause::Fire,
-            ),
-            (
-                LockView {
-                    mode: DoorMode::HeldOpen,
-                    ..LOCKED
-                },
-                OpenCause::HeldOpen,
-            ),
-            (
-                LockView {
-                    pulse_until: Some(now),
-                    ..LOCKED
-                },
-                OpenCause::Pulse,
-            ),
+            (LockView { freed_by_fire: true, ..LOCKED }, OpenCause::Fire),
+            (LockView { mode: DoorMode::HeldOpen, ..LOCKED }, OpenCause::HeldOpen),
+            (LockView { pulse_until: Some(now), ..LOCKED }, OpenCause::Pulse),
         ] {
             let mut bench = Bench::new();
             bench.settle(false);
@@ -373,10 +310,7 @@ mod tests {
         assert_eq!(told, [DoorEventKind::HeldOpenTooLong { door: DOOR }]);
 
         bench.settle(false);
-        bench.lock = LockView {
-            mode: DoorMode::HeldOpen,
-            ..LOCKED
-        };
+        bench.lock = LockView { mode: DoorMode::HeldOpen, ..LOCKED };
         bench.settle(true);
         for _ in 0..200 {
             assert_eq!(bench.poll(Some(true), Some(false)), []);

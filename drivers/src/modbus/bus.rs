@@ -9,8 +9,8 @@
 use super::line::{CallError, Line};
 use super::profile::{BusConfig, ConfigError, Level, PulseMethod, Transport, pulse_ticks};
 use crate::door::{
-    COMMAND_AGE_MS_MAX, CommandFailure, Confirmation, DoorCommand, DoorEventKind, DoorMode,
-    DriverPort, InputChange, QueuedCommand, RelayState, RunningDriver,
+    COMMAND_AGE_MS_MAX, CommandFailure, Confirmation, DoorCommand, DoorEventKind, DoorMode, DriverPort, InputChange,
+    QueuedCommand, RelayState, RunningDriver,
 };
 use board::Board;
 use std::time::{Duration, Instant};
@@ -33,9 +33,7 @@ pub const PULSE_ATTEMPTS_MAX: u32 = 2;
 pub fn spawn(config: BusConfig) -> Result<RunningDriver, ConfigError> {
     config.validate()?;
     let doors: Vec<_> = config.doors().collect();
-    Ok(RunningDriver::spawn(doors, move |port| {
-        Bus::new(config, port).run()
-    }))
+    Ok(RunningDriver::spawn(doors, move |port| Bus::new(config, port).run()))
 }
 
 struct Bus {
@@ -65,18 +63,8 @@ enum Work {
 impl Bus {
     fn new(config: BusConfig, port: DriverPort) -> Self {
         let now = Instant::now();
-        let boards = config
-            .boards
-            .into_iter()
-            .map(|profile| Board::new(profile, now))
-            .collect();
-        Bus {
-            transport: config.transport,
-            boards,
-            port,
-            line: None,
-            fire: false,
-        }
+        let boards = config.boards.into_iter().map(|profile| Board::new(profile, now)).collect();
+        Bus { transport: config.transport, boards, port, line: None, fire: false }
     }
 
     async fn run(mut self) {
@@ -105,11 +93,7 @@ impl Bus {
     }
 
     fn publish(&self) {
-        let states = self
-            .boards
-            .iter()
-            .flat_map(|board| board.states(self.fire))
-            .collect();
+        let states = self.boards.iter().flat_map(|board| board.states(self.fire)).collect();
         self.port.publish(states);
     }
 
@@ -142,9 +126,7 @@ impl Bus {
             .filter(|place| self.boards[place.board].up)
             .filter_map(|place| self.boards[place.board].doors[place.door].check_at);
         let boards = self.boards.iter().map(Board::due_at);
-        ends.chain(boards)
-            .min()
-            .unwrap_or_else(|| Instant::now() + Duration::from_millis(AUDIT_MS))
+        ends.chain(boards).min().unwrap_or_else(|| Instant::now() + Duration::from_millis(AUDIT_MS))
     }
 
     async fn work(&mut self, work: Work) {
@@ -199,11 +181,7 @@ impl Bus {
 
     /// Sets a standing order. When it cannot be confirmed it does not stand: what the operator was told
     /// and what is written after the next connect stay the same.
-    async fn set_mode(
-        &mut self,
-        place: Place,
-        mode: DoorMode,
-    ) -> Result<Confirmation, CommandFailure> {
+    async fn set_mode(&mut self, place: Place, mode: DoorMode) -> Result<Confirmation, CommandFailure> {
         let fire = self.fire;
         let door = self.door(place);
         if mode == DoorMode::HeldClosed && fire && door.wiring.escape {
@@ -216,8 +194,7 @@ impl Bus {
             Err(error) if !error.spoils_line() => Some(error),
             Err(error) => {
                 self.failed(place.board, &error);
-                self.door(place).pulse_until =
-                    self.door(place).pulse_until.map(|until| until.min(ended));
+                self.door(place).pulse_until = self.door(place).pulse_until.map(|until| until.min(ended));
                 // Bringing the board up writes the new target and so tells whether the order stands.
                 let stands = !error.nothing_was_sent() && self.bring_up(place.board).await;
                 (!stands).then_some(error)
@@ -248,11 +225,7 @@ impl Bus {
         }
         let fire = self.fire;
         let door = self.door(place);
-        if door.relay == door.target(fire) {
-            Ok(Confirmation::ReadBack)
-        } else {
-            Err(CommandFailure::NotActuated)
-        }
+        if door.relay == door.target(fire) { Ok(Confirmation::ReadBack) } else { Err(CommandFailure::NotActuated) }
     }
 
     async fn pulse(
@@ -310,17 +283,11 @@ impl Bus {
         let line = self.line().await?;
         match method {
             PulseMethod::FlashCoil { on_base, off_base } => {
-                let base = if level == Level::On {
-                    on_base
-                } else {
-                    off_base
-                };
-                line.write_coil_value(unit, base + relay, ticks, limit)
-                    .await
+                let base = if level == Level::On { on_base } else { off_base };
+                line.write_coil_value(unit, base + relay, ticks, limit).await
             }
             PulseMethod::Registers { base, stride, mode } => {
-                line.write_registers(unit, base + stride * relay, &[mode, ticks], limit)
-                    .await
+                line.write_registers(unit, base + stride * relay, &[mode, ticks], limit).await
             }
             PulseMethod::EdgeTimed => line.write_coil(unit, coil, level.bit(), limit).await,
         }
@@ -414,11 +381,7 @@ impl Bus {
         if count == 0 {
             return Ok(());
         }
-        let bits = self
-            .line()
-            .await?
-            .read_inputs(unit, base, count, limit)
-            .await?;
+        let bits = self.line().await?.read_inputs(unit, base, count, limit).await?;
         let now = Instant::now();
         let fire = self.fire;
         let board = &mut self.boards[index];
@@ -483,11 +446,7 @@ impl Bus {
     /// The time of a pulse is over: switch off what we time, look after what the board times.
     async fn end_pulse(&mut self, place: Place) {
         let own = self.boards[place.board].profile.pulse == PulseMethod::EdgeTimed;
-        let done = if own {
-            self.write_target(place).await
-        } else {
-            Ok(())
-        };
+        let done = if own { self.write_target(place).await } else { Ok(()) };
         match done {
             Ok(()) => {
                 self.door(place).check_at = None;
@@ -504,11 +463,7 @@ impl Bus {
         let running: Vec<Place> = self
             .places()
             .filter(|place| self.boards[place.board].profile.pulse == PulseMethod::EdgeTimed)
-            .filter(|place| {
-                self.boards[place.board].doors[place.door]
-                    .check_at
-                    .is_some()
-            })
+            .filter(|place| self.boards[place.board].doors[place.door].check_at.is_some())
             .collect();
         for place in running {
             if let Err(error) = self.write_target(place).await {
@@ -524,11 +479,7 @@ impl Bus {
         let profile = &self.boards[index].profile;
         let (unit, base, count) = (profile.unit, profile.coil_base, profile.relays);
         let limit = self.boards[index].limit();
-        let bits = self
-            .line()
-            .await?
-            .read_coils(unit, base, count, limit)
-            .await?;
+        let bits = self.line().await?.read_coils(unit, base, count, limit).await?;
         let board = &mut self.boards[index];
         board.heard_at = Some(Instant::now());
         board.take_relays(&bits);
@@ -564,18 +515,12 @@ impl Bus {
             let opened = self.open_line().await?;
             self.line = Some(opened);
         }
-        self.line
-            .as_mut()
-            .ok_or_else(|| CallError::Connect("no line".to_owned()))
+        self.line.as_mut().ok_or_else(|| CallError::Connect("no line".to_owned()))
     }
 
     async fn open_line(&mut self) -> Result<Line, CallError> {
         let all_lost = self.boards.iter().all(|board| board.lost);
-        let cause = self
-            .boards
-            .first()
-            .map(|board| board.cause.clone())
-            .unwrap_or_default();
+        let cause = self.boards.first().map(|board| board.cause.clone()).unwrap_or_default();
         let port = &mut self.port;
         let connect = Line::connect(&self.transport);
         tokio::pin!(connect);
@@ -599,11 +544,7 @@ impl Bus {
         if error.spoils_line() {
             self.line = None;
         }
-        let concerned = if error.concerns_whole_line() {
-            0..self.boards.len()
-        } else {
-            index..index + 1
-        };
+        let concerned = if error.concerns_whole_line() { 0..self.boards.len() } else { index..index + 1 };
         for index in concerned {
             let now = Instant::now();
             let fire = self.fire;
@@ -616,9 +557,7 @@ impl Bus {
                 let board = &self.boards[index];
                 tracing::warn!(board = %board.profile.name, %error, "door board is not heard");
                 let (doors, cause) = (board.door_refs(), board.cause.clone());
-                self.port
-                    .events
-                    .emit(DoorEventKind::LineLost { doors, cause });
+                self.port.events.emit(DoorEventKind::LineLost { doors, cause });
             }
         }
     }
@@ -627,12 +566,7 @@ impl Bus {
         let board = &self.boards[index];
         if fire_changed {
             let (name, state) = (board.profile.name.clone(), board.fire_state());
-            self.port
-                .events
-                .emit(DoorEventKind::InputChanged(InputChange::Fire {
-                    board: name,
-                    state,
-                }));
+            self.port.events.emit(DoorEventKind::InputChanged(InputChange::Fire { board: name, state }));
         }
         for event in events {
             self.port.events.emit(event);
@@ -647,9 +581,7 @@ impl Bus {
         if news {
             let door = door.wiring.door;
             tracing::warn!(%door, ?found, "relay was not in the state it should have; written again");
-            self.port
-                .events
-                .emit(DoorEventKind::RelayCorrected { door, found });
+            self.port.events.emit(DoorEventKind::RelayCorrected { door, found });
         }
     }
 

@@ -64,13 +64,7 @@ pub enum FrameError {
 /// CRC-16/MODBUS; sent low byte first.
 pub fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte), |crc, _| {
-            if crc & 1 == 1 {
-                crc >> 1 ^ 0xA001
-            } else {
-                crc >> 1
-            }
-        })
+        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xA001 } else { crc >> 1 })
     })
 }
 
@@ -97,11 +91,7 @@ pub fn encode(framing: Framing, adu: &Adu) -> Vec<u8> {
 }
 
 /// Takes one frame from the front of `bytes`: the frame and its length, or `None` while it is incomplete.
-pub fn decode(
-    framing: Framing,
-    direction: Direction,
-    bytes: &[u8],
-) -> Result<Option<(Adu, usize)>, FrameError> {
+pub fn decode(framing: Framing, direction: Direction, bytes: &[u8]) -> Result<Option<(Adu, usize)>, FrameError> {
     match framing {
         Framing::Tcp => decode_tcp(bytes),
         Framing::Rtu => decode_rtu(direction, bytes),
@@ -124,11 +114,7 @@ fn decode_tcp(bytes: &[u8]) -> Result<Option<(Adu, usize)>, FrameError> {
     let Some(pdu) = rest.get(..pdu_len) else {
         return Ok(None);
     };
-    let adu = Adu {
-        transaction: u16::from_be_bytes([*t0, *t1]),
-        unit: *unit,
-        pdu: pdu.to_vec(),
-    };
+    let adu = Adu { transaction: u16::from_be_bytes([*t0, *t1]), unit: *unit, pdu: pdu.to_vec() };
     Ok(Some((adu, 7 + pdu_len)))
 }
 
@@ -144,14 +130,7 @@ fn decode_rtu(direction: Direction, bytes: &[u8]) -> Result<Option<(Adu, usize)>
     if got != computed {
         return Err(FrameError::Crc { got, computed });
     }
-    Ok(Some((
-        Adu {
-            transaction: 0,
-            unit: body[0],
-            pdu: body[1..].to_vec(),
-        },
-        end + 2,
-    )))
+    Ok(Some((Adu { transaction: 0, unit: body[0], pdu: body[1..].to_vec() }, end + 2)))
 }
 
 /// Length of the PDU that starts at the second byte; `None` while the bytes that tell it are missing.
@@ -159,8 +138,7 @@ fn rtu_pdu_len(direction: Direction, bytes: &[u8]) -> Result<Option<usize>, Fram
     let Some(function) = bytes.get(1).copied() else {
         return Ok(None);
     };
-    let counted =
-        |at: usize, before: usize| bytes.get(at).map(|count| before + usize::from(*count));
+    let counted = |at: usize, before: usize| bytes.get(at).map(|count| before + usize::from(*count));
     match (direction, function) {
         (Direction::Request, 0x01..=0x06) => Ok(Some(5)),
         (Direction::Request, 0x0F | 0x10) => Ok(counted(6, 6)),

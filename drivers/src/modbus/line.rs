@@ -68,16 +68,9 @@ impl CallError {
     /// As the outcome of a command.
     pub(super) fn as_failure(&self) -> CommandFailure {
         match self {
-            CallError::Exception(code) => CommandFailure::Refused {
-                code: *code,
-                meaning: exception_meaning(*code),
-            },
-            CallError::Connect(_) => CommandFailure::LineDown {
-                cause: self.to_string(),
-            },
-            other => CommandFailure::Unconfirmed {
-                cause: other.to_string(),
-            },
+            CallError::Exception(code) => CommandFailure::Refused { code: *code, meaning: exception_meaning(*code) },
+            CallError::Connect(_) => CommandFailure::LineDown { cause: self.to_string() },
+            other => CommandFailure::Unconfirmed { cause: other.to_string() },
         }
     }
 }
@@ -99,16 +92,11 @@ impl Line {
         let stream = match opened {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                return Err(CallError::Connect(format!(
-                    "{}: {error}",
-                    target(transport)
-                )));
+                return Err(CallError::Connect(format!("{}: {error}", target(transport))));
             }
             Err(_) => {
                 let target = target(transport);
-                return Err(CallError::Connect(format!(
-                    "{target}: not within {CONNECT_TIMEOUT_MS} ms"
-                )));
+                return Err(CallError::Connect(format!("{target}: not within {CONNECT_TIMEOUT_MS} ms")));
             }
         };
         Line::over(stream, transport.framing(), transport.frame_gap()).await
@@ -128,14 +116,7 @@ impl Line {
                 rtu::attach_slave(stream.clone(), Slave(0))
             }
         };
-        Ok(Line {
-            context,
-            stream,
-            framing,
-            gap,
-            not_before: Instant::now(),
-            raw_transaction: 0x8000,
-        })
+        Ok(Line { context, stream, framing, gap, not_before: Instant::now(), raw_transaction: 0x8000 })
     }
 
     /// Reads `count` coils.
@@ -146,10 +127,7 @@ impl Line {
         count: u16,
         limit: Duration,
     ) -> Result<Vec<bool>, CallError> {
-        match self
-            .call(unit, Request::ReadCoils(address, count), limit)
-            .await?
-        {
+        match self.call(unit, Request::ReadCoils(address, count), limit).await? {
             Response::ReadCoils(bits) => exactly(bits, count),
             other => Err(CallError::WrongAnswer(format!("{other:?} to read coils"))),
         }
@@ -163,10 +141,7 @@ impl Line {
         count: u16,
         limit: Duration,
     ) -> Result<Vec<bool>, CallError> {
-        match self
-            .call(unit, Request::ReadDiscreteInputs(address, count), limit)
-            .await?
-        {
+        match self.call(unit, Request::ReadDiscreteInputs(address, count), limit).await? {
             Response::ReadDiscreteInputs(bits) => exactly(bits, count),
             other => Err(CallError::WrongAnswer(format!("{other:?} to read inputs"))),
         }
@@ -180,18 +155,9 @@ impl Line {
         on: bool,
         limit: Duration,
     ) -> Result<(), CallError> {
-        match self
-            .call(unit, Request::WriteSingleCoil(address, on), limit)
-            .await?
-        {
-            Response::WriteSingleCoil(echo_address, echo_on)
-                if (echo_address, echo_on) == (address, on) =>
-            {
-                Ok(())
-            }
-            other => Err(CallError::WrongAnswer(format!(
-                "asked coil {address} := {on}, echo was {other:?}"
-            ))),
+        match self.call(unit, Request::WriteSingleCoil(address, on), limit).await? {
+            Response::WriteSingleCoil(echo_address, echo_on) if (echo_address, echo_on) == (address, on) => Ok(()),
+            other => Err(CallError::WrongAnswer(format!("asked coil {address} := {on}, echo was {other:?}"))),
         }
     }
 
@@ -210,9 +176,7 @@ impl Line {
             {
                 Ok(())
             }
-            other => Err(CallError::WrongAnswer(format!(
-                "asked registers at {address}, echo was {other:?}"
-            ))),
+            other => Err(CallError::WrongAnswer(format!("asked registers at {address}, echo was {other:?}"))),
         }
     }
 
@@ -231,34 +195,23 @@ impl Line {
             Framing::Tcp => self.raw_transaction,
             Framing::Rtu => 0,
         };
-        let request = Adu {
-            transaction,
-            unit,
-            pdu: vec![5, a0, a1, v0, v1],
-        };
+        let request = Adu { transaction, unit, pdu: vec![5, a0, a1, v0, v1] };
         sleep_until(self.not_before).await;
         let exchange = raw_exchange(&mut self.stream, self.framing, &request);
         let result = timeout(limit, exchange).await;
         self.not_before = Instant::now() + self.gap;
         let reply = result.map_err(|_| timed_out(limit))??;
         match reply.pdu[..] {
-            _ if (reply.transaction, reply.unit) != (request.transaction, request.unit) => Err(
-                CallError::WrongAnswer(format!("answer of unit {} to unit {unit}", reply.unit)),
-            ),
+            _ if (reply.transaction, reply.unit) != (request.transaction, request.unit) => {
+                Err(CallError::WrongAnswer(format!("answer of unit {} to unit {unit}", reply.unit)))
+            }
             [0x85, code] => Err(CallError::Exception(code)),
             _ if reply.pdu == request.pdu => Ok(()),
-            _ => Err(CallError::WrongAnswer(
-                "the echo of the pulse differs from the request".to_owned(),
-            )),
+            _ => Err(CallError::WrongAnswer("the echo of the pulse differs from the request".to_owned())),
         }
     }
 
-    async fn call(
-        &mut self,
-        unit: u8,
-        request: Request<'_>,
-        limit: Duration,
-    ) -> Result<Response, CallError> {
+    async fn call(&mut self, unit: u8, request: Request<'_>, limit: Duration) -> Result<Response, CallError> {
         self.context.set_slave(Slave(unit));
         sleep_until(self.not_before).await;
         let result = timeout(limit, self.context.call(request)).await;
@@ -267,34 +220,24 @@ impl Line {
             Err(_) => Err(timed_out(limit)),
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(exception))) => Err(CallError::Exception(exception.into())),
-            Ok(Err(tokio_modbus::Error::Protocol(error))) => {
+            Ok(Err(tokio_modbus::Error::Protocol(error))) => Err(CallError::WrongAnswer(error.to_string())),
+            Ok(Err(tokio_modbus::Error::Transport(error))) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(CallError::WrongAnswer(error.to_string()))
             }
-            Ok(Err(tokio_modbus::Error::Transport(error)))
-                if error.kind() == io::ErrorKind::InvalidData =>
-            {
-                Err(CallError::WrongAnswer(error.to_string()))
-            }
-            Ok(Err(tokio_modbus::Error::Transport(error))) => {
-                Err(CallError::Broken(error.to_string()))
-            }
+            Ok(Err(tokio_modbus::Error::Transport(error))) => Err(CallError::Broken(error.to_string())),
         }
     }
 }
 
 fn timed_out(limit: Duration) -> CallError {
-    CallError::Timeout {
-        ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-    }
+    CallError::Timeout { ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) }
 }
 
 /// The bits asked for; whole bytes arrive, fewer or more of them is a wrong answer.
 fn exactly(mut bits: Vec<bool>, count: u16) -> Result<Vec<bool>, CallError> {
     let (count, got) = (usize::from(count), bits.len());
     if got != count.next_multiple_of(8) {
-        return Err(CallError::WrongAnswer(format!(
-            "{got} bits came, {count} were asked for"
-        )));
+        return Err(CallError::WrongAnswer(format!("{got} bits came, {count} were asked for")));
     }
     bits.truncate(count);
     Ok(bits)
@@ -341,9 +284,7 @@ async fn wait_for_silence(stream: &mut Shared) -> Result<(), CallError> {
             Ok(Ok(0)) => return Err(CallError::Broken("closed by the other side".to_owned())),
             Ok(Ok(_)) if Instant::now() < give_up => {}
             Ok(Ok(_)) => {
-                let text = format!(
-                    "the line is not silent for {RTU_QUIET_MS} ms: another master, or noise"
-                );
+                let text = format!("the line is not silent for {RTU_QUIET_MS} ms: another master, or noise");
                 return Err(CallError::WrongAnswer(text));
             }
             Ok(Err(error)) => return Err(CallError::Broken(error.to_string())),
@@ -351,16 +292,9 @@ async fn wait_for_silence(stream: &mut Shared) -> Result<(), CallError> {
     }
 }
 
-async fn raw_exchange(
-    stream: &mut Shared,
-    framing: Framing,
-    request: &Adu,
-) -> Result<Adu, CallError> {
+async fn raw_exchange(stream: &mut Shared, framing: Framing, request: &Adu) -> Result<Adu, CallError> {
     let broken = |error: io::Error| CallError::Broken(error.to_string());
-    stream
-        .write_all(&frame::encode(framing, request))
-        .await
-        .map_err(broken)?;
+    stream.write_all(&frame::encode(framing, request)).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let mut bytes = Vec::with_capacity(FRAME_LEN_BYTES_MAX);
     let mut chunk = [0u8; FRAME_LEN_BYTES_MAX];
@@ -405,21 +339,13 @@ impl fmt::Debug for Shared {
 }
 
 impl AsyncRead for Shared {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut **self.lock()).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Shared {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut **self.lock()).poll_write(cx, buf)
     }
 

@@ -222,9 +222,7 @@ impl Transport {
 impl BusConfig {
     /// Every door on the line.
     pub fn doors(&self) -> impl Iterator<Item = DoorRef> + '_ {
-        self.boards
-            .iter()
-            .flat_map(|board| board.doors.iter().map(|door| door.door))
+        self.boards.iter().flat_map(|board| board.doors.iter().map(|door| door.door))
     }
 
     /// Everything that is wrong, each in words that say where and how to mend it.
@@ -236,57 +234,37 @@ impl BusConfig {
         }
         if self.boards.len() > BOARDS_PER_BUS_MAX {
             let count = self.boards.len();
-            problems.push(format!(
-                "boards: {count} on one line, at most {BOARDS_PER_BUS_MAX}; use a second line"
-            ));
+            problems.push(format!("boards: {count} on one line, at most {BOARDS_PER_BUS_MAX}; use a second line"));
         }
         let (mut units, mut doors) = (BTreeSet::new(), BTreeSet::new());
         for board in &self.boards {
             if !units.insert(board.unit) {
-                problems.push(format!(
-                    "board {:?}: unit {} is used twice on this line",
-                    board.name, board.unit
-                ));
+                problems.push(format!("board {:?}: unit {} is used twice on this line", board.name, board.unit));
             }
             for door in &board.doors {
                 if !doors.insert(door.door) {
-                    problems.push(format!(
-                        "board {:?}: door {} is used twice",
-                        board.name, door.door
-                    ));
+                    problems.push(format!("board {:?}: door {} is used twice", board.name, door.door));
                 }
             }
             board.check(&mut problems);
         }
         if self.boards.len() > 1 && units.contains(&254) {
-            problems.push(
-                "unit 254 means any device: it cannot share a line with other boards".to_owned(),
-            );
+            problems.push("unit 254 means any device: it cannot share a line with other boards".to_owned());
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError { problems })
-        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
     fn check_transport(&self, problems: &mut Vec<String>) {
         match &self.transport {
             Transport::Tcp { address } | Transport::RtuOverTcp { address } => {
-                let port = address
-                    .rsplit_once(':')
-                    .and_then(|(_, port)| port.parse::<u16>().ok());
+                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
                 if port.is_none_or(|port| port == 0) {
-                    problems.push(format!(
-                        "transport.address: {address:?} is not host:port, such as 10.0.8.21:502"
-                    ));
+                    problems.push(format!("transport.address: {address:?} is not host:port, such as 10.0.8.21:502"));
                 }
             }
             Transport::Rtu { path, baud, .. } => {
                 if path.is_empty() {
-                    problems.push(
-                        "transport.path: name the serial device, such as /dev/ttyUSB0".to_owned(),
-                    );
+                    problems.push("transport.path: name the serial device, such as /dev/ttyUSB0".to_owned());
                 }
                 if !(1_200..=921_600).contains(baud) {
                     problems.push(format!("transport.baud: {baud} is outside 1200..=921600"));
@@ -300,63 +278,37 @@ impl BoardProfile {
     fn check(&self, problems: &mut Vec<String>) {
         let mut say = |text: String| problems.push(format!("board {:?}: {text}", self.name));
         if !matches!(self.unit, 1..=247 | 254) {
-            say(format!(
-                "unit {} is outside 1..=247 (254 = any device); 0 is never answered",
-                self.unit
-            ));
+            say(format!("unit {} is outside 1..=247 (254 = any device); 0 is never answered", self.unit));
         }
         if !(1..=CHANNELS_PER_BOARD_MAX).contains(&self.relays) {
-            say(format!(
-                "relays = {} is outside 1..={CHANNELS_PER_BOARD_MAX}",
-                self.relays
-            ));
+            say(format!("relays = {} is outside 1..={CHANNELS_PER_BOARD_MAX}", self.relays));
         }
         if self.inputs > CHANNELS_PER_BOARD_MAX {
-            say(format!(
-                "inputs = {} is above {CHANNELS_PER_BOARD_MAX}",
-                self.inputs
-            ));
+            say(format!("inputs = {} is above {CHANNELS_PER_BOARD_MAX}", self.inputs));
         }
-        if self.coil_base.checked_add(self.relays).is_none()
-            || self.input_base.checked_add(self.inputs).is_none()
-        {
+        if self.coil_base.checked_add(self.relays).is_none() || self.input_base.checked_add(self.inputs).is_none() {
             say("coil_base or input_base runs past address 65535".to_owned());
         }
         if !(50..=1_000).contains(&self.poll_ms) {
-            say(format!(
-                "poll_ms = {} is outside 50..=1000; 100 to 200 suits doors",
-                self.poll_ms
-            ));
+            say(format!("poll_ms = {} is outside 50..=1000; 100 to 200 suits doors", self.poll_ms));
         }
         if !(20..=5_000).contains(&self.response_timeout_ms) {
-            say(format!(
-                "response_timeout_ms = {} is outside 20..=5000",
-                self.response_timeout_ms
-            ));
+            say(format!("response_timeout_ms = {} is outside 20..=5000", self.response_timeout_ms));
         }
         if !(1..=10).contains(&self.line_lost_after_failures) {
-            say(format!(
-                "line_lost_after_failures = {} is outside 1..=10",
-                self.line_lost_after_failures
-            ));
+            say(format!("line_lost_after_failures = {} is outside 1..=10", self.line_lost_after_failures));
         }
         if let PulseMethod::Registers { base, stride, mode } = self.pulse {
             if mode != 2 && mode != 4 {
-                say(format!(
-                    "pulse.mode = {mode}: it is 2 or 4, try on the board which one ends by itself"
-                ));
+                say(format!("pulse.mode = {mode}: it is 2 or 4, try on the board which one ends by itself"));
             }
             let last = u32::from(base) + u32::from(stride) * u32::from(self.relays) + 1;
             if stride < 2 || last > 0xFFFF {
-                say(
-                    "pulse.stride must be at least 2 and the last relay must lie below 65536"
-                        .to_owned(),
-                );
+                say("pulse.stride must be at least 2 and the last relay must lie below 65536".to_owned());
             }
         }
         if let PulseMethod::FlashCoil { on_base, off_base } = self.pulse
-            && (on_base.checked_add(self.relays).is_none()
-                || off_base.checked_add(self.relays).is_none())
+            && (on_base.checked_add(self.relays).is_none() || off_base.checked_add(self.relays).is_none())
         {
             say("pulse.on_base or off_base runs past address 65535".to_owned());
         }
@@ -371,20 +323,13 @@ impl BoardProfile {
         let mut inputs = BTreeSet::new();
         let fire = self.fire.map(|wiring| ("fire".to_owned(), wiring));
         let of_doors = self.doors.iter().flat_map(|door| {
-            let contact = door
-                .contact
-                .map(|wiring| (format!("door {} contact", door.door), wiring));
-            let exit = door
-                .exit_button
-                .map(|wiring| (format!("door {} exit_button", door.door), wiring));
+            let contact = door.contact.map(|wiring| (format!("door {} contact", door.door), wiring));
+            let exit = door.exit_button.map(|wiring| (format!("door {} exit_button", door.door), wiring));
             contact.into_iter().chain(exit)
         });
         for (what, wiring) in fire.into_iter().chain(of_doors) {
             if !(1..=self.inputs).contains(&wiring.input) {
-                say(format!(
-                    "{what}: input {} is outside 1..={}",
-                    wiring.input, self.inputs
-                ));
+                say(format!("{what}: input {} is outside 1..={}", wiring.input, self.inputs));
             }
             if !inputs.insert(wiring.input) {
                 say(format!("{what}: input {} is used twice", wiring.input));
@@ -392,30 +337,16 @@ impl BoardProfile {
         }
         for door in &self.doors {
             if !(1..=self.relays).contains(&door.relay) {
-                say(format!(
-                    "door {}: relay {} is outside 1..={}",
-                    door.door, door.relay, self.relays
-                ));
+                say(format!("door {}: relay {} is outside 1..={}", door.door, door.relay, self.relays));
             }
             if !relays.insert(door.relay) {
-                say(format!(
-                    "door {}: relay {} is used twice",
-                    door.door, door.relay
-                ));
+                say(format!("door {}: relay {} is used twice", door.door, door.relay));
             }
             if !(1_000..=600_000).contains(&door.held_open_ms) {
-                say(format!(
-                    "door {}: held_open_ms = {} is outside 1000..=600000",
-                    door.door, door.held_open_ms
-                ));
+                say(format!("door {}: held_open_ms = {} is outside 1000..=600000", door.door, door.held_open_ms));
             }
-            if door.unlock_level == Level::Off
-                && matches!(self.pulse, PulseMethod::Registers { .. })
-            {
-                say(format!(
-                    "door {}: unlock_level off does not go with register pulses; use edge_timed",
-                    door.door
-                ));
+            if door.unlock_level == Level::Off && matches!(self.pulse, PulseMethod::Registers { .. }) {
+                say(format!("door {}: unlock_level off does not go with register pulses; use edge_timed", door.door));
             }
         }
     }

@@ -90,20 +90,12 @@ pub struct Fault {
 impl Fault {
     /// On every request until healed.
     pub fn always(misbehaviour: Misbehaviour) -> Self {
-        Fault {
-            misbehaviour,
-            on: Requests::All,
-            times: None,
-        }
+        Fault { misbehaviour, on: Requests::All, times: None }
     }
 
     /// On the next `times` writes.
     pub fn writes(misbehaviour: Misbehaviour, times: u32) -> Self {
-        Fault {
-            misbehaviour,
-            on: Requests::Writes,
-            times: Some(times),
-        }
+        Fault { misbehaviour, on: Requests::Writes, times: Some(times) }
     }
 }
 
@@ -135,18 +127,9 @@ enum Answer {
 impl BoardSimulator {
     /// A board at rest: relays off, doors closed, buttons released.
     pub fn new(board: SimulatedBoard) -> Self {
-        let state = State {
-            board: board::Board::new(board),
-            fault: None,
-            requests: 0,
-        };
+        let state = State { board: board::Board::new(board), fault: None, requests: 0 };
         let changes = broadcast::channel(CHANGE_QUEUE_LEN_MAX).0;
-        BoardSimulator {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                changes,
-            }),
-        }
+        BoardSimulator { shared: Arc::new(Shared { state: Mutex::new(state), changes }) }
     }
 
     /// Serves every connection of a listener, and runs the timers, until dropped.
@@ -254,10 +237,7 @@ impl BoardSimulator {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn converse<S>(&self, mut stream: S, framing: Framing) -> io::Result<()>
@@ -317,12 +297,7 @@ impl BoardSimulator {
             let mut changes = state.board.tick(now);
             let acts = !matches!(
                 fault,
-                Some(
-                    Misbehaviour::Silent
-                        | Misbehaviour::Deaf
-                        | Misbehaviour::Disconnect
-                        | Misbehaviour::Exception(_)
-                )
+                Some(Misbehaviour::Silent | Misbehaviour::Deaf | Misbehaviour::Disconnect | Misbehaviour::Exception(_))
             );
             let (reply, acted) = if acts {
                 state.board.serve(&request.pdu, now)
@@ -365,11 +340,7 @@ impl State {
 
 /// Turns the right reply PDU into what is sent.
 fn misbehave(framing: Framing, request: &Adu, pdu: Vec<u8>, fault: Option<Misbehaviour>) -> Answer {
-    let mut reply = Adu {
-        transaction: request.transaction,
-        unit: request.unit,
-        pdu,
-    };
+    let mut reply = Adu { transaction: request.transaction, unit: request.unit, pdu };
     let mut after = Duration::ZERO;
     let mut keep_half = false;
     let mut break_checksum = false;
@@ -387,10 +358,7 @@ fn misbehave(framing: Framing, request: &Adu, pdu: Vec<u8>, fault: Option<Misbeh
             break_checksum = framing == Framing::Rtu;
         }
         Some(Misbehaviour::Garbage) => {
-            return Answer::Bytes {
-                bytes: b"\xFFnot a frame\r\n".to_vec(),
-                after,
-            };
+            return Answer::Bytes { bytes: b"\xFFnot a frame\r\n".to_vec(), after };
         }
         Some(Misbehaviour::HalfAnswer) => keep_half = true,
         Some(Misbehaviour::Exception(code)) => {

@@ -18,11 +18,7 @@ pub(crate) const OTHER: DoorRef = DoorRef(2);
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Two doors with contact, exit button and fire on one board; `extra` is merged into the board.
-pub(crate) fn config(
-    transport: serde_json::Value,
-    pulse: serde_json::Value,
-    extra: serde_json::Value,
-) -> BusConfig {
+pub(crate) fn config(transport: serde_json::Value, pulse: serde_json::Value, extra: serde_json::Value) -> BusConfig {
     let mut board = serde_json::json!({
         "name": "test board", "pulse": pulse, "poll_ms": 50, "response_timeout_ms": 200,
         "fire": {"input": 8},
@@ -71,11 +67,7 @@ impl SimulatedServer {
         let board = BoardSimulator::new(board);
         let server = board.clone();
         let task = tokio::spawn(async move { server.serve_tcp(listener, framing).await });
-        SimulatedServer {
-            board,
-            address,
-            task,
-        }
+        SimulatedServer { board, address, task }
     }
 }
 
@@ -98,30 +90,17 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn start(config: BusConfig) -> Self {
         let (handle, events, stop) = modbus::spawn(config).unwrap().split();
-        Rig {
-            handle,
-            stop,
-            events,
-            seen: Vec::new(),
-            place: 0,
-        }
+        Rig { handle, stop, events, seen: Vec::new(), place: 0 }
     }
 
     pub(crate) async fn up(config: BusConfig) -> Self {
         let mut rig = Rig::start(config);
-        rig.expect("LineBack", |event| {
-            matches!(event, DoorEventKind::LineBack { .. })
-        })
-        .await;
+        rig.expect("LineBack", |event| matches!(event, DoorEventKind::LineBack { .. })).await;
         rig
     }
 
     /// Waits for the next event that fits, past the one found before.
-    pub(crate) async fn expect(
-        &mut self,
-        what: &str,
-        fits: impl Fn(&DoorEventKind) -> bool,
-    ) -> DoorEventKind {
+    pub(crate) async fn expect(&mut self, what: &str, fits: impl Fn(&DoorEventKind) -> bool) -> DoorEventKind {
         let deadline = Instant::now() + PATIENCE;
         loop {
             while let Some(event) = self.seen.get(self.place) {
@@ -132,10 +111,7 @@ impl Rig {
             }
             match timeout_at(deadline, self.events.next()).await {
                 Ok(Some(event)) => self.seen.push(event.kind),
-                Ok(None) => panic!(
-                    "the driver ended while waiting for {what}; seen: {:#?}",
-                    self.seen
-                ),
+                Ok(None) => panic!("the driver ended while waiting for {what}; seen: {:#?}", self.seen),
                 Err(_) => panic!("{what} did not come; seen: {:#?}", self.seen),
             }
         }
@@ -152,18 +128,10 @@ impl Rig {
         self.seen[from..].to_vec()
     }
 
-    pub(crate) async fn until_state(
-        &mut self,
-        what: &str,
-        fits: impl Fn(&yika_drivers::door::DoorState) -> bool,
-    ) {
+    pub(crate) async fn until_state(&mut self, what: &str, fits: impl Fn(&yika_drivers::door::DoorState) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !self.handle.snapshot().get(&DOOR).is_some_and(&fits) {
-            assert!(
-                Instant::now() < deadline,
-                "{what} did not come; state {:#?}",
-                self.handle.snapshot()
-            );
+            assert!(Instant::now() < deadline, "{what} did not come; state {:#?}", self.handle.snapshot());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

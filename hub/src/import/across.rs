@@ -11,34 +11,14 @@ use std::hash::Hash;
 /// Refuses every row of a set that shares a key; each names another line of the set. Linear in the rows.
 pub(crate) fn refuse_duplicates(rows: &mut [Row], header: &Header) {
     let mut found: Vec<(usize, Column, Problem)> = Vec::new();
-    collect(
-        rows,
-        &mut found,
-        Column::IdNumber,
-        DuplicateOf::Identity,
-        |r| Some(r.natural_key()),
-    );
-    collect(
-        rows,
-        &mut found,
-        Column::StaffNumber,
-        DuplicateOf::StaffNumber,
-        |r| Some((r.campus.clone(), r.staff_number.clone())),
-    );
-    collect(
-        rows,
-        &mut found,
-        Column::CardNumber,
-        DuplicateOf::CardNumber,
-        |r| r.card_number,
-    );
-    collect(
-        rows,
-        &mut found,
-        Column::CardUid,
-        DuplicateOf::CardUid,
-        |r| (!r.card_uid.is_empty()).then(|| r.card_uid.clone()),
-    );
+    collect(rows, &mut found, Column::IdNumber, DuplicateOf::Identity, |r| Some(r.natural_key()));
+    collect(rows, &mut found, Column::StaffNumber, DuplicateOf::StaffNumber, |r| {
+        Some((r.campus.clone(), r.staff_number.clone()))
+    });
+    collect(rows, &mut found, Column::CardNumber, DuplicateOf::CardNumber, |r| r.card_number);
+    collect(rows, &mut found, Column::CardUid, DuplicateOf::CardUid, |r| {
+        (!r.card_uid.is_empty()).then(|| r.card_uid.clone())
+    });
     zeros_lost(rows, &mut found);
     for (index, column, problem) in found {
         let Some(row) = rows.get_mut(index) else {
@@ -49,20 +29,10 @@ pub(crate) fn refuse_duplicates(rows: &mut [Row], header: &Header) {
             row.record = Err(Vec::new());
         }
         let shown = row.cells.get(column as usize).cloned().unwrap_or_default();
-        let value = if column == Column::IdNumber {
-            mask_id(&shown)
-        } else {
-            shorten(&shown)
-        };
+        let value = if column == Column::IdNumber { mask_id(&shown) } else { shorten(&shown) };
         let letters = header.place(column).map(column_letters).unwrap_or_default();
         if let Err(errors) = &mut row.record {
-            errors.push(CellError {
-                line: row.line,
-                letters,
-                column,
-                value,
-                problem,
-            });
+            errors.push(CellError { line: row.line, letters, column, value, problem });
         }
     }
 }
@@ -86,24 +56,10 @@ fn collect<K: Hash + Eq>(
             }
             Some((earlier, told)) => {
                 if !*told {
-                    found.push((
-                        *earlier,
-                        column,
-                        Problem::Duplicate {
-                            of,
-                            other_line: line_of(index),
-                        },
-                    ));
+                    found.push((*earlier, column, Problem::Duplicate { of, other_line: line_of(index) }));
                     *told = true;
                 }
-                found.push((
-                    index,
-                    column,
-                    Problem::Duplicate {
-                        of,
-                        other_line: line_of(*earlier),
-                    },
-                ));
+                found.push((index, column, Problem::Duplicate { of, other_line: line_of(*earlier) }));
             }
         }
     }
@@ -113,11 +69,7 @@ fn collect<K: Hash + Eq>(
 fn zeros_lost(rows: &[Row], found: &mut Vec<(usize, Column, Problem)>) {
     let digits = |record: &PersonRecord| record.staff_number.bytes().all(|b| b.is_ascii_digit());
     let mut widths: HashMap<&str, Option<usize>> = HashMap::new();
-    let good = || {
-        rows.iter()
-            .enumerate()
-            .filter_map(|(i, row)| Some((i, row.record.as_ref().ok()?)))
-    };
+    let good = || rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.record.as_ref().ok()?)));
     for (_, record) in good().filter(|(_, r)| digits(r) && r.staff_number.starts_with('0')) {
         let width = record.staff_number.len();
         let seen = widths.entry(&record.campus).or_insert(Some(width));
@@ -127,11 +79,7 @@ fn zeros_lost(rows: &[Row], found: &mut Vec<(usize, Column, Problem)>) {
         if let Some(Some(width)) = widths.get(record.campus.as_str())
             && record.staff_number.len() < *width
         {
-            found.push((
-                index,
-                Column::StaffNumber,
-                Problem::ZerosLost { digits: *width },
-            ));
+            found.push((index, Column::StaffNumber, Problem::ZerosLost { digits: *width }));
         }
     }
 }

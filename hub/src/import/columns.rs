@@ -87,12 +87,7 @@ impl Column {
     pub fn required(self) -> bool {
         matches!(
             self,
-            Column::Name
-                | Column::IdType
-                | Column::IdNumber
-                | Column::StaffNumber
-                | Column::Category
-                | Column::Campus
+            Column::Name | Column::IdType | Column::IdNumber | Column::StaffNumber | Column::Category | Column::Campus
         )
     }
 
@@ -126,9 +121,7 @@ fn header_key(text: &str) -> String {
         .next()
         .unwrap_or_default()
         .chars()
-        .filter(|c| {
-            !c.is_whitespace() && !matches!(c, '_' | '-' | '*' | '＊' | '\u{feff}' | '\u{200b}')
-        })
+        .filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-' | '*' | '＊' | '\u{feff}' | '\u{200b}'))
         .flat_map(char::to_lowercase)
         .collect()
 }
@@ -164,19 +157,12 @@ impl Header {
 
     /// Whether a row looks like the header.
     pub(crate) fn matches(cells: &[String]) -> bool {
-        cells
-            .iter()
-            .filter(|cell| Column::parse(cell).is_some())
-            .count()
-            >= HEADER_MATCHES_MIN
+        cells.iter().filter(|cell| Column::parse(cell).is_some()).count() >= HEADER_MATCHES_MIN
     }
 
     /// Reads a header row; unknown columns come back as warnings.
     pub(crate) fn read(line: u32, cells: &[String]) -> Result<(Header, Vec<Warning>), FileError> {
-        let mut header = Header {
-            line,
-            ..Header::default()
-        };
+        let mut header = Header { line, ..Header::default() };
         let mut warnings = Vec::new();
         for (place, cell) in cells.iter().enumerate() {
             let title = cell.trim();
@@ -185,10 +171,7 @@ impl Header {
             }
             let Some(column) = Column::parse(title) else {
                 if !REASON_TITLES.contains(&title) {
-                    warnings.push(Warning::UnknownColumn {
-                        letters: column_letters(place),
-                        title: shown(title),
-                    });
+                    warnings.push(Warning::UnknownColumn { letters: column_letters(place), title: shown(title) });
                 }
                 continue;
             };
@@ -204,22 +187,11 @@ impl Header {
             }
             *slot = Some(place);
         }
-        let missing: Vec<Column> = Column::ALL
-            .into_iter()
-            .filter(|column| column.required() && header.place(*column).is_none())
-            .collect();
+        let missing: Vec<Column> =
+            Column::ALL.into_iter().filter(|column| column.required() && header.place(*column).is_none()).collect();
         if !missing.is_empty() {
-            let found = cells
-                .iter()
-                .map(|c| c.trim())
-                .filter(|c| !c.is_empty())
-                .map(shown)
-                .collect();
-            return Err(FileError::MissingColumns {
-                missing,
-                found,
-                line,
-            });
+            let found = cells.iter().map(|c| c.trim()).filter(|c| !c.is_empty()).map(shown).collect();
+            return Err(FileError::MissingColumns { missing, found, line });
         }
         Ok((header, warnings))
     }
@@ -237,36 +209,18 @@ mod tests {
 
     #[test]
     fn letters_follow_the_spreadsheet() {
-        let all: Vec<String> = [0, 25, 26, 51, 52, 701, 702]
-            .into_iter()
-            .map(column_letters)
-            .collect();
+        let all: Vec<String> = [0, 25, 26, 51, 52, 701, 702].into_iter().map(column_letters).collect();
         assert_eq!(all, ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]);
     }
 
     #[test]
     fn headers_match_in_both_languages_and_any_order() {
-        for text in [
-            "证件号码",
-            " 证件 号码* ",
-            "ID_Number",
-            "id number",
-            "id-number（文本）",
-        ] {
+        for text in ["证件号码", " 证件 号码* ", "ID_Number", "id number", "id-number（文本）"] {
             assert_eq!(Column::parse(text), Some(Column::IdNumber), "{text}");
         }
         assert_eq!(Column::parse("备注"), None);
-        let cells: Vec<String> = [
-            "campus",
-            "工号",
-            "备注",
-            "name",
-            "证件类型",
-            "id_number",
-            "身份类别",
-        ]
-        .map(String::from)
-        .into();
+        let cells: Vec<String> =
+            ["campus", "工号", "备注", "name", "证件类型", "id_number", "身份类别"].map(String::from).into();
         let (header, warnings) = Header::read(1, &cells).unwrap();
         assert_eq!(header.place(Column::Name), Some(3));
         assert_eq!(warnings.len(), 1);

@@ -72,35 +72,17 @@ fn person(dice: &mut Dice, campus: &str, index: usize, serial: u64) -> PersonRec
         ("雪", "xue"),
         ("𬭚", "chun"),
     ];
-    const DEPARTMENTS: [(&str, &str); 5] = [
-        ("行政部", "0101"),
-        ("生产部", "0201"),
-        ("研发部", "0301"),
-        ("后勤部", "0401"),
-        ("财务部", "0501"),
-    ];
+    const DEPARTMENTS: [(&str, &str); 5] =
+        [("行政部", "0101"), ("生产部", "0201"), ("研发部", "0301"), ("后勤部", "0401"), ("财务部", "0501")];
     let surname = dice.pick(&SURNAMES);
     let first = dice.pick(&GIVEN);
-    let second = if dice.below(3) > 0 {
-        dice.pick(&GIVEN)
-    } else {
-        ("", "")
-    };
+    let second = if dice.below(3) > 0 { dice.pick(&GIVEN) } else { ("", "") };
     let department = dice.pick(&DEPARTMENTS);
     // Serial and birth date together are unique: 499 sequence pairs a day, days in turn.
     let day = serial / 499;
-    let sex = if dice.below(2) == 0 {
-        Sex::Male
-    } else {
-        Sex::Female
-    };
+    let sex = if dice.below(2) == 0 { Sex::Male } else { Sex::Female };
     let sequence = (serial % 499) * 2 + u64::from(sex == Sex::Male);
-    let born = format!(
-        "{:04}{:02}{:02}",
-        1965 + (day / 336) % 40,
-        day / 28 % 12 + 1,
-        day % 28 + 1
-    );
+    let born = format!("{:04}{:02}{:02}", 1965 + (day / 336) % 40, day / 28 % 12 + 1, day % 28 + 1);
     let category = match dice.below(20) {
         0..=2 => Category::Contractor,
         3 => Category::Boarder,

@@ -55,9 +55,7 @@ impl Raw {
 
     fn day(value: &ExcelDateTime) -> Raw {
         let (year, month, day, ..) = value.to_ymd_hms_milli();
-        let date = Month::try_from(month)
-            .ok()
-            .and_then(|m| Date::from_calendar_date(i32::from(year), m, day).ok());
+        let date = Month::try_from(month).ok().and_then(|m| Date::from_calendar_date(i32::from(year), m, day).ok());
         match date {
             Some(date) if value.is_datetime() => Raw::Day(date),
             _ => Raw::Number(value.as_f64()),
@@ -84,9 +82,7 @@ impl Raw {
             Data::Empty => Raw::Empty,
             Data::Int(number) => Raw::Number(*number as f64),
             Data::Float(number) => Raw::Number(*number),
-            Data::String(text) | Data::DateTimeIso(text) | Data::DurationIso(text) => {
-                Raw::text(text, chars_max)
-            }
+            Data::String(text) | Data::DateTimeIso(text) | Data::DurationIso(text) => Raw::text(text, chars_max),
             Data::Bool(value) => Raw::Bool(*value),
             Data::DateTime(value) => Raw::day(value),
             Data::Error(fault) => Raw::Fault(fault.to_string()),
@@ -97,17 +93,9 @@ impl Raw {
 type OnRow<'a> = dyn FnMut(u32, &[Raw]) -> Result<(), FileError> + 'a;
 
 /// Hands every row that has cells to `on_row`, with its line counted from 1.
-pub(crate) fn each_row(
-    name: &str,
-    bytes: &[u8],
-    limits: &Limits,
-    on_row: &mut OnRow<'_>,
-) -> Result<Format, FileError> {
+pub(crate) fn each_row(name: &str, bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<Format, FileError> {
     if bytes.len() > limits.file_bytes_max {
-        return Err(FileError::TooLarge {
-            bytes: bytes.len(),
-            bytes_max: limits.file_bytes_max,
-        });
+        return Err(FileError::TooLarge { bytes: bytes.len(), bytes_max: limits.file_bytes_max });
     }
     if bytes.is_empty() {
         return Err(FileError::Empty);
@@ -124,35 +112,24 @@ pub(crate) fn each_row(
         return Ok(Format::Xls);
     }
     if name.ends_with(".xlsx") || name.ends_with(".xls") {
-        return Err(FileError::Damaged {
-            what: "the first bytes are not those of a workbook".into(),
-        });
+        return Err(FileError::Damaged { what: "the first bytes are not those of a workbook".into() });
     }
     csv_rows(bytes, limits, on_row)
 }
 
 /// Runs the spreadsheet reader so that a fault of its own on a crafted file is a refusal, not the end of the process.
 fn contained(read: impl FnOnce() -> Result<(), FileError>) -> Result<(), FileError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(FileError::Damaged {
-            what: "the reader could not make sense of it".into(),
-        })
-    })
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(FileError::Damaged { what: "the reader could not make sense of it".into() }))
 }
 
 fn damaged(error: impl std::fmt::Display) -> FileError {
-    FileError::Damaged {
-        what: super::validate::shorten(&error.to_string()),
-    }
+    FileError::Damaged { what: super::validate::shorten(&error.to_string()) }
 }
 
 fn xlsx_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<(), FileError> {
     let mut book: Xlsx<_> = Xlsx::new(Cursor::new(bytes)).map_err(damaged)?;
-    let name = book
-        .sheet_names()
-        .first()
-        .cloned()
-        .ok_or_else(|| damaged("no sheet inside"))?;
+    let name = book.sheet_names().first().cloned().ok_or_else(|| damaged("no sheet inside"))?;
     let mut cells = book.worksheet_cells_reader(&name).map_err(damaged)?;
     let mut line = 0;
     let mut row: Vec<Raw> = Vec::new();
@@ -177,10 +154,7 @@ fn xlsx_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<()
             continue;
         }
         if cell_column >= limits.columns_max {
-            return Err(FileError::TooManyColumns {
-                line,
-                columns_max: limits.columns_max,
-            });
+            return Err(FileError::TooManyColumns { line, columns_max: limits.columns_max });
         }
         if row.len() <= cell_column {
             row.resize(cell_column + 1, Raw::Empty);
@@ -197,11 +171,7 @@ fn xlsx_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<()
 
 fn xls_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<(), FileError> {
     let mut book: Xls<_> = Xls::new(Cursor::new(bytes)).map_err(damaged)?;
-    let name = book
-        .sheet_names()
-        .first()
-        .cloned()
-        .ok_or_else(|| damaged("no sheet inside"))?;
+    let name = book.sheet_names().first().cloned().ok_or_else(|| damaged("no sheet inside"))?;
     let range = book.worksheet_range(&name).map_err(damaged)?;
     let Some((first_row, first_column)) = range.start() else {
         return Ok(());
@@ -209,18 +179,12 @@ fn xls_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<(),
     for (offset, data) in range.rows().enumerate() {
         let line = first_row.saturating_add(offset as u32).saturating_add(1);
         let mut row = vec![Raw::Empty; first_column as usize];
-        row.extend(
-            data.iter()
-                .map(|value| Raw::from_data(value, limits.cell_chars_max)),
-        );
+        row.extend(data.iter().map(|value| Raw::from_data(value, limits.cell_chars_max)));
         while row.last().is_some_and(Raw::is_blank) {
             row.pop();
         }
         if row.len() > limits.columns_max {
-            return Err(FileError::TooManyColumns {
-                line,
-                columns_max: limits.columns_max,
-            });
+            return Err(FileError::TooManyColumns { line, columns_max: limits.columns_max });
         }
         on_row(line, &row)?;
     }
@@ -230,25 +194,18 @@ fn xls_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<(),
 fn csv_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<Format, FileError> {
     let (text, encoding) = decode(bytes)?;
     let delimiter = delimiter_of(&text);
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter)
-        .from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
     let mut record = csv::StringRecord::new();
     loop {
-        let more = reader
-            .read_record(&mut record)
-            .map_err(|e| FileError::Csv {
-                line: e.position().map_or(0, csv::Position::line),
-                what: super::validate::shorten(&e.to_string()),
-            })?;
+        let more = reader.read_record(&mut record).map_err(|e| FileError::Csv {
+            line: e.position().map_or(0, csv::Position::line),
+            what: super::validate::shorten(&e.to_string()),
+        })?;
         if !more {
             break;
         }
-        let line = record
-            .position()
-            .map_or(0, |p| u32::try_from(p.line()).unwrap_or(u32::MAX));
+        let line = record.position().map_or(0, |p| u32::try_from(p.line()).unwrap_or(u32::MAX));
         let used = record
             .iter()
             .enumerate()
@@ -256,22 +213,12 @@ fn csv_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<For
             .last()
             .map_or(0, |(last, _)| last + 1);
         if used > limits.columns_max {
-            return Err(FileError::TooManyColumns {
-                line,
-                columns_max: limits.columns_max,
-            });
+            return Err(FileError::TooManyColumns { line, columns_max: limits.columns_max });
         }
-        let row: Vec<Raw> = record
-            .iter()
-            .take(used)
-            .map(|cell| Raw::text(cell, limits.cell_chars_max))
-            .collect();
+        let row: Vec<Raw> = record.iter().take(used).map(|cell| Raw::text(cell, limits.cell_chars_max)).collect();
         on_row(line, &row)?;
     }
-    Ok(Format::Csv {
-        encoding,
-        delimiter: char::from(delimiter),
-    })
+    Ok(Format::Csv { encoding, delimiter: char::from(delimiter) })
 }
 
 /// Text of a CSV file: by its mark if it has one, else UTF-8 if it is, else GB18030 if it is.
@@ -283,9 +230,7 @@ fn decode(bytes: &[u8]) -> Result<(std::borrow::Cow<'_, str>, &'static str), Fil
         None => (GB18030, 0),
     };
     let body = bytes.get(start..).unwrap_or_default();
-    let text = encoding
-        .decode_without_bom_handling_and_without_replacement(body)
-        .ok_or(FileError::Encoding)?;
+    let text = encoding.decode_without_bom_handling_and_without_replacement(body).ok_or(FileError::Encoding)?;
     if text.contains('\0') {
         return Err(FileError::UnknownFormat);
     }
@@ -309,9 +254,5 @@ fn delimiter_of(text: &str) -> u8 {
         }
     }
     // The comma wins a draw, so that one column of text is read as such.
-    counts
-        .into_iter()
-        .rev()
-        .max_by_key(|(_, count)| *count)
-        .map_or(b',', |(delimiter, _)| delimiter)
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| delimiter)
 }

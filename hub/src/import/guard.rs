@@ -16,17 +16,11 @@ const PART_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Unfolds every part of an archive into nothing and refuses it at the limit, whatever sizes it declares.
 pub(crate) fn check_archive(bytes: &[u8], inflated_bytes_max: u64) -> Result<(), FileError> {
-    let damaged = |e: &dyn std::fmt::Display| FileError::Damaged {
-        what: e.to_string(),
-    };
-    let bomb = FileError::Bomb {
-        bytes_max: inflated_bytes_max,
-    };
+    let damaged = |e: &dyn std::fmt::Display| FileError::Damaged { what: e.to_string() };
+    let bomb = FileError::Bomb { bytes_max: inflated_bytes_max };
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged(&e))?;
     if archive.len() > ARCHIVE_ENTRIES_MAX {
-        return Err(FileError::Damaged {
-            what: format!("more than {ARCHIVE_ENTRIES_MAX} parts"),
-        });
+        return Err(FileError::Damaged { what: format!("more than {ARCHIVE_ENTRIES_MAX} parts") });
     }
     let mut declared: u64 = 0;
     for index in 0..archive.len() {
@@ -48,11 +42,8 @@ pub(crate) fn check_archive(bytes: &[u8], inflated_bytes_max: u64) -> Result<(),
             PART_BYTES_MAX
         };
         let part_max = part_max.min(left);
-        let unfolded = std::io::copy(
-            &mut part.take(part_max.saturating_add(1)),
-            &mut std::io::sink(),
-        )
-        .map_err(|e| damaged(&e))?;
+        let unfolded =
+            std::io::copy(&mut part.take(part_max.saturating_add(1)), &mut std::io::sink()).map_err(|e| damaged(&e))?;
         if unfolded > part_max {
             return Err(bomb);
         }
@@ -65,16 +56,12 @@ const SECTOR_FREE: u32 = 0xffff_fffa;
 
 /// Follows the workbook stream of a compound file (MS-CFB) and refuses sheets whose rectangle would not fit in memory.
 pub(crate) fn check_xls(bytes: &[u8]) -> Result<(), FileError> {
-    let file = Compound::open(bytes).ok_or(FileError::Damaged {
-        what: "compound file header".into(),
-    })?;
+    let file = Compound::open(bytes).ok_or(FileError::Damaged { what: "compound file header".into() })?;
     let Some(stream) = file.workbook() else {
         return Err(if file.stream("EncryptedPackage").is_some() {
             FileError::Encrypted
         } else {
-            FileError::Damaged {
-                what: "no workbook inside".into(),
-            }
+            FileError::Damaged { what: "no workbook inside".into() }
         });
     };
     check_records(&stream)
@@ -85,8 +72,7 @@ fn check_records(stream: &[u8]) -> Result<(), FileError> {
     const BOF: u16 = 0x0809;
     const FILE_PASS: u16 = 0x002f;
     const CELLS: [u16; 14] = [
-        0x0003, 0x0004, 0x0005, 0x0006, 0x00bd, 0x00be, 0x00d6, 0x00fd, 0x0201, 0x0203, 0x0204,
-        0x0205, 0x027e, 0x0406,
+        0x0003, 0x0004, 0x0005, 0x0006, 0x00bd, 0x00be, 0x00d6, 0x00fd, 0x0201, 0x0203, 0x0204, 0x0205, 0x027e, 0x0406,
     ];
     let (mut at, mut rows, mut columns) = (0_usize, 0_u64, 0_u64);
     while let (Some(kind), Some(length)) = (u16_at(stream, at), u16_at(stream, at + 2)) {
@@ -96,11 +82,7 @@ fn check_records(stream: &[u8]) -> Result<(), FileError> {
             BOF => (rows, columns) = (0, 0),
             kind if CELLS.contains(&kind) && length >= 4 => {
                 // A record of many cells ends with its last column.
-                let last_at = if matches!(kind, 0x00bd | 0x00be) {
-                    body + usize::from(length) - 2
-                } else {
-                    body + 2
-                };
+                let last_at = if matches!(kind, 0x00bd | 0x00be) { body + usize::from(length) - 2 } else { body + 2 };
                 rows = rows.max(u64::from(u16_at(stream, body).unwrap_or(0)) + 1);
                 columns = columns.max(u64::from(u16_at(stream, body + 2).unwrap_or(0)) + 1);
                 columns = columns.max(u64::from(u16_at(stream, last_at).unwrap_or(0)) + 1);
@@ -120,15 +102,11 @@ fn check_records(stream: &[u8]) -> Result<(), FileError> {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(
-        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
-    ))
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// As much of a compound file as it takes to find a stream.
@@ -146,15 +124,9 @@ impl<'a> Compound<'a> {
             return None;
         }
         let sector_bytes = 1_usize << shift;
-        let mut file = Compound {
-            bytes,
-            sector_bytes,
-            table: Vec::new(),
-            directory: Vec::new(),
-        };
+        let mut file = Compound { bytes, sector_bytes, table: Vec::new(), directory: Vec::new() };
         let sectors_max = bytes.len() / sector_bytes + 1;
-        let mut table_sectors: Vec<u32> =
-            (0..109).filter_map(|i| u32_at(bytes, 76 + 4 * i)).collect();
+        let mut table_sectors: Vec<u32> = (0..109).filter_map(|i| u32_at(bytes, 76 + 4 * i)).collect();
         let mut next = u32_at(bytes, 68)?;
         for _ in 0..sectors_max {
             let Some(sector) = file.sector(next) else {
@@ -164,17 +136,11 @@ impl<'a> Compound<'a> {
             table_sectors.extend((0..entries).filter_map(|i| u32_at(sector, 4 * i)));
             next = u32_at(sector, 4 * entries)?;
         }
-        for sector in table_sectors
-            .into_iter()
-            .filter(|s| *s < SECTOR_FREE)
-            .take(sectors_max)
-        {
+        for sector in table_sectors.into_iter().filter(|s| *s < SECTOR_FREE).take(sectors_max) {
             let Some(sector) = file.sector(sector) else {
                 continue;
             };
-            let entries: Vec<u32> = (0..sector_bytes / 4)
-                .filter_map(|i| u32_at(sector, 4 * i))
-                .collect();
+            let entries: Vec<u32> = (0..sector_bytes / 4).filter_map(|i| u32_at(sector, 4 * i)).collect();
             file.table.extend(entries);
         }
         file.directory = file.chain(u32_at(bytes, 48)?);
@@ -182,9 +148,7 @@ impl<'a> Compound<'a> {
     }
 
     fn sector(&self, number: u32) -> Option<&'a [u8]> {
-        let start = (number as usize)
-            .checked_add(1)?
-            .checked_mul(self.sector_bytes)?;
+        let start = (number as usize).checked_add(1)?.checked_mul(self.sector_bytes)?;
         let end = start.checked_add(self.sector_bytes)?.min(self.bytes.len());
         self.bytes.get(start..end)
     }

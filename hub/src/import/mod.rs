@@ -17,8 +17,8 @@ pub use columns::{COLUMN_COUNT, Column, HEADER_SEARCH_ROWS_MAX, Header, column_l
 pub use demo::{demo_people, demo_records};
 pub use plan::{Change, Existing, Plan, Planned, RowErrors, plan};
 pub use record::{
-    Category, IdType, LONG_TERM, Lang, NaturalKey, PersonRecord, ResidentIdFault, Sex,
-    check_resident_id, mask_id, resident_check_digit,
+    Category, IdType, LONG_TERM, Lang, NaturalKey, PersonRecord, ResidentIdFault, Sex, check_resident_id, mask_id,
+    resident_check_digit,
 };
 pub use validate::{CellError, DuplicateOf, Problem, Row};
 pub use write::{WriteError, error_xlsx, export_xlsx, template_xlsx};
@@ -132,16 +132,10 @@ impl Warning {
                 format!("column {letters} \"{title}\" is not in the template and is skipped")
             }
             (Warning::FormulaLikeText { line, column }, Lang::Zh) => {
-                format!(
-                    "第 {line} 行“{}”以 = + @ 开头，按文本保存，不会计算",
-                    column.title(lang)
-                )
+                format!("第 {line} 行“{}”以 = + @ 开头，按文本保存，不会计算", column.title(lang))
             }
             (Warning::FormulaLikeText { line, column }, Lang::En) => {
-                format!(
-                    "line {line}, {}: starts with = + or @; kept as text, never computed",
-                    column.title(lang)
-                )
+                format!("line {line}, {}: starts with = + or @; kept as text, never computed", column.title(lang))
             }
         }
     }
@@ -157,13 +151,9 @@ pub enum FileError {
     Empty,
     #[error("the file is neither .xlsx, .xls nor .csv text; save it in one of these forms")]
     UnknownFormat,
-    #[error(
-        "the workbook unfolds to more than {bytes_max} bytes; copy the rows into a fresh template"
-    )]
+    #[error("the workbook unfolds to more than {bytes_max} bytes; copy the rows into a fresh template")]
     Bomb { bytes_max: u64 },
-    #[error(
-        "the workbook is damaged or not finished ({what}); open it, save it again and send it again"
-    )]
+    #[error("the workbook is damaged or not finished ({what}); open it, save it again and send it again")]
     Damaged { what: String },
     #[error("the workbook is protected by a password; save it without one")]
     Encrypted,
@@ -173,22 +163,12 @@ pub enum FileError {
     Csv { line: u64, what: String },
     #[error("the file has more than {rows_max} rows; split it into smaller files")]
     TooManyRows { rows_max: usize },
-    #[error(
-        "line {line} has more than {columns_max} columns; delete the columns that are not in the template"
-    )]
+    #[error("line {line} has more than {columns_max} columns; delete the columns that are not in the template")]
     TooManyColumns { line: u32, columns_max: usize },
     #[error("line {line} is the header and lacks {}; found: {}; use the template", titles(.missing), .found.join(", "))]
-    MissingColumns {
-        missing: Vec<Column>,
-        found: Vec<String>,
-        line: u32,
-    },
+    MissingColumns { missing: Vec<Column>, found: Vec<String>, line: u32 },
     #[error("columns {first} and {second} are both {}; delete one", .column.title(Lang::En))]
-    DuplicateColumn {
-        column: Column,
-        first: String,
-        second: String,
-    },
+    DuplicateColumn { column: Column, first: String, second: String },
     #[error("the file has a header but no rows; fill it in and send it again")]
     NoRows,
 }
@@ -212,9 +192,7 @@ impl FileError {
                 format!("工作簿已损坏或不完整（{what}）；请打开后重新保存再上传")
             }
             FileError::Encrypted => "工作簿有密码保护；请去掉密码后保存".into(),
-            FileError::Encoding => {
-                "文本既不是 UTF-8 也不是 GB18030；请另存为 CSV UTF-8 或 .xlsx".into()
-            }
+            FileError::Encoding => "文本既不是 UTF-8 也不是 GB18030；请另存为 CSV UTF-8 或 .xlsx".into(),
             FileError::Csv { line, what } => {
                 format!("CSV 第 {line} 行无法读取（{what}）；请检查引号")
             }
@@ -222,27 +200,12 @@ impl FileError {
             FileError::TooManyColumns { line, columns_max } => {
                 format!("第 {line} 行超过 {columns_max} 列；请删除模板以外的列")
             }
-            FileError::MissingColumns {
-                missing,
-                found,
-                line,
-            } => {
+            FileError::MissingColumns { missing, found, line } => {
                 let names: Vec<_> = missing.iter().map(|c| c.title(lang)).collect();
-                format!(
-                    "表头（第 {line} 行）缺少列：{}；找到的列：{}；请使用模板",
-                    names.join("、"),
-                    found.join("、")
-                )
+                format!("表头（第 {line} 行）缺少列：{}；找到的列：{}；请使用模板", names.join("、"), found.join("、"))
             }
-            FileError::DuplicateColumn {
-                column,
-                first,
-                second,
-            } => {
-                format!(
-                    "{first} 列和 {second} 列都是“{}”；请删除其中一列",
-                    column.title(lang)
-                )
+            FileError::DuplicateColumn { column, first, second } => {
+                format!("{first} 列和 {second} 列都是“{}”；请删除其中一列", column.title(lang))
             }
             FileError::NoRows => "只有表头，没有数据行；请填写后重新上传".into(),
         }
@@ -250,10 +213,8 @@ impl FileError {
 }
 
 fn titles(columns: &[Column]) -> String {
-    let titles: Vec<String> = columns
-        .iter()
-        .map(|c| format!("{} ({})", c.title(Lang::Zh), c.title(Lang::En)))
-        .collect();
+    let titles: Vec<String> =
+        columns.iter().map(|c| format!("{} ({})", c.title(Lang::Zh), c.title(Lang::En))).collect();
     titles.join(", ")
 }
 
@@ -262,16 +223,8 @@ fn titles(columns: &[Column]) -> String {
 /// # Errors
 /// A [`FileError`] when no row of the file can be trusted; errors of single rows are in [`Row::record`].
 pub fn read_people(name: &str, bytes: &[u8], limits: &Limits) -> Result<Sheet, FileError> {
-    let mut reading = Reading {
-        limits,
-        header: None,
-        early: Vec::new(),
-        rows: Vec::new(),
-        warnings: Vec::new(),
-    };
-    let format = grid::each_row(name, bytes, limits, &mut |line, cells| {
-        reading.row(line, cells)
-    })?;
+    let mut reading = Reading { limits, header: None, early: Vec::new(), rows: Vec::new(), warnings: Vec::new() };
+    let format = grid::each_row(name, bytes, limits, &mut |line, cells| reading.row(line, cells))?;
     reading.finish(format)
 }
 
@@ -293,9 +246,7 @@ impl Reading<'_> {
             return self.early_row(line, cells);
         };
         if self.rows.len() >= self.limits.rows_max {
-            return Err(FileError::TooManyRows {
-                rows_max: self.limits.rows_max,
-            });
+            return Err(FileError::TooManyRows { rows_max: self.limits.rows_max });
         }
         if let Some(row) = validate::judge(line, header, cells, &mut self.warnings) {
             self.rows.push(row);
@@ -334,12 +285,7 @@ impl Reading<'_> {
             return Err(FileError::NoRows);
         }
         across::refuse_duplicates(&mut self.rows, &header);
-        Ok(Sheet {
-            format,
-            header,
-            rows: self.rows,
-            warnings: self.warnings,
-        })
+        Ok(Sheet { format, header, rows: self.rows, warnings: self.warnings })
     }
 }
 

@@ -61,18 +61,12 @@ pub fn plan(existing: impl Fn(&NaturalKey) -> Option<Existing>, rows: &[Row]) ->
         let record = match &row.record {
             Ok(record) => record,
             Err(errors) => {
-                plan.errors.push(RowErrors {
-                    line,
-                    errors: errors.clone(),
-                });
+                plan.errors.push(RowErrors { line, errors: errors.clone() });
                 continue;
             }
         };
         let Some(before) = existing(&record.natural_key()) else {
-            plan.new.push(Planned {
-                line,
-                record: record.clone(),
-            });
+            plan.new.push(Planned { line, record: record.clone() });
             continue;
         };
         let after = merge(&before, record);
@@ -80,12 +74,7 @@ pub fn plan(existing: impl Fn(&NaturalKey) -> Option<Existing>, rows: &[Row]) ->
         if columns.is_empty() {
             plan.same.push(line);
         } else {
-            plan.changed.push(Change {
-                line,
-                before,
-                after,
-                columns,
-            });
+            plan.changed.push(Change { line, before, after, columns });
         }
     }
     plan
@@ -94,11 +83,7 @@ pub fn plan(existing: impl Fn(&NaturalKey) -> Option<Existing>, rows: &[Row]) ->
 /// The given record, with what the registry knows where the file says nothing.
 fn merge(before: &PersonRecord, given: &PersonRecord) -> PersonRecord {
     let text = |given: &String, before: &String| {
-        if given.is_empty() {
-            before.clone()
-        } else {
-            given.clone()
-        }
+        if given.is_empty() { before.clone() } else { given.clone() }
     };
     PersonRecord {
         name: text(&given.name, &before.name),
@@ -126,12 +111,7 @@ fn differing(before: &PersonRecord, after: &PersonRecord) -> Vec<Column> {
     }
     let (before, after) = (cells(before), cells(after));
     let pairs = before.iter().zip(&after);
-    Column::ALL
-        .into_iter()
-        .zip(pairs)
-        .filter(|(_, (a, b))| a != b)
-        .map(|(column, _)| column)
-        .collect()
+    Column::ALL.into_iter().zip(pairs).filter(|(_, (a, b))| a != b).map(|(column, _)| column).collect()
 }
 
 fn cells(record: &PersonRecord) -> Vec<String> {

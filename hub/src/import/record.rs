@@ -147,10 +147,7 @@ pub struct PersonRecord {
 impl PersonRecord {
     /// Key by which the person is found again.
     pub fn natural_key(&self) -> NaturalKey {
-        NaturalKey {
-            id_type: self.id_type,
-            id_number: self.id_number.clone(),
-        }
+        NaturalKey { id_type: self.id_type, id_number: self.id_number.clone() }
     }
 }
 
@@ -224,26 +221,11 @@ mod tests {
     fn resident_numbers_are_checked() {
         // The worked example of GB 11643-1999, annex A.
         assert_eq!(check_resident_id("11010519491231002X"), Ok(()));
-        assert_eq!(
-            check_resident_id("440524188001010014"),
-            Err(ResidentIdFault::BirthDate)
-        );
-        assert_eq!(
-            check_resident_id("110105194912310021"),
-            Err(ResidentIdFault::CheckDigit)
-        );
-        assert_eq!(
-            check_resident_id("11010519491331002X"),
-            Err(ResidentIdFault::BirthDate)
-        );
-        assert_eq!(
-            check_resident_id("11010519491231002"),
-            Err(ResidentIdFault::Shape)
-        );
-        assert_eq!(
-            check_resident_id("中文中文中文"),
-            Err(ResidentIdFault::Shape)
-        );
+        assert_eq!(check_resident_id("440524188001010014"), Err(ResidentIdFault::BirthDate));
+        assert_eq!(check_resident_id("110105194912310021"), Err(ResidentIdFault::CheckDigit));
+        assert_eq!(check_resident_id("11010519491331002X"), Err(ResidentIdFault::BirthDate));
+        assert_eq!(check_resident_id("11010519491231002"), Err(ResidentIdFault::Shape));
+        assert_eq!(check_resident_id("中文中文中文"), Err(ResidentIdFault::Shape));
     }
 
     #[test]
@@ -256,21 +238,9 @@ mod tests {
     #[test]
     fn every_word_reads_back() {
         for lang in [Lang::Zh, Lang::En] {
-            assert!(
-                Sex::ALL
-                    .iter()
-                    .all(|v| Sex::parse(v.word(lang)) == Some(*v))
-            );
-            assert!(
-                IdType::ALL
-                    .iter()
-                    .all(|v| IdType::parse(v.word(lang)) == Some(*v))
-            );
-            assert!(
-                Category::ALL
-                    .iter()
-                    .all(|v| Category::parse(v.word(lang)) == Some(*v))
-            );
+            assert!(Sex::ALL.iter().all(|v| Sex::parse(v.word(lang)) == Some(*v)));
+            assert!(IdType::ALL.iter().all(|v| IdType::parse(v.word(lang)) == Some(*v)));
+            assert!(Category::ALL.iter().all(|v| Category::parse(v.word(lang)) == Some(*v)));
         }
     }
 }

@@ -18,11 +18,7 @@ fn read(text: &str) -> Sheet {
 
 fn problems(text: &str) -> Vec<(u32, Column, Problem)> {
     let sheet = read(text);
-    let errors = sheet
-        .rows
-        .into_iter()
-        .filter_map(|row| row.record.err())
-        .flatten();
+    let errors = sheet.rows.into_iter().filter_map(|row| row.record.err()).flatten();
     errors.map(|e| (e.line, e.column, e.problem)).collect()
 }
 
@@ -35,33 +31,14 @@ fn demo_people_read_back_and_a_second_import_changes_nothing() {
     let bytes = demo_people(7, &["A", "B"], 300).unwrap();
     let sheet = read_people("demo.xlsx", &bytes, &Limits::default()).unwrap();
     assert_eq!(sheet.format, Format::Xlsx);
-    assert_eq!(
-        sheet.error_rows(),
-        0,
-        "{:?}",
-        sheet.rows.iter().find(|r| r.record.is_err())
-    );
-    let records: Vec<_> = sheet
-        .rows
-        .iter()
-        .map(|r| r.record.clone().unwrap())
-        .collect();
+    assert_eq!(sheet.error_rows(), 0, "{:?}", sheet.rows.iter().find(|r| r.record.is_err()));
+    let records: Vec<_> = sheet.rows.iter().map(|r| r.record.clone().unwrap()).collect();
     assert_eq!(records, demo_records(7, &["A", "B"], 300));
     let first = plan(|_| None, &sheet.rows);
-    assert_eq!(
-        (first.new.len(), first.changed.len(), first.same.len()),
-        (600, 0, 0)
-    );
-    let mut known: HashMap<_, _> = first
-        .new
-        .into_iter()
-        .map(|p| (p.record.natural_key(), p.record))
-        .collect();
+    assert_eq!((first.new.len(), first.changed.len(), first.same.len()), (600, 0, 0));
+    let mut known: HashMap<_, _> = first.new.into_iter().map(|p| (p.record.natural_key(), p.record)).collect();
     let second = plan(|key| known.get(key).cloned(), &sheet.rows);
-    assert_eq!(
-        (second.new.len(), second.changed.len(), second.same.len()),
-        (0, 0, 600)
-    );
+    assert_eq!((second.new.len(), second.changed.len(), second.same.len()), (0, 0, 600));
     known.values_mut().next().unwrap().department = "旧部门".into();
     let third = plan(|key| known.get(key).cloned(), &sheet.rows);
     assert_eq!(third.changed.len(), 1);
@@ -71,8 +48,7 @@ fn demo_people_read_back_and_a_second_import_changes_nothing() {
 #[test]
 fn templates_read_back_in_both_languages() {
     for lang in [Lang::Zh, Lang::En] {
-        let sheet =
-            read_people("t.xlsx", &template_xlsx(lang).unwrap(), &Limits::default()).unwrap();
+        let sheet = read_people("t.xlsx", &template_xlsx(lang).unwrap(), &Limits::default()).unwrap();
         assert_eq!(sheet.rows.len(), 1);
         assert!(sheet.rows[0].record.is_ok(), "{:?}", sheet.rows[0].record);
         assert!(sheet.warnings.is_empty());
@@ -90,11 +66,7 @@ fn broken_cells_are_named_with_line_and_column() {
         problems(&text),
         [
             (2, Column::IdNumber, Problem::DigitsLost),
-            (
-                3,
-                Column::IdNumber,
-                Problem::ResidentId(ResidentIdFault::CheckDigit)
-            ),
+            (3, Column::IdNumber, Problem::ResidentId(ResidentIdFault::CheckDigit)),
             (3, Column::CardNumber, Problem::BadCardNumber),
             (4, Column::IdNumber, Problem::Required),
             (4, Column::Category, Problem::NotInList),
@@ -131,14 +103,8 @@ fn duplicates_name_both_lines() {
 
 #[test]
 fn lost_zeros_are_seen_beside_padded_neighbours() {
-    let text = csv(&[
-        &format!("甲,身份证,{},000123,员工,A,", id(1)),
-        &format!("乙,身份证,{},124,员工,A,", id(2)),
-    ]);
-    assert_eq!(
-        problems(&text),
-        [(3, Column::StaffNumber, Problem::ZerosLost { digits: 6 })]
-    );
+    let text = csv(&[&format!("甲,身份证,{},000123,员工,A,", id(1)), &format!("乙,身份证,{},124,员工,A,", id(2))]);
+    assert_eq!(problems(&text), [(3, Column::StaffNumber, Problem::ZerosLost { digits: 6 })]);
 }
 
 #[test]
@@ -146,28 +112,13 @@ fn gb18030_and_every_separator_are_read() {
     let text = csv(&[&format!("𬭚　,身份证,{},００１,员工,A,", id(1))]);
     let (bytes, ..) = encoding_rs::GB18030.encode(&text);
     let sheet = read_people("a.csv", &bytes, &Limits::default()).unwrap();
-    assert_eq!(
-        sheet.format,
-        Format::Csv {
-            encoding: "gb18030",
-            delimiter: ','
-        }
-    );
+    assert_eq!(sheet.format, Format::Csv { encoding: "gb18030", delimiter: ',' });
     let record = sheet.rows[0].record.as_ref().unwrap();
-    assert_eq!(
-        (record.name.as_str(), record.staff_number.as_str()),
-        ("𬭚", "001")
-    );
+    assert_eq!((record.name.as_str(), record.staff_number.as_str()), ("𬭚", "001"));
     for delimiter in [';', '\t'] {
         let text = format!("\u{feff}{}", text.replace(',', &delimiter.to_string()));
         let sheet = read(&text);
-        assert_eq!(
-            sheet.format,
-            Format::Csv {
-                encoding: "UTF-8",
-                delimiter
-            }
-        );
+        assert_eq!(sheet.format, Format::Csv { encoding: "UTF-8", delimiter });
         assert_eq!(sheet.error_rows(), 0);
     }
 }
@@ -178,54 +129,22 @@ fn files_that_are_none_are_refused() {
     let refusal = |name: &str, bytes: &[u8]| read_people(name, bytes, &limits).unwrap_err();
     assert_eq!(refusal("a.csv", b""), FileError::Empty);
     let error = refusal("a.csv", "姓名,性别,工号\n甲,男,1\n".as_bytes());
-    assert!(
-        error.to_string().contains("证件号码") && error.to_string().contains("性别"),
-        "{error}"
-    );
-    assert!(matches!(
-        refusal("a.csv", format!("{HEAD},name\n").as_bytes()),
-        FileError::DuplicateColumn { .. }
-    ));
+    assert!(error.to_string().contains("证件号码") && error.to_string().contains("性别"), "{error}");
+    assert!(matches!(refusal("a.csv", format!("{HEAD},name\n").as_bytes()), FileError::DuplicateColumn { .. }));
     assert_eq!(refusal("a.csv", &[0xff; 64]), FileError::Encoding);
     let book = demo_people(1, &["A"], 50).unwrap();
     for cut in [4, book.len() / 2, book.len() - 1] {
-        assert!(
-            matches!(refusal("a.xlsx", &book[..cut]), FileError::Damaged { .. }),
-            "{cut}"
-        );
+        assert!(matches!(refusal("a.xlsx", &book[..cut]), FileError::Damaged { .. }), "{cut}");
     }
-    let junk: Vec<u8> = (0..50_000_000_u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    assert!(matches!(
-        refusal("a.xlsx", &junk),
-        FileError::Damaged { .. }
-    ));
+    let junk: Vec<u8> = (0..50_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    assert!(matches!(refusal("a.xlsx", &junk), FileError::Damaged { .. }));
     refusal("a.csv", &junk);
-    let tight = Limits {
-        inflated_bytes_max: 1_000,
-        ..limits
-    };
-    assert!(matches!(
-        read_people("a.xlsx", &book, &tight),
-        Err(FileError::Bomb { .. })
-    ));
-    let few = Limits {
-        rows_max: 49,
-        ..limits
-    };
-    assert_eq!(
-        read_people("a.xlsx", &book, &few),
-        Err(FileError::TooManyRows { rows_max: 49 })
-    );
-    let small = Limits {
-        file_bytes_max: 100,
-        ..limits
-    };
-    assert!(matches!(
-        read_people("a.xlsx", &book, &small),
-        Err(FileError::TooLarge { .. })
-    ));
+    let tight = Limits { inflated_bytes_max: 1_000, ..limits };
+    assert!(matches!(read_people("a.xlsx", &book, &tight), Err(FileError::Bomb { .. })));
+    let few = Limits { rows_max: 49, ..limits };
+    assert_eq!(read_people("a.xlsx", &book, &few), Err(FileError::TooManyRows { rows_max: 49 }));
+    let small = Limits { file_bytes_max: 100, ..limits };
+    assert!(matches!(read_people("a.xlsx", &book, &small), Err(FileError::TooLarge { .. })));
 }
 
 #[test]
@@ -233,29 +152,20 @@ fn an_archive_that_lies_about_its_sizes_is_refused() {
     use std::io::Write;
     const PART_BYTES: u32 = 40 * 1024 * 1024;
     let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    out.start_file("xl/styles.xml", zip::write::SimpleFileOptions::default())
-        .unwrap();
+    out.start_file("xl/styles.xml", zip::write::SimpleFileOptions::default()).unwrap();
     out.write_all(&vec![b' '; PART_BYTES as usize]).unwrap();
     let mut bytes = out.finish().unwrap().into_inner();
     assert!(bytes.len() < 100_000);
     let honest = read_people("a.xlsx", &bytes, &Limits::default());
     assert!(matches!(honest, Err(FileError::Bomb { .. })), "{honest:?}");
     let size = PART_BYTES.to_le_bytes();
-    let places: Vec<usize> = (0..bytes.len() - 4)
-        .filter(|at| bytes[*at..at + 4] == size)
-        .collect();
+    let places: Vec<usize> = (0..bytes.len() - 4).filter(|at| bytes[*at..at + 4] == size).collect();
     assert!(!places.is_empty());
     for at in places {
         bytes[at..at + 4].copy_from_slice(&10_u32.to_le_bytes());
     }
     let lying = read_people("a.xlsx", &bytes, &Limits::default());
-    assert!(
-        matches!(
-            lying,
-            Err(FileError::Bomb { .. } | FileError::Damaged { .. })
-        ),
-        "{lying:?}"
-    );
+    assert!(matches!(lying, Err(FileError::Bomb { .. } | FileError::Damaged { .. })), "{lying:?}");
 }
 
 proptest! {
@@ -288,11 +198,6 @@ fn timing_of_100_000_people() {
     let bytes = demo_people(1, &["A", "B"], 50_000).unwrap();
     let start = std::time::Instant::now();
     let sheet = read_people("a.xlsx", &bytes, &Limits::default()).unwrap();
-    println!(
-        "{} rows, {} bytes: {:?}",
-        sheet.rows.len(),
-        bytes.len(),
-        start.elapsed()
-    );
+    println!("{} rows, {} bytes: {:?}", sheet.rows.len(), bytes.len(), start.elapsed());
     assert_eq!(sheet.error_rows(), 0);
 }

@@ -5,8 +5,7 @@
 use super::columns::{Column, Header, column_letters};
 use super::grid::Raw;
 use super::record::{
-    Category, IdType, LONG_TERM, Lang, NaturalKey, PersonRecord, ResidentIdFault, Sex,
-    check_resident_id, mask_id,
+    Category, IdType, LONG_TERM, Lang, NaturalKey, PersonRecord, ResidentIdFault, Sex, check_resident_id, mask_id,
 };
 use super::{WARNINGS_MAX, Warning};
 use time::{Date, Duration, Month};
@@ -56,9 +55,7 @@ impl CellError {
 
     /// Column as shown to a person, for instance `E 证件号码`.
     pub fn column_name(&self, lang: Lang) -> String {
-        format!("{} {}", self.letters, self.column.title(lang))
-            .trim()
-            .to_owned()
+        format!("{} {}", self.letters, self.column.title(lang)).trim().to_owned()
     }
 }
 
@@ -112,23 +109,13 @@ pub enum Problem {
 impl Problem {
     fn words(self, column: Column, lang: Lang) -> (String, String) {
         let say = |zh: &str, mend_zh: &str, en: &str, mend_en: &str| {
-            (
-                lang.pick(zh, en).to_owned(),
-                lang.pick(mend_zh, mend_en).to_owned(),
-            )
+            (lang.pick(zh, en).to_owned(), lang.pick(mend_zh, mend_en).to_owned())
         };
-        let as_text = (
-            "请先把该列格式设为“文本”，再重新输入",
-            "format the column as text, then enter the value again",
-        );
+        let as_text = ("请先把该列格式设为“文本”，再重新输入", "format the column as text, then enter the value again");
         match self {
             Problem::Required => say("必填", "请填写", "required", "fill it in"),
             Problem::TooLong { chars_max } => (
-                format!(
-                    "{}{chars_max}{}",
-                    lang.pick("超过 ", "longer than "),
-                    lang.pick(" 个字符", " characters")
-                ),
+                format!("{}{chars_max}{}", lang.pick("超过 ", "longer than "), lang.pick(" 个字符", " characters")),
                 lang.pick("请缩短", "shorten it").into(),
             ),
             Problem::ControlCharacter => say(
@@ -137,12 +124,9 @@ impl Problem {
                 "holds an invisible control character",
                 "type the cell again",
             ),
-            Problem::DigitsLost => say(
-                "数字位数丢失（如 1.10101E+17）",
-                as_text.0,
-                "digits were lost (like 1.10101E+17)",
-                as_text.1,
-            ),
+            Problem::DigitsLost => {
+                say("数字位数丢失（如 1.10101E+17）", as_text.0, "digits were lost (like 1.10101E+17)", as_text.1)
+            }
             Problem::NumberNotText => say(
                 "单元格是数字，前导零可能已丢失",
                 as_text.0,
@@ -152,10 +136,7 @@ impl Problem {
             Problem::ZerosLost { digits } => (
                 format!(
                     "{}{digits}{}",
-                    lang.pick(
-                        "同园区工号为 ",
-                        "leading zeros seem lost: other staff numbers have "
-                    ),
+                    lang.pick("同园区工号为 ", "leading zeros seem lost: other staff numbers have "),
                     lang.pick(" 位，前导零可能已丢失", " digits")
                 ),
                 lang.pick(as_text.0, as_text.1).into(),
@@ -166,12 +147,9 @@ impl Problem {
                 "a formula without a value",
                 "paste the value in place of the formula",
             ),
-            Problem::FormulaFailed => say(
-                "公式出错",
-                "请填写实际的值",
-                "a formula that failed",
-                "enter the value itself",
-            ),
+            Problem::FormulaFailed => {
+                say("公式出错", "请填写实际的值", "a formula that failed", "enter the value itself")
+            }
             Problem::NotInList => {
                 let words: Vec<&str> = match column {
                     Column::Sex => Sex::ALL.iter().map(|v| v.word(lang)).collect(),
@@ -179,13 +157,8 @@ impl Problem {
                     _ => Category::ALL.iter().map(|v| v.word(lang)).collect(),
                 };
                 (
-                    lang.pick("不在可选值中", "not one of the known values")
-                        .into(),
-                    format!(
-                        "{}{}",
-                        lang.pick("可填：", "use one of: "),
-                        words.join(lang.pick("、", ", "))
-                    ),
+                    lang.pick("不在可选值中", "not one of the known values").into(),
+                    format!("{}{}", lang.pick("可填：", "use one of: "), words.join(lang.pick("、", ", "))),
                 )
             }
             Problem::BadIdNumber => say(
@@ -218,18 +191,12 @@ impl Problem {
                 "not a date",
                 "write 2026-01-31, or 长期 for no end",
             ),
-            Problem::DatesReversed => say(
-                "有效期止早于有效期起",
-                "请核对证件",
-                "ends before it begins",
-                "check the document",
-            ),
-            Problem::BadCardNumber => say(
-                "卡号应为大于零的整数",
-                "请核对卡面",
-                "not a whole number above zero",
-                "check the card",
-            ),
+            Problem::DatesReversed => {
+                say("有效期止早于有效期起", "请核对证件", "ends before it begins", "check the document")
+            }
+            Problem::BadCardNumber => {
+                say("卡号应为大于零的整数", "请核对卡面", "not a whole number above zero", "check the card")
+            }
             Problem::BadCardUid => say(
                 "物理卡号应为 4、7、8 或 10 字节的十六进制",
                 "请用读卡器重新读取",
@@ -242,12 +209,7 @@ impl Problem {
                 "only a file name (.jpg .jpeg .png) without a folder",
                 "write the file name only",
             ),
-            Problem::BadKind => say(
-                "单元格类型不对",
-                as_text.0,
-                "the cell has the wrong type",
-                as_text.1,
-            ),
+            Problem::BadKind => say("单元格类型不对", as_text.0, "the cell has the wrong type", as_text.1),
             Problem::Duplicate { of, other_line } => {
                 let what = match of {
                     DuplicateOf::Identity => lang.pick("证件", "identity document"),
@@ -259,11 +221,7 @@ impl Problem {
                     Lang::Zh => format!("{what}与第 {other_line} 行重复"),
                     Lang::En => format!("same {what} as line {other_line}"),
                 };
-                (
-                    message,
-                    lang.pick("请只保留正确的一行", "keep only the right line")
-                        .into(),
-                )
+                (message, lang.pick("请只保留正确的一行", "keep only the right line").into())
             }
         }
     }
@@ -271,10 +229,7 @@ impl Problem {
 
 /// First characters of a text, fit for a message.
 pub(crate) fn shorten(text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
+    let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     match clean.char_indices().nth(SHOWN_CHARS_MAX) {
         None => clean,
         Some((end, _)) => format!("{}…", clean.get(..end).unwrap_or_default()),
@@ -282,52 +237,24 @@ pub(crate) fn shorten(text: &str) -> String {
 }
 
 /// Judges one row; `None` if none of its known columns holds anything.
-pub(crate) fn judge(
-    line: u32,
-    header: &Header,
-    cells: &[Raw],
-    warnings: &mut Vec<Warning>,
-) -> Option<Row> {
-    let mut judge = Judge {
-        line,
-        header,
-        cells,
-        errors: Vec::new(),
-        warnings,
-    };
-    if Column::ALL
-        .into_iter()
-        .all(|column| judge.raw(column).is_blank())
-    {
+pub(crate) fn judge(line: u32, header: &Header, cells: &[Raw], warnings: &mut Vec<Warning>) -> Option<Row> {
+    let mut judge = Judge { line, header, cells, errors: Vec::new(), warnings };
+    if Column::ALL.into_iter().all(|column| judge.raw(column).is_blank()) {
         return None;
     }
     let record = judge.record();
     let errors = judge.errors;
     Some(match record {
-        Some(record) if errors.is_empty() => Row {
-            line,
-            record: Ok(record),
-            cells: Vec::new(),
-        },
+        Some(record) if errors.is_empty() => Row { line, record: Ok(record), cells: Vec::new() },
         _ => {
-            let cells = Column::ALL
-                .into_iter()
-                .map(|c| cell_at(header, cells, c).shown())
-                .collect();
-            Row {
-                line,
-                record: Err(errors),
-                cells,
-            }
+            let cells = Column::ALL.into_iter().map(|c| cell_at(header, cells, c).shown()).collect();
+            Row { line, record: Err(errors), cells }
         }
     })
 }
 
 fn cell_at<'a>(header: &Header, cells: &'a [Raw], column: Column) -> &'a Raw {
-    header
-        .place(column)
-        .and_then(|place| cells.get(place))
-        .unwrap_or(&Raw::Empty)
+    header.place(column).and_then(|place| cells.get(place)).unwrap_or(&Raw::Empty)
 }
 
 struct Judge<'a> {
@@ -388,19 +315,9 @@ impl<'a> Judge<'a> {
     fn refuse(&mut self, column: Column, problem: Problem) {
         let place = self.header.place(column);
         let shown = self.raw(column).shown();
-        let value = if column == Column::IdNumber {
-            mask_id(&shorten(shown.trim()))
-        } else {
-            shorten(shown.trim())
-        };
+        let value = if column == Column::IdNumber { mask_id(&shorten(shown.trim())) } else { shorten(shown.trim()) };
         let letters = place.map(column_letters).unwrap_or_default();
-        self.errors.push(CellError {
-            line: self.line,
-            letters,
-            column,
-            value,
-            problem,
-        });
+        self.errors.push(CellError { line: self.line, letters, column, value, problem });
     }
 
     /// Trimmed text of a cell, or an empty one after saying why not.
@@ -408,10 +325,7 @@ impl<'a> Judge<'a> {
         match self.try_text(column) {
             Ok(text) => {
                 if text.starts_with(['=', '+', '@']) && self.warnings.len() < WARNINGS_MAX {
-                    self.warnings.push(Warning::FormulaLikeText {
-                        line: self.line,
-                        column,
-                    });
+                    self.warnings.push(Warning::FormulaLikeText { line: self.line, column });
                 }
                 text
             }
@@ -427,9 +341,7 @@ impl<'a> Judge<'a> {
             Raw::Empty => "",
             Raw::Text(text) => trim(text),
             Raw::TooLong(_) => {
-                return Err(Problem::TooLong {
-                    chars_max: column.chars_max(),
-                });
+                return Err(Problem::TooLong { chars_max: column.chars_max() });
             }
             Raw::NoValue => return Err(Problem::FormulaWithoutValue),
             Raw::Fault(_) => return Err(Problem::FormulaFailed),
@@ -437,19 +349,13 @@ impl<'a> Judge<'a> {
             Raw::Number(number) => return number_text(column, *number),
         };
         if text.is_empty() {
-            return if column.required() {
-                Err(Problem::Required)
-            } else {
-                Ok(String::new())
-            };
+            return if column.required() { Err(Problem::Required) } else { Ok(String::new()) };
         }
         if text.chars().any(invisible) {
             return Err(Problem::ControlCharacter);
         }
         if text.chars().count() > column.chars_max() {
-            return Err(Problem::TooLong {
-                chars_max: column.chars_max(),
-            });
+            return Err(Problem::TooLong { chars_max: column.chars_max() });
         }
         let number_like = matches!(
             column,
@@ -485,33 +391,19 @@ impl<'a> Judge<'a> {
     }
 
     fn id_number(&mut self, id_type: Option<IdType>) -> String {
-        let number: String = self
-            .code(Column::IdNumber)
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .collect();
+        let number: String = self.code(Column::IdNumber).chars().filter(|c| !c.is_whitespace()).collect();
         let number = number.trim_start_matches('\'').to_ascii_uppercase();
         if number.is_empty() {
             return number;
         }
-        if !number
-            .chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, '(' | ')' | '-' | '/'))
-        {
+        if !number.chars().all(|c| c.is_alphanumeric() || matches!(c, '(' | ')' | '-' | '/')) {
             self.refuse(Column::IdNumber, Problem::BadIdNumber);
         } else if id_type == Some(IdType::ResidentId)
             && let Err(fault) = check_resident_id(&number)
         {
             // A spreadsheet keeps 15 digits and writes zeros for the rest.
             let rounded = fault == ResidentIdFault::CheckDigit && number.ends_with("000");
-            self.refuse(
-                Column::IdNumber,
-                if rounded {
-                    Problem::DigitsLost
-                } else {
-                    Problem::ResidentId(fault)
-                },
-            );
+            self.refuse(Column::IdNumber, if rounded { Problem::DigitsLost } else { Problem::ResidentId(fault) });
         }
         number
     }
@@ -529,10 +421,7 @@ impl<'a> Judge<'a> {
                     return None;
                 }
                 if column == Column::IdValidUntil
-                    && matches!(
-                        text.as_str(),
-                        "长期" | "长期有效" | "long-term" | "permanent"
-                    )
+                    && matches!(text.as_str(), "长期" | "长期有效" | "long-term" | "permanent")
                 {
                     return Some(LONG_TERM);
                 }
@@ -553,10 +442,7 @@ impl<'a> Judge<'a> {
         }
         let digits = text.trim_start_matches('\'');
         let plain = digits.bytes().all(|b| b.is_ascii_digit());
-        let number = digits
-            .parse()
-            .ok()
-            .filter(|number: &u64| plain && *number != 0);
+        let number = digits.parse().ok().filter(|number: &u64| plain && *number != 0);
         if number.is_none() {
             self.refuse(Column::CardNumber, Problem::BadCardNumber);
         }
@@ -565,13 +451,9 @@ impl<'a> Judge<'a> {
 
     fn card_uid(&mut self) -> String {
         let text = self.code(Column::CardUid);
-        let uid: String = text
-            .chars()
-            .filter(|c| !matches!(c, ':' | '-' | ' ' | '\''))
-            .collect::<String>()
-            .to_ascii_uppercase();
-        let good =
-            matches!(uid.len(), 8 | 14 | 16 | 20) && uid.bytes().all(|b| b.is_ascii_hexdigit());
+        let uid: String =
+            text.chars().filter(|c| !matches!(c, ':' | '-' | ' ' | '\'')).collect::<String>().to_ascii_uppercase();
+        let good = matches!(uid.len(), 8 | 14 | 16 | 20) && uid.bytes().all(|b| b.is_ascii_hexdigit());
         if !text.is_empty() && !good {
             self.refuse(Column::CardUid, Problem::BadCardUid);
         }
@@ -581,12 +463,8 @@ impl<'a> Judge<'a> {
     fn photo(&mut self) -> String {
         let name = self.text(Column::Photo);
         let lower = name.to_lowercase();
-        let picture = [".jpg", ".jpeg", ".png"]
-            .iter()
-            .any(|end| lower.ends_with(end));
-        if !name.is_empty()
-            && (!picture || name.contains(['/', '\\', ':']) || name.starts_with('.'))
-        {
+        let picture = [".jpg", ".jpeg", ".png"].iter().any(|end| lower.ends_with(end));
+        if !name.is_empty() && (!picture || name.contains(['/', '\\', ':']) || name.starts_with('.')) {
             self.refuse(Column::Photo, Problem::BadPhotoName);
         }
         name
@@ -606,9 +484,7 @@ fn number_text(column: Column, number: f64) -> Result<String, Problem> {
 }
 
 fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| {
-        c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}' | '\u{a0}')
-    })
+    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}' | '\u{a0}'))
 }
 
 /// Characters that a person cannot see and that change what is read: controls, direction marks, zero width.
@@ -658,9 +534,7 @@ fn parse_day(text: &str) -> Option<Date> {
     let parts: Vec<&str> = if text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit()) {
         vec![text.get(..4)?, text.get(4..6)?, text.get(6..)?]
     } else {
-        text.trim_end_matches('日')
-            .split(['-', '/', '.', '年', '月'])
-            .collect()
+        text.trim_end_matches('日').split(['-', '/', '.', '年', '月']).collect()
     };
     let [year, month, day] = parts.as_slice() else {
         return None;

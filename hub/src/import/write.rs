@@ -52,22 +52,13 @@ pub fn error_xlsx(rows: &[Row], lang: Lang) -> Result<Vec<u8>, WriteError> {
     let [zh, en] = REASON_TITLES;
     sheet.set_column_width(reason_place, 80)?;
     sheet.write_string_with_format(0, reason_place, lang.pick(zh, en), &red)?;
-    let refused = rows
-        .iter()
-        .filter_map(|row| Some((row, row.record.as_ref().err()?)));
+    let refused = rows.iter().filter_map(|row| Some((row, row.record.as_ref().err()?)));
     for (index, (row, errors)) in refused.enumerate() {
         let line = index as u32 + 1;
         write_cells(sheet, line, &row.cells)?;
         let reasons: Vec<String> = errors
             .iter()
-            .map(|e| {
-                format!(
-                    "{}: {} → {}",
-                    e.column.title(lang),
-                    e.message(lang),
-                    e.mend(lang)
-                )
-            })
+            .map(|e| format!("{}: {} → {}", e.column.title(lang), e.message(lang), e.mend(lang)))
             .collect();
         sheet.write_string_with_format(line, reason_place, reasons.join("; "), &red)?;
     }
@@ -78,10 +69,7 @@ pub fn error_xlsx(rows: &[Row], lang: Lang) -> Result<Vec<u8>, WriteError> {
 ///
 /// # Errors
 /// [`WriteError`] if the workbook cannot be assembled.
-pub fn export_xlsx<'a>(
-    rows: impl IntoIterator<Item = &'a PersonRecord>,
-    lang: Lang,
-) -> Result<Vec<u8>, WriteError> {
+pub fn export_xlsx<'a>(rows: impl IntoIterator<Item = &'a PersonRecord>, lang: Lang) -> Result<Vec<u8>, WriteError> {
     let mut book = Workbook::new();
     let sheet = book.add_worksheet();
     header(sheet, lang)?;
@@ -101,10 +89,7 @@ pub(crate) fn record_cells(record: &PersonRecord, lang: Lang) -> Vec<String> {
     vec![
         record.name.clone(),
         record.pinyin.clone(),
-        record
-            .sex
-            .map(|sex| sex.word(lang).to_owned())
-            .unwrap_or_default(),
+        record.sex.map(|sex| sex.word(lang).to_owned()).unwrap_or_default(),
         record.id_type.word(lang).into(),
         record.id_number.clone(),
         record.contact.clone(),
@@ -115,10 +100,7 @@ pub(crate) fn record_cells(record: &PersonRecord, lang: Lang) -> Vec<String> {
         record.staff_number.clone(),
         record.category.word(lang).into(),
         record.campus.clone(),
-        record
-            .card_number
-            .map(|number| number.to_string())
-            .unwrap_or_default(),
+        record.card_number.map(|number| number.to_string()).unwrap_or_default(),
         record.card_uid.clone(),
         record.photo.clone(),
     ]
@@ -141,11 +123,7 @@ fn header(sheet: &mut Worksheet, lang: Lang) -> Result<(), XlsxError> {
 /// Writes cells as text. One that a program could take for a formula is marked yellow.
 fn write_cells(sheet: &mut Worksheet, line: u32, cells: &[String]) -> Result<(), XlsxError> {
     let text = Format::new().set_num_format(TEXT_FORMAT);
-    for (place, cell) in cells
-        .iter()
-        .enumerate()
-        .filter(|(_, cell)| !cell.is_empty())
-    {
+    for (place, cell) in cells.iter().enumerate().filter(|(_, cell)| !cell.is_empty()) {
         if cell.starts_with(['=', '+', '@']) {
             let marked = text.clone().set_background_color(Color::Yellow);
             sheet.write_string_with_format(line, place as u16, cell, &marked)?;
@@ -180,11 +158,7 @@ fn example() -> PersonRecord {
 
 fn notes_lines(lang: Lang) -> Vec<String> {
     let words = |list: Vec<&str>| list.join(lang.pick("、", ", "));
-    let required: Vec<&str> = Column::ALL
-        .into_iter()
-        .filter(|c| c.required())
-        .map(|c| c.title(lang))
-        .collect();
+    let required: Vec<&str> = Column::ALL.into_iter().filter(|c| c.required()).map(|c| c.title(lang)).collect();
     vec![
         lang.pick("导入前请删除示例行。", "Delete the example row before the import.").into(),
         format!("{}{}", lang.pick("必填列（带 *）：", "Required (marked *): "), words(required)),

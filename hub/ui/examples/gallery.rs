@@ -7,9 +7,7 @@ use std::sync::Mutex;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
-use yika_ui::auth::{
-    Auth, AuthEvent, AuthPolicy, DirectoryError, HashCost, Operator, hash_password,
-};
+use yika_ui::auth::{Auth, AuthEvent, AuthPolicy, DirectoryError, HashCost, Operator, hash_password};
 use yika_ui::{Console, OperatorDirectory, Role, gallery, mount};
 
 struct OneOperator(Mutex<Operator>);

@@ -34,23 +34,17 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// URL of a kit file, for example `url("app.css")`.
 pub fn url(path: &str) -> String {
     static URLS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
-        KitAssets::iter()
-            .map(|path| (path.to_string(), url_of::<KitAssets>(KIT_PREFIX, &path)))
-            .collect()
+        KitAssets::iter().map(|path| (path.to_string(), url_of::<KitAssets>(KIT_PREFIX, &path))).collect()
     });
     if cfg!(debug_assertions) {
         // Debug builds read from disk, so that a change of style shows after a reload.
         return url_of::<KitAssets>(KIT_PREFIX, path);
     }
-    URLS.get(path)
-        .cloned()
-        .unwrap_or_else(|| format!("{KIT_PREFIX}/missing/{path}"))
+    URLS.get(path).cloned().unwrap_or_else(|| format!("{KIT_PREFIX}/missing/{path}"))
 }
 
 /// Serves a product's embedded files below `prefix` (no trailing slash).
-pub fn router_of<E: RustEmbed + 'static, S: Clone + Send + Sync + 'static>(
-    prefix: &str,
-) -> Router<S> {
+pub fn router_of<E: RustEmbed + 'static, S: Clone + Send + Sync + 'static>(prefix: &str) -> Router<S> {
     Router::new().route(&format!("{prefix}/{{hash}}/{{*path}}"), get(serve::<E>))
 }
 
@@ -70,13 +64,7 @@ async fn serve<E: RustEmbed>(Path((hash, path)): Path<(String, String)>) -> Resp
     if digest(&file) != hash {
         return StatusCode::NOT_FOUND.into_response();
     }
-    (
-        [
-            (header::CONTENT_TYPE, content_type(&path)),
-            (header::CACHE_CONTROL, CACHE_IMMUTABLE),
-        ],
-        file.data.into_owned(),
-    )
+    ([(header::CONTENT_TYPE, content_type(&path)), (header::CACHE_CONTROL, CACHE_IMMUTABLE)], file.data.into_owned())
         .into_response()
 }
 

@@ -47,14 +47,8 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (
-        HeaderName::from_static("permissions-policy"),
-        "camera=(), microphone=(), geolocation=()",
-    ),
-    (
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    ),
+    (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=()"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
 /// A product's console: its settings and its login logic.
@@ -68,10 +62,7 @@ pub struct Console<D> {
 impl<D: OperatorDirectory> Console<D> {
     /// A console.
     pub fn new(kit: Kit, auth: Auth<D>) -> Arc<Console<D>> {
-        Arc::new(Console {
-            kit: Arc::new(kit),
-            auth,
-        })
+        Arc::new(Console { kit: Arc::new(kit), auth })
     }
 }
 
@@ -79,11 +70,7 @@ impl<D: OperatorDirectory> Console<D> {
 /// pages, preferences and files, error pages, headers.
 ///
 /// Machine interfaces (`/healthz`, terminal API) are merged to the result, so that they pass none of this.
-pub fn mount<D: OperatorDirectory>(
-    pages: Router,
-    open: Router,
-    console: Arc<Console<D>>,
-) -> Router {
+pub fn mount<D: OperatorDirectory>(pages: Router, open: Router, console: Arc<Console<D>>) -> Router {
     Router::new()
         .merge(pages.layer(from_fn(require_sign_in)))
         .merge(open)
@@ -104,19 +91,13 @@ pub fn require_roles(pages: Router, roles: &'static [Role]) -> Router {
         let operator = request.extensions().get::<Ui>();
         match operator.and_then(|ui| ui.operator.as_ref()) {
             None => UiError::SignInFirst.into_response(),
-            Some(operator) if !roles.contains(&operator.role) => {
-                UiError::refused(roles).into_response()
-            }
+            Some(operator) if !roles.contains(&operator.role) => UiError::refused(roles).into_response(),
             Some(_) => next.run(request).await,
         }
     }))
 }
 
-async fn frame<D: OperatorDirectory>(
-    State(console): State<Arc<Console<D>>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn frame<D: OperatorDirectory>(State(console): State<Arc<Console<D>>>, request: Request, next: Next) -> Response {
     let token = cookie(request.headers(), SESSION_COOKIE);
     let resumed = match &token {
         Some(token) => {
@@ -154,20 +135,12 @@ async fn frame<D: OperatorDirectory>(
     }
     append(&mut response, header::VARY, "Cookie, HX-Request");
     let headers = response.headers_mut();
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     harden(response)
 }
 
 /// Checks the token of a changing request and the duty to set a password, then runs the handler.
-async fn admit(
-    ui: &Ui,
-    session: Option<&Session>,
-    had_cookie: bool,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn admit(ui: &Ui, session: Option<&Session>, had_cookie: bool, request: Request, next: Next) -> Response {
     let mut request = request;
     if !ui.reads {
         let expected = match session {
@@ -191,10 +164,7 @@ async fn admit(
     }
     request.extensions_mut().insert(ui.clone());
     let response = next.run(request).await;
-    let sent_away = matches!(
-        response.extensions().get::<UiError>(),
-        Some(UiError::SignInFirst)
-    );
+    let sent_away = matches!(response.extensions().get::<UiError>(), Some(UiError::SignInFirst));
     if sent_away && had_cookie {
         return error::to_login(ui, "ended");
     }
@@ -205,11 +175,7 @@ type Resumed = Result<Option<(Session, crate::auth::Operator)>, DirectoryError>;
 
 /// Reads cookies and session into the request context. The second value is a fresh pre-session secret
 /// that the answer must set.
-fn prepare<D>(
-    console: &Console<D>,
-    request: &Request,
-    resumed: &Resumed,
-) -> Result<(Ui, Option<String>), String> {
+fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Result<(Ui, Option<String>), String> {
     let headers = request.headers();
     let random = || crate::auth::random_32().map_err(|error| error.to_string());
     let session = resumed.as_ref().ok().and_then(Option::as_ref);
@@ -228,20 +194,13 @@ fn prepare<D>(
     let trace = random()?;
     let ui = Ui {
         kit: console.kit.clone(),
-        lang: cookie(headers, "lang")
-            .and_then(|code| Lang::from_code(&code))
-            .unwrap_or_default(),
-        theme: cookie(headers, "theme")
-            .and_then(|code| Theme::from_code(&code))
-            .unwrap_or_default(),
+        lang: cookie(headers, "lang").and_then(|code| Lang::from_code(&code)).unwrap_or_default(),
+        theme: cookie(headers, "theme").and_then(|code| Theme::from_code(&code)).unwrap_or_default(),
         campus: cookie(headers, "campus").filter(|campus| !campus.is_empty()),
         menu_folded: cookie(headers, "menu").is_some_and(|menu| menu == "folded"),
         operator: session.map(|(_, operator)| CurrentOperator::from(operator)),
         csrf: mask(&secret, &random()?),
-        path: request
-            .uri()
-            .path_and_query()
-            .map_or("/".to_owned(), |path| path.to_string()),
+        path: request.uri().path_and_query().map_or("/".to_owned(), |path| path.to_string()),
         reads: matches!(*request.method(), Method::GET | Method::HEAD),
         htmx: headers.contains_key("hx-request"),
         now_ms: wall_ms(),
@@ -254,10 +213,8 @@ fn prepare<D>(
 /// request back with its body.
 async fn check_token(request: Request, expected: Option<Vec<u8>>) -> Result<Request, UiError> {
     let expected = expected.ok_or(UiError::Forged)?;
-    let cross_site = request
-        .headers()
-        .get("sec-fetch-site")
-        .is_some_and(|site| site != "same-origin" && site != "none");
+    let cross_site =
+        request.headers().get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
     if cross_site {
         return Err(UiError::Forged);
     }
@@ -270,21 +227,14 @@ async fn check_token(request: Request, expected: Option<Vec<u8>>) -> Result<Requ
     let urlencoded = request
         .headers()
         .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| {
-            kind.as_bytes()
-                .starts_with(b"application/x-www-form-urlencoded")
-        });
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
     if !urlencoded {
         return Err(UiError::Forged);
     }
     let (parts, body) = request.into_parts();
-    let body: Bytes = axum::body::to_bytes(body, FORM_BYTES_MAX)
-        .await
-        .map_err(|_| UiError::Forged)?;
+    let body: Bytes = axum::body::to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| UiError::Forged)?;
     // The token is hexadecimal, so that its field needs no percent-decoding.
-    let sent = body
-        .split(|byte| *byte == b'&')
-        .find_map(|field| field.strip_prefix(b"_csrf="));
+    let sent = body.split(|byte| *byte == b'&').find_map(|field| field.strip_prefix(b"_csrf="));
     match sent.is_some_and(|sent| unmask_equals(sent, &expected)) {
         true => Ok(Request::from_parts(parts, Body::from(body))),
         false => Err(UiError::Forged),
@@ -293,11 +243,7 @@ async fn check_token(request: Request, expected: Option<Vec<u8>>) -> Result<Requ
 
 /// Hides a secret under a fresh mask, so that compressed pages do not leak it by their length.
 fn mask(secret: &[u8], mask: &[u8; 32]) -> String {
-    let hidden: Vec<u8> = secret
-        .iter()
-        .zip(mask.iter().cycle())
-        .map(|(byte, mask)| byte ^ mask)
-        .collect();
+    let hidden: Vec<u8> = secret.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
     format!("{}{}", hex::encode(mask), hex::encode(hidden))
 }
 
@@ -308,11 +254,7 @@ fn unmask_equals(sent: &[u8], expected: &[u8]) -> bool {
     let Some((mask, hidden)) = bytes.split_at_checked(32) else {
         return false;
     };
-    let clear: Vec<u8> = hidden
-        .iter()
-        .zip(mask.iter().cycle())
-        .map(|(byte, mask)| byte ^ mask)
-        .collect();
+    let clear: Vec<u8> = hidden.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
     bool::from(clear.ct_eq(expected))
 }
 
@@ -368,9 +310,7 @@ async fn headers_only(request: Request, next: Next) -> Response {
 
 fn harden(mut response: Response) -> Response {
     for (name, value) in SECURITY_HEADERS {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -378,10 +318,8 @@ fn harden(mut response: Response) -> Response {
 /// Whether an extractor refused the request (a query that does not parse, a form that is too large): those
 /// answer plain text in English.
 fn is_bare_refusal(response: &Response) -> bool {
-    let plain = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let plain =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     plain && response.status().is_client_error()
 }
 
@@ -426,10 +364,7 @@ mod tests {
     #[test]
     fn cookies_are_found_by_whole_name() {
         let mut headers = HeaderMap::new();
-        headers.append(
-            header::COOKIE,
-            HeaderValue::from_static("xlang=zh; lang=en"),
-        );
+        headers.append(header::COOKIE, HeaderValue::from_static("xlang=zh; lang=en"));
         headers.append(header::COOKIE, HeaderValue::from_static("theme=dark"));
         assert_eq!(cookie(&headers, "lang").as_deref(), Some("en"));
         assert_eq!(cookie(&headers, "theme").as_deref(), Some("dark"));

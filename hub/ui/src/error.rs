@@ -74,18 +74,12 @@ impl UiError {
 
     /// 503 from an error whose text goes to the log only.
     pub fn unavailable(detail: impl std::fmt::Display, saved: Saved) -> UiError {
-        UiError::Unavailable {
-            detail: detail.to_string(),
-            saved,
-        }
+        UiError::Unavailable { detail: detail.to_string(), saved }
     }
 
     /// 500 from an error whose text goes to the log only.
     pub fn internal(detail: impl std::fmt::Display, saved: Saved) -> UiError {
-        UiError::Internal {
-            detail: detail.to_string(),
-            saved,
-        }
+        UiError::Internal { detail: detail.to_string(), saved }
     }
 
     /// Status of the answer.
@@ -196,11 +190,7 @@ pub(crate) fn render(error: &UiError, ui: &Ui) -> Response {
 
 /// Sends the browser to the login page and back afterwards.
 pub(crate) fn to_login(ui: &Ui, why: &str) -> Response {
-    let back = if ui.htmx || !ui.reads {
-        "/"
-    } else {
-        ui.path.as_str()
-    };
+    let back = if ui.htmx || !ui.reads { "/" } else { ui.path.as_str() };
     let mut target = format!("/login?back={}", encode(back));
     if !why.is_empty() {
         target = format!("{target}&why={why}");
@@ -226,10 +216,7 @@ fn shown(error: &UiError, ui: &Ui, status: StatusCode) -> Shown {
             let names: Vec<&str> = roles.iter().map(|role| ui.t(role.label())).collect();
             ui.t_args(
                 "error.refused.grant",
-                &[
-                    ("roles", &names.join(ui.t("list.or"))),
-                    ("admin", ui.t(Role::Admin.label())),
-                ],
+                &[("roles", &names.join(ui.t("list.or"))), ("admin", ui.t(Role::Admin.label()))],
             )
         }
         _ => String::new(),

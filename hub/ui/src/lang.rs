@@ -99,10 +99,7 @@ pub struct Words {
 impl Words {
     /// The kit's own words.
     pub fn kit() -> Result<Words, WordsError> {
-        Words::default().with(
-            include_str!("../words/zh.words"),
-            include_str!("../words/en.words"),
-        )
+        Words::default().with(include_str!("../words/zh.words"), include_str!("../words/en.words"))
     }
 
     /// Adds a product's files, Chinese first. Refuses bad lines and keys that exist already.
@@ -168,42 +165,27 @@ impl Words {
     }
 }
 
-fn parse_into(
-    lang: Lang,
-    text: &str,
-    table: &mut BTreeMap<String, String>,
-) -> Result<(), WordsError> {
+fn parse_into(lang: Lang, text: &str, table: &mut BTreeMap<String, String>) -> Result<(), WordsError> {
     for (index, raw) in text.lines().enumerate() {
         let line = raw.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let syntax = || WordsError::Syntax {
-            lang,
-            line: index + 1,
-            text: line.to_owned(),
-        };
+        let syntax = || WordsError::Syntax { lang, line: index + 1, text: line.to_owned() };
         let (key, value) = line.split_once('=').ok_or_else(syntax)?;
         let (key, value) = (key.trim(), value.trim());
         if key.is_empty() || value.is_empty() || key.contains(char::is_whitespace) {
             return Err(syntax());
         }
         if table.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(WordsError::Duplicate {
-                lang,
-                line: index + 1,
-                key: key.to_owned(),
-            });
+            return Err(WordsError::Duplicate { lang, line: index + 1, key: key.to_owned() });
         }
     }
     Ok(())
 }
 
 fn places(text: &str) -> BTreeSet<&str> {
-    text.split('{')
-        .skip(1)
-        .filter_map(|part| part.split_once('}').map(|(name, _)| name))
-        .collect()
+    text.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name)).collect()
 }
 
 #[cfg(test)]
@@ -218,24 +200,13 @@ mod tests {
 
     #[test]
     fn gaps_names_a_key_missing_on_either_side_and_differing_places() {
-        let words = Words::default()
-            .with("a = 甲\nb = 乙 {n}", "b = B {m}\nc = C")
-            .unwrap();
-        assert_eq!(
-            words.gaps(),
-            [
-                "a: missing in English",
-                "b: places differ",
-                "c: missing in Chinese"
-            ]
-        );
+        let words = Words::default().with("a = 甲\nb = 乙 {n}", "b = B {m}\nc = C").unwrap();
+        assert_eq!(words.gaps(), ["a: missing in English", "b: places differ", "c: missing in Chinese"]);
     }
 
     #[test]
     fn places_are_filled_and_unknown_ones_stay_visible() {
-        let words = Words::default()
-            .with("a = 共 {n} 条 {x}", "a = {n}")
-            .unwrap();
+        let words = Words::default().with("a = 共 {n} 条 {x}", "a = {n}").unwrap();
         assert_eq!(words.t_args(Lang::Zh, "a", &[("n", "3")]), "共 3 条 {x}");
         assert_eq!(words.t(Lang::En, "nowhere"), "nowhere");
     }
@@ -249,13 +220,7 @@ mod tests {
 
     #[test]
     fn bad_lines_and_repeated_keys_are_refused() {
-        assert!(matches!(
-            Words::default().with("no equals sign", ""),
-            Err(WordsError::Syntax { line: 1, .. })
-        ));
-        assert!(matches!(
-            Words::default().with("a = 1\na = 2", ""),
-            Err(WordsError::Duplicate { line: 2, .. })
-        ));
+        assert!(matches!(Words::default().with("no equals sign", ""), Err(WordsError::Syntax { line: 1, .. })));
+        assert!(matches!(Words::default().with("a = 1\na = 2", ""), Err(WordsError::Duplicate { line: 2, .. })));
     }
 }

@@ -210,10 +210,7 @@ impl Toast {
                 _ => text.push_str(&format!("\\u{unit:04x}")),
             }
         }
-        format!(
-            r#"{{"toast":{{"tone":"{}","text":"{text}"}}}}"#,
-            self.tone.code()
-        )
+        format!(r#"{{"toast":{{"tone":"{}","text":"{text}"}}}}"#, self.tone.code())
     }
 }
 
@@ -223,16 +220,9 @@ pub struct Icon<'a>(pub &'a str);
 
 impl fmt::Display for Icon<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let safe = self
-            .0
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let safe = self.0.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let name = if safe { self.0 } else { "circle-alert" };
-        write!(
-            f,
-            r##"<svg class="icon" aria-hidden="true"><use href="{}#{name}"/></svg>"##,
-            assets::url("icons.svg")
-        )
+        write!(f, r##"<svg class="icon" aria-hidden="true"><use href="{}#{name}"/></svg>"##, assets::url("icons.svg"))
     }
 }
 
@@ -286,14 +276,8 @@ impl Ui {
         let mut crumbs = Vec::new();
         for group in &self.kit.menu {
             if let Some(item) = group.items.iter().find(|item| item.href == active) {
-                crumbs.push(Crumb {
-                    text: self.t(group.label).to_owned(),
-                    href: None,
-                });
-                crumbs.push(Crumb {
-                    text: self.t(item.label).to_owned(),
-                    href: Some(item.href.to_owned()),
-                });
+                crumbs.push(Crumb { text: self.t(group.label).to_owned(), href: None });
+                crumbs.push(Crumb { text: self.t(item.label).to_owned(), href: Some(item.href.to_owned()) });
             }
         }
         Page {
@@ -301,10 +285,7 @@ impl Ui {
             active: active.to_owned(),
             crumbs,
             campuses: Vec::new(),
-            as_of: Some(AsOf {
-                text: self.clock_text(self.now_ms),
-                stale: false,
-            }),
+            as_of: Some(AsOf { text: self.clock_text(self.now_ms), stale: false }),
             toast: None,
             alerts: 0,
             ui: self.clone(),
@@ -337,8 +318,8 @@ impl Ui {
     }
 
     fn civil(&self, utc_ms: i64) -> OffsetDateTime {
-        let offset = UtcOffset::from_whole_seconds(i32::from(self.kit.utc_offset_minutes) * 60)
-            .unwrap_or(UtcOffset::UTC);
+        let offset =
+            UtcOffset::from_whole_seconds(i32::from(self.kit.utc_offset_minutes) * 60).unwrap_or(UtcOffset::UTC);
         OffsetDateTime::from_unix_timestamp(utc_ms.div_euclid(1000))
             .ok()
             .and_then(|t| t.checked_to_offset(offset))
@@ -350,12 +331,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Ui {
     type Rejection = UiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Ui, UiError> {
-        parts.extensions.get::<Ui>().cloned().ok_or_else(|| {
-            UiError::internal(
-                "this page is served outside of yika_ui::mount",
-                crate::Saved::Nothing,
-            )
-        })
+        parts
+            .extensions
+            .get::<Ui>()
+            .cloned()
+            .ok_or_else(|| UiError::internal("this page is served outside of yika_ui::mount", crate::Saved::Nothing))
     }
 }
 
@@ -413,10 +393,7 @@ impl Page {
 
     /// Adds a last step to the breadcrumb.
     pub fn crumb(mut self, text: impl Into<String>) -> Page {
-        self.crumbs.push(Crumb {
-            text: text.into(),
-            href: None,
-        });
+        self.crumbs.push(Crumb { text: text.into(), href: None });
         self
     }
 
@@ -428,12 +405,7 @@ impl Page {
 
     /// Whether this operator sees a menu item.
     pub fn may_see(&self, item: &MenuItem) -> bool {
-        item.roles.is_empty()
-            || self
-                .ui
-                .operator
-                .as_ref()
-                .is_some_and(|operator| item.roles.contains(&operator.role))
+        item.roles.is_empty() || self.ui.operator.as_ref().is_some_and(|operator| item.roles.contains(&operator.role))
     }
 
     /// Whether this operator sees any item of a group.
@@ -472,16 +444,10 @@ mod tests {
 
     #[test]
     fn toast_trigger_is_ascii_json() {
-        let toast = Toast {
-            tone: Tone::Ok,
-            text: "已挂失 \"62\"\n𠮷".into(),
-        };
+        let toast = Toast { tone: Tone::Ok, text: "已挂失 \"62\"\n𠮷".into() };
         let value = toast.trigger();
         assert!(value.is_ascii());
-        assert_eq!(
-            value,
-            r#"{"toast":{"tone":"ok","text":"\u5df2\u6302\u5931 \u002262\u0022\u000a\ud842\udfb7"}}"#
-        );
+        assert_eq!(value, r#"{"toast":{"tone":"ok","text":"\u5df2\u6302\u5931 \u002262\u0022\u000a\ud842\udfb7"}}"#);
     }
 
     #[test]

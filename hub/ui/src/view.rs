@@ -18,27 +18,17 @@ pub struct View<T> {
 impl<T: Template> View<T> {
     /// 200.
     pub fn new(template: T) -> View<T> {
-        View {
-            template,
-            status: StatusCode::OK,
-            toast: None,
-        }
+        View { template, status: StatusCode::OK, toast: None }
     }
 
     /// 422: the same form again, with its errors. htmx swaps it like any answer.
     pub fn invalid(template: T) -> View<T> {
-        View {
-            status: StatusCode::UNPROCESSABLE_ENTITY,
-            ..View::new(template)
-        }
+        View { status: StatusCode::UNPROCESSABLE_ENTITY, ..View::new(template) }
     }
 
     /// Shows a toast with an answer to htmx. (A whole page sets [`crate::Page::toast`].)
     pub fn toast(mut self, tone: Tone, text: impl Into<String>) -> View<T> {
-        self.toast = Some(Toast {
-            tone,
-            text: text.into(),
-        });
+        self.toast = Some(Toast { tone, text: text.into() });
         self
     }
 }
@@ -79,12 +69,7 @@ impl Pager {
     pub fn new(page: u64, rows_per_page: u64, rows_total: u64, base: impl Into<String>) -> Pager {
         let rows_per_page = rows_per_page.max(1);
         let last = rows_total.div_ceil(rows_per_page).max(1);
-        Pager {
-            page: page.clamp(1, last),
-            rows_per_page,
-            rows_total,
-            base: base.into(),
-        }
+        Pager { page: page.clamp(1, last), rows_per_page, rows_total, base: base.into() }
     }
 
     /// Number of the last page, at least 1.
@@ -99,11 +84,7 @@ impl Pager {
 
     /// Number of the first row shown; 0 when there is none.
     pub fn first_row(&self) -> u64 {
-        if self.rows_total == 0 {
-            0
-        } else {
-            self.offset() + 1
-        }
+        if self.rows_total == 0 { 0 } else { self.offset() + 1 }
     }
 
     /// Number of the last row shown.
@@ -180,11 +161,7 @@ pub struct Sort {
 impl Sort {
     /// Address that sorts by a column, the other way if it is sorted by it already.
     pub fn href(&self, column: &str) -> String {
-        let way = if self.column == column && !self.descending {
-            "-"
-        } else {
-            ""
-        };
+        let way = if self.column == column && !self.descending { "-" } else { "" };
         format!("{}sort={way}{column}", self.base)
     }
 
@@ -229,13 +206,7 @@ impl Step {
             std::cmp::Ordering::Greater => StepState::Ahead,
         };
         let numbered = steps.into_iter().enumerate();
-        numbered
-            .map(|(at, (text, note))| Step {
-                text,
-                note,
-                state: state(at),
-            })
-            .collect()
+        numbered.map(|(at, (text, note))| Step { text, note, state: state(at) }).collect()
     }
 
     /// Whether it is behind.
@@ -255,9 +226,7 @@ mod tests {
 
     fn shown(page: u64, last: u64) -> String {
         let numbers = Pager::new(page, 10, last * 10, "?").numbers();
-        let text = numbers
-            .iter()
-            .map(|n| n.map_or("…".into(), |n| n.to_string()));
+        let text = numbers.iter().map(|n| n.map_or("…".into(), |n| n.to_string()));
         text.collect::<Vec<_>>().join(" ")
     }
 
@@ -269,20 +238,14 @@ mod tests {
         assert_eq!(shown(4, 7), "1 2 3 4 5 6 7");
         assert_eq!(shown(5, 9), "1 … 3 4 5 6 7 … 9");
         assert_eq!(shown(9, 9), "1 … 7 8 9");
-        assert_eq!(
-            shown(500_000, 1_000_000),
-            "1 … 499998 499999 500000 500001 500002 … 1000000"
-        );
+        assert_eq!(shown(500_000, 1_000_000), "1 … 499998 499999 500000 500001 500002 … 1000000");
         assert_eq!(shown(1_000_000, 1_000_000), "1 … 999998 999999 1000000");
     }
 
     #[test]
     fn rows_and_ranges_are_clamped() {
         let pager = Pager::new(99, 20, 41, "/people?q=a&");
-        assert_eq!(
-            (pager.page, pager.first_row(), pager.last_row()),
-            (3, 41, 41)
-        );
+        assert_eq!((pager.page, pager.first_row(), pager.last_row()), (3, 41, 41));
         assert_eq!(pager.href(2), "/people?q=a&page=2");
         let empty = Pager::new(0, 0, 0, "?");
         assert_eq!((empty.page, empty.first_row(), empty.last_row()), (1, 0, 0));
@@ -290,11 +253,7 @@ mod tests {
 
     #[test]
     fn sort_turns_around_on_the_same_column() {
-        let sort = Sort {
-            column: "name".into(),
-            descending: false,
-            base: "?".into(),
-        };
+        let sort = Sort { column: "name".into(), descending: false, base: "?".into() };
         assert_eq!(sort.href("name"), "?sort=-name");
         assert_eq!(sort.href("time"), "?sort=time");
         assert_eq!(sort.aria("name"), "ascending");

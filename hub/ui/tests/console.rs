@@ -9,19 +9,10 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::routing::{get, post};
 use tower::ServiceExt;
-use yika_ui::auth::{
-    Auth, AuthAct, AuthEvent, AuthPolicy, Clock, DirectoryError, HashCost, Operator, hash_password,
-};
-use yika_ui::{
-    Console, CurrentOperator, OperatorDirectory, Role, Saved, Ui, UiError, gallery, mount,
-    require_roles,
-};
+use yika_ui::auth::{Auth, AuthAct, AuthEvent, AuthPolicy, Clock, DirectoryError, HashCost, Operator, hash_password};
+use yika_ui::{Console, CurrentOperator, OperatorDirectory, Role, Saved, Ui, UiError, gallery, mount, require_roles};
 
-const CHEAP: HashCost = HashCost {
-    memory_kib: 64,
-    passes: 1,
-    lanes: 1,
-};
+const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 const MINUTE_MS: u64 = 60_000;
 const PASSWORD: &str = "石桥-lantern-42";
 
@@ -113,10 +104,7 @@ fn site_with(tls: bool) -> Site {
         operator("fresh", Role::Admin, true),
     ]);
     let clock = Arc::new(TestClock::default());
-    let policy = AuthPolicy {
-        cost: CHEAP,
-        ..AuthPolicy::default()
-    };
+    let policy = AuthPolicy { cost: CHEAP, ..AuthPolicy::default() };
     let auth = Auth::with_clock(directory.clone(), policy, clock.clone()).unwrap();
     let mut kit = gallery::sample_kit().unwrap();
     kit.tls = tls;
@@ -124,20 +112,10 @@ fn site_with(tls: bool) -> Site {
     let pages = Router::new()
         .route("/", get(|o: CurrentOperator| async move { o.login }))
         .route("/who", get(|ui: Ui| async move { ui.csrf }))
-        .route(
-            "/act",
-            post(|body: String| async move { format!("done {body}") }),
-        )
-        .route(
-            "/broken",
-            get(|| async { UiError::internal("secret detail", Saved::Unknown) }),
-        )
+        .route("/act", post(|body: String| async move { format!("done {body}") }))
+        .route("/broken", get(|| async { UiError::internal("secret detail", Saved::Unknown) }))
         .merge(require_roles(admin, &[Role::Admin]));
-    Site {
-        app: mount(pages, gallery::router(), Console::new(kit, auth)),
-        clock,
-        directory,
-    }
+    Site { app: mount(pages, gallery::router(), Console::new(kit, auth)), clock, directory }
 }
 
 fn site() -> Site {
@@ -164,11 +142,7 @@ struct Browser<'a> {
 
 impl Browser<'_> {
     async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {
-        let jar: Vec<String> = self
-            .cookies
-            .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect();
+        let jar: Vec<String> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let request = request.header("cookie", jar.join("; ")).body(body).unwrap();
         let response = self.site.app.clone().oneshot(request).await.unwrap();
         for value in response.headers().get_all("set-cookie") {
@@ -181,11 +155,7 @@ impl Browser<'_> {
         }
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        }
+        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
 
     async fn get(&mut self, path: &str) -> Answer {
@@ -193,35 +163,24 @@ impl Browser<'_> {
     }
 
     async fn post(&mut self, path: &str, form: &str) -> Answer {
-        let request =
-            Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         self.send(request, Body::from(form.to_owned())).await
     }
 
     async fn token(&mut self, path: &str) -> String {
         let page = self.get(path).await;
-        let (_, rest) = page
-            .body
-            .split_once("name=\"_csrf\" value=\"")
-            .expect("a form");
+        let (_, rest) = page.body.split_once("name=\"_csrf\" value=\"").expect("a form");
         rest.split_once('"').unwrap().0.to_owned()
     }
 
     async fn sign_in(&mut self, login: &str, password: &str) -> Answer {
         let token = self.token("/login").await;
-        self.post(
-            "/login",
-            &format!("login={login}&password={password}&_csrf={token}&back=/who"),
-        )
-        .await
+        self.post("/login", &format!("login={login}&password={password}&_csrf={token}&back=/who")).await
     }
 }
 
 fn browser(site: &Site) -> Browser<'_> {
-    Browser {
-        site,
-        cookies: Vec::new(),
-    }
+    Browser { site, cookies: Vec::new() }
 }
 
 #[tokio::test]
@@ -234,13 +193,7 @@ async fn signing_in_opens_pages_and_signing_out_closes_them() {
     let welcome = b.sign_in(" CHEN ", PASSWORD).await;
     assert_eq!(welcome.header("location"), "/who", "{}", welcome.body);
     let cookie = welcome.header("set-cookie");
-    for part in [
-        "yika_session=",
-        "HttpOnly",
-        "SameSite=Strict",
-        "Path=/",
-        "Secure",
-    ] {
+    for part in ["yika_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Secure"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     assert_eq!(b.get("/").await.body, "chen");
@@ -250,10 +203,7 @@ async fn signing_in_opens_pages_and_signing_out_closes_them() {
     assert_eq!(out.header("location"), "/login?why=out");
     b.cookies = old;
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
-    assert_eq!(
-        site.directory.acts(),
-        [AuthAct::SignedIn, AuthAct::SignedOut]
-    );
+    assert_eq!(site.directory.acts(), [AuthAct::SignedIn, AuthAct::SignedOut]);
 }
 
 #[tokio::test]
@@ -306,10 +256,7 @@ async fn five_failures_lock_a_name_even_for_the_right_password() {
     let unknown = b.sign_in("nobody", "wrong").await;
     assert_eq!(unknown.status, StatusCode::TOO_MANY_REQUESTS);
     site.clock.0.fetch_add(15 * MINUTE_MS, Ordering::SeqCst);
-    assert_eq!(
-        b.sign_in("chen", PASSWORD).await.status,
-        StatusCode::SEE_OTHER
-    );
+    assert_eq!(b.sign_in("chen", PASSWORD).await.status, StatusCode::SEE_OTHER);
     assert!(site.directory.acts().contains(&AuthAct::Locked));
 }
 
@@ -322,12 +269,7 @@ async fn changing_requests_need_the_token_of_their_session() {
     let mut other = browser(&site);
     other.sign_in("wu", PASSWORD).await;
     let foreign = other.get("/who").await.body;
-    for form in [
-        "x=1".to_owned(),
-        "_csrf=".to_owned(),
-        format!("_csrf={foreign}"),
-        format!("_csrf={}", &good[1..]),
-    ] {
+    for form in ["x=1".to_owned(), "_csrf=".to_owned(), format!("_csrf={foreign}"), format!("_csrf={}", &good[1..])] {
         let refused = b.post("/act", &form).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{form}");
         assert!(refused.body.contains("请求未通过校验"));
@@ -340,18 +282,10 @@ async fn changing_requests_need_the_token_of_their_session() {
     let wrong_header = Request::post("/act").header("x-csrf-token", &foreign);
     let refused = b.send(wrong_header, Body::from("{}")).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
-    let cross = Request::post("/act")
-        .header("x-csrf-token", &good)
-        .header("sec-fetch-site", "cross-site");
-    assert_eq!(
-        b.send(cross, Body::empty()).await.status,
-        StatusCode::FORBIDDEN
-    );
+    let cross = Request::post("/act").header("x-csrf-token", &good).header("sec-fetch-site", "cross-site");
+    assert_eq!(b.send(cross, Body::empty()).await.status, StatusCode::FORBIDDEN);
     let json = Request::post("/act").header("content-type", "application/json");
-    assert_eq!(
-        b.send(json, Body::empty()).await.status,
-        StatusCode::FORBIDDEN
-    );
+    assert_eq!(b.send(json, Body::empty()).await.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -374,18 +308,9 @@ async fn sessions_end_idle_and_htmx_is_sent_to_the_login_page() {
     site.clock.0.fetch_add(30 * MINUTE_MS, Ordering::SeqCst);
     let ended = b.get("/").await;
     assert_eq!(ended.header("location"), "/login?back=%2F&why=ended");
-    let fragment = b
-        .send(
-            Request::get("/").header("hx-request", "true"),
-            Body::empty(),
-        )
-        .await;
+    let fragment = b.send(Request::get("/").header("hx-request", "true"), Body::empty()).await;
     assert_eq!(fragment.status, StatusCode::OK);
-    assert!(
-        fragment
-            .header("hx-redirect")
-            .starts_with("/login?back=%2F")
-    );
+    assert!(fragment.header("hx-redirect").starts_with("/login?back=%2F"));
     assert_eq!(fragment.body, "");
 }
 
@@ -411,9 +336,7 @@ async fn what_an_extractor_refuses_is_dressed_too() {
     assert!(wrong.body.contains("输入有误"), "{}", wrong.body);
     let token = b.token("/login").await;
     let long = "x".repeat(8 * 1024);
-    let large = b
-        .post("/login", &format!("_csrf={token}&login={long}"))
-        .await;
+    let large = b.post("/login", &format!("_csrf={token}&login={long}")).await;
     assert_eq!(large.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(large.body.contains("输入有误"));
 }
@@ -431,11 +354,7 @@ async fn revocation_and_new_roles_hold_from_the_next_request_on() {
     site.directory.change("chen", |o| o.active = false);
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
     site.directory.change("chen", |o| o.active = true);
-    assert_eq!(
-        b.get("/").await.status,
-        StatusCode::SEE_OTHER,
-        "an ended session stays ended"
-    );
+    assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER, "an ended session stays ended");
 }
 
 #[tokio::test]
@@ -454,36 +373,21 @@ async fn a_storage_error_is_503_and_ends_no_session() {
     }
     *site.directory.broken.lock().unwrap() = false;
     assert_eq!(b.get("/").await.body, "chen");
-    assert_eq!(
-        other.sign_in("wu", PASSWORD).await.status,
-        StatusCode::SEE_OTHER
-    );
+    assert_eq!(other.sign_in("wu", PASSWORD).await.status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]
 async fn the_first_sign_in_forces_a_password_that_keeps_the_rule() {
     let site = site();
     let mut b = browser(&site);
-    assert_eq!(
-        b.sign_in("fresh", PASSWORD).await.header("location"),
-        "/password"
-    );
+    assert_eq!(b.sign_in("fresh", PASSWORD).await.header("location"), "/password");
     assert_eq!(b.get("/").await.header("location"), "/password");
-    let blocked = b
-        .send(
-            Request::get("/admin").header("hx-request", "true"),
-            Body::empty(),
-        )
-        .await;
+    let blocked = b.send(Request::get("/admin").header("hx-request", "true"), Body::empty()).await;
     assert_eq!(blocked.header("hx-redirect"), "/password");
     for (new, again, words) in [
         ("short", "short", "密码太短"),
         ("Password123", "Password123", "太常见"),
-        (
-            "bridge-lantern-7",
-            "bridge-lantern-8",
-            "两次输入的密码不一致",
-        ),
+        ("bridge-lantern-7", "bridge-lantern-8", "两次输入的密码不一致"),
     ] {
         let token = b.token("/password").await;
         let form = format!("_csrf={token}&new={new}&again={again}");
@@ -497,19 +401,9 @@ async fn the_first_sign_in_forces_a_password_that_keeps_the_rule() {
     assert_eq!(b.post("/password", &form).await.header("location"), "/");
     assert_eq!(b.get("/").await.body, "fresh");
     b.cookies = before;
-    assert_eq!(
-        b.get("/").await.status,
-        StatusCode::SEE_OTHER,
-        "old sessions end"
-    );
+    assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER, "old sessions end");
     let mut again = browser(&site);
-    assert_eq!(
-        again
-            .sign_in("fresh", "bridge-lantern-7")
-            .await
-            .header("location"),
-        "/who"
-    );
+    assert_eq!(again.sign_in("fresh", "bridge-lantern-7").await.header("location"), "/who");
 }
 
 #[tokio::test]
@@ -537,10 +431,7 @@ async fn every_answer_carries_the_security_headers() {
         let answer = b.get(path).await;
         let csp = answer.header("content-security-policy");
         assert!(csp.contains("default-src 'self'"), "{path}");
-        assert!(
-            csp.contains("frame-ancestors 'none'") && !csp.contains("unsafe"),
-            "{path}"
-        );
+        assert!(csp.contains("frame-ancestors 'none'") && !csp.contains("unsafe"), "{path}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("referrer-policy"), "no-referrer");
     }
@@ -567,12 +458,7 @@ async fn language_and_theme_are_cookies_that_the_server_renders() {
     let evil = b.get("/ui/theme/dark?back=//evil.example").await;
     assert_eq!(evil.header("location"), "/");
     assert_eq!(b.get("/ui/lang/xx").await.status, StatusCode::NOT_FOUND);
-    assert!(
-        en.headers
-            .get_all("vary")
-            .iter()
-            .any(|v| v == "Cookie, HX-Request")
-    );
+    assert!(en.headers.get_all("vary").iter().any(|v| v == "Cookie, HX-Request"));
 }
 
 #[tokio::test]
@@ -583,28 +469,16 @@ async fn gallery_pages_show_no_raw_key_no_inline_script_and_only_known_icons() {
     for lang in ["zh", "en"] {
         let mut b = browser(&site);
         b.cookies.push(("lang".into(), lang.into()));
-        let more = [
-            "/gallery/drawer",
-            "/gallery/till?state=refused",
-            "/login",
-            "/nowhere",
-        ];
+        let more = ["/gallery/drawer", "/gallery/till?state=refused", "/login", "/nowhere"];
         for path in gallery::PAGES.iter().copied().chain(more) {
             let body = b.get(path).await.body;
             for raw in [">g.", "\"g.", ">ui.", "\"ui.", ">error.", ">auth."] {
                 assert!(!body.contains(raw), "{path} in {lang} shows a key: {raw}");
             }
-            assert!(
-                !body.contains("<script>")
-                    && !body.contains(" style=\"")
-                    && !body.contains(" onclick")
-            );
+            assert!(!body.contains("<script>") && !body.contains(" style=\"") && !body.contains(" onclick"));
             for icon in body.split("icons.svg#").skip(1) {
                 let name = icon.split('"').next().unwrap();
-                assert!(
-                    sprite.contains(&format!("<symbol id=\"{name}\"")),
-                    "no icon {name}"
-                );
+                assert!(sprite.contains(&format!("<symbol id=\"{name}\"")), "no icon {name}");
             }
             if lang == "en" {
                 let tags = body.matches("一卡通总部").count();
@@ -623,19 +497,9 @@ async fn errors_say_what_was_saved_and_hide_their_detail() {
     assert_eq!(page.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(page.body.contains("无法确定是否已保存") && page.body.contains("data-copy=\""));
     assert!(page.body.contains("<html") && !page.body.contains("secret detail"));
-    let part = b
-        .send(
-            Request::get("/broken").header("hx-request", "true"),
-            Body::empty(),
-        )
-        .await;
+    let part = b.send(Request::get("/broken").header("hx-request", "true"), Body::empty()).await;
     assert!(part.body.contains("无法确定是否已保存") && !part.body.contains("<html"));
-    for (kind, status) in [
-        ("refused", 403),
-        ("unavailable", 503),
-        ("conflict", 409),
-        ("x", 404),
-    ] {
+    for (kind, status) in [("refused", 403), ("unavailable", 503), ("conflict", 409), ("x", 404)] {
         let answer = b.get(&format!("/gallery/error/{kind}")).await;
         assert_eq!(answer.status.as_u16(), status);
         assert!(answer.body.contains("没有保存任何内容"), "{kind}");
@@ -650,23 +514,14 @@ async fn a_wrong_form_is_a_422_fragment_and_a_right_one_brings_a_toast() {
     let site = site();
     let mut b = browser(&site);
     let token = b.token("/gallery").await;
-    let wrong = b
-        .post("/gallery/save", &format!("_csrf={token}&amount=9999"))
-        .await;
+    let wrong = b.post("/gallery/save", &format!("_csrf={token}&amount=9999")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(wrong.body.contains("aria-invalid=\"true\"") && !wrong.body.contains("<html"));
     assert!(wrong.body.contains("value=\"9999\""));
-    let right = b
-        .post("/gallery/save", &format!("_csrf={token}&amount=100"))
-        .await;
+    let right = b.post("/gallery/save", &format!("_csrf={token}&amount=100")).await;
     assert_eq!(right.status, StatusCode::OK);
     assert!(right.header("hx-trigger").starts_with("{\"toast\":"));
-    let hostile = b
-        .post(
-            "/gallery/save",
-            &format!("_csrf={token}&amount=%22%3E%3Cscript%3E"),
-        )
-        .await;
+    let hostile = b.post("/gallery/save", &format!("_csrf={token}&amount=%22%3E%3Cscript%3E")).await;
     assert!(!hostile.body.contains("<script"));
 }
 

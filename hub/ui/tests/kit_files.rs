@@ -62,31 +62,18 @@ fn vendored_files_are_what_the_manifest_says() {
         let digest = hex::encode(Sha256::digest(&bytes));
         assert_eq!(digest, entry["sha256"], "{}", entry["path"]);
     }
-    let listed: BTreeSet<PathBuf> = entries
-        .iter()
-        .map(|e| kit("assets").join(&e["path"]))
-        .collect();
+    let listed: BTreeSet<PathBuf> = entries.iter().map(|e| kit("assets").join(&e["path"])).collect();
     for file in files_below(&kit("assets/vendor")) {
-        assert!(
-            listed.contains(&file),
-            "{} is not in VENDORED.toml",
-            file.display()
-        );
+        assert!(listed.contains(&file), "{} is not in VENDORED.toml", file.display());
     }
 }
 
 async fn gzip_bytes(path: &str) -> usize {
     let app: Router = assets::router().layer(CompressionLayer::new());
     let request = Request::get(assets::url(path)).header("accept-encoding", "gzip");
-    let response = app
-        .oneshot(request.body(Body::empty()).unwrap())
-        .await
-        .unwrap();
+    let response = app.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.headers()["content-encoding"], "gzip", "{path}");
-    axum::body::to_bytes(response.into_body(), usize::MAX)
-        .await
-        .unwrap()
-        .len()
+    axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap().len()
 }
 
 #[tokio::test]
@@ -99,10 +86,7 @@ async fn transferred_sizes_keep_the_budget() {
 
 #[test]
 fn words_used_in_templates_and_code_exist_and_are_complete() {
-    let words = Words::kit()
-        .unwrap()
-        .with(gallery::WORDS[0], gallery::WORDS[1])
-        .unwrap();
+    let words = Words::kit().unwrap().with(gallery::WORDS[0], gallery::WORDS[1]).unwrap();
     assert_eq!(words.gaps(), Vec::<String>::new());
     let mut used = 0;
     for file in files_below(&kit("templates")) {
@@ -110,34 +94,19 @@ fn words_used_in_templates_and_code_exist_and_are_complete() {
         for call in ["page.t(\"", "page.t1(\"", "page.t_args(\""] {
             for part in text.split(call).skip(1) {
                 let key = part.split('"').next().unwrap();
-                assert!(
-                    words.has(key),
-                    "{} uses the missing key {key}",
-                    file.display()
-                );
+                assert!(words.has(key), "{} uses the missing key {key}", file.display());
                 used += 1;
             }
         }
     }
     assert!(used > 100, "the search found only {used} keys");
-    let prefixes = [
-        "\"auth.",
-        "\"password.",
-        "\"error.",
-        "\"saved.",
-        "\"role.",
-        "\"g.",
-    ];
+    let prefixes = ["\"auth.", "\"password.", "\"error.", "\"saved.", "\"role.", "\"g."];
     for file in files_below(&kit("src")) {
         let text = fs::read_to_string(&file).unwrap_or_default();
         for prefix in prefixes {
             for part in text.split(prefix).skip(1) {
                 let key = format!("{}{}", &prefix[1..], part.split('"').next().unwrap());
-                assert!(
-                    key.contains('{') || words.has(&key),
-                    "{} uses the missing key {key}",
-                    file.display()
-                );
+                assert!(key.contains('{') || words.has(&key), "{} uses the missing key {key}", file.display());
             }
         }
     }
@@ -159,11 +128,7 @@ fn classes_used_in_templates_are_styled() {
                 }
                 checked += 1;
                 let rule = format!(".{class}");
-                assert!(
-                    css.contains(&rule),
-                    "{}: {rule} has no style",
-                    file.display()
-                );
+                assert!(css.contains(&rule), "{}: {rule} has no style", file.display());
             }
         }
     }

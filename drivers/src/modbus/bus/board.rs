@@ -64,19 +64,11 @@ impl Door {
 
     /// The output that goes with it.
     pub(super) fn target(&self, fire: bool) -> RelayState {
-        if self.target_unlocked(fire) {
-            RelayState::Unlocked
-        } else {
-            RelayState::Locked
-        }
+        if self.target_unlocked(fire) { RelayState::Unlocked } else { RelayState::Locked }
     }
 
     fn lock_view(&self, fire: bool) -> LockView {
-        LockView {
-            mode: self.mode,
-            freed_by_fire: fire && self.wiring.escape,
-            pulse_until: self.pulse_until,
-        }
+        LockView { mode: self.mode, freed_by_fire: fire && self.wiring.escape, pulse_until: self.pulse_until }
     }
 }
 
@@ -111,11 +103,7 @@ impl Board {
 
     /// When the board next wants something, ends of pulses aside.
     pub(super) fn due_at(&self) -> Instant {
-        if self.up {
-            self.poll_at.min(self.audit_at)
-        } else {
-            self.retry_at
-        }
+        if self.up { self.poll_at.min(self.audit_at) } else { self.retry_at }
     }
 
     pub(super) fn polled(&mut self, now: Instant) {
@@ -179,21 +167,12 @@ impl Board {
     }
 
     /// Takes one poll (`None` = missed) for every door and tells what it means.
-    pub(super) fn observe(
-        &mut self,
-        inputs: Option<&[bool]>,
-        fire: bool,
-        now: Instant,
-    ) -> Vec<DoorEventKind> {
+    pub(super) fn observe(&mut self, inputs: Option<&[bool]>, fire: bool, now: Instant) -> Vec<DoorEventKind> {
         let mut events = Vec::new();
         for door in &mut self.doors {
             let lock = door.lock_view(fire);
             let sample = InputSample {
-                open: door
-                    .wiring
-                    .contact
-                    .and_then(|contact| level(contact, inputs))
-                    .map(|closed| !closed),
+                open: door.wiring.contact.and_then(|contact| level(contact, inputs)).map(|closed| !closed),
                 exit: door.wiring.exit_button.and_then(|exit| level(exit, inputs)),
             };
             events.extend(door.tracker.observe(sample, lock, now));

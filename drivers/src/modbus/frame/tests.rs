@@ -28,11 +28,7 @@ fn vectors_m1_to_m10() {
         let bytes = hex::decode(text).unwrap();
         let (adu, len) = decode(Framing::Rtu, direction, &bytes).unwrap().unwrap();
         assert_eq!(len, bytes.len(), "{name}");
-        assert_eq!(
-            (adu.unit, &adu.pdu[..]),
-            (bytes[0], &bytes[1..len - 2]),
-            "{name}"
-        );
+        assert_eq!((adu.unit, &adu.pdu[..]), (bytes[0], &bytes[1..len - 2]), "{name}");
         assert_eq!(hex::encode(encode(Framing::Rtu, &adu)), text, "{name}");
     }
 }
@@ -70,19 +66,13 @@ fn incomplete_frames_wait_and_broken_ones_are_named() {
         let mut broken = bytes.clone();
         let last = broken.len() - 1;
         broken[last] ^= 1;
-        assert!(matches!(
-            decode(Framing::Rtu, direction, &broken),
-            Err(FrameError::Crc { .. })
-        ));
+        assert!(matches!(decode(Framing::Rtu, direction, &broken), Err(FrameError::Crc { .. })));
     }
     let tcp = |text: &str| decode(Framing::Tcp, Reply, &hex::decode(text).unwrap());
     assert_eq!(tcp("0001000100040101"), Err(FrameError::Protocol(1)));
     assert_eq!(tcp("00010000000101"), Err(FrameError::Length(1)));
     assert_eq!(tcp("0001000000ff01"), Err(FrameError::Length(255)));
-    assert_eq!(
-        decode(Framing::Rtu, Request, &[1, 0x2B]),
-        Err(FrameError::Function(0x2B))
-    );
+    assert_eq!(decode(Framing::Rtu, Request, &[1, 0x2B]), Err(FrameError::Function(0x2B)));
 }
 
 fn any_framing() -> impl Strategy<Value = Framing> {

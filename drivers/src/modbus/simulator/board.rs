@@ -51,18 +51,8 @@ pub struct SimulatedDoor {
 impl Default for SimulatedBoard {
     /// Unit 1, eight relays and inputs; door 1 on relay 1 and input 1, door 2 on relay 2 and input 2.
     fn default() -> Self {
-        let door = |number| SimulatedDoor {
-            relay: number,
-            contact: number,
-            open_after_ms: 100,
-            close_after_ms: 400,
-        };
-        SimulatedBoard {
-            unit: 1,
-            relays: 8,
-            inputs: 8,
-            doors: vec![door(1), door(2)],
-        }
+        let door = |number| SimulatedDoor { relay: number, contact: number, open_after_ms: 100, close_after_ms: 400 };
+        SimulatedBoard { unit: 1, relays: 8, inputs: 8, doors: vec![door(1), door(2)] }
     }
 }
 
@@ -136,24 +126,15 @@ impl Board {
     }
 
     pub(super) fn relay(&self, relay: u16) -> bool {
-        relay
-            .checked_sub(1)
-            .and_then(|at| self.relays.get(usize::from(at)))
-            .is_some_and(|relay| relay.on)
+        relay.checked_sub(1).and_then(|at| self.relays.get(usize::from(at))).is_some_and(|relay| relay.on)
     }
 
     pub(super) fn times_switched_on(&self, relay: u16) -> u32 {
-        relay
-            .checked_sub(1)
-            .and_then(|at| self.relays.get(usize::from(at)))
-            .map_or(0, |relay| relay.times_switched_on)
+        relay.checked_sub(1).and_then(|at| self.relays.get(usize::from(at))).map_or(0, |relay| relay.times_switched_on)
     }
 
     pub(super) fn times_pulsed(&self, relay: u16) -> u32 {
-        relay
-            .checked_sub(1)
-            .and_then(|at| self.relays.get(usize::from(at)))
-            .map_or(0, |relay| relay.times_pulsed)
+        relay.checked_sub(1).and_then(|at| self.relays.get(usize::from(at))).map_or(0, |relay| relay.times_pulsed)
     }
 
     pub(super) fn set_input(&mut self, input: u16, on: bool, now: Instant) -> Vec<BoardChange> {
@@ -203,8 +184,7 @@ impl Board {
                 leaf.open_since = None;
                 self.put_input(config.contact, true, changes);
             }
-        } else if !leaf.passed && !self.nobody_there && due(leaf.unlocked_at, config.open_after_ms)
-        {
+        } else if !leaf.passed && !self.nobody_there && due(leaf.unlocked_at, config.open_after_ms) {
             leaf.open_since = Some(now);
             leaf.passed = true;
             self.put_input(config.contact, false, changes);
@@ -215,29 +195,15 @@ impl Board {
     pub(super) fn serve(&mut self, pdu: &[u8], now: Instant) -> (Vec<u8>, Vec<BoardChange>) {
         let mut changes = Vec::new();
         let reply = match *pdu {
-            [function @ (1 | 2), a0, a1, c0, c1] => self.read(
-                function,
-                u16::from_be_bytes([a0, a1]),
-                u16::from_be_bytes([c0, c1]),
-            ),
-            [5, a0, a1, v0, v1] => self
-                .write_coil(
-                    u16::from_be_bytes([a0, a1]),
-                    u16::from_be_bytes([v0, v1]),
-                    now,
-                    &mut changes,
-                )
-                .map(|()| pdu.to_vec()),
-            [0x0F, a0, a1, c0, c1, count, ref data @ ..] if data.len() == usize::from(count) => {
-                self.write_coils(
-                    u16::from_be_bytes([a0, a1]),
-                    u16::from_be_bytes([c0, c1]),
-                    data,
-                    now,
-                    &mut changes,
-                )
-                .map(|()| pdu[..5].to_vec())
+            [function @ (1 | 2), a0, a1, c0, c1] => {
+                self.read(function, u16::from_be_bytes([a0, a1]), u16::from_be_bytes([c0, c1]))
             }
+            [5, a0, a1, v0, v1] => self
+                .write_coil(u16::from_be_bytes([a0, a1]), u16::from_be_bytes([v0, v1]), now, &mut changes)
+                .map(|()| pdu.to_vec()),
+            [0x0F, a0, a1, c0, c1, count, ref data @ ..] if data.len() == usize::from(count) => self
+                .write_coils(u16::from_be_bytes([a0, a1]), u16::from_be_bytes([c0, c1]), data, now, &mut changes)
+                .map(|()| pdu[..5].to_vec()),
             [0x10, a0, a1, 0, 2, 4, m0, m1, t0, t1] => self
                 .pulse_registers(
                     u16::from_be_bytes([a0, a1]),
@@ -251,10 +217,7 @@ impl Board {
             _ => Err(ILLEGAL_FUNCTION),
         };
         let function = pdu.first().copied().unwrap_or(0);
-        (
-            reply.unwrap_or_else(|code| vec![function | 0x80, code]),
-            changes,
-        )
+        (reply.unwrap_or_else(|code| vec![function | 0x80, code]), changes)
     }
 
     fn read(&self, function: u8, start: u16, count: u16) -> Result<Vec<u8>, u8> {
@@ -267,26 +230,13 @@ impl Board {
             return Err(ILLEGAL_VALUE);
         }
         let bits = bits.get(start..start + count).ok_or(ILLEGAL_ADDRESS)?;
-        let packed = bits.chunks(8).map(|byte| {
-            byte.iter()
-                .rev()
-                .fold(0u8, |acc, bit| acc << 1 | u8::from(*bit))
-        });
-        let mut reply = vec![
-            function,
-            u8::try_from(count.div_ceil(8)).map_err(|_| ILLEGAL_VALUE)?,
-        ];
+        let packed = bits.chunks(8).map(|byte| byte.iter().rev().fold(0u8, |acc, bit| acc << 1 | u8::from(*bit)));
+        let mut reply = vec![function, u8::try_from(count.div_ceil(8)).map_err(|_| ILLEGAL_VALUE)?];
         reply.extend(packed);
         Ok(reply)
     }
 
-    fn write_coil(
-        &mut self,
-        address: u16,
-        value: u16,
-        now: Instant,
-        changes: &mut Vec<BoardChange>,
-    ) -> Result<(), u8> {
+    fn write_coil(&mut self, address: u16, value: u16, now: Instant, changes: &mut Vec<BoardChange>) -> Result<(), u8> {
         let relays = self.config.relays;
         let on = match value {
             0xFF00 => Ok(true),
@@ -323,10 +273,7 @@ impl Board {
         if count == 0 || data.len() != usize::from(count).div_ceil(8) {
             return Err(ILLEGAL_VALUE);
         }
-        let end = start
-            .checked_add(count)
-            .filter(|end| *end <= self.config.relays)
-            .ok_or(ILLEGAL_ADDRESS)?;
+        let end = start.checked_add(count).filter(|end| *end <= self.config.relays).ok_or(ILLEGAL_ADDRESS)?;
         for at in start..end {
             let bit = usize::from(at - start);
             self.switch(at, data[bit / 8] >> (bit % 8) & 1 == 1, None, now, changes);
@@ -342,9 +289,7 @@ impl Board {
         now: Instant,
         changes: &mut Vec<BoardChange>,
     ) -> Result<(), u8> {
-        let offset = address
-            .checked_sub(PULSE_REGISTERS)
-            .ok_or(ILLEGAL_ADDRESS)?;
+        let offset = address.checked_sub(PULSE_REGISTERS).ok_or(ILLEGAL_ADDRESS)?;
         let relay = offset / PULSE_STRIDE;
         if !offset.is_multiple_of(PULSE_STRIDE) || relay >= self.config.relays {
             return Err(ILLEGAL_ADDRESS);
@@ -357,14 +302,7 @@ impl Board {
         Ok(())
     }
 
-    fn pulse(
-        &mut self,
-        at: u16,
-        on: bool,
-        ticks: u16,
-        now: Instant,
-        changes: &mut Vec<BoardChange>,
-    ) {
+    fn pulse(&mut self, at: u16, on: bool, ticks: u16, now: Instant, changes: &mut Vec<BoardChange>) {
         let end = now + Duration::from_millis(u64::from(ticks) * 100);
         self.relays[usize::from(at)].times_pulsed += 1;
         self.switch(at, on, Some((end, !on)), now, changes);

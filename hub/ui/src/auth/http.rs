@@ -76,10 +76,7 @@ pub(crate) fn router<D: OperatorDirectory>(console: Arc<Console<D>>) -> Router {
     Router::new()
         .route("/login", get(login_page).post(login::<D>))
         .route("/password", get(password_page).post(password::<D>))
-        .route(
-            "/logout",
-            get(|| async { Redirect::to("/") }).post(logout::<D>),
-        )
+        .route("/logout", get(|| async { Redirect::to("/") }).post(logout::<D>))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
         .with_state(console)
 }
@@ -104,33 +101,20 @@ async fn login<D: OperatorDirectory>(
     Form(form): Form<LoginForm>,
 ) -> Response {
     let auth = &console.auth;
-    let answer = auth
-        .sign_in(&form.login, &form.password, peer(&extensions))
-        .await;
+    let answer = auth.sign_in(&form.login, &form.password, peer(&extensions)).await;
     let problem = match answer {
         SignIn::Welcome(token, operator) => {
             if let Some(old) = cookie(&headers, SESSION_COOKIE) {
                 auth.sessions.end(&old);
             }
-            let target = if operator.must_change {
-                "/password"
-            } else {
-                local_path(&form.back)
-            };
+            let target = if operator.must_change { "/password" } else { local_path(&form.back) };
             return with_session(&ui, &token, Redirect::to(target));
         }
-        SignIn::Refused => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            ui.t("auth.refused").to_owned(),
-        ),
-        SignIn::Locked { minutes } => (
-            StatusCode::TOO_MANY_REQUESTS,
-            ui.t_args("auth.locked", &[("n", &minutes.to_string())]),
-        ),
-        SignIn::Unavailable => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            ui.t("auth.unavailable").to_owned(),
-        ),
+        SignIn::Refused => (StatusCode::UNPROCESSABLE_ENTITY, ui.t("auth.refused").to_owned()),
+        SignIn::Locked { minutes } => {
+            (StatusCode::TOO_MANY_REQUESTS, ui.t_args("auth.locked", &[("n", &minutes.to_string())]))
+        }
+        SignIn::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ui.t("auth.unavailable").to_owned()),
     };
     let (status, problem) = problem;
     let mut response = login_view(&ui, form.login, &form.back, problem, "");
@@ -153,10 +137,7 @@ async fn password<D: OperatorDirectory>(
         return password_view(&ui, &operator, "password.mismatch", true);
     }
     let current = (!operator.must_change).then_some(form.current.as_str());
-    let changed = console
-        .auth
-        .change_password(&operator, current, &form.new, peer(&extensions))
-        .await;
+    let changed = console.auth.change_password(&operator, current, &form.new, peer(&extensions)).await;
     match changed {
         Ok(token) => with_session(&ui, &token, Redirect::to("/")),
         Err(problem) => password_view(&ui, &operator, problem, true),
@@ -178,40 +159,19 @@ async fn logout<D: OperatorDirectory>(
     ([(SET_COOKIE, gone)], Redirect::to("/login?why=out")).into_response()
 }
 
-fn login_view(
-    ui: &Ui,
-    login: String,
-    back: &str,
-    problem: String,
-    notice: &'static str,
-) -> Response {
-    View::new(LoginPage {
-        page: ui.page("auth.title", ""),
-        login,
-        back: local_path(back).to_owned(),
-        problem,
-        notice,
-    })
-    .into_response()
+fn login_view(ui: &Ui, login: String, back: &str, problem: String, notice: &'static str) -> Response {
+    View::new(LoginPage { page: ui.page("auth.title", ""), login, back: local_path(back).to_owned(), problem, notice })
+        .into_response()
 }
 
-fn password_view(
-    ui: &Ui,
-    operator: &CurrentOperator,
-    problem: &'static str,
-    bad: bool,
-) -> Response {
+fn password_view(ui: &Ui, operator: &CurrentOperator, problem: &'static str, bad: bool) -> Response {
     let template = PasswordPage {
         page: ui.page("password.title", ""),
         first: operator.must_change,
         problem,
         mismatch: problem == "password.mismatch",
     };
-    if bad {
-        View::invalid(template).into_response()
-    } else {
-        View::new(template).into_response()
-    }
+    if bad { View::invalid(template).into_response() } else { View::new(template).into_response() }
 }
 
 fn with_session(ui: &Ui, token: &SessionToken, then: Redirect) -> Response {
@@ -254,16 +214,7 @@ mod tests {
     #[test]
     fn only_paths_of_this_site_are_followed() {
         assert_eq!(local_path("/people?page=2"), "/people?page=2");
-        let foreign = [
-            "",
-            "people",
-            "//evil",
-            "/\\evil",
-            "https://evil",
-            "/a\r\nx: y",
-            "/\t/evil",
-            "/张",
-        ];
+        let foreign = ["", "people", "//evil", "/\\evil", "https://evil", "/a\r\nx: y", "/\t/evil", "/张"];
         for bad in foreign {
             assert_eq!(local_path(bad), "/", "{bad:?}");
         }

@@ -19,10 +19,7 @@ pub struct LockoutPolicy {
 impl Default for LockoutPolicy {
     /// Five failures, fifteen minutes.
     fn default() -> Self {
-        LockoutPolicy {
-            failures_max: 5,
-            lock_ms: 15 * 60_000,
-        }
+        LockoutPolicy { failures_max: 5, lock_ms: 15 * 60_000 }
     }
 }
 
@@ -42,10 +39,7 @@ pub struct Lockout {
 impl Lockout {
     /// Nothing locked.
     pub fn new(policy: LockoutPolicy) -> Lockout {
-        Lockout {
-            policy,
-            tracks: Mutex::default(),
-        }
+        Lockout { policy, tracks: Mutex::default() }
     }
 
     /// Takes one try of a name, counted as a failure until [`Lockout::succeed`] says otherwise, so that
@@ -63,10 +57,7 @@ impl Lockout {
                 drop_weakest(&mut tracks);
             }
         }
-        let track = tracks.entry(login.to_owned()).or_insert(Track {
-            failures: 0,
-            last_ms: now_ms,
-        });
+        let track = tracks.entry(login.to_owned()).or_insert(Track { failures: 0, last_ms: now_ms });
         if expired(track) {
             track.failures = 0;
         }
@@ -96,10 +87,8 @@ impl Lockout {
 }
 
 fn drop_weakest(tracks: &mut HashMap<String, Track>) {
-    let weakest = tracks
-        .iter()
-        .min_by_key(|(_, track)| (track.failures, track.last_ms))
-        .map(|(login, _)| login.clone());
+    let weakest =
+        tracks.iter().min_by_key(|(_, track)| (track.failures, track.last_ms)).map(|(login, _)| login.clone());
     if let Some(login) = weakest {
         tracks.remove(&login);
     }
@@ -119,10 +108,7 @@ mod tests {
         }
         assert_eq!(lockout.begin("a", 10), Err(4 + 15 * MINUTE_MS));
         assert_eq!(lockout.begin("b", 10), Ok(()));
-        assert_eq!(
-            lockout.begin("a", 4 + 15 * MINUTE_MS - 1),
-            Err(4 + 15 * MINUTE_MS)
-        );
+        assert_eq!(lockout.begin("a", 4 + 15 * MINUTE_MS - 1), Err(4 + 15 * MINUTE_MS));
         assert_eq!(lockout.begin("a", 4 + 15 * MINUTE_MS), Ok(()));
     }
 

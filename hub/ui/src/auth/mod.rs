@@ -20,8 +20,7 @@ use tokio::sync::Semaphore;
 
 pub use lockout::{LOGINS_TRACKED_MAX, Lockout, LockoutPolicy};
 pub use password::{
-    HashCost, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordError, check_password, hash_password,
-    verify_password,
+    HashCost, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, PasswordError, check_password, hash_password, verify_password,
 };
 pub(crate) use session::random_32;
 pub use session::{SESSIONS_MAX, Session, SessionPolicy, SessionToken, Sessions};
@@ -39,9 +38,7 @@ pub const HASHES_CONCURRENT_MAX: usize = 2;
 pub const HASH_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What an operator may do. What each role opens is decided where routes are mounted.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything, operators included.
@@ -110,24 +107,14 @@ pub struct Operator {
 /// Where operators live. Hub and edge implement it over their stores.
 pub trait OperatorDirectory: Send + Sync + 'static {
     /// By sign-in name (trimmed and lower-cased by the caller).
-    fn by_login(
-        &self,
-        login: &str,
-    ) -> impl Future<Output = Result<Option<Operator>, DirectoryError>> + Send;
+    fn by_login(&self, login: &str) -> impl Future<Output = Result<Option<Operator>, DirectoryError>> + Send;
 
     /// By id. Asked on every request, so that a revocation holds from the next one on; answer it from
     /// memory or a read connection.
-    fn by_id(
-        &self,
-        id: &str,
-    ) -> impl Future<Output = Result<Option<Operator>, DirectoryError>> + Send;
+    fn by_id(&self, id: &str) -> impl Future<Output = Result<Option<Operator>, DirectoryError>> + Send;
 
     /// Stores a new verifier, clears `must_change` and raises `credential_epoch`, durably.
-    fn set_password(
-        &self,
-        id: &str,
-        verifier: &str,
-    ) -> impl Future<Output = Result<(), DirectoryError>> + Send;
+    fn set_password(&self, id: &str, verifier: &str) -> impl Future<Output = Result<(), DirectoryError>> + Send;
 
     /// Appends to the audit log (OPR-8). Called after the fact it tells.
     fn record(&self, event: AuthEvent) -> impl Future<Output = Result<(), DirectoryError>> + Send;
@@ -239,11 +226,7 @@ impl<D: OperatorDirectory> Auth<D> {
     ///
     /// # Errors
     /// As [`Auth::new`].
-    pub fn with_clock(
-        directory: D,
-        policy: AuthPolicy,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Auth<D>, PasswordError> {
+    pub fn with_clock(directory: D, policy: AuthPolicy, clock: Arc<dyn Clock>) -> Result<Auth<D>, PasswordError> {
         Ok(Auth {
             directory,
             sessions: Sessions::new(policy.session),
@@ -282,8 +265,7 @@ impl<D: OperatorDirectory> Auth<D> {
             Err(error) => return self.cannot(&login, &error),
         };
         let who = found.as_ref().map_or(login.clone(), |o| o.id.clone());
-        let Some(operator) = found.filter(|o| verified && o.active && !o.verifier.is_empty())
-        else {
+        let Some(operator) = found.filter(|o| verified && o.active && !o.verifier.is_empty()) else {
             self.audit(&who, AuthAct::Refused, from).await;
             return SignIn::Refused;
         };
@@ -300,11 +282,7 @@ impl<D: OperatorDirectory> Auth<D> {
     ///
     /// # Errors
     /// When the directory does not answer: a storage error must not look like a sign-out.
-    pub async fn resume(
-        &self,
-        token: &str,
-        background: bool,
-    ) -> Result<Option<(Session, Operator)>, DirectoryError> {
+    pub async fn resume(&self, token: &str, background: bool) -> Result<Option<(Session, Operator)>, DirectoryError> {
         let found = if background {
             self.sessions.peek(token, self.now_ms())
         } else {
@@ -351,11 +329,8 @@ impl<D: OperatorDirectory> Auth<D> {
         }
         check_password(new, &[&operator.login, &operator.name])?;
         let (password, cost) = (new.to_owned(), self.cost);
-        let hashed = self
-            .hash_job(move || {
-                hash_password(&password, cost).map_err(|e| DirectoryError(e.to_string()))
-            })
-            .await;
+        let hashed =
+            self.hash_job(move || hash_password(&password, cost).map_err(|e| DirectoryError(e.to_string()))).await;
         let verifier = hashed.map_err(|_| UNAVAILABLE)?;
         let stored = self.directory.set_password(&operator.id, &verifier).await;
         if let Err(error) = stored {
@@ -376,13 +351,11 @@ impl<D: OperatorDirectory> Auth<D> {
     }
 
     fn open_session(&self, operator: &Operator) -> Result<SessionToken, PasswordError> {
-        self.sessions
-            .open(&operator.id, operator.credential_epoch, self.now_ms())
+        self.sessions.open(&operator.id, operator.credential_epoch, self.now_ms())
     }
 
     async fn verify(&self, verifier: String, password: String) -> Result<bool, DirectoryError> {
-        self.hash_job(move || Ok(verify_password(&password, &verifier)))
-            .await
+        self.hash_job(move || Ok(verify_password(&password, &verifier))).await
     }
 
     /// Runs a password computation off the async threads, a bounded number at a time.
@@ -407,11 +380,7 @@ impl<D: OperatorDirectory> Auth<D> {
     }
 
     async fn audit(&self, who: &str, what: AuthAct, from: Option<String>) {
-        let event = AuthEvent {
-            who: who.to_owned(),
-            what,
-            from,
-        };
+        let event = AuthEvent { who: who.to_owned(), what, from };
         if let Err(error) = self.directory.record(event).await {
             tracing::error!(%error, ?what, "the audit line was not stored");
         }
@@ -420,12 +389,7 @@ impl<D: OperatorDirectory> Auth<D> {
 
 /// A sign-in name as it is looked up.
 pub fn normal_login(login: &str) -> String {
-    login
-        .trim()
-        .to_lowercase()
-        .chars()
-        .take(LOGIN_CHARS_MAX)
-        .collect()
+    login.trim().to_lowercase().chars().take(LOGIN_CHARS_MAX).collect()
 }
 
 /// Who makes this request; the extractor of handlers that act in somebody's name.
@@ -451,11 +415,7 @@ impl CurrentOperator {
     /// # Errors
     /// [`UiError::Refused`].
     pub fn require(&self, roles: &'static [Role]) -> Result<(), UiError> {
-        if roles.contains(&self.role) {
-            Ok(())
-        } else {
-            Err(UiError::refused(roles))
-        }
+        if roles.contains(&self.role) { Ok(()) } else { Err(UiError::refused(roles)) }
     }
 }
 
@@ -478,10 +438,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CurrentOperator {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<CurrentOperator, UiError> {
         match parts.extensions.get::<Ui>() {
             Some(ui) => ui.operator.clone().ok_or(UiError::SignInFirst),
-            None => Err(UiError::internal(
-                "this page is served outside of yika_ui::mount",
-                Saved::Nothing,
-            )),
+            None => Err(UiError::internal("this page is served outside of yika_ui::mount", Saved::Nothing)),
         }
     }
 }

@@ -28,11 +28,7 @@ pub struct HashCost {
 impl Default for HashCost {
     /// 19 MiB, two passes, one lane: the OWASP password storage advice, and bearable on an edge box.
     fn default() -> Self {
-        HashCost {
-            memory_kib: 19 * 1024,
-            passes: 2,
-            lanes: 1,
-        }
+        HashCost { memory_kib: 19 * 1024, passes: 2, lanes: 1 }
     }
 }
 
@@ -53,8 +49,7 @@ pub enum PasswordError {
 /// When the cost is out of range or the system gives no randomness.
 pub fn hash_password(password: &str, cost: HashCost) -> Result<String, PasswordError> {
     let hash_error = |error: &dyn std::fmt::Display| PasswordError::Hash(error.to_string());
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None)
-        .map_err(|error| hash_error(&error))?;
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|error| hash_error(&error))?;
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password(password.as_bytes())
         .map(|hash| hash.to_string())
@@ -66,11 +61,7 @@ pub fn verify_password(password: &str, verifier: &str) -> bool {
     if password.len() > PASSWORD_BYTES_MAX {
         return false;
     }
-    PasswordHash::new(verifier).is_ok_and(|hash| {
-        Argon2::default()
-            .verify_password(password.as_bytes(), &hash)
-            .is_ok()
-    })
+    PasswordHash::new(verifier).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
 /// The rule for new passwords. `names` are the operator's names, which a password must not be.
@@ -91,8 +82,7 @@ pub fn check_password(password: &str, names: &[&str]) -> Result<(), &'static str
     };
     let named = names.iter().any(|name| {
         let name = name.trim().to_lowercase();
-        !name.is_empty()
-            && (lower == name || (letters(&name) == letters(&lower) && !letters(&name).is_empty()))
+        !name.is_empty() && (lower == name || (letters(&name) == letters(&lower) && !letters(&name).is_empty()))
     });
     if named {
         return Err("password.is_name");
@@ -107,9 +97,7 @@ pub fn check_password(password: &str, names: &[&str]) -> Result<(), &'static str
 fn is_run(text: &str) -> bool {
     let codes: Vec<i64> = text.chars().map(|c| i64::from(u32::from(c))).collect();
     let steps: Vec<i64> = codes.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    [-1, 0, 1]
-        .iter()
-        .any(|step| steps.iter().all(|other| other == step))
+    [-1, 0, 1].iter().any(|step| steps.iter().all(|other| other == step))
 }
 
 #[cfg(test)]
@@ -117,11 +105,7 @@ mod tests {
     #![allow(clippy::unwrap_used)] // tests may panic
     use super::*;
 
-    const CHEAP: HashCost = HashCost {
-        memory_kib: 64,
-        passes: 1,
-        lanes: 1,
-    };
+    const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
     #[test]
     fn a_verifier_accepts_its_password_and_no_other() {
@@ -134,13 +118,7 @@ mod tests {
 
     #[test]
     fn malformed_verifiers_let_nobody_in() {
-        for verifier in [
-            "",
-            "x",
-            "$argon2id$",
-            "$1$abc$def",
-            "$argon2id$v=19$m=64,t=1,p=1$$",
-        ] {
+        for verifier in ["", "x", "$argon2id$", "$1$abc$def", "$argon2id$v=19$m=64,t=1,p=1$$"] {
             assert!(!verify_password("", verifier));
             assert!(!verify_password("x", verifier));
         }

@@ -24,10 +24,7 @@ pub struct SessionPolicy {
 impl Default for SessionPolicy {
     /// Half an hour idle, twelve hours in all.
     fn default() -> Self {
-        SessionPolicy {
-            idle_ms: 30 * 60_000,
-            absolute_ms: 12 * 3_600_000,
-        }
+        SessionPolicy { idle_ms: 30 * 60_000, absolute_ms: 12 * 3_600_000 }
     }
 }
 
@@ -71,22 +68,14 @@ pub struct Sessions {
 impl Sessions {
     /// None yet.
     pub fn new(policy: SessionPolicy) -> Sessions {
-        Sessions {
-            policy,
-            by_hash: Mutex::default(),
-        }
+        Sessions { policy, by_hash: Mutex::default() }
     }
 
     /// Opens a session.
     ///
     /// # Errors
     /// When the system gives no randomness.
-    pub fn open(
-        &self,
-        operator_id: &str,
-        credential_epoch: u64,
-        now_ms: u64,
-    ) -> Result<SessionToken, PasswordError> {
+    pub fn open(&self, operator_id: &str, credential_epoch: u64, now_ms: u64) -> Result<SessionToken, PasswordError> {
         let token = SessionToken(hex::encode(random_32()?));
         let session = Session {
             operator_id: operator_id.to_owned(),
@@ -141,8 +130,7 @@ impl Sessions {
 
     /// Ends all sessions of an operator.
     pub fn end_operator(&self, operator_id: &str) {
-        self.lock()
-            .retain(|_, session| session.operator_id != operator_id);
+        self.lock().retain(|_, session| session.operator_id != operator_id);
     }
 
     /// Sessions held, ended ones that nobody asked for included.
@@ -192,11 +180,7 @@ mod tests {
             now += 29 * MINUTE_MS;
             assert!(sessions.touch(token.as_str(), now).is_some(), "at {now}");
         }
-        assert!(
-            sessions
-                .touch(token.as_str(), 12 * 60 * MINUTE_MS)
-                .is_none()
-        );
+        assert!(sessions.touch(token.as_str(), 12 * 60 * MINUTE_MS).is_none());
         let token = sessions.open("o1", 0, 0).unwrap();
         assert!(sessions.touch(token.as_str(), 30 * MINUTE_MS).is_none());
         assert!(sessions.is_empty());
