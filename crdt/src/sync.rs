@@ -112,6 +112,11 @@ struct Cursor {
     proved: bool,
 }
 
+impl Cursor {
+    const NOTHING: Cursor =
+        Cursor { stored: Seq::ZERO, sent: End { seq: Seq::ZERO, hash: feed::Hash([0; 32]) }, proved: true };
+}
+
 /// The state of one connection.
 pub struct PeerSync {
     me: Writer,
@@ -141,7 +146,7 @@ pub enum SyncRefused {
         /// In the certificate.
         certified: Writer,
     },
-    /// Acknowledges what was never sent.
+    /// Acknowledges of our own feeds what was never sent.
     #[error("{feed}: acknowledged {seq}, sent {sent}")]
     AckBeyondSent {
         /// The feed.
@@ -212,14 +217,15 @@ impl PeerSync {
         Ok(())
     }
 
-    /// Takes an acknowledgement. Idempotent; older marks change nothing.
+    /// Takes what the peer has stored: of our sending, or by another way. Idempotent; older marks change nothing.
     pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) -> Result<(), SyncRefused> {
         for (feed, seq) in marks {
-            let Some(cursor) = self.cursors.get_mut(feed) else {
-                continue;
-            };
+            let cursor = self.cursors.entry(*feed).or_insert(Cursor::NOTHING);
             if *seq > cursor.sent.seq {
-                return Err(SyncRefused::AckBeyondSent { feed: *feed, seq: *seq, sent: cursor.sent.seq });
+                if feed.writer == self.me {
+                    return Err(SyncRefused::AckBeyondSent { feed: *feed, seq: *seq, sent: cursor.sent.seq });
+                }
+                cursor.sent = End { seq: *seq, hash: Default::default() };
             }
             cursor.stored = cursor.stored.max(*seq);
             while let Some(((f, s), bytes)) = self.in_flight.range((*feed, Seq::ZERO)..).next().map(|(k, b)| (*k, *b)) {
@@ -235,11 +241,7 @@ impl PeerSync {
 
     /// What the peer sends it holds: never sent back to it.
     pub fn on_entries(&mut self, run: &Run) {
-        let cursor = self.cursors.entry(run.head.feed).or_insert(Cursor {
-            stored: Seq::ZERO,
-            sent: End::default(),
-            proved: true,
-        });
+        let cursor = self.cursors.entry(run.head.feed).or_insert(Cursor::NOTHING);
         if run.head.end.seq > cursor.sent.seq {
             *cursor = Cursor { stored: run.head.end.seq, sent: run.head.end, proved: false };
         }
@@ -253,6 +255,24 @@ impl PeerSync {
     /// Says something of its own accord (an ask, a recall, an acknowledgement).
     pub fn say(&mut self, message: Message) {
         self.to_say.push(message);
+    }
+
+    /// Heads of foreign feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
+    pub fn contradictions<R: Read + ?Sized>(&self, store: &R) -> Result<Vec<Message>, StoreError> {
+        let mut found = Vec::new();
+        for (feed, cursor) in self.cursors.iter().filter(|(feed, _)| feed.writer != self.me) {
+            let held = store.feed(feed)?.end;
+            if held.seq == cursor.sent.seq && held.hash != cursor.sent.hash && held.seq != Seq::ZERO {
+                let head = store.head_from(feed, held.seq)?;
+                found.extend(head.filter(|h| h.end == held).map(Message::Diverged));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a feed may be held by the peer at all.
+    pub fn concerns(&self, directory: &Directory, feed: &FeedId) -> bool {
+        directory.may_hold(feed, self.peer)
     }
 
     /// How far the peer has stored a feed.
@@ -293,19 +313,19 @@ impl PeerSync {
         feed: FeedId,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
-        let fresh = Cursor { stored: Seq::ZERO, sent: End::default(), proved: true };
-        let mut cursor = self.cursors.get(&feed).copied().unwrap_or(fresh);
+        let mut cursor = self.cursors.get(&feed).copied().unwrap_or(Cursor::NOTHING);
+        let own = feed.writer == self.me;
         if store.feed(&feed)?.pruned > cursor.sent.seq {
             // Older than the oldest entry: a snapshot brings the peer up, not this feed.
             return Ok(None);
         }
-        if !cursor.proved {
+        // What we sign must be our own chain, so the peer's end is proved to lie on it first.
+        if own && !cursor.proved {
             if !self.prove(store, &feed, cursor.sent)? {
                 return self.diverged(store, feed, cursor, key);
             }
             cursor.proved = true;
         }
-        let own = feed.writer == self.me;
         let head = if own { None } else { store.head_from(&feed, cursor.sent.seq.next())? };
         if !own && head.is_none() {
             return Ok(None);
@@ -362,10 +382,6 @@ impl PeerSync {
         cursor.sent = held;
         cursor.proved = true;
         self.cursors.insert(feed, cursor);
-        let head = match feed.writer == self.me {
-            true => Some(SignedHead::sign(feed, held, key)),
-            false => store.head_from(&feed, cursor.stored)?,
-        };
-        Ok(head.map(Message::Diverged))
+        Ok(Some(Message::Diverged(SignedHead::sign(feed, held, key))))
     }
 }

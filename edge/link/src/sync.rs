@@ -1,0 +1,192 @@
+//! Runs feed sync over one live peer: frames in and out of the pure state machine of `yika_crdt::sync`.
+//!
+//! One loop owns the connection's state; runs are taken in by a worker beside it, so that acknowledgements and urgent
+//! words never wait for the disk. Leaves to others: storage and decisions, behind [`Node`].
+
+use crate::close::{CloseCode, CloseReason};
+use crate::identity::PeerIdentity;
+use crate::peer::Peer;
+use ed25519_dalek::SigningKey;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+use yika_crdt::channel::{Class, FeedId};
+use yika_crdt::feed::Run;
+use yika_crdt::ids::{Seq, Writer};
+use yika_crdt::mesh::Directory;
+use yika_crdt::store::{Read, StoreError};
+use yika_crdt::sync::{Message, PeerSync};
+
+/// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
+pub const RUNS_WAITING_MAX: usize = 8;
+/// Words of one's own accord that wait to be said to one peer.
+pub const WORDS_WAITING_MAX: usize = 256;
+
+/// Somebody else's journal or document change is passed on only if the peer has not got it otherwise by then.
+pub const PASS_ON_AFTER_MS: u64 = 1_000;
+
+/// What a node's shell offers to its connections.
+pub trait Node: Send + Sync + 'static {
+    /// This node's life.
+    fn me(&self) -> Writer;
+    /// Signs heads.
+    fn key(&self) -> &SigningKey;
+    /// Name and version.
+    fn software(&self) -> &str;
+    /// Who may hold what.
+    fn directory(&self) -> Arc<Directory>;
+    /// Runs a reading over committed state; may block for a moment.
+    fn read<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError>;
+    /// Feeds that grow from here on.
+    fn grown(&self) -> broadcast::Receiver<FeedId>;
+    /// Stores a run durably; `Err` are words for the peer, whose run is not taken.
+    fn ingest(&self, from: Writer, run: Run) -> impl Future<Output = Result<(FeedId, Seq), String>> + Send;
+    /// Everything that is not sync: asks, recalls, questions. The answer is said to the peer.
+    fn on_message(&self, from: &PeerIdentity, message: Message) -> impl Future<Output = Option<Message>> + Send;
+    /// The peer has greeted.
+    fn on_connected(&self, peer: &PeerIdentity) -> impl Future<Output = ()> + Send;
+}
+
+/// Serves one peer until the connection ends; `words` are said to it of this node's own accord.
+pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<Message>) -> CloseReason {
+    let mut grown = node.grown();
+    let identity = peer.identity().clone();
+    let mut sync = PeerSync::new(node.me(), identity.place(), identity.writer());
+    let directory = node.directory();
+    match tokio::task::block_in_place(|| node.read(|store| sync.hello(&directory, store, node.software()))) {
+        Ok(hello) => sync.say(hello),
+        Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
+    }
+    let (runs, stored) = ingest_worker(Arc::clone(&node), identity.writer());
+    let mut stored = stored;
+    let mut later: BTreeMap<FeedId, Instant> = BTreeMap::new();
+    loop {
+        // Send what there is, a frame at a time, so that what arrives in between is seen.
+        let next = tokio::task::block_in_place(|| {
+            let directory = node.directory();
+            node.read(|store| sync.poll(&directory, store, node.key()))
+        });
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
+        };
+        let idle = next.is_none();
+        if let Some(message) = next
+            && peer.send(message.class(), message.encode()).await.is_err()
+        {
+            return peer.closed().await;
+        }
+        tokio::select! {
+            biased;
+            received = peer.recv() => {
+                let Some((_, bytes)) = received else { return peer.closed().await };
+                if let Err(said) = take(&node, &mut sync, &identity, &runs, &bytes).await {
+                    return refuse(&peer, CloseCode::PROTOCOL, &said).await;
+                }
+            }
+            Some(result) = stored.recv() => match result {
+                Ok(mark) => sync.say(Message::Stored(vec![mark])),
+                Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
+            },
+            () = tokio::time::sleep_until(pass_on_at(&later)), if !later.is_empty() => {
+                let feeds = std::mem::take(&mut later);
+                sync.on_grown(feeds.keys());
+            }
+            feed = grown.recv() => match feed {
+                Ok(feed) if must_wait(&feed, &node.me()) => {
+                    announce(&node, &mut sync, feed);
+                    later.entry(feed).or_insert_with(|| Instant::now() + Duration::from_millis(PASS_ON_AFTER_MS));
+                }
+                Ok(feed) => sync.on_grown([&feed]),
+                // Too many to tell one by one: look at all of them.
+                Err(broadcast::error::RecvError::Lagged(_)) => all_grown(&node, &mut sync),
+                Err(broadcast::error::RecvError::Closed) => return refuse(&peer, CloseCode::SHUTDOWN, "").await,
+            },
+            Some(word) = words.recv() => sync.say(word),
+            () = std::future::ready(()), if !idle => {}
+        }
+    }
+}
+
+/// Urgent things of others are passed on at once; their journals and documents usually come by themselves.
+fn must_wait(feed: &FeedId, me: &Writer) -> bool {
+    feed.writer != *me && matches!(feed.channel.class(), Class::Journal | Class::Documents)
+}
+
+fn pass_on_at(later: &BTreeMap<FeedId, Instant>) -> Instant {
+    later.values().min().copied().unwrap_or_else(Instant::now)
+}
+
+/// Tells the peer how far this node holds somebody's feed, so that it need not pass it on.
+fn announce<N: Node>(node: &Arc<N>, sync: &mut PeerSync, feed: FeedId) {
+    if sync.is_greeted() && sync.concerns(&node.directory(), &feed) {
+        let held = tokio::task::block_in_place(|| node.read(|store| store.feed(&feed)));
+        if let Ok(held) = held {
+            sync.say(Message::Stored(vec![(feed, held.end.seq)]));
+        }
+    }
+}
+
+/// Takes one frame into the state; `Err` are the words the connection is closed with.
+async fn take<N: Node>(
+    node: &Arc<N>,
+    sync: &mut PeerSync,
+    identity: &PeerIdentity,
+    runs: &mpsc::Sender<Run>,
+    bytes: &[u8],
+) -> Result<(), String> {
+    let message = Message::decode(bytes).map_err(|e| e.to_string())?;
+    match message {
+        Message::Hello { .. } => {
+            sync.on_hello(&message).map_err(|e| e.to_string())?;
+            all_grown(node, sync);
+            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store)));
+            forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
+            node.on_connected(identity).await;
+        }
+        _ if !sync.is_greeted() => return Err("the first message must be a greeting".to_owned()),
+        Message::Stored(marks) => sync.on_stored(&marks).map_err(|e| e.to_string())?,
+        Message::Entries(run) => {
+            sync.on_entries(&run);
+            runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
+        }
+        other => {
+            if let Some(answer) = node.on_message(identity, other).await {
+                sync.say(answer);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn all_grown<N: Node>(node: &Arc<N>, sync: &mut PeerSync) {
+    let feeds = tokio::task::block_in_place(|| node.read(|store| store.feeds()));
+    let feeds: Vec<FeedId> = feeds.into_iter().flatten().map(|(feed, _)| feed).collect();
+    sync.on_grown(&feeds);
+}
+
+type Stored = Result<(FeedId, Seq), String>;
+
+/// Stores runs one after the other, in the order they came.
+fn ingest_worker<N: Node>(node: Arc<N>, from: Writer) -> (mpsc::Sender<Run>, mpsc::Receiver<Stored>) {
+    let (runs, mut waiting) = mpsc::channel::<Run>(RUNS_WAITING_MAX);
+    let (done, stored) = mpsc::channel(RUNS_WAITING_MAX + 1);
+    tokio::spawn(async move {
+        while let Some(run) = waiting.recv().await {
+            let result = node.ingest(from, run).await;
+            let failed = result.is_err();
+            if done.send(result).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    (runs, stored)
+}
+
+async fn refuse(peer: &Peer, code: CloseCode, words: &str) -> CloseReason {
+    peer.close(code, words);
+    peer.closed().await
+}

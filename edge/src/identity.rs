@@ -1,0 +1,153 @@
+//! Who this box is: its key, certificate and the hub's address, as small files in the data folder.
+//!
+//! `init --join` makes them; `serve` reads them. The key never leaves the box. Leaves to others: the enrolment
+//! conversation (`yika-link`).
+
+use crate::files;
+use anyhow::{Context, Result, bail};
+use ed25519_dalek::SigningKey;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use yika_crdt::channel::Place;
+use yika_crdt::ids::*;
+use yika_link::{EndpointKeys, JoinString, Joined};
+use zeroize::Zeroizing;
+
+/// Everything a joined box knows of itself.
+pub struct Identity {
+    /// Node and life.
+    pub me: Writer,
+    /// Its campus.
+    pub campus: CampusId,
+    /// Signs feeds and handshakes.
+    pub key: SigningKey,
+    /// Its certificate, DER.
+    pub certificate_der: Vec<u8>,
+    /// The authority's certificate, DER.
+    pub ca_der: Vec<u8>,
+    /// Endpoint secrets.
+    pub endpoint_keys: EndpointKeys,
+    /// `host:port` of the hub.
+    pub hub_addr: String,
+    /// The hub's name as shown.
+    pub hub_name: String,
+}
+
+/// The open part, as kept in `node.toml`.
+#[derive(Serialize, Deserialize)]
+struct Card {
+    node: u32,
+    generation: u32,
+    counter: u32,
+    campus: u16,
+    hub_addr: String,
+    hub_name: String,
+}
+
+impl Identity {
+    /// Where the box stands.
+    pub fn place(&self) -> Place {
+        Place { node: self.me.node, campus: Some(self.campus) }
+    }
+
+    /// Reads it; `None` before the box has joined.
+    ///
+    /// # Errors
+    /// When files are there but cannot be used: the message says which and what to do.
+    pub fn load(dir: &Path) -> Result<Option<Identity>> {
+        let Some(card) = files::read_if_there(&dir.join("node.toml"))? else { return Ok(None) };
+        let text = String::from_utf8(card).context("node.toml is not text; join the box again")?;
+        let card: Card = toml::from_str(&text).context("node.toml is damaged; join the box again")?;
+        let need = |name: &str| -> Result<Vec<u8>> {
+            let path = dir.join(name);
+            std::fs::read(&path).with_context(|| format!("cannot read {}; join the box again", path.display()))
+        };
+        Ok(Some(Identity {
+            me: Writer {
+                node: NodeId(card.node),
+                incarnation: Incarnation { generation: card.generation, counter: card.counter },
+            },
+            campus: CampusId(card.campus),
+            key: signing_key(dir)?,
+            certificate_der: need("node.crt")?,
+            ca_der: need("ca.crt")?,
+            endpoint_keys: endpoint_keys(dir)?,
+            hub_addr: card.hub_addr,
+            hub_name: card.hub_name,
+        }))
+    }
+
+    /// Enrols this box with the line the hub printed. May be repeated until it succeeds: the key stays the same.
+    ///
+    /// # Errors
+    /// In words for the person at the box.
+    pub async fn join(dir: &Path, line: &JoinString, name: &str, software: &str) -> Result<Identity> {
+        if dir.join("node.toml").exists() {
+            bail!("this box has joined already ({}); `yika-edge leave` comes first", dir.display());
+        }
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let key = make_key(dir)?;
+        let addr = tokio::net::lookup_host(&line.hub_addr)
+            .await
+            .with_context(|| format!("cannot find {}; check the address and the name server", line.hub_addr))?
+            .next()
+            .with_context(|| format!("{} has no address", line.hub_addr))?;
+        let joined = yika_link::join(addr, line.pin, &line.token, name, software, &key).await?;
+        keep(dir, &joined, &line.hub_addr)?;
+        Identity::load(dir)?.context("the files just written are gone")
+    }
+}
+
+/// Writes what the hub gave; `node.toml` last, so that a half-written identity does not count as one.
+fn keep(dir: &Path, joined: &Joined, hub_addr: &str) -> Result<()> {
+    let campus = joined.campus.context("the hub gave no campus; make the token with --campus")?;
+    files::write_durably(&dir.join("node.crt"), &joined.certificate_der, 0o644)?;
+    files::write_durably(&dir.join("ca.crt"), &joined.ca_der, 0o644)?;
+    endpoint_keys(dir)?;
+    let card = Card {
+        node: joined.node.0,
+        generation: joined.incarnation.generation,
+        counter: joined.incarnation.counter,
+        campus: campus.0,
+        hub_addr: hub_addr.to_owned(),
+        hub_name: joined.hub_name.clone(),
+    };
+    files::write_durably(&dir.join("node.toml"), toml::to_string(&card)?.as_bytes(), 0o644)?;
+    Ok(())
+}
+
+/// The key of an earlier attempt, or a new one.
+fn make_key(dir: &Path) -> Result<SigningKey> {
+    if dir.join("node.key").exists() {
+        return signing_key(dir);
+    }
+    let mut seed = Zeroizing::new([0u8; 32]);
+    getrandom::fill(seed.as_mut()).map_err(|e| anyhow::anyhow!("no randomness from the system: {e}"))?;
+    files::write_durably(&dir.join("node.key"), seed.as_ref(), 0o600)?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+fn signing_key(dir: &Path) -> Result<SigningKey> {
+    let path = dir.join("node.key");
+    let seed = Zeroizing::new(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    match <[u8; 32]>::try_from(seed.as_slice()) {
+        Ok(seed) => Ok(SigningKey::from_bytes(&seed)),
+        Err(_) => bail!("{} is not a key of 32 bytes; join the box again", path.display()),
+    }
+}
+
+/// Endpoint secrets, made at first use.
+fn endpoint_keys(dir: &Path) -> Result<EndpointKeys> {
+    let path: PathBuf = dir.join("endpoint.key");
+    if let Some(bytes) = files::read_if_there(&path)?
+        && let Some((reset, id)) = bytes.split_first_chunk::<32>()
+        && let Ok(id) = <[u8; 8]>::try_from(id)
+    {
+        return Ok(EndpointKeys { reset_key: Zeroizing::new(*reset), connection_id_key: u64::from_be_bytes(id) });
+    }
+    let keys = EndpointKeys::generate()?;
+    let mut bytes = Zeroizing::new(keys.reset_key.to_vec());
+    bytes.extend_from_slice(&keys.connection_id_key.to_be_bytes());
+    files::write_durably(&path, &bytes, 0o600)?;
+    Ok(keys)
+}

@@ -1,0 +1,118 @@
+//! The edge core on the writer thread: ticks are read here, errors of storage roll the turn back.
+//!
+//! Leaves to others: decisions (`yika_crdt::edge`), group commit (`yika_store`), who listens to effects (`node`).
+
+use crate::ticks::TickSource;
+use tokio::sync::{broadcast, watch};
+use yika_crdt::channel::FeedId;
+use yika_crdt::edge::{Command, Edge, Effect, Reply};
+use yika_crdt::ids::PersonId;
+use yika_crdt::mesh::Directory;
+use yika_crdt::sale::SaleError;
+use yika_crdt::store::{StoreError, Tx};
+use yika_store::{Machine, Priority, SqliteStore};
+
+/// Effects that may wait in a listener; one that is slower is told to look at everything.
+pub const EFFECTS_WAITING_MAX: usize = 4_096;
+
+/// Where effects go.
+#[derive(Clone)]
+pub struct Ears {
+    /// Feeds that have grown.
+    pub grown: broadcast::Sender<FeedId>,
+    /// Persons whose rights have grown.
+    pub rights: broadcast::Sender<PersonId>,
+    /// Who may hold what.
+    pub directory: watch::Sender<std::sync::Arc<Directory>>,
+    /// Something on a status page changed.
+    pub changed: watch::Sender<u64>,
+}
+
+impl Ears {
+    /// Nobody listens yet.
+    pub fn new(directory: Directory) -> Ears {
+        Ears {
+            grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            rights: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            directory: watch::channel(std::sync::Arc::new(directory)).0,
+            changed: watch::channel(0).0,
+        }
+    }
+}
+
+/// What runs on the writer thread.
+pub struct EdgeMachine {
+    edge: Edge,
+    ticks: TickSource,
+    ears: Ears,
+}
+
+impl EdgeMachine {
+    /// Puts the core on the thread.
+    pub fn new(edge: Edge, ticks: TickSource, ears: Ears) -> EdgeMachine {
+        EdgeMachine { edge, ticks, ears }
+    }
+}
+
+impl Machine for EdgeMachine {
+    type Command = Command;
+    type Answer = Reply;
+    type Effect = Effect;
+
+    fn priority(command: &Command) -> Priority {
+        match command {
+            Command::Block(_) | Command::Lift { .. } | Command::Door(_) => Priority::Urgent,
+            Command::Ingest(run) => match run.head.feed.channel.class() {
+                yika_crdt::channel::Class::Blocks => Priority::Urgent,
+                yika_crdt::channel::Class::Rights => Priority::Purchase,
+                _ => Priority::Sync,
+            },
+            Command::Purchase { .. } | Command::Refuse { .. } | Command::Refund(_) | Command::Ask { .. } => {
+                Priority::Purchase
+            }
+            _ => Priority::Housekeeping,
+        }
+    }
+
+    fn weight(command: &Command) -> usize {
+        match command {
+            Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
+            _ => yika_store::WEIGHT_DEFAULT,
+        }
+    }
+
+    fn handle(
+        &mut self,
+        tx: &mut Tx<'_, SqliteStore>,
+        command: Command,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, StoreError> {
+        self.edge.handle(tx, command, self.ticks.now(), effects).map_err(|error| match error {
+            SaleError::Store(error) => error,
+            // Sums that cannot be: the rows they came from are not what was written.
+            other => StoreError::Corrupt { place: "rights".into(), cause: other.to_string() },
+        })
+    }
+
+    fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Grown(feed) => _ = self.ears.grown.send(feed),
+                Effect::Rights(person) => _ = self.ears.rights.send(person),
+                Effect::Directory(directory) => _ = self.ears.directory.send_replace(std::sync::Arc::new(directory)),
+                Effect::Quarantined { feed, seq, cause } => {
+                    tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
+                }
+                Effect::Forked(feed) => tracing::error!(%feed, "a feed was forked"),
+                Effect::People | Effect::Receipt(_) => self.ears.changed.send_modify(|n| *n += 1),
+            }
+        }
+    }
+
+    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) {
+        tracing::error!(%error, "a turn was rolled back");
+        if let Err(error) = self.edge.reload(store) {
+            tracing::error!(%error, "the state cannot be read again");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The operating system's clocks as the core wants them: which boot, time since it counting suspend, wall clock.
+//!
+//! Leaves to others: what hub time follows from them (`yika_crdt::clock`).
+
+use rustix::time::{ClockId, clock_gettime};
+use std::path::Path;
+use yika_crdt::clock::Ticks;
+
+/// Where the kernel names the present boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Reads ticks of one boot.
+#[derive(Clone, Copy, Debug)]
+pub struct TickSource {
+    boot: u32,
+}
+
+impl TickSource {
+    /// Finds out whether the operating system was started since the last time; `file` keeps the count.
+    ///
+    /// # Errors
+    /// When the count cannot be read or written; then the box must not start, or stamps could go back.
+    pub fn open(file: &Path) -> std::io::Result<TickSource> {
+        let now = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let kept = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e),
+        };
+        let (count, id) = kept.split_once(' ').unwrap_or(("0", ""));
+        let count: u32 = count.parse().unwrap_or(0);
+        if !now.is_empty() && id.trim() == now && count > 0 {
+            return Ok(TickSource { boot: count });
+        }
+        let boot = count.saturating_add(1);
+        crate::files::write_durably(file, format!("{boot} {now}\n").as_bytes(), 0o600)?;
+        Ok(TickSource { boot })
+    }
+
+    /// Now.
+    pub fn now(&self) -> Ticks {
+        let mono = clock_gettime(ClockId::Boottime);
+        let wall = clock_gettime(ClockId::Realtime);
+        let ms = |secs: i64, nanos: i64| secs.saturating_mul(1000).saturating_add(nanos / 1_000_000);
+        Ticks {
+            boot: self.boot,
+            mono_ms: u64::try_from(ms(mono.tv_sec, mono.tv_nsec)).unwrap_or(0),
+            wall_ms: ms(wall.tv_sec, wall.tv_nsec),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+
+    #[test]
+    fn the_boot_is_counted_once_per_start_of_the_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("boot");
+        let first = TickSource::open(&file).unwrap();
+        assert_eq!(TickSource::open(&file).unwrap().boot, first.boot);
+        std::fs::write(&file, "7 another-boot\n").unwrap();
+        assert_eq!(TickSource::open(&file).unwrap().boot, 8);
+        assert!(first.now().mono_ms > 0);
+    }
+}
