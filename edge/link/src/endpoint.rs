@@ -144,7 +144,7 @@ impl LinkError {
     pub fn needs_operator(&self) -> bool {
         match self {
             Self::Refused { reason, .. } => match reason {
-                CloseReason::Handshake { .. } | CloseReason::Transport { .. } => true,
+                CloseReason::Handshake { .. } => true,
                 other => other.code().is_some_and(CloseCode::needs_operator),
             },
             Self::Config(_) => true,
