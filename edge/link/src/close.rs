@@ -7,6 +7,9 @@ use std::fmt;
 /// Longest words sent with a close; longer ones are cut at a character boundary.
 pub const CLOSE_WORDS_BYTES_MAX: usize = 512;
 
+/// QUIC error codes that carry a TLS alert (RFC 9001, section 4.8).
+const TLS_ALERT_CODES: std::ops::Range<u64> = 0x100..0x200;
+
 /// The number that travels with a close. Codes of this crate are below 1,000; callers use 1,000 and above.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CloseCode(pub u32);
@@ -97,8 +100,8 @@ pub enum CloseReason {
         /// Our words.
         words: String,
     },
-    /// The other side refused the handshake (foreign certificate, no shared protocol).
-    #[error("the other side refused the handshake: {words}")]
+    /// TLS failed on either side (foreign certificate, wrong peer, no shared protocol).
+    #[error("the handshake was refused: {words}")]
     Handshake {
         /// What TLS said.
         words: String,
@@ -126,6 +129,15 @@ impl CloseReason {
         }
     }
 
+    fn below(code: u64, words: &str) -> Self {
+        let words = clip(words).to_owned();
+        if TLS_ALERT_CODES.contains(&code) {
+            Self::Handshake { words }
+        } else {
+            Self::Transport { words }
+        }
+    }
+
     pub(crate) fn from_quinn(error: quinn::ConnectionError) -> Self {
         use quinn::ConnectionError as E;
         match error {
@@ -133,12 +145,8 @@ impl CloseReason {
                 code: CloseCode(u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX)),
                 words: clip(&String::from_utf8_lossy(&close.reason)).to_owned(),
             },
-            E::ConnectionClosed(close) => Self::Handshake {
-                words: clip(&close.to_string()).to_owned(),
-            },
-            E::TransportError(error) => Self::Transport {
-                words: clip(&error.to_string()).to_owned(),
-            },
+            E::ConnectionClosed(close) => Self::below(close.error_code.into(), &close.to_string()),
+            E::TransportError(error) => Self::below(error.code.into(), &error.to_string()),
             E::Reset => Self::Reset,
             E::TimedOut => Self::TimedOut,
             E::LocallyClosed => Self::ByUs {

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 /// The limits of the transport, unit last.
-pub mod limits {
+pub(crate) mod limits {
     /// A silent connection is kept alive this often; this is also how soon a restarted peer is noticed.
     pub const KEEP_ALIVE_MS: u64 = 2_000;
     /// A connection is given up after this silence.
@@ -144,7 +144,7 @@ impl LinkError {
     pub fn needs_operator(&self) -> bool {
         match self {
             Self::Refused { reason, .. } => match reason {
-                CloseReason::Handshake { .. } | CloseReason::Transport { .. } => true,
+                CloseReason::Handshake { .. } => true,
                 other => other.code().is_some_and(CloseCode::needs_operator),
             },
             Self::Config(_) => true,

@@ -388,9 +388,13 @@ impl Reader {
                     );
                 }
             };
-            let Ok(room) = room.clone().acquire_many_owned(cost(bytes)).await else {
-                return;
+            // The room is given back by a holder that may be gone: without the second arm this task
+            // would outlive its connection and keep the queue alive.
+            let room = tokio::select! {
+                room = room.clone().acquire_many_owned(cost(bytes)) => room,
+                _ = self.connection.closed() => return,
             };
+            let Ok(room) = room else { return };
             let Ok(payload) = read_body(&mut stream, bytes).await else {
                 return self.refuse(CloseCode::MALFORMED, "a frame ended before its length");
             };
