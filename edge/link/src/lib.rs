@@ -14,6 +14,7 @@ mod identity;
 mod join;
 mod peer;
 mod renew;
+pub mod seal;
 pub mod sync;
 mod ticket;
 mod tls;
