@@ -396,7 +396,8 @@ impl DoorHandle {
     }
 
     /// Queues a command and waits for its outcome, which also goes out as an event. The wait is bounded
-    /// by [`COMMAND_AGE_MS_MAX`] and the device's own time-outs.
+    /// by [`COMMAND_AGE_MS_MAX`] and the device's own time-outs. Giving up the wait does not call
+    /// the command back.
     pub async fn execute(&self, command: DoorCommand) -> Result<Confirmation, CommandFailure> {
         let (reply, outcome) = oneshot::channel();
         self.enqueue(command, Some(reply))?;
@@ -443,7 +444,7 @@ impl DoorHandle {
 pub struct DoorEvents(mpsc::Receiver<DoorEvent>);
 
 impl DoorEvents {
-    /// The next event; `None` when the driver has ended.
+    /// The next event; `None` when the driver has ended. If nobody stopped it, it failed: start it again.
     pub async fn next(&mut self) -> Option<DoorEvent> {
         self.0.recv().await
     }

@@ -71,7 +71,7 @@ pub struct BoardProfile {
     /// For messages and events.
     pub name: String,
     /// Unit address, 1-247; 254 is "any device" on some boards, usable only when the board also answers
-    /// as 254. 0 (broadcast) is never answered.
+    /// as 254; 255 is what some Modbus TCP boards call themselves. 0 (broadcast) is never answered.
     #[serde(default = "default_unit")]
     pub unit: u8,
     /// Address of relay 1.
@@ -249,7 +249,18 @@ impl BusConfig {
             board.check(&mut problems);
         }
         if self.boards.len() > 1 && units.contains(&254) {
-            problems.push("unit 254 means any device: it cannot share a line with other boards".to_owned());
+            problems.push(
+                "unit 254 means any device: it cannot share a line with other boards".to_owned(),
+            );
+        }
+        if self.transport.framing() == Framing::Rtu && units.contains(&255) {
+            problems
+                .push("unit 255 exists on Modbus TCP only; set the board's own address".to_owned());
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError { problems })
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
@@ -277,8 +288,11 @@ impl BusConfig {
 impl BoardProfile {
     fn check(&self, problems: &mut Vec<String>) {
         let mut say = |text: String| problems.push(format!("board {:?}: {text}", self.name));
-        if !matches!(self.unit, 1..=247 | 254) {
-            say(format!("unit {} is outside 1..=247 (254 = any device); 0 is never answered", self.unit));
+        if !matches!(self.unit, 1..=247 | 254 | 255) {
+            say(format!(
+                "unit {} is outside 1..=247 (254 = any device); 0 is never answered",
+                self.unit
+            ));
         }
         if !(1..=CHANNELS_PER_BOARD_MAX).contains(&self.relays) {
             say(format!("relays = {} is outside 1..={CHANNELS_PER_BOARD_MAX}", self.relays));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 use super::*;
+use proptest::prelude::*;
 use tokio::io::duplex;
 
 const LIMIT: Duration = Duration::from_millis(200);
@@ -127,4 +128,48 @@ async fn a_late_answer_of_an_earlier_connection_is_thrown_away() {
     theirs.write_all(&hex::decode("01010102d049").unwrap()).await.unwrap();
     let mut line = Line::over(ours, Framing::Rtu, Duration::ZERO).await.unwrap();
     assert_eq!(line.read_coils(1, 0, 8, LIMIT).await, Err(CallError::Timeout { ms: 200 }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
+    /// Whatever a board answers, every request ends in a result.
+    #[test]
+    fn arbitrary_answers_never_panic(
+        rtu: bool,
+        envelope: bool,
+        which in 0..5_u8,
+        mut noise in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let framing = if rtu { Framing::Rtu } else { Framing::Tcp };
+        if envelope && !noise.is_empty() {
+            // Past the checksum or the header, to the parser of the answer.
+            noise[0] = [1, 2, 5, 0x10, 5][usize::from(which)] | noise[0] & 0x80;
+            let transaction = if which == 4 { 0x8001 } else { 0 };
+            noise = frame::encode(framing, &Adu { transaction, unit: 1, pdu: noise });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let (ours, mut theirs) = duplex(1_024);
+            let mut line = Line::over(ours, framing, Duration::ZERO).await.unwrap();
+            let limit = Duration::from_millis(3);
+            let answer = async {
+                let mut request = [0u8; 64];
+                let _ = theirs.read(&mut request).await.unwrap();
+                theirs.write_all(&noise).await.unwrap();
+                // Held open: the end of the stream is another test.
+                std::future::pending::<()>().await;
+            };
+            let ask = async {
+                match which {
+                    0 => line.read_coils(1, 0, 8, limit).await.map(|bits| assert_eq!(bits.len(), 8)),
+                    1 => line.read_inputs(1, 0, 12, limit).await.map(|bits| assert_eq!(bits.len(), 12)),
+                    2 => line.write_coil(1, 0, true, limit).await,
+                    3 => line.write_registers(1, 3, &[4, 7], limit).await,
+                    _ => line.write_coil_value(1, 0x200, 7, limit).await,
+                }
+            };
+            tokio::select! { _ = ask => {}, () = answer => {} }
+        });
+    }
 }

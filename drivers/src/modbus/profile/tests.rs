@@ -50,6 +50,7 @@ fn what_is_wrong_is_said_in_words() {
         ("/boards", json!([]), "at least one"),
         ("/boards/0/unit", json!(0), "unit 0 is outside"),
         ("/boards/0/unit", json!(250), "unit 250 is outside"),
+        ("/boards/0/unit", json!(255), "Modbus TCP only"),
         ("/boards/0/relays", json!(65), "relays = 65"),
         ("/boards/0/coil_base", json!(65_535), "past address 65535"),
         ("/boards/0/poll_ms", json!(10), "poll_ms = 10"),
