@@ -1,1 +1,10 @@
-//! placeholder
+//! The edge: owns a campus' terminals and doors, decides from its own state, journals, syncs.
+//!
+//! SQL stands only in `yika-store`, QUIC only in `link`.
+
+pub mod files;
+pub mod identity;
+pub mod link;
+pub mod machine;
+pub mod node;
+pub mod ticks;

@@ -15,6 +15,9 @@ use yika_store::{Machine, Priority, SqliteStore};
 /// Effects that may wait in a listener; one that is slower is told to look at everything.
 pub const EFFECTS_WAITING_MAX: usize = 4_096;
 
+/// What a command that is not a run is taken to write.
+const COMMAND_BYTES: usize = 512;
+
 /// Where effects go.
 #[derive(Clone)]
 pub struct Ears {
@@ -77,7 +80,7 @@ impl Machine for EdgeMachine {
     fn weight(command: &Command) -> usize {
         match command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
-            _ => yika_store::WEIGHT_DEFAULT,
+            _ => COMMAND_BYTES,
         }
     }
 

@@ -249,18 +249,10 @@ impl BusConfig {
             board.check(&mut problems);
         }
         if self.boards.len() > 1 && units.contains(&254) {
-            problems.push(
-                "unit 254 means any device: it cannot share a line with other boards".to_owned(),
-            );
+            problems.push("unit 254 means any device: it cannot share a line with other boards".to_owned());
         }
         if self.transport.framing() == Framing::Rtu && units.contains(&255) {
-            problems
-                .push("unit 255 exists on Modbus TCP only; set the board's own address".to_owned());
-        }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError { problems })
+            problems.push("unit 255 exists on Modbus TCP only; set the board's own address".to_owned());
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
@@ -289,10 +281,7 @@ impl BoardProfile {
     fn check(&self, problems: &mut Vec<String>) {
         let mut say = |text: String| problems.push(format!("board {:?}: {text}", self.name));
         if !matches!(self.unit, 1..=247 | 254 | 255) {
-            say(format!(
-                "unit {} is outside 1..=247 (254 = any device); 0 is never answered",
-                self.unit
-            ));
+            say(format!("unit {} is outside 1..=247 (254 = any device); 0 is never answered", self.unit));
         }
         if !(1..=CHANNELS_PER_BOARD_MAX).contains(&self.relays) {
             say(format!("relays = {} is outside 1..={CHANNELS_PER_BOARD_MAX}", self.relays));

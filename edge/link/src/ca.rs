@@ -6,9 +6,9 @@
 use crate::identity::{Facts, NodeIdentity, Pin};
 use ed25519_dalek::SigningKey;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
-    PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
@@ -27,14 +27,10 @@ const DAY_S: i64 = 86_400;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CaError {
     /// The stored root key is not a usable Ed25519 key.
-    #[error(
-        "the authority's key cannot be read: {0}; restore ca key and certificate from the backup"
-    )]
+    #[error("the authority's key cannot be read: {0}; restore ca key and certificate from the backup")]
     RootKey(String),
     /// The stored root certificate is unreadable or belongs to another key.
-    #[error(
-        "the authority's certificate cannot be used: {0}; restore ca key and certificate from the backup"
-    )]
+    #[error("the authority's certificate cannot be used: {0}; restore ca key and certificate from the backup")]
     RootCertificate(String),
     /// The certificate request is malformed or its signature does not prove the key.
     #[error("certificate request refused: {0}")]
@@ -59,10 +55,7 @@ pub struct Validity {
 impl Validity {
     /// From `now_s` (less a day for slow clocks) for so many days.
     pub fn days(now_s: i64, days: u32) -> Self {
-        Self {
-            not_before_s: now_s.saturating_sub(DAY_S),
-            not_after_s: now_s.saturating_add(i64::from(days) * DAY_S),
-        }
+        Self { not_before_s: now_s.saturating_sub(DAY_S), not_after_s: now_s.saturating_add(i64::from(days) * DAY_S) }
     }
 }
 
@@ -94,33 +87,25 @@ impl Authority {
             not_after_s: now_s.saturating_add(ROOT_VALID_DAYS * DAY_S),
         };
         set_dates(&mut params, valid)?;
-        let certificate = params
-            .self_signed(&key)
-            .map_err(|e| CaError::Signing(e.to_string()))?;
-        Ok(AuthorityPems {
-            key_pem: Zeroizing::new(key.serialize_pem()),
-            certificate_pem: certificate.pem(),
-        })
+        let certificate = params.self_signed(&key).map_err(|e| CaError::Signing(e.to_string()))?;
+        Ok(AuthorityPems { key_pem: Zeroizing::new(key.serialize_pem()), certificate_pem: certificate.pem() })
     }
 
     /// Takes a stored root into use; refuses a certificate that is not of that key.
     pub fn load(key_pem: &str, certificate_pem: &str) -> Result<Self, CaError> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes())
-            .map_err(|e| CaError::RootKey(e.to_string()))?;
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519)
-            .map_err(|e| CaError::RootKey(e.to_string()))?;
+        let der =
+            PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| CaError::RootKey(e.to_string()))?;
+        let key =
+            KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519).map_err(|e| CaError::RootKey(e.to_string()))?;
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|e| CaError::RootCertificate(e.to_string()))?;
         let certificate_der = certificate.to_vec();
         if root_key(&certificate_der).as_deref() != Some(key.der_bytes()) {
             return Err(CaError::RootCertificate("it is of another key".to_owned()));
         }
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)
-            .map_err(|e| CaError::RootCertificate(e.to_string()))?;
-        Ok(Self {
-            issuer,
-            certificate_der,
-        })
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(|e| CaError::RootCertificate(e.to_string()))?;
+        Ok(Self { issuer, certificate_der })
     }
 
     /// The root certificate, DER.
@@ -145,49 +130,28 @@ impl Authority {
         valid: Validity,
     ) -> Result<Vec<u8>, CaError> {
         if csr_public_key(csr_der)? != *public_key {
-            return Err(CaError::Request(
-                "the request is of another key than the one announced".to_owned(),
-            ));
+            return Err(CaError::Request("the request is of another key than the one announced".to_owned()));
         }
         self.issue(public_key, identity, valid)
     }
 
     /// Certifies a key that the caller holds itself: the hub's own certificate.
-    pub fn issue_own(
-        &self,
-        key: &SigningKey,
-        identity: NodeIdentity,
-        valid: Validity,
-    ) -> Result<Vec<u8>, CaError> {
+    pub fn issue_own(&self, key: &SigningKey, identity: NodeIdentity, valid: Validity) -> Result<Vec<u8>, CaError> {
         self.issue(key.verifying_key().as_bytes(), identity, valid)
     }
 
-    fn issue(
-        &self,
-        public_key: &[u8; 32],
-        identity: NodeIdentity,
-        valid: Validity,
-    ) -> Result<Vec<u8>, CaError> {
+    fn issue(&self, public_key: &[u8; 32], identity: NodeIdentity, valid: Validity) -> Result<Vec<u8>, CaError> {
         if !identity.is_consistent() {
-            return Err(CaError::Identity(format!(
-                "{identity}: hub, node 0 and no campus go together"
-            )));
+            return Err(CaError::Identity(format!("{identity}: hub, node 0 and no campus go together")));
         }
         let uri = identity.to_string();
         let mut params = CertificateParams::default();
-        params.distinguished_name =
-            distinguished(&format!("yika {} {}", identity.role, identity.writer()));
-        params.subject_alt_names = vec![SanType::URI(
-            uri.as_str()
-                .try_into()
-                .map_err(|_| CaError::Identity(uri.clone()))?,
-        )];
+        params.distinguished_name = distinguished(&format!("yika {} {}", identity.role, identity.writer()));
+        params.subject_alt_names =
+            vec![SanType::URI(uri.as_str().try_into().map_err(|_| CaError::Identity(uri.clone()))?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // Siblings dial each other, so every node is server and client.
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial(&[
             uri.as_bytes(),
@@ -196,9 +160,8 @@ impl Authority {
             &valid.not_after_s.to_be_bytes(),
         ]));
         set_dates(&mut params, valid)?;
-        let certificate = params
-            .signed_by(&PublicKey(*public_key), &self.issuer)
-            .map_err(|e| CaError::Signing(e.to_string()))?;
+        let certificate =
+            params.signed_by(&PublicKey(*public_key), &self.issuer).map_err(|e| CaError::Signing(e.to_string()))?;
         Ok(certificate.der().to_vec())
     }
 
@@ -228,23 +191,17 @@ pub fn csr(key: &SigningKey, name: &str) -> Result<Vec<u8>, CaError> {
     let pair = key_pair(&seed).map_err(|e| CaError::Request(e.to_string()))?;
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished(name);
-    let request = params
-        .serialize_request(&pair)
-        .map_err(|e| CaError::Request(e.to_string()))?;
+    let request = params.serialize_request(&pair).map_err(|e| CaError::Request(e.to_string()))?;
     Ok(request.der().to_vec())
 }
 
 /// The Ed25519 key that a request proves, after its signature is checked.
 pub(crate) fn csr_public_key(csr_der: &[u8]) -> Result<[u8; 32], CaError> {
     if csr_der.len() > CSR_BYTES_MAX {
-        return Err(CaError::Request(format!(
-            "{} bytes exceed the limit of {CSR_BYTES_MAX}",
-            csr_der.len()
-        )));
+        return Err(CaError::Request(format!("{} bytes exceed the limit of {CSR_BYTES_MAX}", csr_der.len())));
     }
-    let request =
-        CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
-            .map_err(|e| CaError::Request(e.to_string()))?;
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+        .map_err(|e| CaError::Request(e.to_string()))?;
     if request.public_key.algorithm() != &PKCS_ED25519 {
         return Err(CaError::Request("the key is not Ed25519".to_owned()));
     }
@@ -254,10 +211,8 @@ pub(crate) fn csr_public_key(csr_der: &[u8]) -> Result<[u8; 32], CaError> {
 
 /// PKCS#8 version 1 of an Ed25519 seed (RFC 8410); wiped when dropped.
 pub(crate) fn pkcs8(seed: &[u8; 32]) -> Zeroizing<Vec<u8>> {
-    const PREFIX: [u8; 16] = [
-        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
-        0x20,
-    ];
+    const PREFIX: [u8; 16] =
+        [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     let mut der = Zeroizing::new(Vec::with_capacity(PREFIX.len() + seed.len()));
     der.extend_from_slice(&PREFIX);
     der.extend_from_slice(seed);
@@ -277,11 +232,7 @@ fn root_key(certificate_der: &[u8]) -> Option<Vec<u8>> {
 
 fn distinguished(name: &str) -> DistinguishedName {
     let mut names = DistinguishedName::new();
-    let clean: String = name
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(NAME_CHARS_MAX)
-        .collect();
+    let clean: String = name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
     names.push(DnType::CommonName, clean);
     names
 }
@@ -305,9 +256,7 @@ fn set_dates(params: &mut CertificateParams, valid: Validity) -> Result<(), CaEr
             .ok_or_else(|| CaError::Identity(format!("dates {valid:?}: outside the calendar")))
     };
     if valid.not_before_s >= valid.not_after_s {
-        return Err(CaError::Identity(format!(
-            "dates {valid:?}: they end before they begin"
-        )));
+        return Err(CaError::Identity(format!("dates {valid:?}: they end before they begin")));
     }
     params.not_before = date(valid.not_before_s)?;
     params.not_after = date(valid.not_after_s)?;
@@ -327,15 +276,7 @@ impl PublicKeyData for PublicKey {
 }
 
 /// The identity and dates a certificate states; for `status` and `doctor`. The chain is not checked.
-pub fn describe_certificate(
-    certificate_der: &[u8],
-) -> Result<(NodeIdentity, Validity), crate::IdentityError> {
+pub fn describe_certificate(certificate_der: &[u8]) -> Result<(NodeIdentity, Validity), crate::IdentityError> {
     let facts = Facts::read(certificate_der)?;
-    Ok((
-        facts.identity,
-        Validity {
-            not_before_s: facts.not_before_s,
-            not_after_s: facts.not_after_s,
-        },
-    ))
+    Ok((facts.identity, Validity { not_before_s: facts.not_before_s, not_after_s: facts.not_after_s }))
 }

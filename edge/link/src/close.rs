@@ -131,11 +131,7 @@ impl CloseReason {
 
     fn below(code: u64, words: &str) -> Self {
         let words = clip(words).to_owned();
-        if TLS_ALERT_CODES.contains(&code) {
-            Self::Handshake { words }
-        } else {
-            Self::Transport { words }
-        }
+        if TLS_ALERT_CODES.contains(&code) { Self::Handshake { words } } else { Self::Transport { words } }
     }
 
     pub(crate) fn from_quinn(error: quinn::ConnectionError) -> Self {
@@ -149,13 +145,8 @@ impl CloseReason {
             E::TransportError(error) => Self::below(error.code.into(), &error.to_string()),
             E::Reset => Self::Reset,
             E::TimedOut => Self::TimedOut,
-            E::LocallyClosed => Self::ByUs {
-                code: CloseCode::NORMAL,
-                words: "closed".to_owned(),
-            },
-            other => Self::Transport {
-                words: other.to_string(),
-            },
+            E::LocallyClosed => Self::ByUs { code: CloseCode::NORMAL, words: "closed".to_owned() },
+            other => Self::Transport { words: other.to_string() },
         }
     }
 }

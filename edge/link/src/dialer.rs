@@ -76,12 +76,7 @@ impl Dialer {
     }
 }
 
-async fn run(
-    link: Link,
-    target: Target,
-    peers: mpsc::Sender<Peer>,
-    report: watch::Sender<DialState>,
-) {
+async fn run(link: Link, target: Target, peers: mpsc::Sender<Peer>, report: watch::Sender<DialState>) {
     let mut failures = 0u32;
     loop {
         report.send_replace(DialState::Dialling);
@@ -104,23 +99,14 @@ async fn run(
         failures = failures.saturating_add(1);
         let wait_ms = backoff_ms(failures, slow, random());
         tracing::info!(addr = %target.addr, failures, wait_ms, words, "not connected");
-        report.send_replace(DialState::Waiting {
-            failures,
-            wait_ms,
-            words,
-        });
+        report.send_replace(DialState::Waiting { failures, wait_ms, words });
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
 }
 
 async fn dial(link: &Link, target: &Target) -> Result<Peer, LinkError> {
-    let failed = |error: String| LinkError::Dial {
-        addr: target.addr.clone(),
-        error,
-    };
-    let found = tokio::net::lookup_host(&target.addr)
-        .await
-        .map_err(|e| failed(e.to_string()))?;
+    let failed = |error: String| LinkError::Dial { addr: target.addr.clone(), error };
+    let found = tokio::net::lookup_host(&target.addr).await.map_err(|e| failed(e.to_string()))?;
     let mut last = failed("the name has no address".to_owned());
     let four = link.local_addr()?.is_ipv4();
     for addr in found.filter(|addr| addr.is_ipv4() || !four) {
@@ -138,14 +124,8 @@ fn needs_operator(reason: &CloseReason) -> bool {
 
 /// Doubling, capped, and spread over the upper half by `random` so that a thousand boxes do not come at once.
 fn backoff_ms(failures: u32, slow: bool, random: u64) -> u64 {
-    let cap = if slow {
-        BACKOFF_REFUSED_MS_MAX
-    } else {
-        BACKOFF_MS_MAX
-    };
-    let full = BACKOFF_FIRST_MS
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(cap);
+    let cap = if slow { BACKOFF_REFUSED_MS_MAX } else { BACKOFF_MS_MAX };
+    let full = BACKOFF_FIRST_MS.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(cap);
     full / 2 + random % (full / 2 + 1)
 }
 

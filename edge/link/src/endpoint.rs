@@ -68,10 +68,7 @@ impl EndpointKeys {
         let mut id_key = [0; 8];
         getrandom::fill(reset_key.as_mut()).map_err(|e| LinkError::Config(e.to_string()))?;
         getrandom::fill(&mut id_key).map_err(|e| LinkError::Config(e.to_string()))?;
-        Ok(Self {
-            reset_key,
-            connection_id_key: u64::from_be_bytes(id_key),
-        })
+        Ok(Self { reset_key, connection_id_key: u64::from_be_bytes(id_key) })
     }
 }
 
@@ -104,9 +101,7 @@ pub enum LinkError {
     #[error("link configuration: {0}")]
     Config(String),
     /// The UDP socket.
-    #[error(
-        "cannot bind {addr}: {error}; is another instance running, or the address not on this machine?"
-    )]
+    #[error("cannot bind {addr}: {error}; is another instance running, or the address not on this machine?")]
     Bind {
         /// Address asked for.
         addr: SocketAddr,
@@ -177,18 +172,16 @@ struct Shared {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.endpoint
-            .close(CloseCode::SHUTDOWN.0.into(), b"the process stops");
+        self.endpoint.close(CloseCode::SHUTDOWN.0.into(), b"the process stops");
     }
 }
 
 impl Link {
     /// Binds the socket and starts accepting. Must be called inside a tokio runtime.
     pub fn bind(config: LinkConfig) -> Result<Self, LinkError> {
-        let credentials = Credentials::new(&config.key, &config.certificate_der, &config.ca_der)
-            .map_err(LinkError::Config)?;
-        let own =
-            Facts::read(&config.certificate_der).map_err(|e| LinkError::Config(e.to_string()))?;
+        let credentials =
+            Credentials::new(&config.key, &config.certificate_der, &config.ca_der).map_err(LinkError::Config)?;
+        let own = Facts::read(&config.certificate_der).map_err(|e| LinkError::Config(e.to_string()))?;
         let shared = Arc::new(Shared {
             role: own.identity.role,
             software: config.software,
@@ -199,20 +192,11 @@ impl Link {
             credentials: Mutex::new(credentials),
         });
         let server = shared.server_config()?;
-        let socket = socket(config.bind).map_err(|error| LinkError::Bind {
-            addr: config.bind,
-            error: error.to_string(),
-        })?;
-        let endpoint = quinn::Endpoint::new(
-            endpoint_config(&config.keys),
-            Some(server),
-            socket,
-            Arc::new(quinn::TokioRuntime),
-        )
-        .map_err(|error| LinkError::Bind {
-            addr: config.bind,
-            error: error.to_string(),
-        })?;
+        let socket =
+            socket(config.bind).map_err(|error| LinkError::Bind { addr: config.bind, error: error.to_string() })?;
+        let endpoint =
+            quinn::Endpoint::new(endpoint_config(&config.keys), Some(server), socket, Arc::new(quinn::TokioRuntime))
+                .map_err(|error| LinkError::Bind { addr: config.bind, error: error.to_string() })?;
         let (sender, accepted) = mpsc::channel(limits::ACCEPTED_WAITING_MAX);
         let accepting = tokio::spawn(accept_all(endpoint.clone(), shared.clone(), sender));
         Ok(Self(Arc::new(Inner {
@@ -225,10 +209,7 @@ impl Link {
 
     /// The bound address.
     pub fn local_addr(&self) -> Result<SocketAddr, LinkError> {
-        self.0
-            .endpoint
-            .local_addr()
-            .map_err(|e| LinkError::Config(e.to_string()))
+        self.0.endpoint.local_addr().map_err(|e| LinkError::Config(e.to_string()))
     }
 
     /// Connects, proves both identities, exchanges greetings. Cancel safe.
@@ -250,37 +231,22 @@ impl Link {
         if let Admission::Refuse { code, words } = (shared.admission)(&identity) {
             return Err(refused(refuse(&connection, code, &words)));
         }
-        let mut control = connection
-            .open_bi()
-            .await
-            .map_err(|e| refused(CloseReason::from_quinn(e)))?;
+        let mut control = connection.open_bi().await.map_err(|e| refused(CloseReason::from_quinn(e)))?;
         let ours = Greeting::ours(&shared.software).encode();
         if write_frame(&mut control.0, &ours).await.is_err() {
-            return Err(ended_soon(&connection)
-                .await
-                .map_or_else(|| ended(&connection), refused));
+            return Err(ended_soon(&connection).await.map_or_else(|| ended(&connection), refused));
         }
         let greeting = match read_frame(&mut control.1, GREETING_BYTES_MAX).await {
             Ok(bytes) => bytes,
             Err(ReadFrameError::Ended) => {
-                return Err(ended_soon(&connection)
-                    .await
-                    .map_or_else(|| ended(&connection), refused));
+                return Err(ended_soon(&connection).await.map_or_else(|| ended(&connection), refused));
             }
             Err(ReadFrameError::Frame(error)) => {
-                return Err(refused(refuse(
-                    &connection,
-                    CloseCode::MALFORMED,
-                    &error.to_string(),
-                )));
+                return Err(refused(refuse(&connection, CloseCode::MALFORMED, &error.to_string())));
             }
         };
-        let (protocol, software) = shared
-            .agree(&connection, &identity, &greeting)
-            .map_err(refused)?;
-        Ok(Peer::start(
-            connection, identity, protocol, software, control,
-        ))
+        let (protocol, software) = shared.agree(&connection, &identity, &greeting).map_err(refused)?;
+        Ok(Peer::start(connection, identity, protocol, software, control))
     }
 
     /// The next peer that dialled, proved itself, was admitted and greeted; `None` after `shutdown`.
@@ -289,23 +255,10 @@ impl Link {
     }
 
     /// Takes a renewed certificate into use for handshakes from here on; live connections stay.
-    pub fn set_certificate(
-        &self,
-        key: &SigningKey,
-        certificate_der: &[u8],
-        ca_der: &[u8],
-    ) -> Result<(), LinkError> {
-        let credentials =
-            Credentials::new(key, certificate_der, ca_der).map_err(LinkError::Config)?;
-        *self
-            .0
-            .shared
-            .credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = credentials;
-        self.0
-            .endpoint
-            .set_server_config(Some(self.0.shared.server_config()?));
+    pub fn set_certificate(&self, key: &SigningKey, certificate_der: &[u8], ca_der: &[u8]) -> Result<(), LinkError> {
+        let credentials = Credentials::new(key, certificate_der, ca_der).map_err(LinkError::Config)?;
+        *self.0.shared.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
+        self.0.endpoint.set_server_config(Some(self.0.shared.server_config()?));
         Ok(())
     }
 
@@ -317,28 +270,19 @@ impl Link {
     /// Closes every connection with words and waits until the other sides were told.
     pub async fn shutdown(&self, words: &str) {
         self.0.accepting.abort();
-        self.0
-            .endpoint
-            .close(CloseCode::SHUTDOWN.0.into(), clip(words).as_bytes());
+        self.0.endpoint.close(CloseCode::SHUTDOWN.0.into(), clip(words).as_bytes());
         self.0.endpoint.wait_idle().await;
     }
 }
 
 impl Shared {
     fn credentials(&self) -> Credentials {
-        self.credentials
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn server_config(&self) -> Result<quinn::ServerConfig, LinkError> {
-        let tls = self
-            .credentials()
-            .server(self.join.is_some())
-            .map_err(|e| LinkError::Config(e.to_string()))?;
-        let crypto =
-            QuicServerConfig::try_from(tls).map_err(|e| LinkError::Config(e.to_string()))?;
+        let tls = self.credentials().server(self.join.is_some()).map_err(|e| LinkError::Config(e.to_string()))?;
+        let crypto = QuicServerConfig::try_from(tls).map_err(|e| LinkError::Config(e.to_string()))?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         server
             .transport_config(self.transport.clone())
@@ -349,19 +293,15 @@ impl Shared {
     }
 
     fn client_config(&self, expected: Expected) -> Result<quinn::ClientConfig, LinkError> {
-        let tls = self
-            .credentials()
-            .client(expected)
-            .map_err(|e| LinkError::Config(e.to_string()))?;
+        let tls = self.credentials().client(expected).map_err(|e| LinkError::Config(e.to_string()))?;
         client_config(tls, self.transport.clone())
     }
 
     /// Who the certificate of a finished handshake names; closes with words when there is none.
     fn identity_of(&self, connection: &quinn::Connection) -> Result<PeerIdentity, CloseReason> {
-        let certificates = connection.peer_identity().and_then(|any| {
-            any.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
-                .ok()
-        });
+        let certificates = connection
+            .peer_identity()
+            .and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok());
         let first = certificates.as_deref().and_then(|chain| chain.first());
         let Some(certificate) = first else {
             let words = "no certificate was shown: this box must be enrolled first (yika-edge init --join ...)";
@@ -369,11 +309,7 @@ impl Shared {
         };
         match Facts::read(certificate) {
             Ok(facts) => Ok(facts.peer((self.clock_s)())),
-            Err(error) => Err(refuse(
-                connection,
-                CloseCode::NO_CERTIFICATE,
-                &error.to_string(),
-            )),
+            Err(error) => Err(refuse(connection, CloseCode::NO_CERTIFICATE, &error.to_string())),
         }
     }
 
@@ -383,21 +319,16 @@ impl Shared {
         them: &PeerIdentity,
         bytes: &[u8],
     ) -> Result<(u16, String), CloseReason> {
-        let greeting = Greeting::decode(bytes)
-            .map_err(|e| refuse(connection, CloseCode::MALFORMED, &e.to_string()))?;
+        let greeting = Greeting::decode(bytes).map_err(|e| refuse(connection, CloseCode::MALFORMED, &e.to_string()))?;
         let name = |role| match role {
             Role::Hub => "the hub",
             Role::Edge => "the edge box",
         };
         let (us, them) = match (self.role, them.role) {
-            (Role::Edge, Role::Edge) => {
-                ("the edge box that was dialled", "the edge box that dials")
-            }
+            (Role::Edge, Role::Edge) => ("the edge box that was dialled", "the edge box that dials"),
             (us, them) => (name(us), name(them)),
         };
-        let protocol = greeting
-            .agree(us, them)
-            .map_err(|e| refuse(connection, CloseCode::PROTOCOL, &e.to_string()))?;
+        let protocol = greeting.agree(us, them).map_err(|e| refuse(connection, CloseCode::PROTOCOL, &e.to_string()))?;
         Ok((protocol, greeting.software))
     }
 }
@@ -413,10 +344,7 @@ async fn accept_all(endpoint: quinn::Endpoint, shared: Arc<Shared>, accepted: mp
             return;
         };
         let under_way = limits::HANDSHAKES_PENDING_MAX - slots.available_permits();
-        if under_way > limits::HANDSHAKES_BEFORE_RETRY
-            && !incoming.remote_address_validated()
-            && incoming.may_retry()
-        {
+        if under_way > limits::HANDSHAKES_BEFORE_RETRY && !incoming.remote_address_validated() && incoming.may_retry() {
             if incoming.retry().is_err() {
                 tracing::debug!("a retry could not be sent");
             }
@@ -438,30 +366,17 @@ async fn accept_all(endpoint: quinn::Endpoint, shared: Arc<Shared>, accepted: mp
 }
 
 /// One handshake to its end: a peer, a finished enrolment (`None`), or the reason it failed.
-async fn accept_one(
-    incoming: quinn::Incoming,
-    shared: &Shared,
-) -> Result<Option<Peer>, CloseReason> {
-    let connection = incoming
-        .accept()
-        .map_err(CloseReason::from_quinn)?
-        .await
-        .map_err(CloseReason::from_quinn)?;
-    let protocol = connection
-        .handshake_data()
-        .and_then(|any| any.downcast::<HandshakeData>().ok())
-        .and_then(|data| data.protocol);
+async fn accept_one(incoming: quinn::Incoming, shared: &Shared) -> Result<Option<Peer>, CloseReason> {
+    let connection = incoming.accept().map_err(CloseReason::from_quinn)?.await.map_err(CloseReason::from_quinn)?;
+    let protocol =
+        connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok()).and_then(|data| data.protocol);
     match (protocol.as_deref(), &shared.join) {
         (Some(alpn), _) if alpn == ALPN_SYNC => accept_sync(connection, shared).await.map(Some),
         (Some(alpn), Some(gate)) if alpn == ALPN_JOIN => {
             gate.serve(connection).await;
             Ok(None)
         }
-        _ => Err(refuse(
-            &connection,
-            CloseCode::NO_ENROLMENT,
-            "this protocol is not served here",
-        )),
+        _ => Err(refuse(&connection, CloseCode::NO_ENROLMENT, "this protocol is not served here")),
     }
 }
 
@@ -473,29 +388,18 @@ async fn accept_sync(connection: quinn::Connection, shared: &Shared) -> Result<P
     if identity.expired {
         tracing::warn!(peer = %identity, "certificate expired; it is served and must be renewed");
     }
-    let mut control = connection
-        .accept_bi()
-        .await
-        .map_err(CloseReason::from_quinn)?;
+    let mut control = connection.accept_bi().await.map_err(CloseReason::from_quinn)?;
     let greeting = match read_frame(&mut control.1, GREETING_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(ReadFrameError::Ended) => return Err(end_of(&connection)),
         Err(ReadFrameError::Frame(error)) => {
-            return Err(refuse(
-                &connection,
-                CloseCode::MALFORMED,
-                &error.to_string(),
-            ));
+            return Err(refuse(&connection, CloseCode::MALFORMED, &error.to_string()));
         }
     };
     let (protocol, software) = shared.agree(&connection, &identity, &greeting)?;
     let ours = Greeting::ours(&shared.software).encode();
-    write_frame(&mut control.0, &ours)
-        .await
-        .map_err(|_| end_of(&connection))?;
-    Ok(Peer::start(
-        connection, identity, protocol, software, control,
-    ))
+    write_frame(&mut control.0, &ours).await.map_err(|_| end_of(&connection))?;
+    Ok(Peer::start(connection, identity, protocol, software, control))
 }
 
 pub(crate) fn client_config(
@@ -515,31 +419,19 @@ pub(crate) async fn connect(
 ) -> Result<quinn::Connection, LinkError> {
     let connecting = endpoint
         .connect_with(config, addr, SERVER_NAME)
-        .map_err(|e| LinkError::Dial {
-            addr: addr.to_string(),
-            error: e.to_string(),
-        })?;
-    connecting.await.map_err(|e| LinkError::Refused {
-        addr,
-        reason: CloseReason::from_quinn(e),
-    })
+        .map_err(|e| LinkError::Dial { addr: addr.to_string(), error: e.to_string() })?;
+    connecting.await.map_err(|e| LinkError::Refused { addr, reason: CloseReason::from_quinn(e) })
 }
 
 /// Closes with code and words, and says so.
 pub(crate) fn refuse(connection: &quinn::Connection, code: CloseCode, words: &str) -> CloseReason {
     connection.close(code.0.into(), clip(words).as_bytes());
-    CloseReason::ByUs {
-        code,
-        words: clip(words).to_owned(),
-    }
+    CloseReason::ByUs { code, words: clip(words).to_owned() }
 }
 
 /// The reason of a connection whose stream just failed; the stream may fail a moment before the reason is known.
 pub(crate) async fn ended_soon(connection: &quinn::Connection) -> Option<CloseReason> {
-    tokio::time::timeout(Duration::from_millis(500), connection.closed())
-        .await
-        .ok()
-        .map(CloseReason::from_quinn)
+    tokio::time::timeout(Duration::from_millis(500), connection.closed()).await.ok().map(CloseReason::from_quinn)
 }
 
 pub(crate) fn end_of(connection: &quinn::Connection) -> CloseReason {
@@ -602,9 +494,7 @@ impl quinn::crypto::HmacKey for ResetKey {
     }
 
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
-        self.mac(data)
-            .and_then(|mac| mac.verify_slice(signature).ok())
-            .ok_or(quinn::crypto::CryptoError)
+        self.mac(data).and_then(|mac| mac.verify_slice(signature).ok()).ok_or(quinn::crypto::CryptoError)
     }
 }
 
@@ -622,8 +512,6 @@ pub(crate) fn socket(bind: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
 }
 
 fn system_clock_s() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

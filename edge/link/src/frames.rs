@@ -39,24 +39,16 @@ pub enum FrameError {
 
 /// The header of a payload of `payload_bytes`.
 pub(crate) fn header(payload_bytes: usize) -> Result<[u8; FRAME_HEADER_BYTES], FrameError> {
-    let too_long = FrameError::TooLong {
-        bytes: payload_bytes,
-        limit: FRAME_BYTES_MAX,
-    };
+    let too_long = FrameError::TooLong { bytes: payload_bytes, limit: FRAME_BYTES_MAX };
     if payload_bytes > FRAME_BYTES_MAX {
         return Err(too_long);
     }
-    let [a, b, c, d] = u32::try_from(payload_bytes)
-        .map_err(|_| too_long)?
-        .to_be_bytes();
+    let [a, b, c, d] = u32::try_from(payload_bytes).map_err(|_| too_long)?.to_be_bytes();
     Ok([a, b, c, d, FRAME_VERSION])
 }
 
 /// The payload length that a header announces, checked against `limit`.
-pub(crate) fn payload_bytes(
-    header: [u8; FRAME_HEADER_BYTES],
-    limit: usize,
-) -> Result<usize, FrameError> {
+pub(crate) fn payload_bytes(header: [u8; FRAME_HEADER_BYTES], limit: usize) -> Result<usize, FrameError> {
     let [a, b, c, d, version] = header;
     if version != FRAME_VERSION {
         return Err(FrameError::Version(version));
@@ -92,8 +84,7 @@ impl FrameDecoder {
             Some(bytes) => bytes,
             None => {
                 take(input, &mut self.header, FRAME_HEADER_BYTES);
-                let Ok(header) = <[u8; FRAME_HEADER_BYTES]>::try_from(self.header.as_slice())
-                else {
+                let Ok(header) = <[u8; FRAME_HEADER_BYTES]>::try_from(self.header.as_slice()) else {
                     return Ok(None);
                 };
                 let bytes = payload_bytes(header, FRAME_BYTES_MAX)?;
@@ -167,11 +158,7 @@ impl Greeting {
         while !software.is_char_boundary(end) {
             end -= 1;
         }
-        Self {
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MAX,
-            software: software[..end].to_owned(),
-        }
+        Self { protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX, software: software[..end].to_owned() }
     }
 
     /// Bytes of the frame's payload.
@@ -187,9 +174,7 @@ impl Greeting {
         let (greeting, _newer) = postcard::take_from_bytes::<Self>(bytes)
             .map_err(|_| GreetingError::Malformed("not the fields of a greeting"))?;
         if greeting.protocol_min > greeting.protocol_max {
-            return Err(GreetingError::Malformed(
-                "its versions end before they begin",
-            ));
+            return Err(GreetingError::Malformed("its versions end before they begin"));
         }
         if greeting.software.len() > SOFTWARE_BYTES_MAX {
             return Err(GreetingError::Malformed("its software name is too long"));
@@ -201,18 +186,10 @@ impl Greeting {
     pub fn agree(&self, us: &'static str, them: &'static str) -> Result<u16, GreetingError> {
         let (theirs_min, theirs_max) = (self.protocol_min, self.protocol_max);
         if theirs_min > PROTOCOL_MAX {
-            return Err(GreetingError::TheyAreNewer {
-                theirs_min,
-                theirs_max,
-                who: us,
-            });
+            return Err(GreetingError::TheyAreNewer { theirs_min, theirs_max, who: us });
         }
         if theirs_max < PROTOCOL_MIN {
-            return Err(GreetingError::TheyAreOlder {
-                theirs_min,
-                theirs_max,
-                who: them,
-            });
+            return Err(GreetingError::TheyAreOlder { theirs_min, theirs_max, who: them });
         }
         Ok(theirs_max.min(PROTOCOL_MAX))
     }
@@ -259,40 +236,23 @@ mod tests {
     #[test]
     fn lengths_over_the_limit_and_other_versions_are_refused() {
         let mut input: &[u8] = &[0xff, 0xff, 0xff, 0xff, FRAME_VERSION];
-        assert!(matches!(
-            FrameDecoder::default().next(&mut input),
-            Err(FrameError::TooLong { .. })
-        ));
+        assert!(matches!(FrameDecoder::default().next(&mut input), Err(FrameError::TooLong { .. })));
         let mut input: &[u8] = &[0, 0, 0, 1, 9, 0];
-        assert_eq!(
-            FrameDecoder::default().next(&mut input),
-            Err(FrameError::Version(9))
-        );
+        assert_eq!(FrameDecoder::default().next(&mut input), Err(FrameError::Version(9)));
         assert!(encode_frame(&vec![0; FRAME_BYTES_MAX]).is_ok());
         assert!(encode_frame(&vec![0; FRAME_BYTES_MAX + 1]).is_err());
     }
 
     #[test]
     fn a_newer_peer_is_told_who_must_be_upgraded() {
-        let newer = Greeting {
-            protocol_min: 7,
-            protocol_max: 9,
-            software: String::new(),
-        };
+        let newer = Greeting { protocol_min: 7, protocol_max: 9, software: String::new() };
         let said = newer.agree("the hub", "the box").unwrap_err().to_string();
         assert!(said.contains("upgrade the hub first"), "{said}");
-        let older = Greeting {
-            protocol_min: 0,
-            protocol_max: 0,
-            software: String::new(),
-        };
+        let older = Greeting { protocol_min: 0, protocol_max: 0, software: String::new() };
         let said = older.agree("the hub", "the box").unwrap_err().to_string();
         assert!(said.contains("upgrade the box first"), "{said}");
         let mut bytes = Greeting::ours("yika 0.1").encode();
         bytes.extend_from_slice(b"fields of tomorrow");
-        assert_eq!(
-            Greeting::decode(&bytes).unwrap().agree("", ""),
-            Ok(PROTOCOL_MAX)
-        );
+        assert_eq!(Greeting::decode(&bytes).unwrap().agree("", ""), Ok(PROTOCOL_MAX));
     }
 }

@@ -17,9 +17,7 @@ pub const CERTIFICATE_BYTES_MAX: usize = 4 << 10;
 const ED25519_OID: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// What a node is allowed to be in the mesh.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Role {
     /// The headquarters node: node 0, no campus.
     Hub,
@@ -40,9 +38,7 @@ impl fmt::Display for Role {
 ///
 /// As text `yika:node/7/incarnation/1.1/campus/3/role/edge`, or
 /// `yika:node/0/incarnation/1.1/campus/-/role/hub` for the hub.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
 pub struct NodeIdentity {
     /// The node.
     pub node: NodeId,
@@ -63,9 +59,7 @@ pub enum IdentityError {
     )]
     Uri(String),
     /// A hub with a campus, an edge without one, node 0 as an edge.
-    #[error(
-        "{0:?} contradicts itself: the hub is node 0 without a campus, an edge is any other node with one"
-    )]
+    #[error("{0:?} contradicts itself: the hub is node 0 without a campus, an edge is any other node with one")]
     Contradiction(String),
     /// The bytes are not a certificate of the expected form.
     #[error("certificate refused: {0}")]
@@ -75,38 +69,22 @@ pub enum IdentityError {
 impl NodeIdentity {
     /// The hub in one of its lives.
     pub fn hub(incarnation: Incarnation) -> Self {
-        Self {
-            node: NodeId::HUB,
-            incarnation,
-            campus: None,
-            role: Role::Hub,
-        }
+        Self { node: NodeId::HUB, incarnation, campus: None, role: Role::Hub }
     }
 
     /// An edge of a campus in one of its lives.
     pub fn edge(node: NodeId, incarnation: Incarnation, campus: CampusId) -> Self {
-        Self {
-            node,
-            incarnation,
-            campus: Some(campus),
-            role: Role::Edge,
-        }
+        Self { node, incarnation, campus: Some(campus), role: Role::Edge }
     }
 
     /// The replica and feed writer this identity is.
     pub fn writer(&self) -> Writer {
-        Writer {
-            node: self.node,
-            incarnation: self.incarnation,
-        }
+        Writer { node: self.node, incarnation: self.incarnation }
     }
 
     /// The place that audiences are judged by.
     pub fn place(&self) -> Place {
-        Place {
-            node: self.node,
-            campus: self.campus,
-        }
+        Place { node: self.node, campus: self.campus }
     }
 
     /// Hub ⇔ node 0 ⇔ no campus.
@@ -120,11 +98,7 @@ impl NodeIdentity {
 
 impl fmt::Display for NodeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "yika:node/{}/incarnation/{}/campus/",
-            self.node.0, self.incarnation
-        )?;
+        write!(f, "yika:node/{}/incarnation/{}/campus/", self.node.0, self.incarnation)?;
         match self.campus {
             Some(campus) => write!(f, "{}", campus.0)?,
             None => write!(f, "-")?,
@@ -169,10 +143,7 @@ fn parse_uri(text: &str) -> Option<NodeIdentity> {
     };
     Some(NodeIdentity {
         node: NodeId(node),
-        incarnation: Incarnation {
-            generation: generation.parse().ok()?,
-            counter: counter.parse().ok()?,
-        },
+        incarnation: Incarnation { generation: generation.parse().ok()?, counter: counter.parse().ok()? },
         campus,
         role,
     })
@@ -200,12 +171,7 @@ pub struct PeerIdentity {
 impl PeerIdentity {
     /// The certified part.
     pub fn identity(&self) -> NodeIdentity {
-        NodeIdentity {
-            node: self.node,
-            incarnation: self.incarnation,
-            campus: self.campus,
-            role: self.role,
-        }
+        NodeIdentity { node: self.node, incarnation: self.incarnation, campus: self.campus, role: self.role }
     }
 
     /// The place that audiences are judged by.
@@ -248,8 +214,7 @@ impl Facts {
         if der.len() > CERTIFICATE_BYTES_MAX {
             return Err(refuse("longer than a node certificate can be"));
         }
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|_| refuse("not a certificate"))?;
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| refuse("not a certificate"))?;
         if !rest.is_empty() {
             return Err(refuse("bytes follow the certificate"));
         }
@@ -331,24 +296,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn life(generation: u32, counter: u32) -> Incarnation {
-        Incarnation {
-            generation,
-            counter,
-        }
+        Incarnation { generation, counter }
     }
 
     #[test]
     fn texts_of_both_roles() {
         let edge = NodeIdentity::edge(NodeId(7), life(1, 1), CampusId(3));
-        assert_eq!(
-            edge.to_string(),
-            "yika:node/7/incarnation/1.1/campus/3/role/edge"
-        );
+        assert_eq!(edge.to_string(), "yika:node/7/incarnation/1.1/campus/3/role/edge");
         let hub = NodeIdentity::hub(life(2, 5));
-        assert_eq!(
-            hub.to_string(),
-            "yika:node/0/incarnation/2.5/campus/-/role/hub"
-        );
+        assert_eq!(hub.to_string(), "yika:node/0/incarnation/2.5/campus/-/role/hub");
         assert_eq!(edge.to_string().parse(), Ok(edge));
         assert_eq!(hub.to_string().parse(), Ok(hub));
     }
@@ -367,10 +323,7 @@ mod tests {
             "YIKA:node/7/incarnation/1.1/campus/3/role/edge",
             "yika:node/7/incarnation/1.1/campus/3/role/admin",
         ] {
-            assert!(
-                matches!(text.parse::<NodeIdentity>(), Err(IdentityError::Uri(_))),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<NodeIdentity>(), Err(IdentityError::Uri(_))), "{text}");
         }
         for text in [
             "yika:node/0/incarnation/1.1/campus/3/role/edge",
@@ -378,13 +331,7 @@ mod tests {
             "yika:node/7/incarnation/1.1/campus/-/role/hub",
             "yika:node/0/incarnation/1.1/campus/3/role/hub",
         ] {
-            assert!(
-                matches!(
-                    text.parse::<NodeIdentity>(),
-                    Err(IdentityError::Contradiction(_))
-                ),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<NodeIdentity>(), Err(IdentityError::Contradiction(_))), "{text}");
         }
     }
 

@@ -75,12 +75,7 @@ pub struct Granted {
 pub trait Enroller: Send + Sync {
     /// Redeems a token for a proved public key. The same token and key again give the same [`Granted`] until the
     /// token's time ends; another key is refused with [`RefusalCode::UsedToken`].
-    fn redeem(
-        &self,
-        token_hash: [u8; 32],
-        public_key: [u8; 32],
-        name: &str,
-    ) -> Result<Granted, JoinRefusal>;
+    fn redeem(&self, token_hash: [u8; 32], public_key: [u8; 32], name: &str) -> Result<Granted, JoinRefusal>;
 }
 
 /// What a hub's link needs to enrol.
@@ -128,12 +123,7 @@ pub enum JoinError {
 
 #[derive(Serialize, Deserialize)]
 enum JoinRequest {
-    V1 {
-        secret: Zeroizing32,
-        csr: Vec<u8>,
-        name: String,
-        software: String,
-    },
+    V1 { secret: Zeroizing32, csr: Vec<u8>, name: String, software: String },
 }
 
 /// The secret on its way; wiped when dropped.
@@ -149,15 +139,8 @@ impl Drop for Zeroizing32 {
 
 #[derive(Serialize, Deserialize)]
 enum JoinReply {
-    Granted {
-        certificate_der: Vec<u8>,
-        ca_der: Vec<u8>,
-        hub_name: String,
-    },
-    Refused {
-        code: RefusalCode,
-        words: String,
-    },
+    Granted { certificate_der: Vec<u8>, ca_der: Vec<u8>, hub_name: String },
+    Refused { code: RefusalCode, words: String },
 }
 
 /// Enrols this box: checks the pin, then sends token and request, checks the answer.
@@ -175,10 +158,7 @@ pub async fn join(
     let work = join_untimed(hub_addr, ca_pin, token, name, software, key);
     tokio::time::timeout(Duration::from_millis(ms), work)
         .await
-        .unwrap_or(Err(JoinError::Link(LinkError::Timeout {
-            addr: hub_addr,
-            ms,
-        })))
+        .unwrap_or(Err(JoinError::Link(LinkError::Timeout { addr: hub_addr, ms })))
 }
 
 async fn join_untimed(
@@ -190,9 +170,7 @@ async fn join_untimed(
     key: &SigningKey,
 ) -> Result<Joined, JoinError> {
     if name.len() > NAME_BYTES_MAX || software.len() > NAME_BYTES_MAX {
-        return Err(JoinError::Request(format!(
-            "a name is at most {NAME_BYTES_MAX} bytes"
-        )));
+        return Err(JoinError::Request(format!("a name is at most {NAME_BYTES_MAX} bytes")));
     }
     let request = Zeroizing::new(wire::encode(&JoinRequest::V1 {
         secret: Zeroizing32(*token.secret()),
@@ -200,15 +178,8 @@ async fn join_untimed(
         name: name.to_owned(),
         software: software.to_owned(),
     }));
-    let any: SocketAddr = if hub_addr.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        ([0u16; 8], 0).into()
-    };
-    let endpoint = quinn::Endpoint::client(any).map_err(|e| LinkError::Bind {
-        addr: any,
-        error: e.to_string(),
-    })?;
+    let any: SocketAddr = if hub_addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let endpoint = quinn::Endpoint::client(any).map_err(|e| LinkError::Bind { addr: any, error: e.to_string() })?;
     let tls = join_client(ca_pin).map_err(|e| JoinError::Request(e.to_string()))?;
     let config = endpoint::client_config(tls, Arc::new(endpoint::transport()?))?;
     let connection = endpoint::connect(&endpoint, hub_addr, config).await?;
@@ -220,11 +191,7 @@ async fn join_untimed(
                 Some(reason) => reason,
                 None => endpoint::end_of(&connection),
             };
-            Err(LinkError::Refused {
-                addr: hub_addr,
-                reason,
-            }
-            .into())
+            Err(LinkError::Refused { addr: hub_addr, reason }.into())
         }
     };
     connection.close(CloseCode::NORMAL.0.into(), b"done");
@@ -233,24 +200,16 @@ async fn join_untimed(
 }
 
 async fn ask(connection: &quinn::Connection, request: &[u8]) -> Result<Vec<u8>, ReadFrameError> {
-    let (mut send, mut receive) = connection
-        .open_bi()
-        .await
-        .map_err(|_| ReadFrameError::Ended)?;
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|_| ReadFrameError::Ended)?;
     write_frame(&mut send, request).await?;
     read_frame(&mut receive, REPLY_BYTES_MAX).await
 }
 
 fn read_reply(bytes: &[u8], ca_pin: Pin, key: &SigningKey) -> Result<Joined, JoinError> {
     let unusable = |words: String| JoinError::Answer(words);
-    let reply = wire::decode_lenient::<JoinReply>(bytes, REPLY_BYTES_MAX)
-        .map_err(|e| unusable(e.to_string()))?;
+    let reply = wire::decode_lenient::<JoinReply>(bytes, REPLY_BYTES_MAX).map_err(|e| unusable(e.to_string()))?;
     let (certificate_der, ca_der, hub_name) = match reply {
-        JoinReply::Granted {
-            certificate_der,
-            ca_der,
-            hub_name,
-        } => (certificate_der, ca_der, hub_name),
+        JoinReply::Granted { certificate_der, ca_der, hub_name } => (certificate_der, ca_der, hub_name),
         JoinReply::Refused { code, words } => {
             let words = clip(&words).to_owned();
             return Err(JoinRefusal { code, words }.into());
@@ -287,11 +246,7 @@ pub(crate) struct JoinGate {
 
 impl JoinGate {
     pub(crate) fn new(server: JoinServer) -> Self {
-        Self {
-            server,
-            limiter: Mutex::new(Limiter::default()),
-            started: Instant::now(),
-        }
+        Self { server, limiter: Mutex::new(Limiter::default()), started: Instant::now() }
     }
 
     /// Serves one join connection to its end.
@@ -351,31 +306,18 @@ impl JoinGate {
 
 impl JoinServer {
     fn decide(&self, bytes: &[u8]) -> Result<(String, NodeIdentity, JoinReply), JoinRefusal> {
-        let bad = |words: String| JoinRefusal {
-            code: RefusalCode::BadRequest,
-            words,
-        };
-        let JoinRequest::V1 {
-            secret,
-            csr,
-            name,
-            software,
-        } = wire::decode_lenient::<JoinRequest>(bytes, REQUEST_BYTES_MAX)
-            .map_err(|e| bad(e.to_string()))?;
+        let bad = |words: String| JoinRefusal { code: RefusalCode::BadRequest, words };
+        let JoinRequest::V1 { secret, csr, name, software } =
+            wire::decode_lenient::<JoinRequest>(bytes, REQUEST_BYTES_MAX).map_err(|e| bad(e.to_string()))?;
         if name.len() > NAME_BYTES_MAX || software.len() > NAME_BYTES_MAX {
             return Err(bad(format!("a name is at most {NAME_BYTES_MAX} bytes")));
         }
         let public_key = csr_public_key(&csr).map_err(|e| bad(e.to_string()))?;
-        let granted = self
-            .enroller
-            .redeem(Token::new(secret.0).hash(), public_key, &name)?;
+        let granted = self.enroller.redeem(Token::new(secret.0).hash(), public_key, &name)?;
         let certificate_der = self
             .authority
             .issue_from_csr(&csr, &public_key, granted.identity, granted.valid)
-            .map_err(|e| JoinRefusal {
-                code: RefusalCode::Unavailable,
-                words: e.to_string(),
-            })?;
+            .map_err(|e| JoinRefusal { code: RefusalCode::Unavailable, words: e.to_string() })?;
         let reply = JoinReply::Granted {
             certificate_der,
             ca_der: self.authority.certificate_der().to_vec(),
@@ -396,13 +338,9 @@ struct Limiter {
 impl Limiter {
     fn allow(&mut self, address: IpAddr, second: u64) -> bool {
         if second != self.second {
-            *self = Self {
-                second,
-                ..Self::default()
-            };
+            *self = Self { second, ..Self::default() };
         }
-        let full =
-            self.addresses.len() >= JOIN_ADDRESSES_MAX && !self.addresses.contains_key(&address);
+        let full = self.addresses.len() >= JOIN_ADDRESSES_MAX && !self.addresses.contains_key(&address);
         if full || self.total >= JOIN_ATTEMPTS_PER_S_MAX {
             return false;
         }
@@ -432,9 +370,7 @@ mod tests {
         assert!(!limiter.allow(one, 1));
         assert!(limiter.allow(two, 1));
         assert!(limiter.allow(one, 2));
-        let all = (0..=255u8)
-            .filter(|last| limiter.allow([10, 0, 0, *last].into(), 3))
-            .count();
+        let all = (0..=255u8).filter(|last| limiter.allow([10, 0, 0, *last].into(), 3)).count();
         assert_eq!(all, JOIN_ATTEMPTS_PER_S_MAX as usize);
     }
 

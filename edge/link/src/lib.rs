@@ -24,8 +24,8 @@ pub use close::{CloseCode, CloseReason};
 pub use dialer::{DialState, Dialer, Target};
 pub use endpoint::{EndpointKeys, Link, LinkConfig, LinkError};
 pub use frames::{
-    FRAME_HEADER_BYTES, FRAME_VERSION, FrameDecoder, FrameError, Greeting, GreetingError,
-    PROTOCOL_MAX, PROTOCOL_MIN, encode_frame,
+    FRAME_HEADER_BYTES, FRAME_VERSION, FrameDecoder, FrameError, Greeting, GreetingError, PROTOCOL_MAX, PROTOCOL_MIN,
+    encode_frame,
 };
 pub use identity::{IdentityError, NodeIdentity, PeerIdentity, Pin, Role};
 pub use join::{Enroller, Granted, JoinError, JoinRefusal, JoinServer, Joined, RefusalCode, join};
@@ -43,8 +43,8 @@ pub mod limits {
     pub use crate::frames::{GREETING_BYTES_MAX, SOFTWARE_BYTES_MAX};
     pub use crate::identity::{CERTIFICATE_BYTES_MAX, IDENTITY_URI_BYTES_MAX};
     pub use crate::join::{
-        JOIN_ADDRESSES_MAX, JOIN_ATTEMPTS_PER_ADDRESS_PER_S_MAX, JOIN_ATTEMPTS_PER_S_MAX,
-        JOIN_TIMEOUT_MS, NAME_BYTES_MAX,
+        JOIN_ADDRESSES_MAX, JOIN_ATTEMPTS_PER_ADDRESS_PER_S_MAX, JOIN_ATTEMPTS_PER_S_MAX, JOIN_TIMEOUT_MS,
+        NAME_BYTES_MAX,
     };
     pub use crate::peer::{FRAME_COST_BYTES_MIN, RECEIVE_QUEUE_BYTES_MAX, SEND_QUEUE_BYTES_MAX};
     pub use crate::ticket::JOIN_STRING_BYTES_MAX;

@@ -69,8 +69,7 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.connection
-            .close(CloseCode::NORMAL.0.into(), b"no longer needed");
+        self.connection.close(CloseCode::NORMAL.0.into(), b"no longer needed");
     }
 }
 
@@ -104,11 +103,8 @@ impl Peer {
         control: (quinn::SendStream, quinn::RecvStream),
     ) -> Self {
         let rooms = |bytes| std::array::from_fn(|_| Arc::new(Semaphore::new(bytes)));
-        let inbox = Arc::new(Inbox {
-            queues: Mutex::default(),
-            rooms: rooms(RECEIVE_QUEUE_BYTES_MAX),
-            arrived: Notify::new(),
-        });
+        let inbox =
+            Arc::new(Inbox { queues: Mutex::default(), rooms: rooms(RECEIVE_QUEUE_BYTES_MAX), arrived: Notify::new() });
         let tally = Arc::new(Tally::default());
         let closed_by_us = Arc::new(Mutex::new(None));
         let outboxes: [Outbox; Class::ALL.len()] = std::array::from_fn(|_| Outbox {
@@ -118,12 +114,7 @@ impl Peer {
         let (sender, queue) = mpsc::unbounded_channel();
         *lock(&outboxes[index(Class::Control)].writer) = Some(sender);
         let (send, receive) = control;
-        tokio::spawn(write_class(
-            Source::Open(send),
-            Class::Control,
-            queue,
-            tally.clone(),
-        ));
+        tokio::spawn(write_class(Source::Open(send), Class::Control, queue, tally.clone()));
         let reader = Reader {
             connection: connection.clone(),
             inbox: inbox.clone(),
@@ -132,16 +123,7 @@ impl Peer {
         };
         tokio::spawn(reader.clone().read_class(receive, Class::Control));
         tokio::spawn(reader.accept_streams());
-        Self(Arc::new(Shared {
-            connection,
-            identity,
-            protocol,
-            software,
-            closed_by_us,
-            outboxes,
-            inbox,
-            tally,
-        }))
+        Self(Arc::new(Shared { connection, identity, protocol, software, closed_by_us, outboxes, inbox, tally }))
     }
 
     /// Who is at the other end, as its certificate proved at the handshake.
@@ -256,9 +238,8 @@ impl Peer {
     }
 
     fn reason_or_local(&self) -> CloseReason {
-        self.close_reason().unwrap_or(CloseReason::Transport {
-            words: "the stream of this class was stopped".to_owned(),
-        })
+        self.close_reason()
+            .unwrap_or(CloseReason::Transport { words: "the stream of this class was stopped".to_owned() })
     }
 }
 
@@ -280,14 +261,9 @@ impl Inbox {
     }
 }
 
-fn explain(
-    error: quinn::ConnectionError,
-    closed_by_us: &Mutex<Option<(CloseCode, String)>>,
-) -> CloseReason {
+fn explain(error: quinn::ConnectionError, closed_by_us: &Mutex<Option<(CloseCode, String)>>) -> CloseReason {
     match (&error, lock(closed_by_us).clone()) {
-        (quinn::ConnectionError::LocallyClosed, Some((code, words))) => {
-            CloseReason::ByUs { code, words }
-        }
+        (quinn::ConnectionError::LocallyClosed, Some((code, words))) => CloseReason::ByUs { code, words },
         _ => CloseReason::from_quinn(error),
     }
 }
@@ -325,16 +301,10 @@ async fn write_class(
     };
     stream.set_priority(priority(class)).ok()?;
     while let Some((payload, room)) = queue.recv().await {
-        stream
-            .write_all(&frames::header(payload.len()).ok()?)
-            .await
-            .ok()?;
+        stream.write_all(&frames::header(payload.len()).ok()?).await.ok()?;
         stream.write_all(&payload).await.ok()?;
         tally.sent.fetch_add(1, Ordering::Relaxed);
-        tally.sent_bytes.fetch_add(
-            (payload.len() + FRAME_HEADER_BYTES) as u64,
-            Ordering::Relaxed,
-        );
+        tally.sent_bytes.fetch_add((payload.len() + FRAME_HEADER_BYTES) as u64, Ordering::Relaxed);
         drop(room);
     }
     Some(())
@@ -356,14 +326,9 @@ impl Reader {
         while let Ok(mut stream) = self.connection.accept_uni().await {
             let mut tag = [0];
             if stream.read_exact(&mut tag).await.is_err() {
-                return self.refuse(
-                    CloseCode::MALFORMED,
-                    "a stream ended before it named its class",
-                );
+                return self.refuse(CloseCode::MALFORMED, "a stream ended before it named its class");
             }
-            let class = Class::ALL
-                .into_iter()
-                .find(|class| class_tag(*class) == tag[0]);
+            let class = Class::ALL.into_iter().find(|class| class_tag(*class) == tag[0]);
             match class {
                 Some(class) if !taken[index(class)] => {
                     taken[index(class)] = true;
@@ -382,10 +347,7 @@ impl Reader {
                 Ok(bytes) => bytes,
                 Err(ReadFrameError::Frame(error)) => return self.refuse_frame(&error),
                 Err(ReadFrameError::Ended) => {
-                    return self.refuse(
-                        CloseCode::MALFORMED,
-                        "a class stream ended before its connection",
-                    );
+                    return self.refuse(CloseCode::MALFORMED, "a class stream ended before its connection");
                 }
             };
             // The room is given back by a holder that may be gone: without the second arm this task
@@ -399,9 +361,7 @@ impl Reader {
                 return self.refuse(CloseCode::MALFORMED, "a frame ended before its length");
             };
             self.tally.received.fetch_add(1, Ordering::Relaxed);
-            self.tally
-                .received_bytes
-                .fetch_add((bytes + FRAME_HEADER_BYTES) as u64, Ordering::Relaxed);
+            self.tally.received_bytes.fetch_add((bytes + FRAME_HEADER_BYTES) as u64, Ordering::Relaxed);
             lock(&self.inbox.queues)[index(class)].push_back((payload, room));
             self.inbox.arrived.notify_one();
         }
@@ -432,56 +392,35 @@ pub(crate) enum ReadFrameError {
     Ended,
 }
 
-async fn read_header(
-    stream: &mut quinn::RecvStream,
-    limit: usize,
-) -> Result<usize, ReadFrameError> {
+async fn read_header(stream: &mut quinn::RecvStream, limit: usize) -> Result<usize, ReadFrameError> {
     let mut header = [0; FRAME_HEADER_BYTES];
-    stream
-        .read_exact(&mut header)
-        .await
-        .map_err(|_| ReadFrameError::Ended)?;
+    stream.read_exact(&mut header).await.map_err(|_| ReadFrameError::Ended)?;
     frames::payload_bytes(header, limit).map_err(ReadFrameError::Frame)
 }
 
 /// Reads in pieces: memory grows with what arrived, not with what was announced.
-async fn read_body(
-    stream: &mut quinn::RecvStream,
-    bytes: usize,
-) -> Result<Vec<u8>, ReadFrameError> {
+async fn read_body(stream: &mut quinn::RecvStream, bytes: usize) -> Result<Vec<u8>, ReadFrameError> {
     let mut payload = Vec::new();
     while payload.len() < bytes {
         let start = payload.len();
         let piece = (bytes - start).min(PIECE_BYTES_MAX);
         payload.resize(start + piece, 0);
-        let read = stream
-            .read(&mut payload[start..])
-            .await
-            .map_err(|_| ReadFrameError::Ended)?;
+        let read = stream.read(&mut payload[start..]).await.map_err(|_| ReadFrameError::Ended)?;
         payload.truncate(start + read.ok_or(ReadFrameError::Ended)?);
     }
     Ok(payload)
 }
 
 /// One frame of at most `limit` bytes.
-pub(crate) async fn read_frame(
-    stream: &mut quinn::RecvStream,
-    limit: usize,
-) -> Result<Vec<u8>, ReadFrameError> {
+pub(crate) async fn read_frame(stream: &mut quinn::RecvStream, limit: usize) -> Result<Vec<u8>, ReadFrameError> {
     let bytes = read_header(stream, limit).await?;
     read_body(stream, bytes).await
 }
 
 /// One frame; `Err` when it is too long or the connection ended.
-pub(crate) async fn write_frame(
-    stream: &mut quinn::SendStream,
-    payload: &[u8],
-) -> Result<(), ReadFrameError> {
+pub(crate) async fn write_frame(stream: &mut quinn::SendStream, payload: &[u8]) -> Result<(), ReadFrameError> {
     let frame = frames::encode_frame(payload).map_err(ReadFrameError::Frame)?;
-    stream
-        .write_all(&frame)
-        .await
-        .map_err(|_| ReadFrameError::Ended)
+    stream.write_all(&frame).await.map_err(|_| ReadFrameError::Ended)
 }
 
 fn cost(payload_bytes: usize) -> u32 {

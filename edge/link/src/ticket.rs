@@ -31,9 +31,7 @@ pub enum TicketError {
     #[error("the join line has a space or line break in it: it is one line without spaces")]
     Space,
     /// Longer than any.
-    #[error(
-        "the join line is longer than {JOIN_STRING_BYTES_MAX} characters: was it pasted twice?"
-    )]
+    #[error("the join line is longer than {JOIN_STRING_BYTES_MAX} characters: was it pasted twice?")]
     TooLong,
     /// Parts are missing: the end was not copied.
     #[error("the join line is incomplete: copy it to its end")]
@@ -42,9 +40,7 @@ pub enum TicketError {
     #[error("the check digits do not fit: a character was lost or changed in copying")]
     Check,
     /// The address.
-    #[error(
-        "{0:?} is not a hub address: expected host:port, as in hub.example.org:7443 or [2001:db8::1]:7443"
-    )]
+    #[error("{0:?} is not a hub address: expected host:port, as in hub.example.org:7443 or [2001:db8::1]:7443")]
     Address(String),
     /// The pin.
     #[error("the pin in the join line is malformed")]
@@ -85,10 +81,7 @@ impl Token {
 
     /// The text to show once.
     pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!(
-            "{TOKEN_PREFIX}{}",
-            URL_SAFE_NO_PAD.encode(self.0.as_slice())
-        ))
+        Zeroizing::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(self.0.as_slice())))
     }
 }
 
@@ -97,9 +90,7 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, TicketError> {
         let encoded = text.strip_prefix(TOKEN_PREFIX).ok_or(TicketError::Token)?;
-        Ok(Self(Zeroizing::new(
-            bytes32(encoded).ok_or(TicketError::Token)?,
-        )))
+        Ok(Self(Zeroizing::new(bytes32(encoded).ok_or(TicketError::Token)?)))
     }
 }
 
@@ -124,11 +115,7 @@ impl JoinString {
     /// The parts, with the address checked.
     pub fn new(hub_addr: &str, pin: Pin, token: Token) -> Result<Self, TicketError> {
         check_address(hub_addr)?;
-        Ok(Self {
-            hub_addr: hub_addr.to_owned(),
-            pin,
-            token,
-        })
+        Ok(Self { hub_addr: hub_addr.to_owned(), pin, token })
     }
 
     /// The line to show once.
@@ -189,26 +176,15 @@ fn bytes32(encoded: &str) -> Option<[u8; 32]> {
 fn check_address(addr: &str) -> Result<(), TicketError> {
     let refuse = || TicketError::Address(addr.chars().take(80).collect());
     let (host, port) = addr.rsplit_once(':').ok_or_else(refuse)?;
-    let good_port = port
-        .parse::<u16>()
-        .is_ok_and(|number| number > 0 && number.to_string() == port);
-    let good_host = match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    let good_port = port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
+    let good_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             (1..=HOST_BYTES_MAX).contains(&host.len())
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
         }
     };
-    if good_port && good_host {
-        Ok(())
-    } else {
-        Err(refuse())
-    }
+    if good_port && good_host { Ok(()) } else { Err(refuse()) }
 }
 
 #[cfg(test)]
@@ -229,31 +205,11 @@ mod tests {
         assert_eq!(parse(" \n"), Err(TicketError::Empty));
         assert_eq!(parse(&line[3..]), Err(TicketError::Prefix));
         assert_eq!(parse(&line[..line.len() - 1]), Err(TicketError::Incomplete));
-        assert_eq!(
-            parse(&line[..line.len() - 12]),
-            Err(TicketError::Incomplete)
-        );
+        assert_eq!(parse(&line[..line.len() - 12]), Err(TicketError::Incomplete));
         assert_eq!(parse(&line.replacen('/', "/ ", 1)), Err(TicketError::Space));
-        assert_eq!(
-            parse(&line.replacen("hub.", "hud.", 1)),
-            Err(TicketError::Check)
-        );
-        assert_eq!(
-            parse(&format!("{}{}", *line, "x".repeat(600))),
-            Err(TicketError::TooLong)
-        );
-        for addr in [
-            "",
-            "hub",
-            "hub:",
-            ":7443",
-            "hub:0",
-            "hub:07443",
-            "hub:70000",
-            "a b:1",
-            "[::1:1",
-            "hub/x:1",
-        ] {
+        assert_eq!(parse(&line.replacen("hub.", "hud.", 1)), Err(TicketError::Check));
+        assert_eq!(parse(&format!("{}{}", *line, "x".repeat(600))), Err(TicketError::TooLong));
+        for addr in ["", "hub", "hub:", ":7443", "hub:0", "hub:07443", "hub:70000", "a b:1", "[::1:1", "hub/x:1"] {
             let made = JoinString::new(addr, Pin([0; 32]), Token::new([0; 32]));
             assert!(matches!(made, Err(TicketError::Address(_))), "{addr}");
         }

@@ -10,8 +10,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,26 +44,17 @@ pub enum Admission {
 impl Admission {
     /// Refusal of a fenced node.
     pub fn fenced(words: impl Into<String>) -> Self {
-        Self::Refuse {
-            code: CloseCode::FENCED,
-            words: words.into(),
-        }
+        Self::Refuse { code: CloseCode::FENCED, words: words.into() }
     }
 
     /// Refusal of a node that the registry does not know.
     pub fn unknown(words: impl Into<String>) -> Self {
-        Self::Refuse {
-            code: CloseCode::UNKNOWN,
-            words: words.into(),
-        }
+        Self::Refuse { code: CloseCode::UNKNOWN, words: words.into() }
     }
 
     /// Refusal of an earlier life of a node.
     pub fn old_incarnation(words: impl Into<String>) -> Self {
-        Self::Refuse {
-            code: CloseCode::OLD_INCARNATION,
-            words: words.into(),
-        }
+        Self::Refuse { code: CloseCode::OLD_INCARNATION, words: words.into() }
     }
 }
 
@@ -85,9 +76,7 @@ impl Expected {
         match self {
             Expected::Hub => identity.role == Role::Hub,
             Expected::Node(node) => identity.node == node,
-            Expected::EdgeOf(campus) => {
-                identity.role == Role::Edge && identity.campus == Some(campus)
-            }
+            Expected::EdgeOf(campus) => identity.role == Role::Edge && identity.campus == Some(campus),
             Expected::AnyNode => true,
         }
     }
@@ -103,20 +92,14 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     /// Checks that certificate, key and root belong together, so that a mix-up is told at the start.
-    pub(crate) fn new(
-        key: &SigningKey,
-        certificate_der: &[u8],
-        ca_der: &[u8],
-    ) -> Result<Self, String> {
+    pub(crate) fn new(key: &SigningKey, certificate_der: &[u8], ca_der: &[u8]) -> Result<Self, String> {
         let facts = Facts::read(certificate_der).map_err(|e| e.to_string())?;
         if &facts.key != key.verifying_key().as_bytes() {
             return Err("the certificate is of another key than this node's".to_owned());
         }
         let roots = Chain::new(ca_der).map_err(|e| e.to_string())?;
         let certificate = CertificateDer::from(certificate_der.to_vec());
-        roots
-            .check(&certificate)
-            .map_err(|e| format!("the node's certificate is not from this authority: {e}"))?;
+        roots.check(&certificate).map_err(|e| format!("the node's certificate is not from this authority: {e}"))?;
         Ok(Self {
             seed: Zeroizing::new(key.to_bytes()),
             chain: vec![certificate, CertificateDer::from(ca_der.to_vec())],
@@ -147,11 +130,8 @@ impl Credentials {
 
     /// Client side of the sync protocol.
     pub(crate) fn client(&self, expected: Expected) -> Result<ClientConfig, Error> {
-        let mut config = client_builder(Arc::new(OurServer {
-            roots: self.roots.clone(),
-            expected,
-        }))?
-        .with_client_auth_cert(self.chain.clone(), self.key_der())?;
+        let mut config = client_builder(Arc::new(OurServer { roots: self.roots.clone(), expected }))?
+            .with_client_auth_cert(self.chain.clone(), self.key_der())?;
         harden_client(&mut config, ALPN_SYNC);
         Ok(config)
     }

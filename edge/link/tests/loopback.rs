@@ -10,8 +10,8 @@ use yika_crdt::channel::Class;
 use yika_crdt::ids::{CampusId, Incarnation, NodeId};
 use yika_crdt::wire::FRAME_BYTES_MAX;
 use yika_link::{
-    Admission, CloseCode, CloseReason, DialState, Dialer, EndpointKeys, Expected, Link, LinkError,
-    NodeIdentity, Peer, Role, SendError, Target, Validity,
+    Admission, CloseCode, CloseReason, DialState, Dialer, EndpointKeys, Expected, Link, LinkError, NodeIdentity, Peer,
+    Role, SendError, Target, Validity,
 };
 use zeroize::Zeroizing;
 
@@ -44,40 +44,20 @@ async fn both_sides_know_whom_they_talk_to_and_exchange_frames() {
         at_hub.send(class, Vec::new()).await.unwrap();
         assert_eq!(at_edge.recv().await, Some((class, Vec::new())));
     }
-    at_edge
-        .send(Class::Snapshot, vec![1; FRAME_BYTES_MAX])
-        .await
-        .unwrap();
+    at_edge.send(Class::Snapshot, vec![1; FRAME_BYTES_MAX]).await.unwrap();
     assert_eq!(at_hub.recv().await.unwrap().1.len(), FRAME_BYTES_MAX);
     let counters = at_hub.counters();
     assert_eq!(counters.frames_received, 7);
-    assert_eq!(
-        counters.frames_received_bytes,
-        (6 * 105 + FRAME_BYTES_MAX + 5) as u64
-    );
+    assert_eq!(counters.frames_received_bytes, (6 * 105 + FRAME_BYTES_MAX + 5) as u64);
     assert!(counters.wire_received_bytes > counters.frames_received_bytes);
-    let too_long = at_edge
-        .send(Class::Control, vec![0; FRAME_BYTES_MAX + 1])
-        .await;
+    let too_long = at_edge.send(Class::Control, vec![0; FRAME_BYTES_MAX + 1]).await;
     assert!(matches!(too_long, Err(SendError::Frame(_))));
     at_hub.close(CloseCode(1_234), "到此为止");
-    let by_peer = CloseReason::ByPeer {
-        code: CloseCode(1_234),
-        words: "到此为止".to_owned(),
-    };
+    let by_peer = CloseReason::ByPeer { code: CloseCode(1_234), words: "到此为止".to_owned() };
     assert_eq!(at_edge.closed().await, by_peer);
     assert_eq!(at_edge.recv().await, None);
-    assert!(matches!(
-        at_hub.closed().await,
-        CloseReason::ByUs {
-            code: CloseCode(1_234),
-            ..
-        }
-    ));
-    assert!(matches!(
-        at_edge.send(Class::Control, vec![1]).await,
-        Err(SendError::Closed(_))
-    ));
+    assert!(matches!(at_hub.closed().await, CloseReason::ByUs { code: CloseCode(1_234), .. }));
+    assert!(matches!(at_edge.send(Class::Control, vec![1]).await, Err(SendError::Closed(_))));
 }
 
 #[tokio::test]
@@ -85,25 +65,14 @@ async fn siblings_meet_and_a_stranger_in_their_place_is_refused() {
     let ca = authority(1);
     let (one, two) = (edge(&ca, 1), edge(&ca, 2));
     let addr = two.local_addr().unwrap();
-    for expected in [
-        Expected::Node(NodeId(2)),
-        Expected::EdgeOf(CampusId(1)),
-        Expected::AnyNode,
-    ] {
+    for expected in [Expected::Node(NodeId(2)), Expected::EdgeOf(CampusId(1)), Expected::AnyNode] {
         let (dialled, accepted) = tokio::join!(one.dial(addr, expected), two.accept());
         assert_eq!(dialled.unwrap().identity().node, NodeId(2));
         assert_eq!(accepted.unwrap().identity().node, NodeId(1));
     }
-    for expected in [
-        Expected::Hub,
-        Expected::Node(NodeId(3)),
-        Expected::EdgeOf(CampusId(9)),
-    ] {
+    for expected in [Expected::Hub, Expected::Node(NodeId(3)), Expected::EdgeOf(CampusId(9))] {
         let error = one.dial(addr, expected).await.unwrap_err();
-        assert!(
-            words_of(&error).1.contains("answered at this address"),
-            "{error}"
-        );
+        assert!(words_of(&error).1.contains("answered at this address"), "{error}");
         assert!(error.needs_operator());
     }
 }
@@ -116,16 +85,9 @@ async fn another_authority_is_refused_by_either_side() {
     let addr = hub.local_addr().unwrap();
     assert!(stranger.dial(addr, Expected::Hub).await.is_err());
     // A stranger that trusts our authority but holds a certificate of another one.
-    let tls = client_tls(
-        &ours,
-        Some(&foreign),
-        Arc::new(rustls::client::ClientSessionMemoryCache::new(8)),
-    );
+    let tls = client_tls(&ours, Some(&foreign), Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
     let refused = raw_dial(addr, tls).await;
-    assert!(
-        matches!(refused, Err(quinn::ConnectionError::ConnectionClosed(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(quinn::ConnectionError::ConnectionClosed(_))), "{refused:?}");
     let waited = tokio::time::timeout(Duration::from_millis(200), hub.accept()).await;
     assert!(waited.is_err(), "a stranger was accepted");
 }
@@ -152,10 +114,7 @@ async fn refusals_of_the_registry_reach_the_peer_in_words() {
         assert!(words_of(&error).1.contains(words), "{error}");
         assert!(error.needs_operator());
     }
-    let newer = Incarnation {
-        generation: 1,
-        counter: 2,
-    };
+    let newer = Incarnation { generation: 1, counter: 2 };
     let identity = NodeIdentity::edge(NodeId(9), newer, CampusId(1));
     let admitted = Link::bind(config(&ca, identity)).unwrap();
     pair(&hub, &admitted).await;
@@ -166,10 +125,7 @@ async fn an_expired_certificate_is_served_and_reported_and_can_be_replaced() {
     let ca = authority(1);
     let hub = hub(&ca);
     let mut old = config(&ca, edge_id(7));
-    let past = Validity {
-        not_before_s: 1_600_000_000,
-        not_after_s: 1_600_000_100,
-    };
+    let past = Validity { not_before_s: 1_600_000_000, not_after_s: 1_600_000_100 };
     old.certificate_der = ca.issue_own(&old.key, edge_id(7), past).unwrap();
     let edge = Link::bind(old).unwrap();
     let (at_edge, at_hub) = pair(&hub, &edge).await;
@@ -180,17 +136,13 @@ async fn an_expired_certificate_is_served_and_reported_and_can_be_replaced() {
     let valid = Validity::days(now_s(), 30);
     let key = at_hub.identity().key;
     let renewed = ca.renew(edge_id(7), &key, &request, valid).unwrap();
-    edge.set_certificate(&key_of(7), &renewed, ca.certificate_der())
-        .unwrap();
+    edge.set_certificate(&key_of(7), &renewed, ca.certificate_der()).unwrap();
     assert!(!pair(&hub, &edge).await.1.identity().expired);
     let foreign = yika_link::csr(&key_of(8), "box 8").unwrap();
     assert!(ca.renew(edge_id(7), &key, &foreign, valid).is_err());
     // Not yet valid (this box's clock runs ahead of the hub's) is served too.
     let mut early = config(&ca, edge_id(9));
-    let future = Validity {
-        not_before_s: 4_000_000_000,
-        not_after_s: 4_100_000_000,
-    };
+    let future = Validity { not_before_s: 4_000_000_000, not_after_s: 4_100_000_000 };
     early.certificate_der = ca.issue_own(&early.key, edge_id(9), future).unwrap();
     pair(&hub, &Link::bind(early).unwrap()).await;
 }
@@ -199,11 +151,7 @@ async fn an_expired_certificate_is_served_and_reported_and_can_be_replaced() {
 async fn a_client_without_a_certificate_is_refused_with_words() {
     let ca = authority(1);
     let hub = hub(&ca);
-    let tls = client_tls(
-        &ca,
-        None,
-        Arc::new(rustls::client::ClientSessionMemoryCache::new(8)),
-    );
+    let tls = client_tls(&ca, None, Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
     let closed = raw_dial(hub.local_addr().unwrap(), tls).await.unwrap_err();
     let reason = format!("{closed}");
     assert!(reason.contains("enrolled first"), "{reason}");
@@ -219,62 +167,30 @@ async fn garbage_and_oversize_frames_close_the_connection_with_a_code() {
         bytes.push(1);
         bytes
     };
-    for (junk, code) in [
-        (long, CloseCode::FRAME_TOO_LONG),
-        (vec![0, 0, 0, 1, 77, 0], CloseCode::MALFORMED),
-    ] {
+    for (junk, code) in [(long, CloseCode::FRAME_TOO_LONG), (vec![0, 0, 0, 1, 77, 0], CloseCode::MALFORMED)] {
         let (connection, mut control) = raw_sync(&ca, addr).await;
         let accepted = hub.accept().await.unwrap();
         control.0.write_all(&junk).await.unwrap();
         assert_eq!(accepted.closed().await.code(), Some(code));
         assert_eq!(accepted.recv().await, None);
-        assert!(matches!(
-            connection.closed().await,
-            quinn::ConnectionError::ApplicationClosed(_)
-        ));
+        assert!(matches!(connection.closed().await, quinn::ConnectionError::ApplicationClosed(_)));
     }
     for tag in [0u8, 6, 255] {
         let (connection, _control) = raw_sync(&ca, addr).await;
         let accepted = hub.accept().await.unwrap();
-        connection
-            .open_uni()
-            .await
-            .unwrap()
-            .write_all(&[tag])
-            .await
-            .unwrap();
+        connection.open_uni().await.unwrap().write_all(&[tag]).await.unwrap();
         assert_eq!(accepted.closed().await.code(), Some(CloseCode::MALFORMED));
     }
     // A greeting that is none.
-    let tls = client_tls(
-        &ca,
-        Some(&ca),
-        Arc::new(rustls::client::ClientSessionMemoryCache::new(8)),
-    );
-    let closed = raw_dial_with(addr, tls, &[0, 0, 0, 3, 1, 255, 255, 255])
-        .await
-        .unwrap_err();
-    assert!(
-        closed.to_string().contains("malformed greeting"),
-        "{closed}"
-    );
+    let tls = client_tls(&ca, Some(&ca), Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
+    let closed = raw_dial_with(addr, tls, &[0, 0, 0, 3, 1, 255, 255, 255]).await.unwrap_err();
+    assert!(closed.to_string().contains("malformed greeting"), "{closed}");
     // A newer protocol is told who is behind.
-    let newer = yika_link::Greeting {
-        protocol_min: 9,
-        protocol_max: 9,
-        software: String::new(),
-    };
+    let newer = yika_link::Greeting { protocol_min: 9, protocol_max: 9, software: String::new() };
     let frame = yika_link::encode_frame(&newer.encode()).unwrap();
-    let tls = client_tls(
-        &ca,
-        Some(&ca),
-        Arc::new(rustls::client::ClientSessionMemoryCache::new(8)),
-    );
+    let tls = client_tls(&ca, Some(&ca), Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
     let closed = raw_dial_with(addr, tls, &frame).await.unwrap_err();
-    assert!(
-        closed.to_string().contains("upgrade the hub first"),
-        "{closed}"
-    );
+    assert!(closed.to_string().contains("upgrade the hub first"), "{closed}");
     // The process lives on.
     pair(&hub, &edge(&ca, 7)).await;
 }
@@ -289,9 +205,7 @@ async fn random_datagrams_do_not_disturb_the_endpoint() {
     for round in 0..2_000usize {
         let junk: Vec<u8> = (0..round % 1_300)
             .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (state >> 56) as u8
             })
             .collect();
@@ -309,9 +223,7 @@ async fn control_overtakes_a_saturated_snapshot_stream_and_nothing_is_dropped() 
     let bulk = at_edge.clone();
     let sender = tokio::spawn(async move {
         for _ in 0..SNAPSHOTS {
-            bulk.send(Class::Snapshot, vec![5; FRAME_BYTES_MAX])
-                .await
-                .unwrap();
+            bulk.send(Class::Snapshot, vec![5; FRAME_BYTES_MAX]).await.unwrap();
         }
     });
     // Nobody takes: every queue on the way fills, and the sender waits.
@@ -319,15 +231,9 @@ async fn control_overtakes_a_saturated_snapshot_stream_and_nothing_is_dropped() 
     assert!(!sender.is_finished(), "the sender was not held back");
     let before = at_edge.counters().frames_sent;
     assert!(before < 10, "{before} MiB were buffered");
-    at_edge
-        .send(Class::Control, b"urgent".to_vec())
-        .await
-        .unwrap();
+    at_edge.send(Class::Control, b"urgent".to_vec()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(
-        at_hub.recv().await,
-        Some((Class::Control, b"urgent".to_vec()))
-    );
+    assert_eq!(at_hub.recv().await, Some((Class::Control, b"urgent".to_vec())));
     let mut snapshots = 0;
     while snapshots < SNAPSHOTS {
         let (class, payload) = at_hub.recv().await.unwrap();
@@ -342,11 +248,7 @@ async fn a_full_connection_that_is_dropped_leaves_no_task_behind() {
     let ca = authority(1);
     let (hub, edge) = (hub(&ca), edge(&ca, 7));
     drop(pair(&hub, &edge).await);
-    let tasks = || {
-        tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks()
-    };
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let settled = || async {
         for _ in 0..100 {
             if edge.open_connections() + hub.open_connections() == 0 {
@@ -361,17 +263,10 @@ async fn a_full_connection_that_is_dropped_leaves_no_task_behind() {
     let (at_edge, at_hub) = pair(&hub, &edge).await;
     let full = async {
         loop {
-            at_edge
-                .send(Class::Snapshot, vec![0; FRAME_BYTES_MAX])
-                .await
-                .unwrap();
+            at_edge.send(Class::Snapshot, vec![0; FRAME_BYTES_MAX]).await.unwrap();
         }
     };
-    assert!(
-        tokio::time::timeout(Duration::from_millis(500), full)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(500), full).await.is_err());
     drop((at_edge, at_hub));
     assert_eq!(settled().await, before);
 }
@@ -388,11 +283,7 @@ async fn nothing_is_offered_to_resume() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop((control, connection));
     }
-    assert_eq!(
-        store.0.load(std::sync::atomic::Ordering::SeqCst),
-        0,
-        "a ticket was issued"
-    );
+    assert_eq!(store.0.load(std::sync::atomic::Ordering::SeqCst), 0, "a ticket was issued");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -407,9 +298,7 @@ async fn two_hundred_connections_at_once() {
             tokio::spawn(async move {
                 let edge = edge(&ca, node);
                 let peer = edge.dial(addr, Expected::Hub).await.unwrap();
-                peer.send(Class::Control, node.to_be_bytes().to_vec())
-                    .await
-                    .unwrap();
+                peer.send(Class::Control, node.to_be_bytes().to_vec()).await.unwrap();
                 assert_eq!(peer.recv().await.unwrap().1, b"ok");
                 (edge, peer)
             })
@@ -441,30 +330,18 @@ async fn the_dialler_comes_back_after_shutdown_and_says_what_it_does() {
     let first = Link::bind(at_hub).unwrap();
     let addr = first.local_addr().unwrap();
     let (sender, mut peers) = tokio::sync::mpsc::channel(1);
-    let target = Target {
-        addr: addr.to_string(),
-        expected: Expected::Hub,
-    };
+    let target = Target { addr: addr.to_string(), expected: Expected::Hub };
     let dialer = Dialer::spawn(edge, target, sender);
     let peer = peers.recv().await.unwrap();
     assert_eq!(dialer.state(), DialState::Connected);
     first.shutdown("maintenance").await;
-    assert!(matches!(
-        peer.closed().await,
-        CloseReason::ByPeer {
-            code: CloseCode::SHUTDOWN,
-            ..
-        }
-    ));
+    assert!(matches!(peer.closed().await, CloseReason::ByPeer { code: CloseCode::SHUTDOWN, .. }));
     drop(first);
     tokio::time::sleep(Duration::from_millis(300)).await;
     at_hub = config(&ca, NodeIdentity::hub(LIFE));
     at_hub.bind = addr;
     let _second = rebind(at_hub).await;
-    let again = tokio::time::timeout(Duration::from_secs(8), peers.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(8), peers.recv()).await.unwrap().unwrap();
     assert_eq!(again.identity().role, Role::Hub);
 }
 
@@ -476,10 +353,7 @@ async fn hub_process() {
     };
     let mut at_hub = config(&authority(1), NodeIdentity::hub(LIFE));
     at_hub.bind = bind.parse().unwrap();
-    at_hub.keys = EndpointKeys {
-        reset_key: Zeroizing::new([5; 32]),
-        connection_id_key: 99,
-    };
+    at_hub.keys = EndpointKeys { reset_key: Zeroizing::new([5; 32]), connection_id_key: 99 };
     let hub = rebind(at_hub).await;
     let mut peers = Vec::new();
     while let Some(peer) = hub.accept().await {
@@ -490,10 +364,7 @@ async fn hub_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_and_restarted_hub_is_noticed_at_once() {
     let ca = authority(1);
-    let free = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let start = || {
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "hub_process", "--nocapture"])
@@ -519,10 +390,7 @@ async fn a_killed_and_restarted_hub_is_noticed_at_once() {
     hub.kill().unwrap();
     hub.wait().unwrap();
     assert_eq!(reason, CloseReason::Reset);
-    assert!(
-        noticed < Duration::from_secs(4),
-        "noticed after {noticed:?}"
-    );
+    assert!(noticed < Duration::from_secs(4), "noticed after {noticed:?}");
 }
 
 /// Binds, waiting for the former owner of the port to be gone.
@@ -557,16 +425,9 @@ impl rustls::client::ClientSessionStore for Tickets {
     fn kx_hint(&self, _: &rustls::pki_types::ServerName<'_>) -> Option<rustls::NamedGroup> {
         None
     }
-    fn set_tls12_session(
-        &self,
-        _: rustls::pki_types::ServerName<'static>,
-        _: rustls::client::Tls12ClientSessionValue,
-    ) {
+    fn set_tls12_session(&self, _: rustls::pki_types::ServerName<'static>, _: rustls::client::Tls12ClientSessionValue) {
     }
-    fn tls12_session(
-        &self,
-        _: &rustls::pki_types::ServerName<'_>,
-    ) -> Option<rustls::client::Tls12ClientSessionValue> {
+    fn tls12_session(&self, _: &rustls::pki_types::ServerName<'_>) -> Option<rustls::client::Tls12ClientSessionValue> {
         None
     }
     fn remove_tls12_session(&self, _: &rustls::pki_types::ServerName<'static>) {}
@@ -639,9 +500,7 @@ fn client_tls(
             let mut key = hex::decode("302e020100300506032b657004220420").unwrap();
             key.extend_from_slice(&key_of(7).to_bytes());
             let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key);
-            builder
-                .with_client_auth_cert(vec![certificate.into()], key.into())
-                .unwrap()
+            builder.with_client_auth_cert(vec![certificate.into()], key.into()).unwrap()
         }
     };
     tls.resumption = rustls::client::Resumption::store(store);
@@ -656,10 +515,7 @@ async fn raw_connect(
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
-    endpoint
-        .connect_with(config, addr, "yika.invalid")
-        .unwrap()
-        .await
+    endpoint.connect_with(config, addr, "yika.invalid").unwrap().await
 }
 
 /// Dials, sends a first frame of the test's choice, and returns how the hub ended it.
@@ -674,20 +530,14 @@ async fn raw_dial_with(
     Err(connection.closed().await)
 }
 
-async fn raw_dial(
-    addr: std::net::SocketAddr,
-    tls: rustls::ClientConfig,
-) -> Result<(), quinn::ConnectionError> {
+async fn raw_dial(addr: std::net::SocketAddr, tls: rustls::ClientConfig) -> Result<(), quinn::ConnectionError> {
     let greeting = yika_link::encode_frame(&yika_link::Greeting::ours("raw").encode()).unwrap();
     raw_dial_with(addr, tls, &greeting).await
 }
 
 type Control = (quinn::SendStream, quinn::RecvStream);
 
-async fn raw_greeted(
-    addr: std::net::SocketAddr,
-    tls: rustls::ClientConfig,
-) -> (quinn::Connection, Control) {
+async fn raw_greeted(addr: std::net::SocketAddr, tls: rustls::ClientConfig) -> (quinn::Connection, Control) {
     let connection = raw_connect(addr, tls).await.unwrap();
     let mut control = connection.open_bi().await.unwrap();
     let greeting = yika_link::encode_frame(&yika_link::Greeting::ours("raw").encode()).unwrap();
@@ -697,14 +547,7 @@ async fn raw_greeted(
     (connection, control)
 }
 
-async fn raw_sync(
-    ca: &yika_link::Authority,
-    addr: std::net::SocketAddr,
-) -> (quinn::Connection, Control) {
-    let tls = client_tls(
-        ca,
-        Some(ca),
-        Arc::new(rustls::client::ClientSessionMemoryCache::new(8)),
-    );
+async fn raw_sync(ca: &yika_link::Authority, addr: std::net::SocketAddr) -> (quinn::Connection, Control) {
+    let tls = client_tls(ca, Some(ca), Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
     raw_greeted(addr, tls).await
 }

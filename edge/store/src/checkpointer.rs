@@ -42,11 +42,7 @@ impl Checkpointer {
             .name("yika-checkpoint".to_owned())
             .spawn(move || help(&conn, &asked, &shared))
             .map_err(|e| crate::error::device("starting the checkpoint thread", e.to_string()))?;
-        Ok(Checkpointer {
-            go: Some(go),
-            state,
-            helper: Some(helper),
-        })
+        Ok(Checkpointer { go: Some(go), state, helper: Some(helper) })
     }
 
     /// Between two turns: starts the helper when the log is due, and folds what it has left.
@@ -115,9 +111,7 @@ fn help(conn: &Connection, asked: &Receiver<Thread>, state: &AtomicU8) {
 
 /// Folds back what readers allow without waiting for anybody; returns the pages left in the log.
 pub(crate) fn passive(conn: &Connection) -> rusqlite::Result<i64> {
-    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-        Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
-    })
+    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
 }
 
 const _: () = assert!(WAL_BYTES_IDLE < crate::store::WAL_BYTES_PLANNED && PAGE_BYTES >= 512);

@@ -29,10 +29,7 @@ pub struct Migration {
 }
 
 /// The store's own schema.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    sql: include_str!("../sql/0001_feeds_and_state.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[Migration { number: 1, sql: include_str!("../sql/0001_feeds_and_state.sql") }];
 
 /// When SQLite waits for the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,9 +70,7 @@ pub struct Options {
 
 /// Opens for writing and brings the schema up to date.
 pub(crate) fn open_writing(path: &Path, options: &Options) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = open(path, flags, options)?;
     check_ours(&conn, path)?;
     set(&conn, "page_size", PAGE_BYTES)?;
@@ -85,10 +80,7 @@ pub(crate) fn open_writing(path: &Path, options: &Options) -> Result<Connection,
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(device(
             "switching to a write-ahead log",
-            format!(
-                "the file system of {} allows only {mode:?}; use a local disk",
-                path.display()
-            ),
+            format!("the file system of {} allows only {mode:?}; use a local disk", path.display()),
         ));
     }
     set(&conn, "synchronous", options.synchronous.pragma())?;
@@ -130,8 +122,7 @@ fn open(path: &Path, flags: OpenFlags, options: &Options) -> Result<Connection, 
         None => Connection::open_with_flags(path, flags),
     }
     .map_err(|e| device("opening the database", format!("{}: {e}", path.display())))?;
-    conn.busy_timeout(Duration::from_millis(BUSY_WAIT_MS))
-        .map_err(failed("setting the busy timeout"))?;
+    conn.busy_timeout(Duration::from_millis(BUSY_WAIT_MS)).map_err(failed("setting the busy timeout"))?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     set(&conn, "temp_store", "MEMORY")?;
     // Memory-mapped reads turn a failing disk into a signal that kills the process.
@@ -141,11 +132,7 @@ fn open(path: &Path, flags: OpenFlags, options: &Options) -> Result<Connection, 
     Ok(conn)
 }
 
-fn set(
-    conn: &Connection,
-    pragma: &'static str,
-    value: impl rusqlite::ToSql,
-) -> Result<(), StoreError> {
+fn set(conn: &Connection, pragma: &'static str, value: impl rusqlite::ToSql) -> Result<(), StoreError> {
     // Some pragmas answer with a row, some do not; either is fine.
     conn.pragma_update(None, pragma, value)
         .or_else(|e| match e {
@@ -164,30 +151,19 @@ fn check_ours(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     if id == APPLICATION_ID || (id == 0 && tables == 0) {
         return Ok(());
     }
-    Err(corrupt(
-        path.display().to_string(),
-        format!("is a database of another program (application_id {id:#x})"),
-    ))
+    Err(corrupt(path.display().to_string(), format!("is a database of another program (application_id {id:#x})")))
 }
 
-pub(crate) fn pragma<T: rusqlite::types::FromSql>(
-    conn: &Connection,
-    name: &'static str,
-) -> Result<T, StoreError> {
-    conn.pragma_query_value(None, name, |row| row.get(0))
-        .map_err(failed(name))
+pub(crate) fn pragma<T: rusqlite::types::FromSql>(conn: &Connection, name: &'static str) -> Result<T, StoreError> {
+    conn.pragma_query_value(None, name, |row| row.get(0)).map_err(failed(name))
 }
 
 /// Applies the missing steps of the store's own schema, one transaction each.
-pub(crate) fn migrate_store(
-    conn: &mut Connection,
-    migrations: &[Migration],
-) -> Result<(), StoreError> {
+pub(crate) fn migrate_store(conn: &mut Connection, migrations: &[Migration]) -> Result<(), StoreError> {
     let held: u32 = pragma(conn, "user_version")?;
     for step in missing("the store", held, migrations)? {
         let tx = begin(conn)?;
-        tx.execute_batch(step.sql)
-            .map_err(failed("upgrading the schema"))?;
+        tx.execute_batch(step.sql).map_err(failed("upgrading the schema"))?;
         set(&tx, "user_version", step.number)?;
         set(&tx, "application_id", APPLICATION_ID)?;
         tx.commit().map_err(failed("upgrading the schema"))?;
@@ -195,53 +171,35 @@ pub(crate) fn migrate_store(
     Ok(())
 }
 
-fn migrate_product(
-    conn: &mut Connection,
-    name: &'static str,
-    migrations: &[Migration],
-) -> Result<(), StoreError> {
+fn migrate_product(conn: &mut Connection, name: &'static str, migrations: &[Migration]) -> Result<(), StoreError> {
     let held: Option<u32> = conn
-        .query_row(
-            "SELECT version FROM products WHERE name = ?1",
-            [name],
-            |row| row.get(0),
-        )
+        .query_row("SELECT version FROM products WHERE name = ?1", [name], |row| row.get(0))
         .optional()
         .map_err(failed("reading the product's version"))?;
     for step in missing(name, held.unwrap_or(0), migrations)? {
         let tx = begin(conn)?;
-        tx.execute_batch(step.sql)
-            .map_err(failed("upgrading the product's schema"))?;
+        tx.execute_batch(step.sql).map_err(failed("upgrading the product's schema"))?;
         tx.execute(
             "INSERT INTO products (name, version) VALUES (?1, ?2)
              ON CONFLICT (name) DO UPDATE SET version = excluded.version",
             (name, step.number),
         )
         .map_err(failed("upgrading the product's schema"))?;
-        tx.commit()
-            .map_err(failed("upgrading the product's schema"))?;
+        tx.commit().map_err(failed("upgrading the product's schema"))?;
     }
     Ok(())
 }
 
 fn begin(conn: &mut Connection) -> Result<Transaction<'_>, StoreError> {
-    conn.transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failed("beginning a transaction"))
+    conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed("beginning a transaction"))
 }
 
 /// The steps above `held`; refuses gaps in the numbering and a file of a newer program.
-fn missing<'m>(
-    part: &str,
-    held: u32,
-    migrations: &'m [Migration],
-) -> Result<&'m [Migration], StoreError> {
+fn missing<'m>(part: &str, held: u32, migrations: &'m [Migration]) -> Result<&'m [Migration], StoreError> {
     let doing = "upgrading the schema";
     for (index, step) in migrations.iter().enumerate() {
         if step.number as usize != index + 1 {
-            return Err(device(
-                doing,
-                format!("steps of {part} are numbered with a gap at {}", step.number),
-            ));
+            return Err(device(doing, format!("steps of {part} are numbered with a gap at {}", step.number)));
         }
     }
     migrations.get(held as usize..).ok_or_else(|| {

@@ -26,12 +26,7 @@ pub enum Priority {
 
 impl Priority {
     /// All, most urgent first.
-    pub const ALL: [Priority; 4] = [
-        Priority::Urgent,
-        Priority::Purchase,
-        Priority::Sync,
-        Priority::Housekeeping,
-    ];
+    pub const ALL: [Priority; 4] = [Priority::Urgent, Priority::Purchase, Priority::Sync, Priority::Housekeeping];
 }
 
 /// The writer has stopped; the item comes back.
@@ -63,10 +58,8 @@ pub(crate) struct Inbox<T> {
 }
 
 pub(crate) fn queue<T>() -> (Slots<T>, Inbox<T>) {
-    let (senders, receivers): (Vec<_>, Vec<_>) = Priority::ALL
-        .iter()
-        .map(|_| mpsc::channel(QUEUE_COMMANDS_MAX))
-        .unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        Priority::ALL.iter().map(|_| mpsc::channel(QUEUE_COMMANDS_MAX)).unzip();
     let served = vec![false; receivers.len()];
     (Slots(senders), Inbox { receivers, served })
 }
@@ -74,10 +67,7 @@ pub(crate) fn queue<T>() -> (Slots<T>, Inbox<T>) {
 impl<T> Slots<T> {
     /// Names the thread that holds the inbox.
     pub(crate) fn wake(self, thread: Thread) -> Outbox<T> {
-        Outbox {
-            senders: self.0,
-            thread: WakeOnDrop(thread),
-        }
+        Outbox { senders: self.0, thread: WakeOnDrop(thread) }
     }
 }
 

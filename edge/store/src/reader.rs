@@ -36,14 +36,8 @@ impl SqliteReader {
     ///
     /// # Errors
     /// Those of `read`, and of the database.
-    pub fn snapshot<T>(
-        &self,
-        read: impl FnOnce(&SqliteReader) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let tx = self
-            .conn
-            .unchecked_transaction()
-            .map_err(failed("beginning to read"))?;
+    pub fn snapshot<T>(&self, read: impl FnOnce(&SqliteReader) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let tx = self.conn.unchecked_transaction().map_err(failed("beginning to read"))?;
         let value = read(self)?;
         tx.finish().map_err(failed("ending to read"))?;
         Ok(value)
@@ -64,12 +58,7 @@ impl Read for SqliteReader {
         rows::get(&self.conn, key)
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<KeyValue>, StoreError> {
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         rows::scan(&self.conn, prefix, after, limit)
     }
 
@@ -82,22 +71,13 @@ impl Read for SqliteReader {
         Ok(rows.into_iter().map(|(id, row)| (id, row.held)).collect())
     }
 
-    fn entries(
-        &self,
-        feed: &FeedId,
-        from: Seq,
-        bytes_max: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+    fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         // The row and its entries must be of one moment: the writer may prune between the two.
         let read = |reader: &SqliteReader| match reader.row(feed)? {
             Some(row) => rows::entries(&reader.conn, feed, &row, from, bytes_max),
             None => Ok(Vec::new()),
         };
-        if self.conn.is_autocommit() {
-            self.snapshot(read)
-        } else {
-            read(self)
-        }
+        if self.conn.is_autocommit() { self.snapshot(read) } else { read(self) }
     }
 
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
@@ -119,18 +99,10 @@ impl ReadPool {
     ///
     /// # Errors
     /// When the file cannot be opened for reading.
-    pub fn open(
-        path: impl AsRef<Path>,
-        options: &Options,
-        readers: usize,
-    ) -> Result<ReadPool, StoreError> {
-        let idle: Result<Vec<_>, _> = (0..readers.clamp(1, READERS_MAX))
-            .map(|_| SqliteReader::open(path.as_ref(), options))
-            .collect();
-        Ok(ReadPool {
-            idle: Mutex::new(idle?),
-            returned: Condvar::new(),
-        })
+    pub fn open(path: impl AsRef<Path>, options: &Options, readers: usize) -> Result<ReadPool, StoreError> {
+        let idle: Result<Vec<_>, _> =
+            (0..readers.clamp(1, READERS_MAX)).map(|_| SqliteReader::open(path.as_ref(), options)).collect();
+        Ok(ReadPool { idle: Mutex::new(idle?), returned: Condvar::new() })
     }
 
     /// Runs a reading over one committed state, waiting for a free reader. Blocks: async code calls it off its
@@ -138,10 +110,7 @@ impl ReadPool {
     ///
     /// # Errors
     /// Those of `read`, and of the database.
-    pub fn read<T>(
-        &self,
-        read: impl FnOnce(&SqliteReader) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub fn read<T>(&self, read: impl FnOnce(&SqliteReader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let lent = self.lend();
         match &lent.reader {
             Some(reader) => reader.snapshot(read),
@@ -153,15 +122,9 @@ impl ReadPool {
         let mut idle = self.lock();
         loop {
             if let Some(reader) = idle.pop() {
-                return Lent {
-                    pool: self,
-                    reader: Some(reader),
-                };
+                return Lent { pool: self, reader: Some(reader) };
             }
-            idle = self
-                .returned
-                .wait(idle)
-                .unwrap_or_else(PoisonError::into_inner);
+            idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -33,10 +33,7 @@ pub(crate) struct FeedRow {
 /// Key of a position in `entries` and `heads`.
 pub(crate) fn at(feed: i64, seq: Seq) -> Result<i64, StoreError> {
     if seq.0 > SEQ_MAX || !(0..=FEED_ROW_MAX).contains(&feed) {
-        return Err(corrupt(
-            format!("feed row {feed}{seq}"),
-            "position or row beyond what the file can hold",
-        ));
+        return Err(corrupt(format!("feed row {feed}{seq}"), "position or row beyond what the file can hold"));
     }
     // Both parts were checked to fit.
     Ok(feed << SEQ_BITS | seq.0 as i64)
@@ -46,12 +43,8 @@ fn seq_of(at: i64) -> Seq {
     Seq(at as u64 & SEQ_MAX)
 }
 
-pub(crate) fn prepare<'c>(
-    conn: &'c Connection,
-    sql: &str,
-) -> Result<CachedStatement<'c>, StoreError> {
-    conn.prepare_cached(sql)
-        .map_err(failed("preparing a statement"))
+pub(crate) fn prepare<'c>(conn: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, StoreError> {
+    conn.prepare_cached(sql).map_err(failed("preparing a statement"))
 }
 
 /// Checksum of a state row.
@@ -93,23 +86,14 @@ pub(crate) fn scan(
     let after = after.filter(|after| *after >= prefix);
     let end = prefix_end(prefix);
     let sql = match (after.is_some(), end.is_some()) {
-        (false, true) => {
-            "SELECT key, value, sum FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3"
-        }
-        (true, true) => {
-            "SELECT key, value, sum FROM state WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3"
-        }
-        (false, false) => {
-            "SELECT key, value, sum FROM state WHERE key >= ?1 AND ?2 IS NULL ORDER BY key LIMIT ?3"
-        }
-        (true, false) => {
-            "SELECT key, value, sum FROM state WHERE key > ?1 AND ?2 IS NULL ORDER BY key LIMIT ?3"
-        }
+        (false, true) => "SELECT key, value, sum FROM state WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3",
+        (true, true) => "SELECT key, value, sum FROM state WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3",
+        (false, false) => "SELECT key, value, sum FROM state WHERE key >= ?1 AND ?2 IS NULL ORDER BY key LIMIT ?3",
+        (true, false) => "SELECT key, value, sum FROM state WHERE key > ?1 AND ?2 IS NULL ORDER BY key LIMIT ?3",
     };
     let mut statement = prepare(conn, sql)?;
-    let mut rows = statement
-        .query(params![after.unwrap_or(prefix), end, limit])
-        .map_err(failed("scanning state rows"))?;
+    let mut rows =
+        statement.query(params![after.unwrap_or(prefix), end, limit]).map_err(failed("scanning state rows"))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(failed("scanning state rows"))? {
         let (key, value, sum) = state_row(row).map_err(failed("scanning state rows"))?;
@@ -133,10 +117,7 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 
 /// All feeds, checked row by row.
 pub(crate) fn feeds(conn: &Connection) -> Result<Vec<(FeedId, FeedRow)>, StoreError> {
-    let mut statement = prepare(
-        conn,
-        "SELECT id, seq, hash, pruned, pruned_hash, feed FROM feeds",
-    )?;
+    let mut statement = prepare(conn, "SELECT id, seq, hash, pruned, pruned_hash, feed FROM feeds")?;
     let mut rows = statement.query([]).map_err(failed("reading the feeds"))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(failed("reading the feeds"))? {
@@ -151,13 +132,8 @@ pub(crate) fn feeds(conn: &Connection) -> Result<Vec<(FeedId, FeedRow)>, StoreEr
 }
 
 pub(crate) fn feed(conn: &Connection, feed: &FeedId) -> Result<Option<FeedRow>, StoreError> {
-    let mut statement = prepare(
-        conn,
-        "SELECT id, seq, hash, pruned, pruned_hash FROM feeds WHERE feed = ?1",
-    )?;
-    let mut rows = statement
-        .query([wire::encode(feed)])
-        .map_err(failed("reading a feed"))?;
+    let mut statement = prepare(conn, "SELECT id, seq, hash, pruned, pruned_hash FROM feeds WHERE feed = ?1")?;
+    let mut rows = statement.query([wire::encode(feed)]).map_err(failed("reading a feed"))?;
     match rows.next().map_err(failed("reading a feed"))? {
         Some(row) => feed_row(row).map(Some),
         None => Ok(None),
@@ -173,9 +149,7 @@ fn feed_row(row: &Row<'_>) -> Result<FeedRow, StoreError> {
     let pruned_hash: Option<Vec<u8>> = row.get(4).map_err(&read)?;
     let place = || format!("feed row {id}");
     let hash32 = |bytes: Vec<u8>| {
-        <[u8; 32]>::try_from(bytes)
-            .map(Hash)
-            .map_err(|b| corrupt(place(), format!("a hash of {} bytes", b.len())))
+        <[u8; 32]>::try_from(bytes).map(Hash).map_err(|b| corrupt(place(), format!("a hash of {} bytes", b.len())))
     };
     let position = |n: i64| {
         u64::try_from(n)
@@ -184,21 +158,11 @@ fn feed_row(row: &Row<'_>) -> Result<FeedRow, StoreError> {
             .map(Seq)
             .ok_or_else(|| corrupt(place(), format!("position {n}")))
     };
-    let held = FeedState {
-        end: End {
-            seq: position(seq)?,
-            hash: hash32(hash)?,
-        },
-        pruned: position(pruned)?,
-    };
+    let held = FeedState { end: End { seq: position(seq)?, hash: hash32(hash)? }, pruned: position(pruned)? };
     if held.pruned > held.end.seq {
         return Err(corrupt(place(), "pruned beyond its end"));
     }
-    Ok(FeedRow {
-        id,
-        held,
-        pruned_hash: pruned_hash.map(hash32).transpose()?,
-    })
+    Ok(FeedRow { id, held, pruned_hash: pruned_hash.map(hash32).transpose()? })
 }
 
 /// Consecutive entries of a feed; a hole between what is held is damage.
@@ -213,28 +177,18 @@ pub(crate) fn entries(
     if next > row.held.end.seq {
         return Ok(Vec::new());
     }
-    let mut statement = prepare(
-        conn,
-        "SELECT at, body FROM entries WHERE at BETWEEN ?1 AND ?2 ORDER BY at",
-    )?;
-    let mut rows = statement
-        .query([at(row.id, next)?, at(row.id, row.held.end.seq)?])
-        .map_err(failed("reading entries"))?;
+    let mut statement = prepare(conn, "SELECT at, body FROM entries WHERE at BETWEEN ?1 AND ?2 ORDER BY at")?;
+    let mut rows =
+        statement.query([at(row.id, next)?, at(row.id, row.held.end.seq)?]).map_err(failed("reading entries"))?;
     let mut run = Vec::new();
     let mut bytes = 0usize;
     while next <= row.held.end.seq {
         let row = rows.next().map_err(failed("reading entries"))?;
-        let found: Option<i64> = row
-            .map(|row| row.get(0))
-            .transpose()
-            .map_err(failed("reading entries"))?;
+        let found: Option<i64> = row.map(|row| row.get(0)).transpose().map_err(failed("reading entries"))?;
         let (Some(row), true) = (row, found.map(seq_of) == Some(next)) else {
             return Err(corrupt(format!("{feed}{next}"), "the entry is missing"));
         };
-        let body = row
-            .get_ref(1)
-            .and_then(|v| Ok(v.as_blob()?))
-            .map_err(failed("reading entries"))?;
+        let body = row.get_ref(1).and_then(|v| Ok(v.as_blob()?)).map_err(failed("reading entries"))?;
         bytes = bytes.saturating_add(body.len());
         if !run.is_empty() && bytes > bytes_max {
             break;
@@ -256,10 +210,7 @@ pub(crate) fn chain(
     pruned_hash: Hash,
     upto: Seq,
 ) -> Result<Hash, StoreError> {
-    let mut end = End {
-        seq: row.held.pruned,
-        hash: pruned_hash,
-    };
+    let mut end = End { seq: row.held.pruned, hash: pruned_hash };
     while end.seq < upto {
         for entry in entries(conn, feed, row, end.seq.next(), CHAIN_STEP_BYTES)? {
             end = feed::link(feed, end, &entry);
@@ -271,33 +222,22 @@ pub(crate) fn chain(
     Ok(end.hash)
 }
 
-pub(crate) fn head_from(
-    conn: &Connection,
-    feed: &FeedId,
-    id: i64,
-    seq: Seq,
-) -> Result<Option<SignedHead>, StoreError> {
+pub(crate) fn head_from(conn: &Connection, feed: &FeedId, id: i64, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
     if seq.0 > SEQ_MAX {
         return Ok(None);
     }
-    let found: Option<(i64, Vec<u8>)> = prepare(
-        conn,
-        "SELECT at, head FROM heads WHERE at BETWEEN ?1 AND ?2 ORDER BY at LIMIT 1",
-    )?
-    .query_row([at(id, seq)?, at(id, Seq(SEQ_MAX))?], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    })
-    .optional()
-    .map_err(failed("reading a head"))?;
-    found
-        .map(|(at, bytes)| decode_head(feed, seq_of(at), &bytes))
-        .transpose()
+    let found: Option<(i64, Vec<u8>)> =
+        prepare(conn, "SELECT at, head FROM heads WHERE at BETWEEN ?1 AND ?2 ORDER BY at LIMIT 1")?
+            .query_row([at(id, seq)?, at(id, Seq(SEQ_MAX))?], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(failed("reading a head"))?;
+    found.map(|(at, bytes)| decode_head(feed, seq_of(at), &bytes)).transpose()
 }
 
 fn decode_head(feed: &FeedId, seq: Seq, bytes: &[u8]) -> Result<SignedHead, StoreError> {
     let place = || format!("head of {feed}{seq}");
-    let head = wire::decode_lenient::<SignedHead>(bytes, HEAD_BYTES_MAX)
-        .map_err(|e| corrupt(place(), e.to_string()))?;
+    let head =
+        wire::decode_lenient::<SignedHead>(bytes, HEAD_BYTES_MAX).map_err(|e| corrupt(place(), e.to_string()))?;
     if head.feed != *feed || head.end.seq != seq {
         return Err(corrupt(place(), "it names another feed or position"));
     }

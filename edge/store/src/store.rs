@@ -75,18 +75,8 @@ impl SqliteStore {
             Ok(())
         }))
         .map_err(failed("watching the write-ahead log"))?;
-        let wal = Wal {
-            pages,
-            soft_max: options.wal_bytes_soft_max.unwrap_or(WAL_BYTES_SOFT_MAX),
-            stuck_at: 0,
-        };
-        let mut store = SqliteStore {
-            conn,
-            path,
-            options: options.clone(),
-            feeds,
-            wal,
-        };
+        let wal = Wal { pages, soft_max: options.wal_bytes_soft_max.unwrap_or(WAL_BYTES_SOFT_MAX), stuck_at: 0 };
+        let mut store = SqliteStore { conn, path, options: options.clone(), feeds, wal };
         // What the last run left behind: a start is an idle moment. A full disk must still let the node read.
         if let Err(error) = store.checkpoint() {
             tracing::warn!(%error, "the write-ahead log of the last run could not be folded back");
@@ -152,9 +142,7 @@ impl SqliteStore {
     pub fn checkpoint(&mut self) -> Result<Checkpoint, StoreError> {
         let doing = "folding the write-ahead log back";
         self.wait(CHECKPOINT_WAIT_MS)?;
-        let busy: Result<i64, _> =
-            self.conn
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        let busy: Result<i64, _> = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
         self.wait(open::BUSY_WAIT_MS)?;
         match busy {
             Ok(0) => {
@@ -169,8 +157,7 @@ impl SqliteStore {
 
     /// Folds back what is left without waiting for readers; the log starts anew with the next commit if nothing is.
     pub(crate) fn fold(&mut self) -> Result<(), StoreError> {
-        let left = checkpointer::passive(&self.conn)
-            .map_err(failed("folding the write-ahead log back"))?;
+        let left = checkpointer::passive(&self.conn).map_err(failed("folding the write-ahead log back"))?;
         if left == 0 {
             self.wal.pages.store(0, Ordering::Relaxed);
         }
@@ -185,19 +172,13 @@ impl SqliteStore {
         let doing = "trying whether the device takes writes";
         self.bound_wal()?;
         let filler = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?1))";
-        self.conn
-            .execute(filler, [PROBE_BYTES])
-            .map_err(failed(doing))?;
-        self.conn
-            .execute("DELETE FROM probe", [])
-            .map_err(failed(doing))?;
+        self.conn.execute(filler, [PROBE_BYTES]).map_err(failed(doing))?;
+        self.conn.execute("DELETE FROM probe", []).map_err(failed(doing))?;
         Ok(())
     }
 
     fn wait(&self, millis: u64) -> Result<(), StoreError> {
-        self.conn
-            .busy_timeout(Duration::from_millis(millis))
-            .map_err(failed("setting the busy timeout"))
+        self.conn.busy_timeout(Duration::from_millis(millis)).map_err(failed("setting the busy timeout"))
     }
 
     /// Keeps the log bounded: folds it back by force, and refuses to write when that has long failed.
@@ -221,9 +202,7 @@ impl SqliteStore {
         outcome?;
         Err(device(
             "bounding the write-ahead log",
-            format!(
-                "{bytes} bytes are held by a reader that does not end; close what has the file open"
-            ),
+            format!("{bytes} bytes are held by a reader that does not end; close what has the file open"),
         ))
     }
 
@@ -235,17 +214,11 @@ impl SqliteStore {
     ) -> Result<BTreeMap<FeedId, FeedRow>, StoreError> {
         if !self.conn.is_autocommit() {
             // A rollback that failed with the device: nothing may be written on top of it.
-            self.conn
-                .execute_batch("ROLLBACK")
-                .map_err(failed("rolling the last transaction back"))?;
+            self.conn.execute_batch("ROLLBACK").map_err(failed("rolling the last transaction back"))?;
         }
         let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)
             .map_err(failed("beginning a transaction"))?;
-        let mut work = Work {
-            tx: &tx,
-            feeds: &self.feeds,
-            changed: BTreeMap::new(),
-        };
+        let mut work = Work { tx: &tx, feeds: &self.feeds, changed: BTreeMap::new() };
         work.write(batch)?;
         let changed = work.changed;
         also(&tx)?;
@@ -260,12 +233,7 @@ impl Read for SqliteStore {
         rows::get(&self.conn, key)
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<KeyValue>, StoreError> {
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         rows::scan(&self.conn, prefix, after, limit)
     }
 
@@ -277,12 +245,7 @@ impl Read for SqliteStore {
         Ok(self.feeds.iter().map(|(id, row)| (*id, row.held)).collect())
     }
 
-    fn entries(
-        &self,
-        feed: &FeedId,
-        from: Seq,
-        bytes_max: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+    fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         match self.feeds.get(feed) {
             Some(row) => rows::entries(&self.conn, feed, row, from, bytes_max),
             None => Ok(Vec::new()),
@@ -336,26 +299,16 @@ impl Work<'_> {
         if let Some(row) = self.changed.get(feed).or_else(|| self.feeds.get(feed)) {
             return Ok(*row);
         }
-        let sql =
-            "INSERT INTO feeds (feed, seq, hash, pruned, pruned_hash) VALUES (?1, 0, ?2, 0, ?2)";
+        let sql = "INSERT INTO feeds (feed, seq, hash, pruned, pruned_hash) VALUES (?1, 0, ?2, 0, ?2)";
         let id = rows::prepare(self.tx, sql)?
             .insert(params![wire::encode(feed), Hash::default().0])
             .map_err(failed("adding a feed"))?;
-        let row = FeedRow {
-            id,
-            held: FeedState::default(),
-            pruned_hash: Some(Hash::default()),
-        };
+        let row = FeedRow { id, held: FeedState::default(), pruned_hash: Some(Hash::default()) };
         self.changed.insert(*feed, row);
         Ok(row)
     }
 
-    fn append(
-        &mut self,
-        feed: &FeedId,
-        appended: &Appended,
-        prune: Option<Seq>,
-    ) -> Result<(), StoreError> {
+    fn append(&mut self, feed: &FeedId, appended: &Appended, prune: Option<Seq>) -> Result<(), StoreError> {
         let mut row = self.row(feed)?;
         check_append(feed, &row, appended, prune)?;
         if appended.from != row.held.end.seq.next() {
@@ -363,12 +316,9 @@ impl Work<'_> {
             row.pruned_hash = None;
             row.held.pruned = Seq(appended.from.0.saturating_sub(1));
         }
-        let mut statement =
-            rows::prepare(self.tx, "INSERT INTO entries (at, body) VALUES (?1, ?2)")?;
+        let mut statement = rows::prepare(self.tx, "INSERT INTO entries (at, body) VALUES (?1, ?2)")?;
         for (seq, body) in (appended.from.0..).map(Seq).zip(&appended.entries) {
-            statement
-                .execute(params![rows::at(row.id, seq)?, body])
-                .map_err(failed("appending an entry"))?;
+            statement.execute(params![rows::at(row.id, seq)?, body]).map_err(failed("appending an entry"))?;
         }
         row.held.end = appended.end;
         self.changed.insert(*feed, row);
@@ -442,13 +392,7 @@ impl Work<'_> {
             // Positions were checked against `rows::SEQ_MAX` when their keys were made.
             let (seq, pruned) = (row.held.end.seq.0 as i64, row.held.pruned.0 as i64);
             statement
-                .execute(params![
-                    row.id,
-                    seq,
-                    row.held.end.hash.0,
-                    pruned,
-                    row.pruned_hash.map(|h| h.0)
-                ])
+                .execute(params![row.id, seq, row.held.end.hash.0, pruned, row.pruned_hash.map(|h| h.0)])
                 .map_err(failed("writing a feed"))?;
         }
         Ok(())
@@ -457,21 +401,13 @@ impl Work<'_> {
 
 /// What must hold of entries about to be appended: they continue the feed (or replace its pruned start) without a
 /// gap and end where they say; in debug builds the chain is recomputed.
-fn check_append(
-    feed: &FeedId,
-    row: &FeedRow,
-    appended: &Appended,
-    prune: Option<Seq>,
-) -> Result<(), StoreError> {
+fn check_append(feed: &FeedId, row: &FeedRow, appended: &Appended, prune: Option<Seq>) -> Result<(), StoreError> {
     let end = row.held.end;
     let refuse = |cause: String| Err(corrupt(format!("{feed}{}", appended.from), cause));
     let continues = appended.from == end.seq.next();
     let taken_over = appended.from > end.seq.next() && prune.map(Seq::next) >= Some(appended.from);
     if !continues && !taken_over {
-        return refuse(format!(
-            "a batch of entries does not continue the end {}",
-            end.seq
-        ));
+        return refuse(format!("a batch of entries does not continue the end {}", end.seq));
     }
     let last = appended.from.0.checked_add(appended.entries.len() as u64);
     if last != Some(appended.end.seq.next().0) {
@@ -482,10 +418,7 @@ fn check_append(
         ));
     }
     if cfg!(debug_assertions) && continues {
-        let linked = appended
-            .entries
-            .iter()
-            .fold(end, |end, entry| feed::link(feed, end, entry));
+        let linked = appended.entries.iter().fold(end, |end, entry| feed::link(feed, end, entry));
         if linked != appended.end {
             return refuse("the chain over these entries has another hash".to_owned());
         }
@@ -503,17 +436,8 @@ mod tests {
     use yika_crdt::store::Tx;
 
     fn journal() -> FeedId {
-        let incarnation = Incarnation {
-            generation: 1,
-            counter: 1,
-        };
-        FeedId {
-            writer: Writer {
-                node: NodeId(1),
-                incarnation,
-            },
-            channel: Channel::Journal,
-        }
+        let incarnation = Incarnation { generation: 1, counter: 1 };
+        FeedId { writer: Writer { node: NodeId(1), incarnation }, channel: Channel::Journal }
     }
 
     #[test]
@@ -532,10 +456,7 @@ mod tests {
         drop(store);
         let store = SqliteStore::open(&path, &Options::default()).unwrap();
         assert_eq!(store.feed(&journal()).unwrap(), state);
-        assert_eq!(
-            store.entries(&journal(), Seq(1), 99).unwrap(),
-            [b"one", b"two"]
-        );
+        assert_eq!(store.entries(&journal(), Seq(1), 99).unwrap(), [b"one", b"two"]);
         assert_eq!(Tx::new(&store).get::<u32>(b"k").unwrap(), Some(7));
     }
 
@@ -543,23 +464,12 @@ mod tests {
     fn entries_that_leave_a_gap_are_refused_and_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = SqliteStore::open(dir.path().join("a.db"), &Options::default()).unwrap();
-        let end = yika_crdt::feed::End {
-            seq: Seq(2),
-            hash: Hash([1; 32]),
-        };
-        let appended = Appended {
-            from: Seq(2),
-            entries: vec![b"two".to_vec()],
-            end,
-            heads: Vec::new(),
-        };
+        let end = yika_crdt::feed::End { seq: Seq(2), hash: Hash([1; 32]) };
+        let appended = Appended { from: Seq(2), entries: vec![b"two".to_vec()], end, heads: Vec::new() };
         let mut batch = Batch::default();
         batch.state.insert(b"k".to_vec(), Some(vec![1]));
         batch.appended.insert(journal(), appended);
-        assert!(matches!(
-            store.commit(&batch),
-            Err(StoreError::Corrupt { .. })
-        ));
+        assert!(matches!(store.commit(&batch), Err(StoreError::Corrupt { .. })));
         assert_eq!(store.feeds().unwrap(), []);
         assert_eq!(store.get(b"k").unwrap(), None);
     }

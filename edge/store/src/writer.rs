@@ -115,10 +115,7 @@ pub struct Writer<M: Machine> {
 
 impl<M: Machine> Clone for Writer<M> {
     fn clone(&self) -> Self {
-        Writer {
-            outbox: Arc::clone(&self.outbox),
-            health: self.health.clone(),
-        }
+        Writer { outbox: Arc::clone(&self.outbox), health: self.health.clone() }
     }
 }
 
@@ -145,21 +142,11 @@ impl<M: Machine> Writer<M> {
     ///
     /// # Errors
     /// When the operating system gives no thread, or the file cannot be opened a second time for checkpoints.
-    pub fn spawn(
-        machine: M,
-        store: SqliteStore,
-    ) -> Result<(Writer<M>, WriterThread<M>), StoreError> {
+    pub fn spawn(machine: M, store: SqliteStore) -> Result<(Writer<M>, WriterThread<M>), StoreError> {
         let checkpointer = Checkpointer::spawn(&store)?;
         let (health_tx, health) = watch::channel(Health::Serving);
         let (slots, inbox) = queue::queue();
-        let inner = Loop {
-            machine,
-            store,
-            inbox,
-            checkpointer,
-            health: HealthReport(health_tx),
-            refused_at: None,
-        };
+        let inner = Loop { machine, store, inbox, checkpointer, health: HealthReport(health_tx), refused_at: None };
         let thread = std::thread::Builder::new()
             .name("yika-writer".to_owned())
             .spawn(move || inner.run())
@@ -176,10 +163,7 @@ impl<M: Machine> Writer<M> {
     pub async fn call(&self, command: M::Command) -> Result<M::Answer, CallError> {
         let (call, answer) = Self::letter(command);
         let priority = M::priority(&call.command);
-        self.outbox
-            .send(priority, call)
-            .await
-            .map_err(|_| CallError::Stopped)?;
+        self.outbox.send(priority, call).await.map_err(|_| CallError::Stopped)?;
         let answer = answer.await.map_err(|_| CallError::Stopped)?;
         Ok(answer?)
     }
@@ -191,9 +175,7 @@ impl<M: Machine> Writer<M> {
     pub fn call_blocking(&self, command: M::Command) -> Result<M::Answer, CallError> {
         let (call, answer) = Self::letter(command);
         let priority = M::priority(&call.command);
-        self.outbox
-            .send_blocking(priority, call)
-            .map_err(|_| CallError::Stopped)?;
+        self.outbox.send_blocking(priority, call).map_err(|_| CallError::Stopped)?;
         let answer = answer.blocking_recv().map_err(|_| CallError::Stopped)?;
         Ok(answer?)
     }
@@ -205,10 +187,7 @@ impl<M: Machine> Writer<M> {
     pub async fn tell(&self, command: M::Command) -> Result<(), CallError> {
         let (call, _) = Self::letter(command);
         let priority = M::priority(&call.command);
-        self.outbox
-            .send(priority, call)
-            .await
-            .map_err(|_| CallError::Stopped)
+        self.outbox.send(priority, call).await.map_err(|_| CallError::Stopped)
     }
 
     /// Sends a command if its queue has room, and returns it otherwise.
@@ -218,9 +197,7 @@ impl<M: Machine> Writer<M> {
     pub fn try_tell(&self, command: M::Command) -> Result<(), M::Command> {
         let (call, _) = Self::letter(command);
         let priority = M::priority(&call.command);
-        self.outbox
-            .try_send(priority, call)
-            .map_err(|call: Call<M>| call.command)
+        self.outbox.try_send(priority, call).map_err(|call: Call<M>| call.command)
     }
 
     /// Whether it serves, now and as it changes.
@@ -258,10 +235,7 @@ struct Loop<M: Machine> {
     refused_at: Option<Instant>,
 }
 
-type Waiting<M> = Vec<(
-    <M as Machine>::Answer,
-    oneshot::Sender<Result<<M as Machine>::Answer, StoreError>>,
-)>;
+type Waiting<M> = Vec<(<M as Machine>::Answer, oneshot::Sender<Result<<M as Machine>::Answer, StoreError>>)>;
 
 impl<M: Machine> Loop<M> {
     fn run(mut self) -> (M, SqliteStore) {
@@ -342,8 +316,7 @@ impl<M: Machine> Loop<M> {
         let outcome = if batch.is_empty() && !machine.has_product_writes() {
             Ok(())
         } else {
-            self.store
-                .commit_with(&batch, |tx| machine.write_product(tx))
+            self.store.commit_with(&batch, |tx| machine.write_product(tx))
         };
         match outcome {
             Ok(()) => {

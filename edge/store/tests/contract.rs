@@ -22,26 +22,11 @@ enum Op {
 }
 
 fn feeds() -> Vec<FeedId> {
-    let writer = |node, counter| Writer {
-        node: NodeId(node),
-        incarnation: Incarnation {
-            generation: 1,
-            counter,
-        },
-    };
+    let writer = |node, counter| Writer { node: NodeId(node), incarnation: Incarnation { generation: 1, counter } };
     vec![
-        FeedId {
-            writer: writer(9, 1),
-            channel: Channel::Journal,
-        },
-        FeedId {
-            writer: writer(9, 2),
-            channel: Channel::Journal,
-        },
-        FeedId {
-            writer: writer(0, 1),
-            channel: Channel::People(CampusId(3)),
-        },
+        FeedId { writer: writer(9, 1), channel: Channel::Journal },
+        FeedId { writer: writer(9, 2), channel: Channel::Journal },
+        FeedId { writer: writer(0, 1), channel: Channel::People(CampusId(3)) },
     ]
 }
 
@@ -78,11 +63,7 @@ fn turn<S: Read>(store: &S, ops: &[Op]) -> Result<(Vec<String>, Batch), StoreErr
             Op::Head(feed, salt) => {
                 let feed = feeds()[*feed];
                 let end = tx.feed(&feed)?.end;
-                tx.keep_head(SignedHead {
-                    feed,
-                    end,
-                    signature: SignatureBytes([*salt; 64]),
-                });
+                tx.keep_head(SignedHead { feed, end, signature: SignatureBytes([*salt; 64]) });
             }
             Op::Prune(feed, share) => {
                 // What the core does: only forwards, only what was stored before this turn.
@@ -117,14 +98,7 @@ fn everything<S: Read>(store: &S) -> Result<Vec<String>, StoreError> {
     ];
     for feed in feeds() {
         let held = store.feed(&feed)?;
-        for from in [
-            0,
-            1,
-            held.pruned.0,
-            held.pruned.0 + 1,
-            held.end.seq.0,
-            held.end.seq.0 + 1,
-        ] {
+        for from in [0, 1, held.pruned.0, held.pruned.0 + 1, held.end.seq.0, held.end.seq.0 + 1] {
             for bytes in [0, 60, 5000, usize::MAX] {
                 seen.push(format!("{:?}", store.entries(&feed, Seq(from), bytes)?));
             }

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use yika_crdt::store::{Read, StoreError, Tx};
-use yika_store::{
-    CallError, Health, Machine, Options, Priority, SqliteReader, SqliteStore, Writer, WriterThread,
-};
+use yika_store::{CallError, Health, Machine, Options, Priority, SqliteReader, SqliteStore, Writer, WriterThread};
 
 enum Command {
     /// Writes a row of so many bytes under the key.
@@ -100,10 +98,7 @@ async fn two_hundred_at_once_are_answered_when_another_reader_sees_them() {
     let (writer, thread) = start(&path, &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer
-        .try_tell(Command::Gate(Arc::clone(&gate)))
-        .ok()
-        .unwrap();
+    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
     let tasks: Vec<_> = (1..=200u32)
         .map(|n| {
             let (writer, path) = (writer.clone(), path.clone());
@@ -133,10 +128,7 @@ fn what_waits_is_served_most_urgent_first() {
     let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer
-        .try_tell(Command::Gate(Arc::clone(&gate)))
-        .ok()
-        .unwrap();
+    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
     wait_for("the gate", || writer.waiting(Priority::Urgent) == 0);
     for (n, priority) in (0..).zip(Priority::ALL.iter().rev()) {
         writer.try_tell(Command::Ranked(*priority, n)).ok().unwrap();
@@ -153,10 +145,7 @@ fn a_full_queue_makes_the_sender_wait_and_drops_nothing() {
     let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer
-        .try_tell(Command::Gate(Arc::clone(&gate)))
-        .ok()
-        .unwrap();
+    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
     wait_for("the gate", || writer.waiting(Priority::Urgent) == 0);
     let mut told = 0u32;
     while writer.try_tell(Command::Put(told, 1)).is_ok() {
@@ -171,26 +160,18 @@ fn a_full_queue_makes_the_sender_wait_and_drops_nothing() {
     assert_eq!(waiting.join().unwrap(), Ok(9999));
     drop(writer);
     let (_, store) = thread.join().unwrap();
-    assert_eq!(
-        store.scan(b"", None, 9999).unwrap().len(),
-        told as usize + 1
-    );
+    assert_eq!(store.scan(b"", None, 9999).unwrap().len(), told as usize + 1);
 }
 
 #[test]
 fn a_command_that_meets_damage_fails_its_whole_turn_and_the_node_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
-    let damage = StoreError::Corrupt {
-        place: "state row 01".to_owned(),
-        cause: "its checksum does not match".to_owned(),
-    };
+    let damage =
+        StoreError::Corrupt { place: "state row 01".to_owned(), cause: "its checksum does not match".to_owned() };
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer
-        .try_tell(Command::Gate(Arc::clone(&gate)))
-        .ok()
-        .unwrap();
+    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
     let callers: Vec<_> = (1..=9u32)
         .map(|n| {
             let (writer, damage) = (writer.clone(), damage.clone());
@@ -203,10 +184,7 @@ fn a_command_that_meets_damage_fails_its_whole_turn_and_the_node_refuses() {
     wait_for("nine callers", || writer.waiting(Priority::Purchase) == 9);
     drop(held);
     for caller in callers {
-        assert_eq!(
-            caller.join().unwrap(),
-            Err(CallError::Store(damage.clone()))
-        );
+        assert_eq!(caller.join().unwrap(), Err(CallError::Store(damage.clone())));
     }
     assert_eq!(*writer.health().borrow(), Health::Damaged(damage));
     drop(writer);
@@ -220,17 +198,11 @@ fn a_command_that_meets_damage_fails_its_whole_turn_and_the_node_refuses() {
 fn a_full_disk_refuses_and_serves_again_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.db");
-    let small = Options {
-        pages_max: Some(100),
-        ..Options::default()
-    };
+    let small = Options { pages_max: Some(100), ..Options::default() };
     let (writer, thread) = start(&path, &small);
     assert_eq!(writer.call_blocking(Command::Put(1, 40_000)), Ok(1));
     let refused = writer.call_blocking(Command::Put(2, 900_000));
-    assert!(matches!(
-        refused,
-        Err(CallError::Store(StoreError::Device { .. }))
-    ));
+    assert!(matches!(refused, Err(CallError::Store(StoreError::Device { .. }))));
     assert!(matches!(*writer.health().borrow(), Health::Refusing(_)));
     // The device has room for what the probe writes, so it serves again by itself.
     wait_for("serving", || *writer.health().borrow() == Health::Serving);
@@ -246,10 +218,7 @@ fn a_full_disk_refuses_and_serves_again_when_there_is_space() {
 fn the_log_stays_bounded_under_a_steady_stream() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.db");
-    let options = Options {
-        wal_bytes_soft_max: Some(2 << 20),
-        ..Options::default()
-    };
+    let options = Options { wal_bytes_soft_max: Some(2 << 20), ..Options::default() };
     let (writer, thread) = start(&path, &options);
     let mut largest = 0;
     for n in 0..400u32 {

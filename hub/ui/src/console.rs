@@ -133,7 +133,7 @@ async fn frame<D: OperatorDirectory>(State(console): State<Arc<Console<D>>>, req
         let value = set_cookie(&ui, PRE_COOKIE, &pre, "HttpOnly");
         append(&mut response, SET_COOKIE, &value);
     }
-    append(&mut response, header::VARY, "Cookie, HX-Request");
+    append(&mut response, header::VARY, "Cookie, HX-Request, HX-Request-Type");
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     harden(response)
@@ -202,7 +202,8 @@ fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Res
         csrf: mask(&secret, &random()?),
         path: request.uri().path_and_query().map_or("/".to_owned(), |path| path.to_string()),
         reads: matches!(*request.method(), Method::GET | Method::HEAD),
-        htmx: headers.contains_key("hx-request"),
+        // A request for the whole body (boosted links, history) wants a page.
+        htmx: headers.contains_key("hx-request") && headers.get("hx-request-type").is_none_or(|kind| kind != "full"),
         now_ms: wall_ms(),
         trace_id: hex::encode(&trace[..6]),
     };

@@ -355,6 +355,44 @@ async fn revocation_and_new_roles_hold_from_the_next_request_on() {
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
     site.directory.change("chen", |o| o.active = true);
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER, "an ended session stays ended");
+    b.sign_in("chen", PASSWORD).await;
+    assert_eq!(b.get("/").await.status, StatusCode::OK);
+    // A password changed elsewhere arrives by replication.
+    site.directory.change("chen", |o| o.credential_epoch += 1);
+    assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn tries_in_parallel_count_like_tries_in_a_row() {
+    let site = site();
+    let tries = (0..12).map(|_| async {
+        let mut b = browser(&site);
+        b.sign_in("chen", "wrong").await.status
+    });
+    let statuses = join_all(tries).await;
+    let count = |status| statuses.iter().filter(|s| **s == status).count();
+    assert_eq!(count(StatusCode::UNPROCESSABLE_ENTITY), 5, "{statuses:?}");
+    assert_eq!(count(StatusCode::TOO_MANY_REQUESTS), 7);
+}
+
+/// Runs all futures at the same time on this task.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in &mut waiting {
+            if output.is_none()
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(cx)
+            {
+                *output = Some(ready);
+            }
+        }
+        match waiting.iter().all(|(_, output)| output.is_some()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 #[tokio::test]
@@ -458,7 +496,7 @@ async fn language_and_theme_are_cookies_that_the_server_renders() {
     let evil = b.get("/ui/theme/dark?back=//evil.example").await;
     assert_eq!(evil.header("location"), "/");
     assert_eq!(b.get("/ui/lang/xx").await.status, StatusCode::NOT_FOUND);
-    assert!(en.headers.get_all("vary").iter().any(|v| v == "Cookie, HX-Request"));
+    assert!(en.headers.get_all("vary").iter().any(|v| v == "Cookie, HX-Request, HX-Request-Type"));
 }
 
 #[tokio::test]
@@ -499,6 +537,9 @@ async fn errors_say_what_was_saved_and_hide_their_detail() {
     assert!(page.body.contains("<html") && !page.body.contains("secret detail"));
     let part = b.send(Request::get("/broken").header("hx-request", "true"), Body::empty()).await;
     assert!(part.body.contains("无法确定是否已保存") && !part.body.contains("<html"));
+    let whole = Request::get("/broken").header("hx-request", "true");
+    let whole = whole.header("hx-request-type", "full");
+    assert!(b.send(whole, Body::empty()).await.body.contains("<html"));
     for (kind, status) in [("refused", 403), ("unavailable", 503), ("conflict", 409), ("x", 404)] {
         let answer = b.get(&format!("/gallery/error/{kind}")).await;
         assert_eq!(answer.status.as_u16(), status);

@@ -6,20 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use yika_crdt::ids::{CampusId, Incarnation, NodeId};
-use yika_link::{
-    Admission, Authority, EndpointKeys, JoinServer, Link, LinkConfig, NodeIdentity, Validity,
-};
+use yika_link::{Admission, Authority, EndpointKeys, JoinServer, Link, LinkConfig, NodeIdentity, Validity};
 
-pub(crate) const LIFE: Incarnation = Incarnation {
-    generation: 1,
-    counter: 1,
-};
+pub(crate) const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
 
 pub(crate) fn now_s() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs() as i64
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
 pub(crate) fn authority(seed: u8) -> Authority {
