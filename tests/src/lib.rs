@@ -1,4 +1,6 @@
 //! Yika's proof infrastructure: what end-to-end tests, the demo and load generation stand on.
 //! The power-cut layer for SQLite is the crate `yika-powercut`, the only one here with unsafe code.
 
+pub mod http;
+pub mod process;
 pub mod relay;
