@@ -2,5 +2,7 @@
 //! The power-cut layer for SQLite is the crate `yika-powercut`, the only one here with unsafe code.
 
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod netns;
 pub mod process;
 pub mod relay;

@@ -107,7 +107,7 @@ impl Launch {
         self
     }
 
-    /// Words before the program, as `ip netns exec NAME`.
+    /// Words before the program, as `netns::Namespace::exec` gives them.
     #[must_use]
     pub fn prefix(mut self, words: &[impl AsRef<OsStr>]) -> Self {
         self.prefix = words.iter().map(|w| w.as_ref().to_owned()).collect();
