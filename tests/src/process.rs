@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
@@ -188,6 +188,16 @@ impl Launch {
         process.stdout()
     }
 
+    /// Runs the program to its end, which must come within `bound`; a failure is a result like another.
+    ///
+    /// # Errors
+    /// It did not start or did not end.
+    pub async fn finish(&self, bound: Duration) -> Result<Finished> {
+        let mut process = self.start().await?;
+        let status = process.wait(bound).await?;
+        Ok(Finished { status, stdout: process.stdout()?, stderr: process.stderr()? })
+    }
+
     fn command(&self, out: &Output, err: &Output) -> Result<Command> {
         let mut words: Vec<&OsStr> = Vec::new();
         if *SETPRIV {
@@ -211,6 +221,14 @@ impl Launch {
         command.stdin(if matches!(self.input, Input::Nothing) { Stdio::null() } else { Stdio::piped() });
         Ok(command)
     }
+}
+
+/// How a program ended and all it said.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// A started program; killed when dropped, with what it started if it still runs then.
@@ -532,14 +550,18 @@ pub fn locate(name: &str) -> Result<PathBuf> {
     let Ok(built) = built else {
         bail!("{} is missing; {mend}", path.display());
     };
-    // Cargo lists the sources of every binary beside it; an old binary would prove nothing.
-    let sources = std::fs::read_to_string(path.with_extension("d")).unwrap_or_default();
-    for source in dependencies(&sources) {
-        if std::fs::metadata(&source).and_then(|m| m.modified()).is_ok_and(|changed| changed > built) {
-            bail!("{} is older than its source {}; {mend}", path.display(), source.display());
-        }
+    if let Some(source) = newer_source(&path, built) {
+        bail!("{} is older than its source {}; {mend}", path.display(), source.display());
     }
     Ok(path)
+}
+
+/// A source changed after the binary was built: an old binary would prove nothing. Cargo lists the sources
+/// of every binary in a file beside it.
+fn newer_source(binary: &Path, built: SystemTime) -> Option<PathBuf> {
+    let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
+    let newer = |source: &PathBuf| source.metadata().and_then(|m| m.modified()).is_ok_and(|changed| changed > built);
+    dependencies(&sources).into_iter().find(newer)
 }
 
 /// The prerequisites in a makefile rule, where a space in a path is escaped by a backslash.
@@ -596,4 +618,30 @@ fn is_free(number: u16) -> bool {
 
 pub(crate) fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+    use super::*;
+
+    #[test]
+    fn a_binary_older_than_a_source_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let [binary, old, new] = ["yika-x", "old name.rs", "new.rs"].map(|name| folder.path().join(name));
+        let built = SystemTime::now();
+        for (path, age_s) in [(&old, 60), (&new, 60), (&binary, 0)] {
+            File::create(path).unwrap().set_modified(built - Duration::from_secs(age_s)).unwrap();
+        }
+        let escaped = old.display().to_string().replace(' ', "\\ ");
+        let rule = format!("{}: {escaped} {}\n", binary.display(), new.display());
+        std::fs::write(binary.with_extension("d"), &rule).unwrap();
+        assert_eq!(dependencies(&rule), [old.clone(), new.clone()]);
+        assert_eq!(newer_source(&binary, built), None);
+        for changed in [new, old] {
+            File::options().append(true).open(&changed).unwrap().set_modified(built + Duration::from_secs(1)).unwrap();
+            assert_eq!(newer_source(&binary, built), Some(changed));
+        }
+    }
 }

@@ -41,6 +41,8 @@ async fn an_early_end_is_told_at_once_with_the_last_lines() {
     assert!(before.elapsed() < BOUND / 2);
     assert!(error.contains("disk is full") && error.contains("\n71\n") && !error.contains("\n70\n"), "{error}");
     assert_eq!(process.wait(BOUND).await.unwrap().code(), Some(3));
+    let refused = shell("echo what; echo why >&2; exit 2").finish(BOUND).await.unwrap();
+    assert_eq!((refused.status.code(), &*refused.stdout, &*refused.stderr), (Some(2), "what\n", "why\n"));
     let error = shell("echo why; exit 4").run(BOUND).await.unwrap_err().to_string();
     assert!(error.contains("exit status: 4") && error.contains("why"), "{error}");
     assert_eq!(shell("cat; printf last").input("first ").run(BOUND).await.unwrap(), "first last");
@@ -123,7 +125,10 @@ async fn inner_settings() {
 
 #[tokio::test]
 async fn programs_die_with_an_owner_that_is_killed() {
-    let mut owner = own("inner_owner").start().await.unwrap();
+    let owner = own("inner_owner");
+    // What the owner cannot remove lies within what goes with this test.
+    let place = owner.path().to_owned();
+    let mut owner = owner.env("TMPDIR", place).start().await.unwrap();
     let line = owner.wait_for_output("owned ", BOUND).await.unwrap();
     let id: u32 = line.rsplit(' ').next().unwrap().parse().unwrap();
     assert!(lives(id));
@@ -160,6 +165,7 @@ fn ports_are_given_once_and_are_free() {
 async fn a_missing_binary_names_the_command_that_builds_it() {
     let error = locate("yika-nothing").unwrap_err().to_string();
     assert!(error.contains("cargo build --bin yika-nothing"), "{error}");
+    assert_eq!(locate("yika-relay").unwrap(), std::path::Path::new(env!("CARGO_BIN_EXE_yika-relay")));
     let error = Launch::program("/nonexistent/program").unwrap().start().await.unwrap_err().to_string();
     assert!(error.contains("no program /nonexistent/program"), "{error}");
 }
