@@ -28,6 +28,8 @@ const REDIRECTS: usize = 5;
 const SHOWN_CHARS: usize = 600;
 /// Name of the hidden form field, and of the meta tag, that hold the csrf token.
 pub const CSRF_FIELD: &str = "_csrf";
+/// Header that carries the csrf token of a request which is no plain form.
+pub const CSRF_HEADER: &str = "x-csrf-token";
 
 /// A client of one server. Shared by reference among tasks; connections are opened as they are needed.
 #[derive(Debug)]
@@ -106,9 +108,30 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn post_file(&self, path: &str, fields: &[(&str, &str)], file: &Upload<'_>) -> Result<Answer> {
+        self.send_file(path, &[], fields, file).await
+    }
+
+    /// As [`Client::post_file`], with the csrf token of `page` as a header, as a console's script sends it.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; the page is refused or holds no token.
+    pub async fn upload(&self, page: &str, action: &str, fields: &[(&str, &str)], file: &Upload<'_>) -> Result<Answer> {
+        let token = self.token(page).await?;
+        self.send_file(action, &[(CSRF_HEADER, &token)], fields, file).await
+    }
+
+    async fn send_file(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        fields: &[(&str, &str)],
+        file: &Upload<'_>,
+    ) -> Result<Answer> {
         let boundary = boundary(file.bytes);
-        let body = encode_multipart(fields, file, &boundary);
-        self.post_bytes(path, &format!("multipart/form-data; boundary={boundary}"), body).await
+        let content_type = format!("multipart/form-data; boundary={boundary}");
+        let mut all = vec![(CONTENT_TYPE.as_str(), content_type.as_str())];
+        all.extend_from_slice(headers);
+        self.send(Method::POST, path, &all, encode_multipart(fields, file, &boundary)).await
     }
 
     /// Fetches `page`, takes its csrf token, and posts `fields` with it to `action`.
@@ -116,11 +139,19 @@ impl Client {
     /// # Errors
     /// As [`Client::send`]; the page is refused or holds no token.
     pub async fn submit(&self, page: &str, action: &str, fields: &[(&str, &str)]) -> Result<Answer> {
-        let shown = self.get(page).await?.ok()?;
-        let token = shown.csrf().ok_or_else(|| anyhow!("GET {}{page}: no csrf token in the page", self.base))?;
+        let token = self.token(page).await?;
         let mut all = vec![(CSRF_FIELD, token.as_str())];
         all.extend_from_slice(fields);
         self.post_form(action, &all).await
+    }
+
+    /// The csrf token of a page.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; the page is refused or holds no token.
+    pub async fn token(&self, page: &str) -> Result<String> {
+        let shown = self.get(page).await?.ok()?;
+        shown.csrf().ok_or_else(|| anyhow!("GET {}{page}: no csrf token in the page", self.base))
     }
 
     /// Follows redirects within this server by GET, and gives the first other answer.
@@ -271,7 +302,7 @@ impl Answer {
     }
 
     /// The csrf token of a page: the value of the input, or the content of the meta tag, named `_csrf`
-    /// (a meta tag may also be named `csrf-token`).
+    /// (a meta tag may also be named `csrf-token`), or the header that the page's script is told to send.
     #[must_use]
     pub fn csrf(&self) -> Option<String> {
         csrf_token(&self.text())
@@ -352,7 +383,15 @@ fn csrf_token(page: &str) -> Option<String> {
         "csrf-token" => attribute(tag, "content"),
         _ => None,
     };
-    page.split('<').filter_map(|rest| rest.split_once('>').map(|(tag, _)| tag)).find_map(value)
+    let tags = || page.split('<').filter_map(|rest| rest.split_once('>').map(|(tag, _)| tag));
+    tags().find_map(value).or_else(|| tags().find_map(header_value))
+}
+
+/// The token in an attribute with JSON, as in `hx-headers='{"x-csrf-token":"…"}'`.
+fn header_value(tag: &str) -> Option<String> {
+    let (_, rest) = tag.split_once(&format!("\"{CSRF_HEADER}\":"))?;
+    let (token, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+    Some(token.to_owned())
 }
 
 /// The value of an attribute in the inside of a tag, quoted either way or not at all.
@@ -383,6 +422,9 @@ mod tests {
         assert_eq!(csrf_token(r#"<meta name="csrf-token" content="t1==">"#).as_deref(), Some("t1=="));
         assert_eq!(csrf_token(r#"<meta content="t2" name="_csrf">"#).as_deref(), Some("t2"));
         assert_eq!(csrf_token(r#"<input name=_csrf value=t3>"#).as_deref(), Some("t3"));
+        let body = r#"<body class="a" hx-headers:inherited='{"x-csrf-token":"t4"}'>"#;
+        assert_eq!(csrf_token(body).as_deref(), Some("t4"));
+        assert_eq!(csrf_token(&format!("{body}{page}")).as_deref(), Some("a\"b"));
         assert_eq!(csrf_token(r#"<input data-name="_csrf" value="no"><input name="other" value="no">"#), None);
     }
 

@@ -55,6 +55,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
             String::new(),
         ),
         ("GET", "/home") if header("cookie") == "session=abc" => (builder, "welcome".to_owned()),
+        ("GET", "/import") => (builder, r#"<body hx-headers:inherited='{"x-csrf-token":"t5"}'>"#.to_owned()),
+        ("POST", "/import") if header("x-csrf-token") == "t5" && !body.contains("t5") => {
+            (builder, format!("taken {}", body.contains("filename=\"人员.xlsx\"")))
+        }
         ("POST", "/echo") => (builder, format!("{}|{}|{body}", header("content-type"), header("x-terminal"))),
         ("GET", "/slow") => {
             tokio::time::sleep(Duration::from_secs(30)).await;
@@ -99,6 +103,9 @@ async fn bodies_and_headers_arrive() {
         Content-Disposition: form-data; name=\"file\"; filename=\"a.csv\"\r\nContent-Type: text/csv\r\n\r\n\
         id,name\n\r\n--yika-0000000000000000--\r\n";
     assert_eq!(sent, wanted);
+    let file = Upload { filename: "人员.xlsx", ..file };
+    assert_eq!(client.upload("/import", "/import", &[], &file).await.unwrap().text(), "taken true");
+    assert_eq!(client.post_file("/import", &[], &file).await.unwrap().status, 403);
     let n: serde_json::Value = client.get("/ok").await.unwrap().json().unwrap();
     assert_eq!(n["n"], 3);
     assert!(client.get("/login").await.unwrap().json::<u32>().is_err());
