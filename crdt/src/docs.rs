@@ -3,6 +3,25 @@
 //! Decisions never read a document: every accepted change is projected to plain values in the same transaction.
 //! Leaves to others: the feeds that carry changes (`feed`), blocks (plain entries, never documents).
 
+pub mod act;
+mod chunk;
+pub mod document;
+pub mod people;
+pub mod policy;
+pub mod set;
+pub mod visitors;
+
+pub use act::{Act, ActBody, ActError, ActId, Write};
+pub use chunk::{CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeRefused, Value};
+pub use document::{
+    ActorKey, Applied, DocError, DocState, Document, ParsedChange, Patch, WAITING_CHANGES_MAX,
+    actor_of, admit, rebase, uncovered_acts,
+};
+pub use people::{PeoplePatch, PersonAct, shard_of};
+pub use policy::{PolicyAct, PolicyPatch};
+pub use set::DocSet;
+pub use visitors::{Visitor, VisitorAct, VisitorsPatch};
+
 use crate::channel::{Channel, Place};
 use crate::ids::CampusId;
 use serde::{Deserialize, Serialize};

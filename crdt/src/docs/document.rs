@@ -1,0 +1,911 @@
+//! One document in one epoch: taking changes of others, writing our own, plain values out of both.
+//!
+//! A writer's changes are taken strictly in the order of its feed; a change whose dependencies are missing waits, and
+//! with it all later ones of its writer, so that every node judges every change against the same ancestors. Whatever
+//! is refused leaves the document untouched. Leaves to others: bytes (`chunk`), meaning (`act`), storage (`set`).
+
+use super::act::{Act, ActBody, ActError, Effect};
+use super::chunk::{
+    self, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, CHANGE_TIME_S_MAX, ChangeRefused, FlatChange, FlatOp,
+    OpRef, Value,
+};
+use super::people::{self, PeoplePatch};
+use super::policy::{self, PolicyPatch};
+use super::visitors::{self, VisitorsPatch};
+use super::{DocId, DocKind};
+use crate::channel::Place;
+use crate::feed::Hash;
+use crate::ids::Writer;
+use crate::wire;
+use automerge::{Automerge, Change, ChangeHash, ObjId, ROOT, ReadDoc, ScalarValue};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Most changes of one writer that wait for others in one document; beyond, the writer is refused.
+pub const WAITING_CHANGES_MAX: usize = 1000;
+/// Operations in one change of a re-based document's foundation.
+pub const REBASE_OPS: usize = 256;
+/// Bytes of keys and values in one such change.
+pub const REBASE_BYTES: usize = 12 << 10;
+
+/// The engine's name for a writer: the first 16 bytes of a hash over (node, incarnation).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActorKey(pub [u8; 16]);
+
+/// The actor of a writer.
+pub fn actor_of(writer: Writer) -> ActorKey {
+    key_of(b"yika actor", &wire::encode(&writer))
+}
+
+fn key_of(purpose: &[u8], bytes: &[u8]) -> ActorKey {
+    let hash = Sha256::new()
+        .chain_update(purpose)
+        .chain_update(bytes)
+        .finalize();
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash[..16]);
+    ActorKey(key)
+}
+
+/// What goes wrong on our own side of a document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocError {
+    /// The act cannot be written.
+    #[error(transparent)]
+    Act(#[from] ActError),
+    /// The act's operations do not fit one change.
+    #[error("the act does not fit one change ({0}); split it")]
+    TooLarge(ChangeRefused),
+    /// Stored bytes are not the document that was saved.
+    #[error(
+        "{doc}: saved document is damaged: {cause}; restore this box (its documents are at the hub and its siblings)"
+    )]
+    Damaged {
+        /// Which.
+        doc: DocId,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The writer itself is refused in this document until the re-base.
+    #[error("{0}: this node's changes are refused until the document is re-based")]
+    Refused(DocId),
+    /// The engine failed on a checked change: drop the document and open it again.
+    #[error("{doc}: document engine failed: {cause}")]
+    Engine {
+        /// Which.
+        doc: DocId,
+        /// Its words.
+        cause: String,
+    },
+}
+
+/// State beside the document: which writers are ignored until the re-base, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DocState {
+    /// By actor, the refusal in words.
+    pub refused: BTreeMap<ActorKey, String>,
+}
+
+/// A change that passed every check that needs no document.
+#[derive(Clone, Debug)]
+pub struct ParsedChange {
+    flat: FlatChange,
+    change: Change,
+    act: Act,
+}
+
+impl ParsedChange {
+    /// The act it carries.
+    pub fn act(&self) -> &Act {
+        &self.act
+    }
+    /// Its writer's actor.
+    pub fn actor(&self) -> ActorKey {
+        ActorKey(self.flat.actor)
+    }
+    /// Its number among its writer's changes of the document, from 1.
+    pub fn seq(&self) -> u64 {
+        self.flat.seq
+    }
+    /// Its hash.
+    pub fn hash(&self) -> Hash {
+        Hash(self.change.hash().0)
+    }
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.change.raw_bytes()
+    }
+}
+
+/// What changed in a document, as plain values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Patch {
+    /// Of a people document.
+    People(PeoplePatch),
+    /// Of a policy document.
+    Policy(PolicyPatch),
+    /// Of a visitors document.
+    Visitors(VisitorsPatch),
+}
+
+/// What became of a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// It is in the document, perhaps with others that waited for it.
+    Projected {
+        /// The new plain values.
+        patch: Patch,
+        /// Bytes of every change that entered the document, in order.
+        entered: Vec<Vec<u8>>,
+        /// Writers whose waiting changes turned out bad.
+        refused: Vec<(ActorKey, ChangeRefused)>,
+    },
+    /// It waits for changes it depends on.
+    Waiting,
+    /// It was here before.
+    Known,
+    /// Its writer is ignored until the re-base.
+    Ignored,
+}
+
+/// Reads a change of somebody else's: everything that can be judged without the document.
+///
+/// # Errors
+/// Refused changes; the caller ignores the writer's later entries ([`Document::take`] does all of it).
+pub fn admit(
+    doc: &DocId,
+    writer: Writer,
+    place: Place,
+    bytes: &[u8],
+) -> Result<ParsedChange, ChangeRefused> {
+    if place.node != writer.node || !doc.may_write(place) {
+        return Err(ChangeRefused::MayNotWrite);
+    }
+    let (flat, change) = chunk::read(bytes)?;
+    if ActorKey(flat.actor) != actor_of(writer) {
+        return Err(ChangeRefused::ForeignActor);
+    }
+    let bad = |e: ActError| ChangeRefused::BadAct(e.to_string());
+    let act = Act::from_message(&flat.message).map_err(bad)?;
+    let effect = Effect::of(act.writes(&doc.kind).map_err(bad)?);
+    let mut keys = BTreeSet::new();
+    for op in &flat.ops {
+        let lone = op.put.is_none() && op.preds.is_empty();
+        if lone || !keys.insert(op.key.as_str()) || !effect.permits(&op.key, op.put.as_ref()) {
+            return Err(ChangeRefused::NotTheAct(op.key.clone()));
+        }
+    }
+    Ok(ParsedChange { flat, change, act })
+}
+
+/// What a projection reads: the winning values under keys.
+pub(crate) trait Fields {
+    fn field(&self, key: &str) -> Option<Value>;
+    fn under(&self, prefix: &str) -> Vec<(String, Value)>;
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    actor: ActorKey,
+    seq: u64,
+    max_op: u64,
+}
+
+/// An open document.
+pub struct Document {
+    id: DocId,
+    engine: Automerge,
+    known: BTreeMap<[u8; 32], Known>,
+    by_actor: BTreeMap<ActorKey, Vec<[u8; 32]>>,
+    waiting: BTreeMap<ActorKey, VecDeque<ParsedChange>>,
+    state: DocState,
+    max_op: u64,
+}
+
+impl Document {
+    /// A document without changes.
+    pub fn new(id: DocId) -> Self {
+        Document {
+            id,
+            engine: Automerge::new(),
+            known: BTreeMap::new(),
+            by_actor: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            state: DocState::default(),
+            max_op: 0,
+        }
+    }
+
+    /// Opens what [`Document::save`] of this store wrote; never for bytes of others.
+    ///
+    /// # Errors
+    /// [`DocError::Damaged`] when the bytes are not those that were saved.
+    pub fn open(id: DocId, saved: &[u8], state: DocState) -> Result<Self, DocError> {
+        let damaged = |cause: &str| DocError::Damaged {
+            doc: id,
+            cause: cause.to_owned(),
+        };
+        let (sum, body) = saved
+            .split_at_checked(32)
+            .ok_or_else(|| damaged("too short"))?;
+        if sum != digest(&id, body) {
+            return Err(damaged("checksum"));
+        }
+        let mut doc = Document {
+            state,
+            ..Document::new(id)
+        };
+        doc.engine = Automerge::load(body).map_err(|e| damaged(&e.to_string()))?;
+        let metas = doc.engine.get_changes_meta(&[]);
+        let metas: Vec<_> = metas
+            .iter()
+            .map(|m| (m.hash.0, m.actor.to_bytes().to_vec(), m.seq, m.max_op))
+            .collect();
+        for (hash, actor, seq, max_op) in metas {
+            let actor = <[u8; 16]>::try_from(actor).map_err(|_| damaged("foreign actor"))?;
+            doc.note(
+                hash,
+                Known {
+                    actor: ActorKey(actor),
+                    seq,
+                    max_op,
+                },
+            );
+        }
+        Ok(doc)
+    }
+
+    /// The document as bytes for our own store, with a checksum. Waiting changes are not in it ([`Document::waiting`]).
+    pub fn save(&self) -> Vec<u8> {
+        let body = self.engine.save();
+        [&digest(&self.id, &body)[..], &body].concat()
+    }
+
+    /// Which document.
+    pub fn id(&self) -> DocId {
+        self.id
+    }
+
+    /// Which writers are ignored.
+    pub fn state(&self) -> &DocState {
+        &self.state
+    }
+
+    /// Bytes of the waiting changes, each writer's in order.
+    pub fn waiting(&self) -> impl Iterator<Item = (ActorKey, &[u8])> {
+        self.waiting
+            .iter()
+            .flat_map(|(a, queue)| queue.iter().map(|p| (*a, p.bytes())))
+    }
+
+    /// How many changes it holds.
+    pub fn changes(&self) -> usize {
+        self.known.len()
+    }
+
+    /// How many changes of each writer are in the document: what a re-base at this moment covers.
+    pub fn covered(&self) -> BTreeMap<ActorKey, u64> {
+        self.by_actor
+            .iter()
+            .map(|(a, hashes)| (*a, hashes.len() as u64))
+            .collect()
+    }
+
+    /// Takes one feed entry's change: checks, applies, projects; a refusal marks its writer until the re-base.
+    ///
+    /// # Errors
+    /// Inner: the change is refused and the document as before. Outer: our own side failed.
+    pub fn take(
+        &mut self,
+        writer: Writer,
+        place: Place,
+        bytes: &[u8],
+    ) -> Result<Result<Applied, ChangeRefused>, DocError> {
+        let mut results = self.take_all(&[(writer, place, bytes)])?;
+        let patch = self.project(&results.touched);
+        Ok(match results.each.pop() {
+            Some(Ok(Taken::Entered)) => {
+                let Results {
+                    entered, refused, ..
+                } = results;
+                Ok(Applied::Projected {
+                    patch,
+                    entered,
+                    refused,
+                })
+            }
+            Some(Ok(Taken::Waiting)) => Ok(Applied::Waiting),
+            Some(Ok(Taken::Known)) => Ok(Applied::Known),
+            Some(Ok(Taken::Ignored)) | None => Ok(Applied::Ignored),
+            Some(Err(refused)) => Err(refused),
+        })
+    }
+
+    /// Takes many entries at once; the touched plain values come once, from [`Document::project`].
+    ///
+    /// # Errors
+    /// Our own side failed: drop the document and open it again.
+    pub fn take_all(&mut self, entries: &[(Writer, Place, &[u8])]) -> Result<Results, DocError> {
+        let mut batch = Batch::default();
+        let mut results = Results::default();
+        for (writer, place, bytes) in entries {
+            let actor = actor_of(*writer);
+            let taken = match self.state.refused.contains_key(&actor) {
+                true => Ok(Taken::Ignored),
+                false => match admit(&self.id, *writer, *place, bytes) {
+                    Ok(parsed) => self.place(parsed, &mut batch)?,
+                    Err(refused) => Err(refused),
+                },
+            };
+            if let Err(refused) = &taken {
+                self.state.refused.insert(actor, refused.to_string());
+            }
+            if matches!(taken, Ok(Taken::Entered)) {
+                self.wake(&mut batch)?;
+            }
+            results.each.push(taken);
+        }
+        self.flush(&mut batch)?;
+        results.touched = batch.touched;
+        results.entered = batch.entered;
+        results.refused = batch.refused;
+        Ok(results)
+    }
+
+    /// Writes one act as one change of ours. `None`: the document says so already.
+    ///
+    /// # Errors
+    /// The act breaks its rules or does not fit; the document is as before.
+    pub fn author(
+        &mut self,
+        writer: Writer,
+        act: &Act,
+        time_s: i64,
+    ) -> Result<Option<(Vec<u8>, Patch)>, DocError> {
+        let actor = actor_of(writer);
+        if self.state.refused.contains_key(&actor) || self.waiting.contains_key(&actor) {
+            return Err(DocError::Refused(self.id));
+        }
+        let effect = Effect::of(act.writes(&self.id.kind)?);
+        let ops = self.ops_for(&effect);
+        if ops.is_empty() {
+            return Ok(None);
+        }
+        let parsed = self.build(actor, act.to_message()?, ops, time_s)?;
+        let (flat, change) = parsed;
+        let mut batch = Batch::default();
+        self.stage(flat, change, &mut batch);
+        self.flush(&mut batch)?;
+        let bytes = batch.entered.pop().unwrap_or_default();
+        Ok(Some((bytes, self.project(&batch.touched))))
+    }
+
+    /// Plain values of everything that the keys are about.
+    pub fn project(&self, keys: &BTreeSet<String>) -> Patch {
+        let now = View {
+            engine: &self.engine,
+            heads: None,
+        };
+        match self.id.kind {
+            DocKind::People { campus, .. } => {
+                let persons = keys.iter().filter_map(|k| people::touched(k)).collect();
+                Patch::People(people::project(&now, campus, &persons))
+            }
+            DocKind::Policy(_) => Patch::Policy(policy::project(&now, keys)),
+            DocKind::Visitors { .. } => {
+                let visitors = keys.iter().filter_map(|k| people::touched(k)).collect();
+                Patch::Visitors(visitors::project(&now, &visitors))
+            }
+        }
+    }
+
+    /// Plain values of the whole document.
+    pub fn project_all(&self) -> Patch {
+        let now = View {
+            engine: &self.engine,
+            heads: None,
+        };
+        self.project(&now.under("").into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// Where a parsed change goes: into the batch, the queue, or nowhere.
+    fn place(
+        &mut self,
+        parsed: ParsedChange,
+        batch: &mut Batch,
+    ) -> Result<Result<Taken, ChangeRefused>, DocError> {
+        let actor = parsed.actor();
+        if self.known.contains_key(&parsed.hash().0) {
+            return Ok(Ok(Taken::Known));
+        }
+        let queue = self.waiting.get(&actor);
+        if queue.is_some_and(|q| q.iter().any(|p| p.hash() == parsed.hash())) {
+            return Ok(Ok(Taken::Known));
+        }
+        let held = self.by_actor.get(&actor).map_or(0, Vec::len) + queue.map_or(0, VecDeque::len);
+        let expected = held as u64 + 1;
+        if parsed.seq() < expected {
+            return Ok(Err(ChangeRefused::SequenceReused(parsed.seq())));
+        }
+        if parsed.seq() > expected {
+            return Ok(Err(ChangeRefused::SequenceGap {
+                expected,
+                got: parsed.seq(),
+            }));
+        }
+        if queue.is_some() || !self.is_ready(&parsed.flat) {
+            if queue.map_or(0, VecDeque::len) >= WAITING_CHANGES_MAX {
+                return Ok(Err(ChangeRefused::TooManyWaiting));
+            }
+            self.waiting.entry(actor).or_default().push_back(parsed);
+            return Ok(Ok(Taken::Waiting));
+        }
+        if let Err(refused) = self.fits(&parsed.flat, batch)? {
+            return Ok(Err(refused));
+        }
+        self.stage(parsed.flat, parsed.change, batch);
+        Ok(Ok(Taken::Entered))
+    }
+
+    /// Lets waiting changes in whose dependencies have come, until none moves.
+    fn wake(&mut self, batch: &mut Batch) -> Result<(), DocError> {
+        loop {
+            let ready = |(_, queue): &(&ActorKey, &VecDeque<ParsedChange>)| {
+                queue.front().is_some_and(|p| self.is_ready(&p.flat))
+            };
+            let Some(actor) = self.waiting.iter().find(ready).map(|(a, _)| *a) else {
+                return Ok(());
+            };
+            let Some(queue) = self.waiting.get_mut(&actor) else {
+                return Ok(());
+            };
+            let front = queue.pop_front();
+            if queue.is_empty() {
+                self.waiting.remove(&actor);
+            }
+            let Some(parsed) = front else { continue };
+            match self.fits(&parsed.flat, batch)? {
+                Ok(()) => self.stage(parsed.flat, parsed.change, batch),
+                Err(refused) => {
+                    self.waiting.remove(&actor);
+                    self.state.refused.insert(actor, refused.to_string());
+                    batch.refused.push((actor, refused));
+                }
+            }
+        }
+    }
+
+    fn is_ready(&self, flat: &FlatChange) -> bool {
+        flat.deps.iter().all(|d| self.known.contains_key(d))
+    }
+
+    /// Whether a change continues its ancestors exactly: a pure function of the change and its ancestors.
+    fn fits(
+        &mut self,
+        flat: &FlatChange,
+        batch: &mut Batch,
+    ) -> Result<Result<(), ChangeRefused>, DocError> {
+        let deps: Vec<Known> = flat
+            .deps
+            .iter()
+            .filter_map(|d| self.known.get(d))
+            .copied()
+            .collect();
+        let own = deps
+            .iter()
+            .filter(|k| k.actor.0 == flat.actor)
+            .map(|k| k.seq)
+            .max()
+            .unwrap_or(0);
+        if own + 1 != flat.seq {
+            return Ok(Err(ChangeRefused::NotAfterItself));
+        }
+        let expected = deps.iter().map(|k| k.max_op).max().unwrap_or(0) + 1;
+        if flat.start_op != expected {
+            return Ok(Err(ChangeRefused::WrongStart {
+                expected,
+                got: flat.start_op,
+            }));
+        }
+        let mut deps = flat.deps.clone();
+        deps.sort_unstable();
+        let at_heads = self
+            .heads(batch)
+            .iter()
+            .all(|h| deps.binary_search(h).is_ok());
+        if !at_heads {
+            self.flush(batch)?;
+        }
+        let heads: Vec<ChangeHash> = deps.iter().map(|d| ChangeHash(*d)).collect();
+        for op in &flat.ops {
+            let seen = match at_heads {
+                true => self.visible(&op.key, batch),
+                false => op_refs(self.engine.get_all_at(ROOT, op.key.as_str(), &heads)),
+            };
+            if seen != op.preds {
+                return Ok(Err(ChangeRefused::WrongPredecessors(op.key.clone())));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Heads with the batch's changes.
+    fn heads(&self, batch: &Batch) -> BTreeSet<[u8; 32]> {
+        match &batch.heads {
+            Some(heads) => heads.clone(),
+            None => self.engine.get_heads().into_iter().map(|h| h.0).collect(),
+        }
+    }
+
+    /// Operations visible under a key, the batch's included.
+    fn visible(&self, key: &str, batch: &Batch) -> Vec<OpRef> {
+        match batch.visible.get(key) {
+            Some(seen) => seen.clone(),
+            None => op_refs(self.engine.get_all(ROOT, key)),
+        }
+    }
+
+    /// Adds a checked change to the batch.
+    fn stage(&mut self, flat: FlatChange, change: Change, batch: &mut Batch) {
+        let mut heads = self.heads(batch);
+        for dep in &flat.deps {
+            heads.remove(dep);
+        }
+        heads.insert(change.hash().0);
+        batch.heads = Some(heads);
+        let known = Known {
+            actor: ActorKey(flat.actor),
+            seq: flat.seq,
+            max_op: flat.max_op(),
+        };
+        for (at, op) in flat.ops.into_iter().enumerate() {
+            let mut seen = self.visible(&op.key, batch);
+            seen.retain(|s| !op.preds.contains(s));
+            if op.put.is_some() {
+                seen.push(OpRef {
+                    counter: flat.start_op + at as u64,
+                    actor: flat.actor,
+                });
+                seen.sort_unstable();
+            }
+            batch.touched.insert(op.key.clone());
+            batch.visible.insert(op.key, seen);
+        }
+        self.note(change.hash().0, known);
+        batch.entered.push(change.raw_bytes().to_vec());
+        batch.staged.push(change);
+    }
+
+    fn note(&mut self, hash: [u8; 32], known: Known) {
+        self.max_op = self.max_op.max(known.max_op);
+        self.known.insert(hash, known);
+        self.by_actor.entry(known.actor).or_default().push(hash);
+    }
+
+    /// Hands the batch to the engine.
+    fn flush(&mut self, batch: &mut Batch) -> Result<(), DocError> {
+        batch.visible.clear();
+        batch.heads = None;
+        if batch.staged.is_empty() {
+            return Ok(());
+        }
+        let staged = std::mem::take(&mut batch.staged);
+        self.engine
+            .apply_changes(staged)
+            .map_err(|e| DocError::Engine {
+                doc: self.id,
+                cause: e.to_string(),
+            })
+    }
+
+    /// The operations by which an effect becomes true, given what is visible.
+    fn ops_for(&self, effect: &Effect) -> Vec<FlatOp> {
+        let now = View {
+            engine: &self.engine,
+            heads: None,
+        };
+        let mut wanted: BTreeMap<String, Option<Value>> = BTreeMap::new();
+        for prefix in &effect.emptied {
+            wanted.extend(now.under(prefix).into_iter().map(|(key, _)| (key, None)));
+        }
+        wanted.extend(effect.keys.clone());
+        let batch = Batch::default();
+        let mut ops = Vec::new();
+        for (key, put) in wanted {
+            let preds = self.visible(&key, &batch);
+            // A lone equal value stays; a conflict is settled by writing, also with the winning value.
+            let settled = preds.len() <= 1 && now.field(&key) == put;
+            if !settled {
+                ops.push(FlatOp { key, put, preds });
+            }
+        }
+        ops
+    }
+
+    fn build(
+        &self,
+        actor: ActorKey,
+        message: String,
+        ops: Vec<FlatOp>,
+        time_s: i64,
+    ) -> Result<(FlatChange, Change), DocError> {
+        if ops.len() > CHANGE_OPS_MAX {
+            return Err(DocError::TooLarge(ChangeRefused::TooManyOps));
+        }
+        let own = self.by_actor.get(&actor);
+        let mut deps = self.heads(&Batch::default());
+        deps.extend(own.and_then(|hashes| hashes.last()).copied());
+        let flat = FlatChange {
+            actor: actor.0,
+            seq: own.map_or(0, Vec::len) as u64 + 1,
+            start_op: self.max_op + 1,
+            time_s: time_s.clamp(0, CHANGE_TIME_S_MAX),
+            message,
+            deps: deps.into_iter().collect(),
+            ops,
+        };
+        let change = flat
+            .encode()
+            .ok_or(DocError::TooLarge(ChangeRefused::Malformed("counter")))?;
+        debug_assert!(change.raw_bytes().len() <= CHANGE_BYTES_MAX || flat.ops.len() > 1);
+        // What we say must pass what everybody checks.
+        chunk::read(change.raw_bytes()).map_err(DocError::TooLarge)
+    }
+}
+
+/// What became of one change in a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Taken {
+    /// It is in the document.
+    Entered,
+    /// It waits for others.
+    Waiting,
+    /// It was here before.
+    Known,
+    /// Its writer is ignored.
+    Ignored,
+}
+
+/// What became of a batch.
+#[derive(Default, Debug)]
+pub struct Results {
+    /// Of each entry, in order.
+    pub each: Vec<Result<Taken, ChangeRefused>>,
+    /// Keys touched, for [`Document::project`].
+    pub touched: BTreeSet<String>,
+    /// Bytes of every change that entered the document, in order.
+    pub entered: Vec<Vec<u8>>,
+    /// Writers whose waiting changes turned out bad.
+    pub refused: Vec<(ActorKey, ChangeRefused)>,
+}
+
+#[derive(Default)]
+struct Batch {
+    staged: Vec<Change>,
+    heads: Option<BTreeSet<[u8; 32]>>,
+    visible: BTreeMap<String, Vec<OpRef>>,
+    touched: BTreeSet<String>,
+    entered: Vec<Vec<u8>>,
+    refused: Vec<(ActorKey, ChangeRefused)>,
+}
+
+fn op_refs<V>(all: Result<Vec<(V, ObjId)>, automerge::AutomergeError>) -> Vec<OpRef> {
+    let mut refs: Vec<OpRef> = all
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(_, id)| match id {
+            ObjId::Id(counter, actor, _) => Some(OpRef {
+                counter,
+                actor: <[u8; 16]>::try_from(actor.to_bytes()).ok()?,
+            }),
+            ObjId::Root => None,
+        })
+        .collect();
+    refs.sort_unstable();
+    refs
+}
+
+struct View<'a> {
+    engine: &'a Automerge,
+    heads: Option<Vec<ChangeHash>>,
+}
+
+impl Fields for View<'_> {
+    fn field(&self, key: &str) -> Option<Value> {
+        let found = match &self.heads {
+            Some(heads) => self.engine.get_at(ROOT, key, heads),
+            None => self.engine.get(ROOT, key),
+        };
+        match found.ok()?? {
+            (automerge::Value::Scalar(scalar), _) => plain(&scalar),
+            (automerge::Value::Object(_), _) => None,
+        }
+    }
+
+    fn under(&self, prefix: &str) -> Vec<(String, Value)> {
+        let from = prefix.to_owned();
+        let range = match &self.heads {
+            Some(heads) => self.engine.map_range_at(ROOT, from.., heads),
+            None => self.engine.map_range(ROOT, from..),
+        };
+        range
+            .take_while(|item| item.key.starts_with(prefix))
+            .filter_map(|item| {
+                let automerge::Value::Scalar(scalar) = automerge::Value::from(item.value) else {
+                    return None;
+                };
+                Some((item.key.into_owned(), plain(&scalar)?))
+            })
+            .collect()
+    }
+}
+
+fn plain(scalar: &ScalarValue) -> Option<Value> {
+    match scalar {
+        ScalarValue::Uint(n) => Some(Value::Uint(*n)),
+        ScalarValue::Int(n) => Some(Value::Int(*n)),
+        ScalarValue::Str(text) => Some(Value::Text(text.to_string())),
+        ScalarValue::Bytes(bytes) => Some(Value::Bytes(bytes.clone())),
+        ScalarValue::Boolean(true) => Some(Value::True),
+        _ => None,
+    }
+}
+
+fn digest(id: &DocId, body: &[u8]) -> [u8; 32] {
+    let hash = Sha256::new()
+        .chain_update(b"yika document")
+        .chain_update(wire::encode(id))
+        .chain_update(body);
+    hash.finalize().into()
+}
+
+/// The document of the next epoch with the same plain values as `old` had after the covered changes.
+///
+/// Every node that holds the covered changes builds the same bytes. `None` when some are missing here: they come
+/// with their feeds. `covered` counts each writer's changes ([`Document::covered`] at the node that decided).
+pub fn rebase(
+    old: &Document,
+    covered: &BTreeMap<ActorKey, u64>,
+) -> Result<Option<Document>, DocError> {
+    let mut heads = Vec::new();
+    for (actor, count) in covered.iter().filter(|(_, count)| **count > 0) {
+        let hashes = old.by_actor.get(actor).map_or(&[][..], Vec::as_slice);
+        match hashes.get(*count as usize - 1) {
+            Some(hash) => heads.push(ChangeHash(*hash)),
+            None => return Ok(None),
+        }
+    }
+    let id = DocId {
+        epoch: old.id.epoch.saturating_add(1),
+        ..old.id
+    };
+    let mut new = Document::new(id);
+    let actor = key_of(b"yika re-base", &wire::encode(&id));
+    let mut ops: Vec<FlatOp> = Vec::new();
+    let mut bytes = 0;
+    let values = match heads.is_empty() {
+        true => Vec::new(),
+        false => View {
+            engine: &old.engine,
+            heads: Some(heads),
+        }
+        .under(""),
+    };
+    for (key, value) in values {
+        bytes += key.len() + size_of_value(&value);
+        ops.push(FlatOp {
+            key,
+            put: Some(value),
+            preds: Vec::new(),
+        });
+        if ops.len() >= REBASE_OPS || bytes >= REBASE_BYTES {
+            new.found(actor, std::mem::take(&mut ops))?;
+            bytes = 0;
+        }
+    }
+    if !ops.is_empty() {
+        new.found(actor, ops)?;
+    }
+    Ok(Some(new))
+}
+
+impl Document {
+    /// One change of a new epoch's foundation; it carries no act and travels in no feed.
+    fn found(&mut self, actor: ActorKey, ops: Vec<FlatOp>) -> Result<(), DocError> {
+        let (flat, change) = self.build(actor, String::new(), ops, 0)?;
+        let mut batch = Batch::default();
+        self.stage(flat, change, &mut batch);
+        self.flush(&mut batch)
+    }
+}
+
+fn size_of_value(value: &Value) -> usize {
+    match value {
+        Value::Uint(_) | Value::Int(_) => 10,
+        Value::Text(text) => text.len() + 2,
+        Value::Bytes(bytes) => bytes.len() + 2,
+        Value::True => 1,
+    }
+}
+
+/// Acts of a writer that a re-base does not cover, oldest first: the writer says them again on the new epoch (the hub
+/// does so for fenced writers).
+pub fn uncovered_acts(
+    old: &Document,
+    writer: Writer,
+    covered: &BTreeMap<ActorKey, u64>,
+) -> Vec<Act> {
+    let actor = actor_of(writer);
+    let from = covered.get(&actor).map_or(0, |c| *c as usize);
+    let hashes = old
+        .by_actor
+        .get(&actor)
+        .and_then(|h| h.get(from..))
+        .unwrap_or_default();
+    let entered = hashes.iter().filter_map(|h| {
+        let change = old.engine.get_change_by_hash(&ChangeHash(*h))?;
+        Act::from_message(change.message()?).ok()
+    });
+    let waiting = old
+        .waiting
+        .get(&actor)
+        .into_iter()
+        .flatten()
+        .map(|p| p.act.clone());
+    entered.chain(waiting).collect()
+}
+
+impl ActBody {
+    /// How many persons, or 1.
+    pub fn persons(&self) -> usize {
+        match self {
+            ActBody::People(acts) => acts.len(),
+            ActBody::Policy(_) => 1,
+            ActBody::Visitors(acts) => acts.len(),
+        }
+    }
+}
+
+impl Document {
+    /// A document without changes, beside a state.
+    pub(super) fn with_state(id: DocId, state: DocState) -> Self {
+        Document {
+            state,
+            ..Document::new(id)
+        }
+    }
+
+    fn damaged(&self, cause: impl ToString) -> DocError {
+        DocError::Damaged {
+            doc: self.id,
+            cause: cause.to_string(),
+        }
+    }
+
+    /// Applies changes of our own log: checked when they were taken.
+    pub(super) fn replay(&mut self, log: &[Vec<u8>]) -> Result<(), DocError> {
+        let mut batch = Batch::default();
+        for bytes in log {
+            let (flat, change) = chunk::read(bytes).map_err(|e| self.damaged(e))?;
+            let expected = self.by_actor.get(&ActorKey(flat.actor)).map_or(0, Vec::len) as u64 + 1;
+            if !self.is_ready(&flat) || flat.seq != expected {
+                return Err(self.damaged("a logged change does not follow"));
+            }
+            self.stage(flat, change, &mut batch);
+        }
+        self.flush(&mut batch)
+    }
+
+    /// Puts stored waiting changes back into their queues.
+    pub(super) fn queue(&mut self, waiting: &[Vec<u8>]) -> Result<(), DocError> {
+        for bytes in waiting {
+            let (flat, change) = chunk::read(bytes).map_err(|e| self.damaged(e))?;
+            let act = Act::from_message(&flat.message).map_err(|e| self.damaged(e))?;
+            let queue = self.waiting.entry(ActorKey(flat.actor)).or_default();
+            queue.push_back(ParsedChange { flat, change, act });
+        }
+        Ok(())
+    }
+}
