@@ -9,6 +9,8 @@ pub mod document;
 pub mod people;
 pub mod policy;
 pub mod set;
+#[cfg(test)]
+mod tests;
 pub mod visitors;
 
 pub use act::{Act, ActBody, ActError, ActId, Write};
