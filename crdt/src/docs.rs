@@ -8,20 +8,23 @@ mod chunk;
 pub mod document;
 pub mod people;
 pub mod policy;
+mod rebase;
 pub mod set;
 #[cfg(test)]
 mod tests;
+mod view;
 pub mod visitors;
 
 pub use act::{Act, ActBody, ActError, ActId, Write};
 pub use chunk::{CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeRefused, Value};
 pub use document::{
-    ActorKey, Applied, DocError, DocState, Document, ParsedChange, Patch, WAITING_CHANGES_MAX,
-    actor_of, admit, rebase, uncovered_acts,
+    ActorKey, Applied, DocError, DocState, Document, ParsedChange, Patch, Results, Taken,
+    WAITING_CHANGES_MAX, actor_of, admit,
 };
 pub use people::{PeoplePatch, PersonAct, shard_of};
 pub use policy::{PolicyAct, PolicyPatch};
-pub use set::DocSet;
+pub use rebase::{rebase, uncovered_acts};
+pub use set::{DocSet, Outcome, SetError};
 pub use visitors::{Visitor, VisitorAct, VisitorsPatch};
 
 use crate::channel::{Channel, Place};

@@ -4,30 +4,26 @@
 //! with it all later ones of its writer, so that every node judges every change against the same ancestors. Whatever
 //! is refused leaves the document untouched. Leaves to others: bytes (`chunk`), meaning (`act`), storage (`set`).
 
-use super::act::{Act, ActBody, ActError, Effect};
+use super::act::{Act, ActError, Effect};
 use super::chunk::{
-    self, CHANGE_BYTES_MAX, CHANGE_OPS_MAX, CHANGE_TIME_S_MAX, ChangeRefused, FlatChange, FlatOp,
-    OpRef, Value,
+    self, CHANGE_OPS_MAX, CHANGE_TIME_S_MAX, ChangeRefused, FlatChange, FlatOp, OpRef, Value,
 };
 use super::people::{self, PeoplePatch};
 use super::policy::{self, PolicyPatch};
+use super::view::{Fields, View, op_refs};
 use super::visitors::{self, VisitorsPatch};
 use super::{DocId, DocKind};
 use crate::channel::Place;
 use crate::feed::Hash;
 use crate::ids::Writer;
 use crate::wire;
-use automerge::{Automerge, Change, ChangeHash, ObjId, ROOT, ReadDoc, ScalarValue};
+use automerge::{Automerge, Change, ChangeHash, ROOT, ReadDoc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most changes of one writer that wait for others in one document; beyond, the writer is refused.
 pub const WAITING_CHANGES_MAX: usize = 1000;
-/// Operations in one change of a re-based document's foundation.
-pub const REBASE_OPS: usize = 256;
-/// Bytes of keys and values in one such change.
-pub const REBASE_BYTES: usize = 12 << 10;
 
 /// The engine's name for a writer: the first 16 bytes of a hash over (node, incarnation).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -39,7 +35,7 @@ pub fn actor_of(writer: Writer) -> ActorKey {
     key_of(b"yika actor", &wire::encode(&writer))
 }
 
-fn key_of(purpose: &[u8], bytes: &[u8]) -> ActorKey {
+pub(super) fn key_of(purpose: &[u8], bytes: &[u8]) -> ActorKey {
     let hash = Sha256::new()
         .chain_update(purpose)
         .chain_update(bytes)
@@ -180,12 +176,6 @@ pub fn admit(
     Ok(ParsedChange { flat, change, act })
 }
 
-/// What a projection reads: the winning values under keys.
-pub(crate) trait Fields {
-    fn field(&self, key: &str) -> Option<Value>;
-    fn under(&self, prefix: &str) -> Vec<(String, Value)>;
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Known {
     actor: ActorKey,
@@ -196,10 +186,10 @@ struct Known {
 /// An open document.
 pub struct Document {
     id: DocId,
-    engine: Automerge,
+    pub(super) engine: Automerge,
     known: BTreeMap<[u8; 32], Known>,
-    by_actor: BTreeMap<ActorKey, Vec<[u8; 32]>>,
-    waiting: BTreeMap<ActorKey, VecDeque<ParsedChange>>,
+    pub(super) by_actor: BTreeMap<ActorKey, Vec<[u8; 32]>>,
+    pub(super) waiting: BTreeMap<ActorKey, VecDeque<ParsedChange>>,
     state: DocState,
     max_op: u64,
 }
@@ -403,11 +393,7 @@ impl Document {
 
     /// Plain values of the whole document.
     pub fn project_all(&self) -> Patch {
-        let now = View {
-            engine: &self.engine,
-            heads: None,
-        };
-        self.project(&now.under("").into_iter().map(|(key, _)| key).collect())
+        self.project(&self.keys())
     }
 
     /// Where a parsed change goes: into the batch, the queue, or nowhere.
@@ -649,7 +635,6 @@ impl Document {
         let change = flat
             .encode()
             .ok_or(DocError::TooLarge(ChangeRefused::Malformed("counter")))?;
-        debug_assert!(change.raw_bytes().len() <= CHANGE_BYTES_MAX || flat.ops.len() > 1);
         // What we say must pass what everybody checks.
         chunk::read(change.raw_bytes()).map_err(DocError::TooLarge)
     }
@@ -691,181 +676,12 @@ struct Batch {
     refused: Vec<(ActorKey, ChangeRefused)>,
 }
 
-fn op_refs<V>(all: Result<Vec<(V, ObjId)>, automerge::AutomergeError>) -> Vec<OpRef> {
-    let mut refs: Vec<OpRef> = all
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|(_, id)| match id {
-            ObjId::Id(counter, actor, _) => Some(OpRef {
-                counter,
-                actor: <[u8; 16]>::try_from(actor.to_bytes()).ok()?,
-            }),
-            ObjId::Root => None,
-        })
-        .collect();
-    refs.sort_unstable();
-    refs
-}
-
-struct View<'a> {
-    engine: &'a Automerge,
-    heads: Option<Vec<ChangeHash>>,
-}
-
-impl Fields for View<'_> {
-    fn field(&self, key: &str) -> Option<Value> {
-        let found = match &self.heads {
-            Some(heads) => self.engine.get_at(ROOT, key, heads),
-            None => self.engine.get(ROOT, key),
-        };
-        match found.ok()?? {
-            (automerge::Value::Scalar(scalar), _) => plain(&scalar),
-            (automerge::Value::Object(_), _) => None,
-        }
-    }
-
-    fn under(&self, prefix: &str) -> Vec<(String, Value)> {
-        let from = prefix.to_owned();
-        let range = match &self.heads {
-            Some(heads) => self.engine.map_range_at(ROOT, from.., heads),
-            None => self.engine.map_range(ROOT, from..),
-        };
-        range
-            .take_while(|item| item.key.starts_with(prefix))
-            .filter_map(|item| {
-                let automerge::Value::Scalar(scalar) = automerge::Value::from(item.value) else {
-                    return None;
-                };
-                Some((item.key.into_owned(), plain(&scalar)?))
-            })
-            .collect()
-    }
-}
-
-fn plain(scalar: &ScalarValue) -> Option<Value> {
-    match scalar {
-        ScalarValue::Uint(n) => Some(Value::Uint(*n)),
-        ScalarValue::Int(n) => Some(Value::Int(*n)),
-        ScalarValue::Str(text) => Some(Value::Text(text.to_string())),
-        ScalarValue::Bytes(bytes) => Some(Value::Bytes(bytes.clone())),
-        ScalarValue::Boolean(true) => Some(Value::True),
-        _ => None,
-    }
-}
-
 fn digest(id: &DocId, body: &[u8]) -> [u8; 32] {
     let hash = Sha256::new()
         .chain_update(b"yika document")
         .chain_update(wire::encode(id))
         .chain_update(body);
     hash.finalize().into()
-}
-
-/// The document of the next epoch with the same plain values as `old` had after the covered changes.
-///
-/// Every node that holds the covered changes builds the same bytes. `None` when some are missing here: they come
-/// with their feeds. `covered` counts each writer's changes ([`Document::covered`] at the node that decided).
-pub fn rebase(
-    old: &Document,
-    covered: &BTreeMap<ActorKey, u64>,
-) -> Result<Option<Document>, DocError> {
-    let mut heads = Vec::new();
-    for (actor, count) in covered.iter().filter(|(_, count)| **count > 0) {
-        let hashes = old.by_actor.get(actor).map_or(&[][..], Vec::as_slice);
-        match hashes.get(*count as usize - 1) {
-            Some(hash) => heads.push(ChangeHash(*hash)),
-            None => return Ok(None),
-        }
-    }
-    let id = DocId {
-        epoch: old.id.epoch.saturating_add(1),
-        ..old.id
-    };
-    let mut new = Document::new(id);
-    let actor = key_of(b"yika re-base", &wire::encode(&id));
-    let mut ops: Vec<FlatOp> = Vec::new();
-    let mut bytes = 0;
-    let values = match heads.is_empty() {
-        true => Vec::new(),
-        false => View {
-            engine: &old.engine,
-            heads: Some(heads),
-        }
-        .under(""),
-    };
-    for (key, value) in values {
-        bytes += key.len() + size_of_value(&value);
-        ops.push(FlatOp {
-            key,
-            put: Some(value),
-            preds: Vec::new(),
-        });
-        if ops.len() >= REBASE_OPS || bytes >= REBASE_BYTES {
-            new.found(actor, std::mem::take(&mut ops))?;
-            bytes = 0;
-        }
-    }
-    if !ops.is_empty() {
-        new.found(actor, ops)?;
-    }
-    Ok(Some(new))
-}
-
-impl Document {
-    /// One change of a new epoch's foundation; it carries no act and travels in no feed.
-    fn found(&mut self, actor: ActorKey, ops: Vec<FlatOp>) -> Result<(), DocError> {
-        let (flat, change) = self.build(actor, String::new(), ops, 0)?;
-        let mut batch = Batch::default();
-        self.stage(flat, change, &mut batch);
-        self.flush(&mut batch)
-    }
-}
-
-fn size_of_value(value: &Value) -> usize {
-    match value {
-        Value::Uint(_) | Value::Int(_) => 10,
-        Value::Text(text) => text.len() + 2,
-        Value::Bytes(bytes) => bytes.len() + 2,
-        Value::True => 1,
-    }
-}
-
-/// Acts of a writer that a re-base does not cover, oldest first: the writer says them again on the new epoch (the hub
-/// does so for fenced writers).
-pub fn uncovered_acts(
-    old: &Document,
-    writer: Writer,
-    covered: &BTreeMap<ActorKey, u64>,
-) -> Vec<Act> {
-    let actor = actor_of(writer);
-    let from = covered.get(&actor).map_or(0, |c| *c as usize);
-    let hashes = old
-        .by_actor
-        .get(&actor)
-        .and_then(|h| h.get(from..))
-        .unwrap_or_default();
-    let entered = hashes.iter().filter_map(|h| {
-        let change = old.engine.get_change_by_hash(&ChangeHash(*h))?;
-        Act::from_message(change.message()?).ok()
-    });
-    let waiting = old
-        .waiting
-        .get(&actor)
-        .into_iter()
-        .flatten()
-        .map(|p| p.act.clone());
-    entered.chain(waiting).collect()
-}
-
-impl ActBody {
-    /// How many persons, or 1.
-    pub fn persons(&self) -> usize {
-        match self {
-            ActBody::People(acts) => acts.len(),
-            ActBody::Policy(_) => 1,
-            ActBody::Visitors(acts) => acts.len(),
-        }
-    }
 }
 
 impl Document {
@@ -896,6 +712,41 @@ impl Document {
             self.stage(flat, change, &mut batch);
         }
         self.flush(&mut batch)
+    }
+
+    /// One change of a new epoch's foundation; it carries no act and travels in no feed.
+    pub(super) fn found(&mut self, actor: ActorKey, ops: Vec<FlatOp>) -> Result<(), DocError> {
+        let (flat, change) = self.build(actor, String::new(), ops, 0)?;
+        let mut batch = Batch::default();
+        self.stage(flat, change, &mut batch);
+        self.flush(&mut batch)
+    }
+
+    /// Takes over what came for this epoch before its foundation did: entered, waiting, refused.
+    pub(super) fn adopt(&mut self, early: Document) -> Result<Results, DocError> {
+        let changes = early.engine.get_changes(&[]);
+        let changes: Vec<_> = changes.iter().map(|c| c.raw_bytes().to_vec()).collect();
+        self.replay(&changes)?;
+        self.state = early.state;
+        self.waiting = early.waiting;
+        let mut batch = Batch::default();
+        self.wake(&mut batch)?;
+        self.flush(&mut batch)?;
+        Ok(Results {
+            touched: batch.touched,
+            entered: batch.entered,
+            refused: batch.refused,
+            each: Vec::new(),
+        })
+    }
+
+    /// Every key that holds a value.
+    pub(super) fn keys(&self) -> BTreeSet<String> {
+        let now = View {
+            engine: &self.engine,
+            heads: None,
+        };
+        now.under("").into_iter().map(|(key, _)| key).collect()
     }
 
     /// Puts stored waiting changes back into their queues.

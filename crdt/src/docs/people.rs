@@ -5,7 +5,7 @@
 
 use super::act::{ActError, DAY_MAX, Write, check_day, check_text, put_or_delete};
 use super::chunk::Value;
-use super::document::Fields;
+use super::view::Fields;
 use crate::ids::{CampusId, CardNumber, CategoryId, Day, PersonId};
 use crate::person::{Card, CardState, Person, PersonStatus};
 use serde::{Deserialize, Serialize};

@@ -5,8 +5,8 @@
 
 use super::act::{ActError, NAME_BYTES_MAX, Write, check_day, check_text};
 use super::chunk::Value;
-use super::document::Fields;
 use super::people::{text, uint};
+use super::view::Fields;
 use crate::access::{Door, Group, GroupId, INTERVALS_MAX, Interval, Policy, Schedule, ScheduleId};
 use crate::civil::DAY_MINUTES;
 use crate::ids::{Day, DoorId, PersonId, TerminalId};

@@ -141,21 +141,57 @@ impl DocSet {
         Ok(written)
     }
 
-    /// Stores a document made here (a re-based one) whole.
-    pub fn put<S: Read + ?Sized>(&mut self, tx: &mut Tx<'_, S>, doc: Document) {
-        let id = doc.id();
-        tx.put(key(b'b', &id), &doc.save());
-        tx.put(key(b's', &id), doc.state());
-        self.uses += 1;
-        self.open.insert(
-            id,
-            Open {
-                doc,
-                used: self.uses,
-                log: 0,
-                dirty: true,
-            },
-        );
+    /// Re-bases a document: the next epoch is stored, with what came for it before, and the old one let go.
+    ///
+    /// The patch is of everything that either epoch holds. `None` when covered changes are missing here still; ask
+    /// again when they have come. Take [`super::uncovered_acts`] of the old epoch before.
+    ///
+    /// # Errors
+    /// Our own side failed; the transaction must be dropped and [`DocSet::rolled_back`] called.
+    pub fn rebase<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        old: DocId,
+        covered: &BTreeMap<ActorKey, u64>,
+    ) -> Result<Option<Outcome>, SetError> {
+        let before = self.get(tx, old)?;
+        let mut keys = before.keys();
+        let Some(mut new) = super::rebase(before, covered)? else {
+            return Ok(None);
+        };
+        let id = new.id();
+        self.open_mut(tx, id)?;
+        let early = self
+            .open
+            .remove(&id)
+            .map_or_else(|| Document::new(id), |open| open.doc);
+        let results = new.adopt(early)?;
+        keys.extend(new.keys());
+        delete_rows(tx, &id)?;
+        delete_rows(tx, &old)?;
+        tx.put(key(b'b', &id), &new.save());
+        tx.put(key(b's', &id), new.state());
+        let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+        write_waiting(tx, &id, &waiting)?;
+        let patch = new.project(&keys);
+        // Both are dirty: a dropped transaction must bring neither into use.
+        for (id, doc) in [(id, new), (old, Document::new(old))] {
+            let used = self.uses;
+            self.open.insert(
+                id,
+                Open {
+                    doc,
+                    used,
+                    log: 0,
+                    dirty: true,
+                },
+            );
+        }
+        Ok(Some(Outcome {
+            each: Vec::new(),
+            patch,
+            refused: results.refused,
+        }))
     }
 
     /// The transaction is durable: documents may be closed again.
@@ -183,7 +219,7 @@ impl DocSet {
     ) -> Result<&mut Open, SetError> {
         self.uses += 1;
         if !self.open.contains_key(&id) {
-            let opened = read(tx, id)?;
+            let opened = read(tx, id, self.uses)?;
             self.open.insert(id, opened);
             self.close_old();
         }
@@ -205,7 +241,7 @@ impl DocSet {
             let old = self
                 .open
                 .iter()
-                .filter(|(_, o)| !o.dirty && o.used != 0 && o.used < newest);
+                .filter(|(_, o)| !o.dirty && o.used < newest);
             let Some(id) = old.min_by_key(|(_, o)| o.used).map(|(id, _)| *id) else {
                 return;
             };
@@ -214,7 +250,7 @@ impl DocSet {
     }
 }
 
-fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId) -> Result<Open, SetError> {
+fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, used: u64) -> Result<Open, SetError> {
     let state: DocState = tx.get(&key(b's', &id))?.unwrap_or_default();
     let mut doc = match tx.get::<Vec<u8>>(&key(b'b', &id))? {
         Some(saved) => Document::open(id, &saved, state)?,
@@ -226,7 +262,7 @@ fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId) -> Result<Open, SetError> {
     doc.queue(&waiting)?;
     Ok(Open {
         doc,
-        used: u64::MAX,
+        used,
         log: log.len() as u32,
         dirty: false,
     })
@@ -281,5 +317,23 @@ fn write_waiting<S: Read + ?Sized>(
     for (at, (_, bytes)) in rows.iter().enumerate() {
         tx.put(row(at), bytes);
     }
+    Ok(())
+}
+
+/// Deletes all rows of a document.
+fn delete_rows<S: Read + ?Sized>(tx: &mut Tx<'_, S>, id: &DocId) -> Result<(), StoreError> {
+    for mark in [b'l', b'w'] {
+        let prefix = key(mark, id);
+        let mut at = 0u32;
+        while tx
+            .get_bytes(&[&prefix[..], &at.to_be_bytes()].concat())?
+            .is_some()
+        {
+            tx.delete([&prefix[..], &at.to_be_bytes()].concat());
+            at += 1;
+        }
+    }
+    tx.delete(key(b'b', id));
+    tx.delete(key(b's', id));
     Ok(())
 }

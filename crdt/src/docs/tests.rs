@@ -532,6 +532,70 @@ fn waiting_changes_and_refusals_survive_a_restart() {
 }
 
 #[test]
+fn a_set_re_bases_twice_and_keeps_what_came_early() {
+    let mut store = MemoryStore::default();
+    let mut set = DocSet::new(4);
+    let (mut hub, mut edge) = (Document::new(SHARD), Document::new(SHARD));
+    let first = say(&mut hub, 0, &add(7, "Li"));
+    hear(&mut edge, 0, &first).unwrap();
+    let lost = say(
+        &mut edge,
+        1,
+        &act(2, 7, PersonAct::SetName("Uncovered".into())),
+    );
+    let covered = hub.covered();
+    let mut hub = rebase(&hub, &covered).unwrap().unwrap();
+    let early = say(
+        &mut hub,
+        0,
+        &act(3, 7, PersonAct::SetCategory(CategoryId(5))),
+    );
+    let second = hub.id();
+
+    let mut tx = Tx::new(&store);
+    set.take(
+        &mut tx,
+        SHARD,
+        &[(writer(0), place(0), &first), (writer(1), place(1), &lost)],
+    )
+    .unwrap();
+    let outcome = set
+        .take(&mut tx, second, &[(writer(0), place(0), &early)])
+        .unwrap();
+    assert_eq!(outcome.each, vec![Ok(Taken::Waiting)]);
+    store.commit(&tx.into_batch()).unwrap();
+    set.committed();
+
+    let mut tx = Tx::new(&store);
+    let outcome = set.rebase(&mut tx, SHARD, &covered).unwrap().unwrap();
+    let Patch::People(patch) = outcome.patch else {
+        panic!("not people")
+    };
+    assert_eq!(
+        (patch.upserted[0].name.as_str(), patch.upserted[0].category),
+        ("Li", CategoryId(5))
+    );
+    store.commit(&tx.into_batch()).unwrap();
+    set.committed();
+    // A third epoch keeps the foundation of the second, also where no feed change of it is covered.
+    let mut tx = Tx::new(&store);
+    set.rebase(&mut tx, second, &BTreeMap::new())
+        .unwrap()
+        .unwrap();
+    store.commit(&tx.into_batch()).unwrap();
+    let tx = Tx::new(&store);
+    let third = DocId { epoch: 3, ..SHARD };
+    let mut fresh = DocSet::new(4);
+    let doc = fresh.get(&tx, third).unwrap();
+    assert_eq!(
+        (persons(doc)[0].name.as_str(), persons(doc)[0].category),
+        ("Li", CategoryId(2))
+    );
+    assert!(tx.scan(b"dl", None, 9).unwrap().is_empty());
+    assert_eq!(tx.scan(b"db", None, 9).unwrap().len(), 1);
+}
+
+#[test]
 fn damaged_saved_bytes_are_found() {
     let mut doc = Document::new(SHARD);
     say(&mut doc, 0, &add(7, "Li"));

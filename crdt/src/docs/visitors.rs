@@ -4,8 +4,8 @@
 
 use super::act::{ActError, Write, check_text, put_or_delete};
 use super::chunk::Value;
-use super::document::Fields;
 use super::people::{int, text, uint};
+use super::view::Fields;
 use crate::access::GroupId;
 use crate::ids::{CardNumber, PersonId};
 use serde::{Deserialize, Serialize};
