@@ -44,7 +44,7 @@ pub enum ActBody {
     /// On people documents; up to [`ACT_PERSONS_MAX`] persons.
     People(Vec<(PersonId, PersonAct)>),
     /// On policy documents.
-    Policy(PolicyAct),
+    Policy(Box<PolicyAct>),
     /// On visitors documents; up to [`ACT_PERSONS_MAX`] visitors.
     Visitors(Vec<(PersonId, VisitorAct)>),
 }

@@ -132,7 +132,7 @@ pub enum Applied {
     /// It is in the document, perhaps with others that waited for it.
     Projected {
         /// The new plain values.
-        patch: Patch,
+        patch: Box<Patch>,
         /// Bytes of every change that entered the document, in order.
         entered: Vec<Vec<u8>>,
         /// Writers whose waiting changes turned out bad.
@@ -301,7 +301,7 @@ impl Document {
                     entered, refused, ..
                 } = results;
                 Ok(Applied::Projected {
-                    patch,
+                    patch: Box::new(patch),
                     entered,
                     refused,
                 })

@@ -39,7 +39,7 @@ pub enum PolicyAct {
     AddMembers(GroupId, Vec<PersonId>),
     /// These persons are not in the group.
     RemoveMembers(GroupId, Vec<PersonId>),
-    /// The group is gone, with its doors and members.
+    /// The group is gone, with its doors and members; of more than about 400 members remove most before, in steps.
     RemoveGroup(GroupId),
     /// A day is a holiday of kind 1..=3, or an ordinary day.
     SetHoliday(Day, Option<u8>),
@@ -244,19 +244,13 @@ fn project_key<F: Fields>(doc: &F, key: &str, patch: &mut PolicyPatch) -> Option
     match (kind, parts.next(), parts.next()) {
         ("d", Some(_), None) => {
             let id = DoorId(id.parse().ok()?);
-            if !patch.doors.contains_key(&id) {
-                patch
-                    .doors
-                    .insert(id, door_in(&fields(doc, &format!("d/{}/", id.0))));
-            }
+            let door = || door_in(&fields(doc, &format!("d/{}/", id.0)));
+            patch.doors.entry(id).or_insert_with(door);
         }
         ("s", Some(_), None) => {
             let id = ScheduleId(id.parse().ok()?);
-            if !patch.schedules.contains_key(&id) {
-                patch
-                    .schedules
-                    .insert(id, schedule_in(&fields(doc, &format!("s/{}/", id.0))));
-            }
+            let schedule = || schedule_in(&fields(doc, &format!("s/{}/", id.0)));
+            patch.schedules.entry(id).or_insert_with(schedule);
         }
         ("g", Some("n"), None) => {
             let name = match doc.field(key) {

@@ -13,9 +13,9 @@ use automerge::{ChangeHash, ReadDoc};
 use std::collections::BTreeMap;
 
 /// Operations in one change of a new epoch's foundation.
-pub const REBASE_OPS: usize = 256;
+pub(crate) const REBASE_OPS: usize = 256;
 /// Bytes of keys and values in one such change.
-pub const REBASE_BYTES: usize = 12 << 10;
+pub(crate) const REBASE_BYTES: usize = 12 << 10;
 
 /// The document of the next epoch with the same plain values as `old` had after the covered changes.
 ///

@@ -55,7 +55,7 @@ fn policy_act(id: u64, act: PolicyAct) -> Act {
     Act {
         id: ActId(id),
         operator: OperatorId(1),
-        body: ActBody::Policy(act),
+        body: ActBody::Policy(Box::new(act)),
     }
 }
 
@@ -188,9 +188,12 @@ fn a_change_before_its_dependencies_waits_and_brings_its_followers() {
     match hear(&mut late, 0, &first).unwrap() {
         Applied::Projected {
             entered,
-            patch: Patch::People(patch),
+            patch,
             refused,
         } => {
+            let Patch::People(patch) = *patch else {
+                panic!("not people")
+            };
             assert_eq!(entered, vec![first.clone(), e1, e2]);
             assert_eq!(patch.upserted[0].name, "B");
             assert!(refused.is_empty());
