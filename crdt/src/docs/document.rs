@@ -8,11 +8,10 @@ use super::act::{Act, ActError, Effect};
 use super::chunk::{
     self, CHANGE_OPS_MAX, CHANGE_TIME_S_MAX, ChangeRefused, FlatChange, FlatOp, OpRef, Value,
 };
-use super::people::{self, PeoplePatch};
-use super::policy::{self, PolicyPatch};
+use super::outcome::{Applied, Authored, DocError, DocState, Patch, Results, Taken};
 use super::view::{Fields, View, op_refs};
-use super::visitors::{self, VisitorsPatch};
 use super::{DocId, DocKind};
+use super::{people, policy, visitors};
 use crate::channel::Place;
 use crate::feed::Hash;
 use crate::ids::Writer;
@@ -45,45 +44,6 @@ pub(super) fn key_of(purpose: &[u8], bytes: &[u8]) -> ActorKey {
     ActorKey(key)
 }
 
-/// What goes wrong on our own side of a document.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DocError {
-    /// The act cannot be written.
-    #[error(transparent)]
-    Act(#[from] ActError),
-    /// The act's operations do not fit one change.
-    #[error("the act does not fit one change ({0}); split it")]
-    TooLarge(ChangeRefused),
-    /// Stored bytes are not the document that was saved.
-    #[error(
-        "{doc}: saved document is damaged: {cause}; restore this box (its documents are at the hub and its siblings)"
-    )]
-    Damaged {
-        /// Which.
-        doc: DocId,
-        /// What is wrong.
-        cause: String,
-    },
-    /// The writer itself is refused in this document until the re-base.
-    #[error("{0}: this node's changes are refused until the document is re-based")]
-    Refused(DocId),
-    /// The engine failed on a checked change: drop the document and open it again.
-    #[error("{doc}: document engine failed: {cause}")]
-    Engine {
-        /// Which.
-        doc: DocId,
-        /// Its words.
-        cause: String,
-    },
-}
-
-/// State beside the document: which writers are ignored until the re-base, and why.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct DocState {
-    /// By actor, the refusal in words.
-    pub refused: BTreeMap<ActorKey, String>,
-}
-
 /// A change that passed every check that needs no document.
 #[derive(Clone, Debug)]
 pub struct ParsedChange {
@@ -113,37 +73,6 @@ impl ParsedChange {
     pub fn bytes(&self) -> &[u8] {
         self.change.raw_bytes()
     }
-}
-
-/// What changed in a document, as plain values.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Patch {
-    /// Of a people document.
-    People(PeoplePatch),
-    /// Of a policy document.
-    Policy(PolicyPatch),
-    /// Of a visitors document.
-    Visitors(VisitorsPatch),
-}
-
-/// What became of a change.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Applied {
-    /// It is in the document, perhaps with others that waited for it.
-    Projected {
-        /// The new plain values.
-        patch: Box<Patch>,
-        /// Bytes of every change that entered the document, in order.
-        entered: Vec<Vec<u8>>,
-        /// Writers whose waiting changes turned out bad.
-        refused: Vec<(ActorKey, ChangeRefused)>,
-    },
-    /// It waits for changes it depends on.
-    Waiting,
-    /// It was here before.
-    Known,
-    /// Its writer is ignored until the re-base.
-    Ignored,
 }
 
 /// Reads a change of somebody else's: everything that can be judged without the document.
@@ -354,22 +283,64 @@ impl Document {
         act: &Act,
         time_s: i64,
     ) -> Result<Option<(Vec<u8>, Patch)>, DocError> {
+        let (mut each, touched) = self.author_all(writer, std::slice::from_ref(act), time_s)?;
+        match each.pop().unwrap_or(Ok(None))? {
+            Some(bytes) => Ok(Some((bytes, self.project(&touched)))),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes many acts, a change each (an import): the bytes of each, and the keys touched by all.
+    ///
+    /// # Errors
+    /// Inner: that act breaks its rules or does not fit, the others hold. Outer: our own side failed.
+    pub fn author_all(
+        &mut self,
+        writer: Writer,
+        acts: &[Act],
+        time_s: i64,
+    ) -> Result<(Authored, BTreeSet<String>), DocError> {
         let actor = actor_of(writer);
         if self.state.refused.contains_key(&actor) || self.waiting.contains_key(&actor) {
             return Err(DocError::Refused(self.id));
         }
-        let effect = Effect::of(act.writes(&self.id.kind)?);
-        let ops = self.ops_for(&effect);
+        let mut batch = Batch::default();
+        let mut each = Vec::with_capacity(acts.len());
+        for act in acts {
+            let effect = match act.writes(&self.id.kind) {
+                Ok(writes) => Effect::of(writes),
+                Err(bad) => {
+                    each.push(Err(bad.into()));
+                    continue;
+                }
+            };
+            // What the batch touched is read from the engine only after it got the batch.
+            let reads_batch = effect.keys.keys().any(|k| batch.visible.contains_key(k));
+            if reads_batch || !effect.emptied.is_empty() {
+                self.flush(&mut batch)?;
+            }
+            each.push(self.author_one(actor, act, &effect, time_s, &mut batch));
+        }
+        self.flush(&mut batch)?;
+        Ok((each, batch.touched))
+    }
+
+    fn author_one(
+        &mut self,
+        actor: ActorKey,
+        act: &Act,
+        effect: &Effect,
+        time_s: i64,
+        batch: &mut Batch,
+    ) -> Result<Option<Vec<u8>>, DocError> {
+        let ops = self.ops_for(effect, batch);
         if ops.is_empty() {
             return Ok(None);
         }
-        let parsed = self.build(actor, act.to_message()?, ops, time_s)?;
-        let (flat, change) = parsed;
-        let mut batch = Batch::default();
-        self.stage(flat, change, &mut batch);
-        self.flush(&mut batch)?;
-        let bytes = batch.entered.pop().unwrap_or_default();
-        Ok(Some((bytes, self.project(&batch.touched))))
+        let (flat, change) = self.build(actor, act.to_message()?, ops, time_s, batch)?;
+        let bytes = change.raw_bytes().to_vec();
+        self.stage(flat, change, batch);
+        Ok(Some(bytes))
     }
 
     /// Plain values of everything that the keys are about.
@@ -587,7 +558,7 @@ impl Document {
     }
 
     /// The operations by which an effect becomes true, given what is visible.
-    fn ops_for(&self, effect: &Effect) -> Vec<FlatOp> {
+    fn ops_for(&self, effect: &Effect, batch: &Batch) -> Vec<FlatOp> {
         let now = View {
             engine: &self.engine,
             heads: None,
@@ -597,10 +568,9 @@ impl Document {
             wanted.extend(now.under(prefix).into_iter().map(|(key, _)| (key, None)));
         }
         wanted.extend(effect.keys.clone());
-        let batch = Batch::default();
         let mut ops = Vec::new();
         for (key, put) in wanted {
-            let preds = self.visible(&key, &batch);
+            let preds = self.visible(&key, batch);
             // A lone equal value stays; a conflict is settled by writing, also with the winning value.
             let settled = preds.len() <= 1 && now.field(&key) == put;
             if !settled {
@@ -616,12 +586,13 @@ impl Document {
         message: String,
         ops: Vec<FlatOp>,
         time_s: i64,
+        batch: &Batch,
     ) -> Result<(FlatChange, Change), DocError> {
         if ops.len() > CHANGE_OPS_MAX {
             return Err(DocError::TooLarge(ChangeRefused::TooManyOps));
         }
         let own = self.by_actor.get(&actor);
-        let mut deps = self.heads(&Batch::default());
+        let mut deps = self.heads(batch);
         deps.extend(own.and_then(|hashes| hashes.last()).copied());
         let flat = FlatChange {
             actor: actor.0,
@@ -638,32 +609,6 @@ impl Document {
         // What we say must pass what everybody checks.
         chunk::read(change.raw_bytes()).map_err(DocError::TooLarge)
     }
-}
-
-/// What became of one change in a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taken {
-    /// It is in the document.
-    Entered,
-    /// It waits for others.
-    Waiting,
-    /// It was here before.
-    Known,
-    /// Its writer is ignored.
-    Ignored,
-}
-
-/// What became of a batch.
-#[derive(Default, Debug)]
-pub struct Results {
-    /// Of each entry, in order.
-    pub each: Vec<Result<Taken, ChangeRefused>>,
-    /// Keys touched, for [`Document::project`].
-    pub touched: BTreeSet<String>,
-    /// Bytes of every change that entered the document, in order.
-    pub entered: Vec<Vec<u8>>,
-    /// Writers whose waiting changes turned out bad.
-    pub refused: Vec<(ActorKey, ChangeRefused)>,
 }
 
 #[derive(Default)]
@@ -716,8 +661,8 @@ impl Document {
 
     /// One change of a new epoch's foundation; it carries no act and travels in no feed.
     pub(super) fn found(&mut self, actor: ActorKey, ops: Vec<FlatOp>) -> Result<(), DocError> {
-        let (flat, change) = self.build(actor, String::new(), ops, 0)?;
         let mut batch = Batch::default();
+        let (flat, change) = self.build(actor, String::new(), ops, 0, &batch)?;
         self.stage(flat, change, &mut batch);
         self.flush(&mut batch)
     }

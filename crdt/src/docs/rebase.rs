@@ -5,7 +5,8 @@
 use super::DocId;
 use super::act::Act;
 use super::chunk::{FlatOp, Value};
-use super::document::{ActorKey, DocError, Document, actor_of, key_of};
+use super::document::{ActorKey, Document, actor_of, key_of};
+use super::outcome::DocError;
 use super::view::{Fields, View};
 use crate::ids::Writer;
 use crate::wire;

@@ -6,7 +6,8 @@
 use super::DocId;
 use super::act::Act;
 use super::chunk::ChangeRefused;
-use super::document::{ActorKey, DocError, DocState, Document, Patch, Taken};
+use super::document::{ActorKey, Document};
+use super::outcome::{Authored, DocError, DocState, Patch, Taken};
 use crate::channel::Place;
 use crate::ids::Writer;
 use crate::store::{Read, StoreError, Tx};
@@ -139,6 +140,25 @@ impl DocSet {
             log(tx, open, vec![bytes.clone()]);
         }
         Ok(written)
+    }
+
+    /// Writes many acts of ours on one document, a change each (an import).
+    ///
+    /// # Errors
+    /// Inner: that act is refused, the others hold. Outer: our own side failed, as in [`DocSet::take`].
+    pub fn author_all<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        id: DocId,
+        writer: Writer,
+        acts: &[Act],
+        time_s: i64,
+    ) -> Result<(Authored, Patch), SetError> {
+        let open = self.open_mut(tx, id)?;
+        open.dirty = true;
+        let (each, touched) = open.doc.author_all(writer, acts, time_s)?;
+        log(tx, open, each.iter().flatten().flatten().cloned().collect());
+        Ok((each, open.doc.project(&touched)))
     }
 
     /// Re-bases a document: the next epoch is stored, with what came for it before, and the old one let go.
