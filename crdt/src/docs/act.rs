@@ -197,10 +197,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 fn to_base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word = group
-            .iter()
-            .enumerate()
-            .fold(0u32, |w, (i, b)| w | u32::from(*b) << (16 - 8 * i));
+        let word = group.iter().enumerate().fold(0u32, |w, (i, b)| w | u32::from(*b) << (16 - 8 * i));
         for i in 0..=group.len() {
             text.push(char::from(ALPHABET[(word >> (18 - 6 * i)) as usize & 63]));
         }

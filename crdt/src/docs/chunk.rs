@@ -141,11 +141,7 @@ impl FlatChange {
             },
             obj: legacy::ObjectId::Root,
             key: legacy::Key::from(op.key.as_str()),
-            pred: op
-                .preds
-                .iter()
-                .map(|p| legacy::OpId(p.counter, ActorId::from(p.actor)))
-                .collect(),
+            pred: op.preds.iter().map(|p| legacy::OpId(p.counter, ActorId::from(p.actor))).collect(),
             insert: false,
         });
         Some(Change::from(ExpandedChange {
@@ -179,9 +175,7 @@ fn scalar(value: &Value) -> ScalarValue {
 /// Anything that is not the one encoding of a small flat change.
 pub(crate) fn read(bytes: &[u8]) -> Result<(FlatChange, Change), ChangeRefused> {
     let flat = parse(bytes)?;
-    let change = flat
-        .encode()
-        .ok_or(ChangeRefused::Malformed("first operation is 0"))?;
+    let change = flat.encode().ok_or(ChangeRefused::Malformed("first operation is 0"))?;
     if change.raw_bytes() != bytes {
         return Err(ChangeRefused::NotCanonical);
     }
@@ -223,15 +217,7 @@ fn parse(bytes: &[u8]) -> Result<FlatChange, ChangeRefused> {
         actors.push(r.actor()?);
     }
     let columns = Columns::read(&mut r)?;
-    Ok(FlatChange {
-        actor,
-        seq,
-        start_op,
-        time_s,
-        message,
-        deps,
-        ops: columns.ops(&actors)?,
-    })
+    Ok(FlatChange { actor, seq, start_op, time_s, message, deps, ops: columns.ops(&actors)? })
 }
 
 /// The columns a flat change needs; those that hold nothing for it are checked by encoding afresh.
@@ -320,17 +306,12 @@ impl<'a> Columns<'a> {
         for (index, delta) in indexes.into_iter().zip(deltas) {
             counter = counter.saturating_add(delta.ok_or(ABSENT)?);
             let index = usize::try_from(index.ok_or(ABSENT)?).unwrap_or(usize::MAX);
-            let actor = actors
-                .get(index)
-                .ok_or(ChangeRefused::Malformed("unknown actor"))?;
+            let actor = actors.get(index).ok_or(ChangeRefused::Malformed("unknown actor"))?;
             let counter = u64::try_from(counter).unwrap_or(0);
             if counter == 0 || counter > OP_COUNTER_MAX {
                 return Err(ChangeRefused::Malformed("predecessor out of range"));
             }
-            preds.push(OpRef {
-                counter,
-                actor: *actor,
-            });
+            preds.push(OpRef { counter, actor: *actor });
         }
         Ok(preds)
     }
@@ -372,8 +353,7 @@ fn runs<'a, T: Clone>(
 }
 
 fn text(bytes: &[u8]) -> Result<String, ChangeRefused> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| ChangeRefused::Malformed("text is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| ChangeRefused::Malformed("text is not UTF-8"))?;
     Ok(text.to_owned())
 }
 
@@ -483,25 +463,9 @@ pub(crate) mod tests {
                 FlatOp {
                     key: "a".to_owned(),
                     put: Some(Value::Uint(u64::MAX)),
-                    preds: vec![
-                        OpRef {
-                            counter: 3,
-                            actor: [9; 16],
-                        },
-                        OpRef {
-                            counter: 5,
-                            actor: [7; 16],
-                        },
-                    ],
+                    preds: vec![OpRef { counter: 3, actor: [9; 16] }, OpRef { counter: 5, actor: [7; 16] }],
                 },
-                FlatOp {
-                    key: "b".to_owned(),
-                    put: None,
-                    preds: vec![OpRef {
-                        counter: 4,
-                        actor: [8; 16],
-                    }],
-                },
+                FlatOp { key: "b".to_owned(), put: None, preds: vec![OpRef { counter: 4, actor: [8; 16] }] },
             ],
         }
     }
@@ -518,11 +482,7 @@ pub(crate) mod tests {
                 break;
             }
         }
-        let hash = Sha256::new()
-            .chain_update([kind])
-            .chain_update(&length)
-            .chain_update(body)
-            .finalize();
+        let hash = Sha256::new().chain_update([kind]).chain_update(&length).chain_update(body).finalize();
         [&MAGIC[..], &hash[..4], &[kind], &length, body].concat()
     }
 
@@ -530,19 +490,12 @@ pub(crate) mod tests {
     pub(crate) fn run_length_bomb(actor: [u8; 16]) -> Vec<u8> {
         let two_million = [0x80, 0x89, 0xfa, 0x00];
         let column = |value: &[u8]| [&two_million[..], value].concat();
-        let (key, action, meta, count) =
-            (column(&[1, b'k']), column(&[3]), column(&[0]), column(&[0]));
+        let (key, action, meta, count) = (column(&[1, b'k']), column(&[3]), column(&[0]), column(&[0]));
         let mut body = vec![0, 16];
         body.extend(actor);
         body.extend([1, 1, 0, 0, 0, 5]);
         let insert = vec![0x80, 0x89, 0x7a];
-        for (spec, data) in [
-            (0x15, &key),
-            (0x34, &insert),
-            (0x42, &action),
-            (0x56, &meta),
-            (0x70, &count),
-        ] {
+        for (spec, data) in [(0x15, &key), (0x34, &insert), (0x42, &action), (0x56, &meta), (0x70, &count)] {
             body.extend([spec, data.len() as u8]);
         }
         for data in [&key, &insert, &action, &meta, &count] {
@@ -563,10 +516,7 @@ pub(crate) mod tests {
         let bomb = run_length_bomb([1; 16]);
         assert!(bomb.len() < 128);
         // It is a real bomb: the engine itself would take it and expand it.
-        assert_eq!(
-            Change::try_from(&bomb[..]).map(|c| c.len()).ok(),
-            Some(2_000_000)
-        );
+        assert_eq!(Change::try_from(&bomb[..]).map(|c| c.len()).ok(), Some(2_000_000));
         assert_eq!(read(&bomb).map(|_| ()), Err(ChangeRefused::TooManyOps));
     }
 
@@ -577,10 +527,7 @@ pub(crate) mod tests {
             assert_eq!(refused, Err(ChangeRefused::NotAPlainChange(kind)));
         }
         let long = vec![0; CHANGE_BYTES_MAX + 1];
-        assert_eq!(
-            read(&long).map(|_| ()),
-            Err(ChangeRefused::TooLong(long.len()))
-        );
+        assert_eq!(read(&long).map(|_| ()), Err(ChangeRefused::TooLong(long.len())));
     }
 
     #[test]
@@ -590,10 +537,7 @@ pub(crate) mod tests {
         let mut change = flat.encode().unwrap();
         let deflated = change.bytes().into_owned();
         assert!(deflated.len() < 1000);
-        assert_eq!(
-            read(&deflated).map(|_| ()),
-            Err(ChangeRefused::NotAPlainChange(2))
-        );
+        assert_eq!(read(&deflated).map(|_| ()), Err(ChangeRefused::NotAPlainChange(2)));
     }
 
     fn a_flat_change() -> impl Strategy<Value = FlatChange> {
@@ -604,17 +548,13 @@ pub(crate) mod tests {
             proptest::collection::vec(any::<u8>(), 0..20).prop_map(Value::Bytes),
             Just(Value::True),
         ];
-        let pred = (1..1000u64, 0..4u8).prop_map(|(counter, a)| OpRef {
-            counter,
-            actor: [a; 16],
-        });
+        let pred = (1..1000u64, 0..4u8).prop_map(|(counter, a)| OpRef { counter, actor: [a; 16] });
         let preds = proptest::collection::btree_set(pred, 0..4);
-        let op =
-            (".{0,12}", proptest::option::of(value), preds).prop_map(|(key, put, preds)| FlatOp {
-                key,
-                put,
-                preds: preds.into_iter().collect(),
-            });
+        let op = (".{0,12}", proptest::option::of(value), preds).prop_map(|(key, put, preds)| FlatOp {
+            key,
+            put,
+            preds: preds.into_iter().collect(),
+        });
         let ops = proptest::collection::vec(op, 1..30);
         (ops, 1..99u64, 1..9999u64, 0..CHANGE_TIME_S_MAX, ".{0,30}").prop_map(
             |(ops, seq, start_op, time_s, message)| FlatChange {

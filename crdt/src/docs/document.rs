@@ -5,9 +5,7 @@
 //! is refused leaves the document untouched. Leaves to others: bytes (`chunk`), meaning (`act`), storage (`set`).
 
 use super::act::{Act, ActError, Effect};
-use super::chunk::{
-    self, CHANGE_OPS_MAX, CHANGE_TIME_S_MAX, ChangeRefused, FlatChange, FlatOp, OpRef, Value,
-};
+use super::chunk::{self, CHANGE_OPS_MAX, CHANGE_TIME_S_MAX, ChangeRefused, FlatChange, FlatOp, OpRef, Value};
 use super::outcome::{Applied, Authored, DocError, DocState, Patch, Results, Taken};
 use super::view::{Fields, View, op_refs};
 use super::{DocId, DocKind};
@@ -35,10 +33,7 @@ pub fn actor_of(writer: Writer) -> ActorKey {
 }
 
 pub(super) fn key_of(purpose: &[u8], bytes: &[u8]) -> ActorKey {
-    let hash = Sha256::new()
-        .chain_update(purpose)
-        .chain_update(bytes)
-        .finalize();
+    let hash = Sha256::new().chain_update(purpose).chain_update(bytes).finalize();
     let mut key = [0; 16];
     key.copy_from_slice(&hash[..16]);
     ActorKey(key)
@@ -79,12 +74,7 @@ impl ParsedChange {
 ///
 /// # Errors
 /// Refused changes; the caller ignores the writer's later entries ([`Document::take`] does all of it).
-pub fn admit(
-    doc: &DocId,
-    writer: Writer,
-    place: Place,
-    bytes: &[u8],
-) -> Result<ParsedChange, ChangeRefused> {
+pub fn admit(doc: &DocId, writer: Writer, place: Place, bytes: &[u8]) -> Result<ParsedChange, ChangeRefused> {
     if place.node != writer.node || !doc.may_write(place) {
         return Err(ChangeRefused::MayNotWrite);
     }
@@ -142,36 +132,18 @@ impl Document {
     /// # Errors
     /// [`DocError::Damaged`] when the bytes are not those that were saved.
     pub fn open(id: DocId, saved: &[u8], state: DocState) -> Result<Self, DocError> {
-        let damaged = |cause: &str| DocError::Damaged {
-            doc: id,
-            cause: cause.to_owned(),
-        };
-        let (sum, body) = saved
-            .split_at_checked(32)
-            .ok_or_else(|| damaged("too short"))?;
+        let damaged = |cause: &str| DocError::Damaged { doc: id, cause: cause.to_owned() };
+        let (sum, body) = saved.split_at_checked(32).ok_or_else(|| damaged("too short"))?;
         if sum != digest(&id, body) {
             return Err(damaged("checksum"));
         }
-        let mut doc = Document {
-            state,
-            ..Document::new(id)
-        };
+        let mut doc = Document { state, ..Document::new(id) };
         doc.engine = Automerge::load(body).map_err(|e| damaged(&e.to_string()))?;
         let metas = doc.engine.get_changes_meta(&[]);
-        let metas: Vec<_> = metas
-            .iter()
-            .map(|m| (m.hash.0, m.actor.to_bytes().to_vec(), m.seq, m.max_op))
-            .collect();
+        let metas: Vec<_> = metas.iter().map(|m| (m.hash.0, m.actor.to_bytes().to_vec(), m.seq, m.max_op)).collect();
         for (hash, actor, seq, max_op) in metas {
             let actor = <[u8; 16]>::try_from(actor).map_err(|_| damaged("foreign actor"))?;
-            doc.note(
-                hash,
-                Known {
-                    actor: ActorKey(actor),
-                    seq,
-                    max_op,
-                },
-            );
+            doc.note(hash, Known { actor: ActorKey(actor), seq, max_op });
         }
         Ok(doc)
     }
@@ -194,9 +166,7 @@ impl Document {
 
     /// Bytes of the waiting changes, each writer's in order.
     pub fn waiting(&self) -> impl Iterator<Item = (ActorKey, &[u8])> {
-        self.waiting
-            .iter()
-            .flat_map(|(a, queue)| queue.iter().map(|p| (*a, p.bytes())))
+        self.waiting.iter().flat_map(|(a, queue)| queue.iter().map(|p| (*a, p.bytes())))
     }
 
     /// How many changes it holds.
@@ -206,10 +176,7 @@ impl Document {
 
     /// How many changes of each writer are in the document: what a re-base at this moment covers.
     pub fn covered(&self) -> BTreeMap<ActorKey, u64> {
-        self.by_actor
-            .iter()
-            .map(|(a, hashes)| (*a, hashes.len() as u64))
-            .collect()
+        self.by_actor.iter().map(|(a, hashes)| (*a, hashes.len() as u64)).collect()
     }
 
     /// Takes one feed entry's change: checks, applies, projects; a refusal marks its writer until the re-base.
@@ -226,14 +193,8 @@ impl Document {
         let patch = self.project(&results.touched);
         Ok(match results.each.pop() {
             Some(Ok(Taken::Entered)) => {
-                let Results {
-                    entered, refused, ..
-                } = results;
-                Ok(Applied::Projected {
-                    patch: Box::new(patch),
-                    entered,
-                    refused,
-                })
+                let Results { entered, refused, .. } = results;
+                Ok(Applied::Projected { patch: Box::new(patch), entered, refused })
             }
             Some(Ok(Taken::Waiting)) => Ok(Applied::Waiting),
             Some(Ok(Taken::Known)) => Ok(Applied::Known),
@@ -277,12 +238,7 @@ impl Document {
     ///
     /// # Errors
     /// The act breaks its rules or does not fit; the document is as before.
-    pub fn author(
-        &mut self,
-        writer: Writer,
-        act: &Act,
-        time_s: i64,
-    ) -> Result<Option<(Vec<u8>, Patch)>, DocError> {
+    pub fn author(&mut self, writer: Writer, act: &Act, time_s: i64) -> Result<Option<(Vec<u8>, Patch)>, DocError> {
         let (mut each, touched) = self.author_all(writer, std::slice::from_ref(act), time_s)?;
         match each.pop().unwrap_or(Ok(None))? {
             Some(bytes) => Ok(Some((bytes, self.project(&touched)))),
@@ -345,10 +301,7 @@ impl Document {
 
     /// Plain values of everything that the keys are about.
     pub fn project(&self, keys: &BTreeSet<String>) -> Patch {
-        let now = View {
-            engine: &self.engine,
-            heads: None,
-        };
+        let now = View { engine: &self.engine, heads: None };
         match self.id.kind {
             DocKind::People { campus, .. } => {
                 let persons = keys.iter().filter_map(|k| people::touched(k)).collect();
@@ -368,11 +321,7 @@ impl Document {
     }
 
     /// Where a parsed change goes: into the batch, the queue, or nowhere.
-    fn place(
-        &mut self,
-        parsed: ParsedChange,
-        batch: &mut Batch,
-    ) -> Result<Result<Taken, ChangeRefused>, DocError> {
+    fn place(&mut self, parsed: ParsedChange, batch: &mut Batch) -> Result<Result<Taken, ChangeRefused>, DocError> {
         let actor = parsed.actor();
         if self.known.contains_key(&parsed.hash().0) {
             return Ok(Ok(Taken::Known));
@@ -387,10 +336,7 @@ impl Document {
             return Ok(Err(ChangeRefused::SequenceReused(parsed.seq())));
         }
         if parsed.seq() > expected {
-            return Ok(Err(ChangeRefused::SequenceGap {
-                expected,
-                got: parsed.seq(),
-            }));
+            return Ok(Err(ChangeRefused::SequenceGap { expected, got: parsed.seq() }));
         }
         if queue.is_some() || !self.is_ready(&parsed.flat) {
             if queue.map_or(0, VecDeque::len) >= WAITING_CHANGES_MAX {
@@ -439,39 +385,19 @@ impl Document {
     }
 
     /// Whether a change continues its ancestors exactly: a pure function of the change and its ancestors.
-    fn fits(
-        &mut self,
-        flat: &FlatChange,
-        batch: &mut Batch,
-    ) -> Result<Result<(), ChangeRefused>, DocError> {
-        let deps: Vec<Known> = flat
-            .deps
-            .iter()
-            .filter_map(|d| self.known.get(d))
-            .copied()
-            .collect();
-        let own = deps
-            .iter()
-            .filter(|k| k.actor.0 == flat.actor)
-            .map(|k| k.seq)
-            .max()
-            .unwrap_or(0);
+    fn fits(&mut self, flat: &FlatChange, batch: &mut Batch) -> Result<Result<(), ChangeRefused>, DocError> {
+        let deps: Vec<Known> = flat.deps.iter().filter_map(|d| self.known.get(d)).copied().collect();
+        let own = deps.iter().filter(|k| k.actor.0 == flat.actor).map(|k| k.seq).max().unwrap_or(0);
         if own + 1 != flat.seq {
             return Ok(Err(ChangeRefused::NotAfterItself));
         }
         let expected = deps.iter().map(|k| k.max_op).max().unwrap_or(0) + 1;
         if flat.start_op != expected {
-            return Ok(Err(ChangeRefused::WrongStart {
-                expected,
-                got: flat.start_op,
-            }));
+            return Ok(Err(ChangeRefused::WrongStart { expected, got: flat.start_op }));
         }
         let mut deps = flat.deps.clone();
         deps.sort_unstable();
-        let at_heads = self
-            .heads(batch)
-            .iter()
-            .all(|h| deps.binary_search(h).is_ok());
+        let at_heads = self.heads(batch).iter().all(|h| deps.binary_search(h).is_ok());
         if !at_heads {
             self.flush(batch)?;
         }
@@ -512,19 +438,12 @@ impl Document {
         }
         heads.insert(change.hash().0);
         batch.heads = Some(heads);
-        let known = Known {
-            actor: ActorKey(flat.actor),
-            seq: flat.seq,
-            max_op: flat.max_op(),
-        };
+        let known = Known { actor: ActorKey(flat.actor), seq: flat.seq, max_op: flat.max_op() };
         for (at, op) in flat.ops.into_iter().enumerate() {
             let mut seen = self.visible(&op.key, batch);
             seen.retain(|s| !op.preds.contains(s));
             if op.put.is_some() {
-                seen.push(OpRef {
-                    counter: flat.start_op + at as u64,
-                    actor: flat.actor,
-                });
+                seen.push(OpRef { counter: flat.start_op + at as u64, actor: flat.actor });
                 seen.sort_unstable();
             }
             batch.touched.insert(op.key.clone());
@@ -549,20 +468,12 @@ impl Document {
             return Ok(());
         }
         let staged = std::mem::take(&mut batch.staged);
-        self.engine
-            .apply_changes(staged)
-            .map_err(|e| DocError::Engine {
-                doc: self.id,
-                cause: e.to_string(),
-            })
+        self.engine.apply_changes(staged).map_err(|e| DocError::Engine { doc: self.id, cause: e.to_string() })
     }
 
     /// The operations by which an effect becomes true, given what is visible.
     fn ops_for(&self, effect: &Effect, batch: &Batch) -> Vec<FlatOp> {
-        let now = View {
-            engine: &self.engine,
-            heads: None,
-        };
+        let now = View { engine: &self.engine, heads: None };
         let mut wanted: BTreeMap<String, Option<Value>> = BTreeMap::new();
         for prefix in &effect.emptied {
             wanted.extend(now.under(prefix).into_iter().map(|(key, _)| (key, None)));
@@ -603,9 +514,7 @@ impl Document {
             deps: deps.into_iter().collect(),
             ops,
         };
-        let change = flat
-            .encode()
-            .ok_or(DocError::TooLarge(ChangeRefused::Malformed("counter")))?;
+        let change = flat.encode().ok_or(DocError::TooLarge(ChangeRefused::Malformed("counter")))?;
         // What we say must pass what everybody checks.
         chunk::read(change.raw_bytes()).map_err(DocError::TooLarge)
     }
@@ -622,27 +531,18 @@ struct Batch {
 }
 
 fn digest(id: &DocId, body: &[u8]) -> [u8; 32] {
-    let hash = Sha256::new()
-        .chain_update(b"yika document")
-        .chain_update(wire::encode(id))
-        .chain_update(body);
+    let hash = Sha256::new().chain_update(b"yika document").chain_update(wire::encode(id)).chain_update(body);
     hash.finalize().into()
 }
 
 impl Document {
     /// A document without changes, beside a state.
     pub(super) fn with_state(id: DocId, state: DocState) -> Self {
-        Document {
-            state,
-            ..Document::new(id)
-        }
+        Document { state, ..Document::new(id) }
     }
 
     fn damaged(&self, cause: impl ToString) -> DocError {
-        DocError::Damaged {
-            doc: self.id,
-            cause: cause.to_string(),
-        }
+        DocError::Damaged { doc: self.id, cause: cause.to_string() }
     }
 
     /// Applies changes of our own log: checked when they were taken.
@@ -677,20 +577,12 @@ impl Document {
         let mut batch = Batch::default();
         self.wake(&mut batch)?;
         self.flush(&mut batch)?;
-        Ok(Results {
-            touched: batch.touched,
-            entered: batch.entered,
-            refused: batch.refused,
-            each: Vec::new(),
-        })
+        Ok(Results { touched: batch.touched, entered: batch.entered, refused: batch.refused, each: Vec::new() })
     }
 
     /// Every key that holds a value.
     pub(super) fn keys(&self) -> BTreeSet<String> {
-        let now = View {
-            engine: &self.engine,
-            heads: None,
-        };
+        let now = View { engine: &self.engine, heads: None };
         now.under("").into_iter().map(|(key, _)| key).collect()
     }
 

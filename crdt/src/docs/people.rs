@@ -72,10 +72,7 @@ pub struct PeoplePatch {
 
 /// The shard of a person's home campus that holds it.
 pub fn shard_of(person: PersonId, shard_count: u16) -> u16 {
-    let hash = Sha256::new()
-        .chain_update(b"yika people shard")
-        .chain_update(person.0.to_le_bytes())
-        .finalize();
+    let hash = Sha256::new().chain_update(b"yika people shard").chain_update(person.0.to_le_bytes()).finalize();
     let (head, _) = hash.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
     (u64::from_le_bytes(*head) % u64::from(shard_count.max(1))) as u16
 }
@@ -97,25 +94,13 @@ fn day_value(day: Option<Day>) -> Option<Value> {
     day.map(|d| Value::Int(i64::from(d.0)))
 }
 
-pub(super) fn writes(
-    person: PersonId,
-    act: &PersonAct,
-    out: &mut Vec<Write>,
-) -> Result<(), ActError> {
+pub(super) fn writes(person: PersonId, act: &PersonAct, out: &mut Vec<Write>) -> Result<(), ActError> {
     if person.0 == 0 || person.0 > i64::MAX as u64 {
         return Err(ActError::Range("person id"));
     }
     let put = |field: &str, value| Write::Put(key(person, field), value);
     match act {
-        PersonAct::Add {
-            name,
-            staff_number,
-            category,
-            status,
-            valid,
-            id_hash,
-            cards,
-        } => {
+        PersonAct::Add { name, staff_number, category, status, valid, id_hash, cards } => {
             if cards.len() > PERSON_CARDS_MAX {
                 return Err(ActError::Range("number of cards"));
             }
@@ -127,10 +112,7 @@ pub(super) fn writes(
                 PersonAct::SetValidity(valid.0, valid.1),
                 PersonAct::SetIdHash(*id_hash),
             ];
-            for part in parts
-                .into_iter()
-                .chain(cards.iter().cloned().map(PersonAct::AddCard))
-            {
+            for part in parts.into_iter().chain(cards.iter().cloned().map(PersonAct::AddCard)) {
                 writes(person, &part, out)?;
             }
         }
@@ -155,27 +137,17 @@ pub(super) fn writes(
             let at = |field| card_key(person, card.number, field);
             out.push(Write::Put(at("s"), Value::Uint(card.state as u64)));
             put_or_delete(out, at("i"), card.uid.map(Value::Uint));
-            writes(
-                person,
-                &PersonAct::SetCardValidity(card.number, card.valid_until),
-                out,
-            )?;
+            writes(person, &PersonAct::SetCardValidity(card.number, card.valid_until), out)?;
         }
         PersonAct::SetCardState(number, state) => {
-            out.push(Write::Put(
-                card_key(person, *number, "s"),
-                Value::Uint(*state as u64),
-            ));
+            out.push(Write::Put(card_key(person, *number, "s"), Value::Uint(*state as u64)));
         }
         PersonAct::SetCardValidity(number, day) => {
             check_day("card validity", day.map_or(0, |d| d.0))?;
             put_or_delete(out, card_key(person, *number, "u"), day_value(*day));
         }
         PersonAct::RemoveCard(number) => {
-            out.push(Write::DeleteUnder(format!(
-                "{:x}/c/{}/",
-                person.0, number.0
-            )));
+            out.push(Write::DeleteUnder(format!("{:x}/c/{}/", person.0, number.0)));
         }
         PersonAct::Remove => out.push(Write::DeleteUnder(format!("{:x}/", person.0))),
     }
@@ -189,11 +161,7 @@ pub(super) fn touched(key: &str) -> Option<PersonId> {
 }
 
 /// Projects persons; a person counts only when name, staff number, category and status are all there.
-pub(super) fn project<F: Fields>(
-    doc: &F,
-    home: CampusId,
-    persons: &BTreeSet<PersonId>,
-) -> PeoplePatch {
+pub(super) fn project<F: Fields>(doc: &F, home: CampusId, persons: &BTreeSet<PersonId>) -> PeoplePatch {
     let mut patch = PeoplePatch::default();
     for person in persons {
         match person_in(doc, home, *person) {
@@ -213,19 +181,13 @@ fn person_in<F: Fields>(doc: &F, home: CampusId, person: PersonId) -> Option<Per
         match rest.strip_prefix("c/").and_then(|r| r.split_once('/')) {
             Some((number, field)) => {
                 if let Ok(number) = number.parse() {
-                    cards
-                        .entry(CardNumber(number))
-                        .or_default()
-                        .insert(field.to_owned(), value);
+                    cards.entry(CardNumber(number)).or_default().insert(field.to_owned(), value);
                 }
             }
             None => drop(fields.insert(rest.to_owned(), value)),
         }
     }
-    let mut cards: Vec<Card> = cards
-        .iter()
-        .filter_map(|(number, fields)| card_of(*number, fields))
-        .collect();
+    let mut cards: Vec<Card> = cards.iter().filter_map(|(number, fields)| card_of(*number, fields)).collect();
     cards.sort_by_key(|c| (rank(c.state), c.number));
     Some(Person {
         person,

@@ -119,33 +119,21 @@ pub(super) fn writes(act: &PolicyAct, out: &mut Vec<Write>) -> Result<(), ActErr
         PolicyAct::RemoveSchedule(id) => out.push(Write::DeleteUnder(format!("s/{}/", id.0))),
         PolicyAct::SetGroupName(id, name) => {
             check_text("group name", name)?;
-            out.push(Write::Put(
-                format!("g/{}/n", id.0),
-                Value::Text(name.clone()),
-            ));
+            out.push(Write::Put(format!("g/{}/n", id.0), Value::Text(name.clone())));
         }
         PolicyAct::AddGroupDoors(id, doors) => {
             items(doors.len())?;
-            let put = |(d, s): &(DoorId, ScheduleId)| {
-                Write::Put(format!("g/{}/d/{}", id.0, d.0), Value::Uint(s.0.into()))
-            };
+            let put =
+                |(d, s): &(DoorId, ScheduleId)| Write::Put(format!("g/{}/d/{}", id.0, d.0), Value::Uint(s.0.into()));
             out.extend(doors.iter().map(put));
         }
         PolicyAct::RemoveGroupDoors(id, doors) => {
             items(doors.len())?;
-            out.extend(
-                doors
-                    .iter()
-                    .map(|d| Write::Delete(format!("g/{}/d/{}", id.0, d.0))),
-            );
+            out.extend(doors.iter().map(|d| Write::Delete(format!("g/{}/d/{}", id.0, d.0))));
         }
         PolicyAct::AddMembers(id, persons) => {
             items(persons.len())?;
-            out.extend(
-                persons
-                    .iter()
-                    .map(|p| Write::Put(member_key(*id, *p), Value::True)),
-            );
+            out.extend(persons.iter().map(|p| Write::Put(member_key(*id, *p), Value::True)));
         }
         PolicyAct::RemoveMembers(id, persons) => {
             items(persons.len())?;
@@ -162,9 +150,7 @@ pub(super) fn writes(act: &PolicyAct, out: &mut Vec<Write>) -> Result<(), ActErr
             });
         }
         PolicyAct::SetParameter(terminal, name, value) => {
-            let word = name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            let word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             if name.is_empty() || name.len() > NAME_BYTES_MAX || !word {
                 return Err(ActError::Text("parameter name"));
             }
@@ -179,9 +165,7 @@ pub(super) fn writes(act: &PolicyAct, out: &mut Vec<Write>) -> Result<(), ActErr
 fn items(count: usize) -> Result<(), ActError> {
     match (1..=GROUP_ITEMS_MAX).contains(&count) {
         true => Ok(()),
-        false => Err(ActError::Range(
-            "number of doors or members (1 to 64 at once)",
-        )),
+        false => Err(ActError::Range("number of doors or members (1 to 64 at once)")),
     }
 }
 
@@ -208,11 +192,7 @@ fn door_writes(id: DoorId, door: &Door, out: &mut Vec<Write>) -> Result<(), ActE
     Ok(())
 }
 
-fn schedule_writes(
-    id: ScheduleId,
-    schedule: &Schedule,
-    out: &mut Vec<Write>,
-) -> Result<(), ActError> {
+fn schedule_writes(id: ScheduleId, schedule: &Schedule, out: &mut Vec<Write>) -> Result<(), ActError> {
     check_text("schedule name", &schedule.name)?;
     let put = |field: String, value| Write::Put(format!("s/{}/{field}", id.0), value);
     out.push(put("n".to_owned(), Value::Text(schedule.name.clone())));
@@ -221,9 +201,7 @@ fn schedule_writes(
         if day.len() > INTERVALS_MAX || day.iter().any(bad) {
             return Err(ActError::Range("interval"));
         }
-        let bytes = day
-            .iter()
-            .flat_map(|i| [i.from_minute.to_be_bytes(), i.until_minute.to_be_bytes()]);
+        let bytes = day.iter().flat_map(|i| [i.from_minute.to_be_bytes(), i.until_minute.to_be_bytes()]);
         out.push(put(i.to_string(), Value::Bytes(bytes.flatten().collect())));
     }
     Ok(())
@@ -270,9 +248,7 @@ fn project_key<F: Fields>(doc: &F, key: &str, patch: &mut PolicyPatch) -> Option
         ("g", Some("m"), Some(person)) => {
             let person = PersonId(u64::from_str_radix(person, 16).ok()?);
             let member = doc.field(key) == Some(Value::True);
-            patch
-                .members
-                .insert((GroupId(id.parse().ok()?), person), member);
+            patch.members.insert((GroupId(id.parse().ok()?), person), member);
         }
         ("h", None, None) => {
             let kind = match doc.field(key) {
@@ -286,9 +262,7 @@ fn project_key<F: Fields>(doc: &F, key: &str, patch: &mut PolicyPatch) -> Option
                 Some(Value::Text(value)) => Some(value),
                 _ => None,
             };
-            patch
-                .parameters
-                .insert((TerminalId(id.parse().ok()?), name.to_owned()), value);
+            patch.parameters.insert((TerminalId(id.parse().ok()?), name.to_owned()), value);
         }
         _ => {}
     }
@@ -312,22 +286,10 @@ fn door_in(fields: &BTreeMap<String, Value>) -> Option<Door> {
 }
 
 fn schedule_in(fields: &BTreeMap<String, Value>) -> Option<Schedule> {
-    let mut schedule = Schedule {
-        name: text(fields, "n")?,
-        ..Schedule::default()
-    };
-    for (i, day) in schedule
-        .week
-        .iter_mut()
-        .chain(&mut schedule.holidays)
-        .enumerate()
-    {
+    let mut schedule = Schedule { name: text(fields, "n")?, ..Schedule::default() };
+    for (i, day) in schedule.week.iter_mut().chain(&mut schedule.holidays).enumerate() {
         if let Some(Value::Bytes(bytes)) = fields.get(&i.to_string()) {
-            *day = bytes
-                .chunks_exact(4)
-                .take(INTERVALS_MAX)
-                .map(interval)
-                .collect();
+            *day = bytes.chunks_exact(4).take(INTERVALS_MAX).map(interval).collect();
         }
     }
     Some(schedule)
@@ -338,8 +300,5 @@ fn interval(bytes: &[u8]) -> Interval {
         let pair = bytes.get(at..at + 2).and_then(|b| b.try_into().ok());
         u16::from_be_bytes(pair.unwrap_or_default()).min(DAY_MINUTES)
     };
-    Interval {
-        from_minute: minute(0),
-        until_minute: minute(2),
-    }
+    Interval { from_minute: minute(0), until_minute: minute(2) }
 }

@@ -70,22 +70,14 @@ fn log_key(id: &DocId, at: u32) -> Vec<u8> {
 impl DocSet {
     /// Keeps at most so many documents open.
     pub fn new(open_max: usize) -> Self {
-        DocSet {
-            open: BTreeMap::new(),
-            open_max: open_max.max(1),
-            uses: 0,
-        }
+        DocSet { open: BTreeMap::new(), open_max: open_max.max(1), uses: 0 }
     }
 
     /// The document, opened if need be; a new one where nothing is stored.
     ///
     /// # Errors
     /// Storage, or damage to what was saved.
-    pub fn get<S: Read + ?Sized>(
-        &mut self,
-        tx: &Tx<'_, S>,
-        id: DocId,
-    ) -> Result<&Document, SetError> {
+    pub fn get<S: Read + ?Sized>(&mut self, tx: &Tx<'_, S>, id: DocId) -> Result<&Document, SetError> {
         Ok(&self.open_mut(tx, id)?.doc)
     }
 
@@ -106,19 +98,14 @@ impl DocSet {
         let results = open.doc.take_all(entries)?;
         let queued = results.each.iter().any(|r| matches!(r, Ok(Taken::Waiting)));
         if queued || open.doc.waiting().count() != waiting {
-            let rows: Vec<(ActorKey, Vec<u8>)> =
-                open.doc.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+            let rows: Vec<(ActorKey, Vec<u8>)> = open.doc.waiting().map(|(a, b)| (a, b.to_vec())).collect();
             write_waiting(tx, &id, &rows)?;
         }
         if *open.doc.state() != state {
             tx.put(key(b's', &id), open.doc.state());
         }
         log(tx, open, results.entered);
-        Ok(Outcome {
-            each: results.each,
-            patch: open.doc.project(&results.touched),
-            refused: results.refused,
-        })
+        Ok(Outcome { each: results.each, patch: open.doc.project(&results.touched), refused: results.refused })
     }
 
     /// Writes one act of ours; the bytes go into our feed in the same transaction. `None`: nothing to say.
@@ -181,10 +168,7 @@ impl DocSet {
         };
         let id = new.id();
         self.open_mut(tx, id)?;
-        let early = self
-            .open
-            .remove(&id)
-            .map_or_else(|| Document::new(id), |open| open.doc);
+        let early = self.open.remove(&id).map_or_else(|| Document::new(id), |open| open.doc);
         let results = new.adopt(early)?;
         keys.extend(new.keys());
         delete_rows(tx, &id)?;
@@ -197,21 +181,9 @@ impl DocSet {
         // Both are dirty: a dropped transaction must bring neither into use.
         for (id, doc) in [(id, new), (old, Document::new(old))] {
             let used = self.uses;
-            self.open.insert(
-                id,
-                Open {
-                    doc,
-                    used,
-                    log: 0,
-                    dirty: true,
-                },
-            );
+            self.open.insert(id, Open { doc, used, log: 0, dirty: true });
         }
-        Ok(Some(Outcome {
-            each: Vec::new(),
-            patch,
-            refused: results.refused,
-        }))
+        Ok(Some(Outcome { each: Vec::new(), patch, refused: results.refused }))
     }
 
     /// The transaction is durable: documents may be closed again.
@@ -232,11 +204,7 @@ impl DocSet {
         self.open.len()
     }
 
-    fn open_mut<S: Read + ?Sized>(
-        &mut self,
-        tx: &Tx<'_, S>,
-        id: DocId,
-    ) -> Result<&mut Open, SetError> {
+    fn open_mut<S: Read + ?Sized>(&mut self, tx: &Tx<'_, S>, id: DocId) -> Result<&mut Open, SetError> {
         self.uses += 1;
         if !self.open.contains_key(&id) {
             let opened = read(tx, id, self.uses)?;
@@ -244,12 +212,7 @@ impl DocSet {
             self.close_old();
         }
         let used = self.uses;
-        let open = self.open.entry(id).or_insert_with(|| Open {
-            doc: Document::new(id),
-            used,
-            log: 0,
-            dirty: false,
-        });
+        let open = self.open.entry(id).or_insert_with(|| Open { doc: Document::new(id), used, log: 0, dirty: false });
         open.used = used;
         Ok(open)
     }
@@ -258,10 +221,7 @@ impl DocSet {
     fn close_old(&mut self) {
         while self.open.len() > self.open_max {
             let newest = self.uses;
-            let old = self
-                .open
-                .iter()
-                .filter(|(_, o)| !o.dirty && o.used < newest);
+            let old = self.open.iter().filter(|(_, o)| !o.dirty && o.used < newest);
             let Some(id) = old.min_by_key(|(_, o)| o.used).map(|(id, _)| *id) else {
                 return;
             };
@@ -280,12 +240,7 @@ fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, used: u64) -> Result<Open, 
     doc.replay(&log)?;
     let waiting = rows(tx, &key(b'w', &id))?;
     doc.queue(&waiting)?;
-    Ok(Open {
-        doc,
-        used,
-        log: log.len() as u32,
-        dirty: false,
-    })
+    Ok(Open { doc, used, log: log.len() as u32, dirty: false })
 }
 
 fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -345,10 +300,7 @@ fn delete_rows<S: Read + ?Sized>(tx: &mut Tx<'_, S>, id: &DocId) -> Result<(), S
     for mark in [b'l', b'w'] {
         let prefix = key(mark, id);
         let mut at = 0u32;
-        while tx
-            .get_bytes(&[&prefix[..], &at.to_be_bytes()].concat())?
-            .is_some()
-        {
+        while tx.get_bytes(&[&prefix[..], &at.to_be_bytes()].concat())?.is_some() {
             tx.delete([&prefix[..], &at.to_be_bytes()].concat());
             at += 1;
         }

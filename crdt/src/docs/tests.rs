@@ -12,49 +12,23 @@ use crate::store::{MemoryStore, Store, Tx};
 use std::collections::BTreeMap;
 
 const CAMPUS: CampusId = CampusId(1);
-pub(super) const SHARD: DocId = DocId {
-    kind: DocKind::People {
-        campus: CAMPUS,
-        shard: 0,
-    },
-    epoch: 1,
-};
-const POLICY: DocId = DocId {
-    kind: DocKind::Policy(CAMPUS),
-    epoch: 1,
-};
+pub(super) const SHARD: DocId = DocId { kind: DocKind::People { campus: CAMPUS, shard: 0 }, epoch: 1 };
+const POLICY: DocId = DocId { kind: DocKind::Policy(CAMPUS), epoch: 1 };
 
 pub(super) fn writer(node: u32) -> Writer {
-    Writer {
-        node: NodeId(node),
-        incarnation: Incarnation {
-            generation: 1,
-            counter: 1,
-        },
-    }
+    Writer { node: NodeId(node), incarnation: Incarnation { generation: 1, counter: 1 } }
 }
 
 pub(super) fn place(node: u32) -> Place {
-    Place {
-        node: NodeId(node),
-        campus: (node != 0).then_some(CAMPUS),
-    }
+    Place { node: NodeId(node), campus: (node != 0).then_some(CAMPUS) }
 }
 
 pub(super) fn act(id: u64, person: u64, act: PersonAct) -> Act {
-    Act {
-        id: ActId(id),
-        operator: OperatorId(1),
-        body: ActBody::People(vec![(PersonId(person), act)]),
-    }
+    Act { id: ActId(id), operator: OperatorId(1), body: ActBody::People(vec![(PersonId(person), act)]) }
 }
 
 fn policy_act(id: u64, act: PolicyAct) -> Act {
-    Act {
-        id: ActId(id),
-        operator: OperatorId(1),
-        body: ActBody::Policy(Box::new(act)),
-    }
+    Act { id: ActId(id), operator: OperatorId(1), body: ActBody::Policy(Box::new(act)) }
 }
 
 pub(super) fn add(person: u64, name: &str) -> Act {
@@ -80,10 +54,7 @@ pub(super) fn add(person: u64, name: &str) -> Act {
 }
 
 pub(super) fn say(doc: &mut Document, node: u32, act: &Act) -> Vec<u8> {
-    doc.author(writer(node), act, 1_800_000_000)
-        .unwrap()
-        .unwrap()
-        .0
+    doc.author(writer(node), act, 1_800_000_000).unwrap().unwrap().0
 }
 
 pub(super) fn hear(doc: &mut Document, node: u32, bytes: &[u8]) -> Result<Applied, ChangeRefused> {
@@ -110,31 +81,12 @@ fn policy(doc: &Document) -> Policy {
 fn different_fields_both_hold_and_one_field_has_one_winner_everywhere() {
     let (mut hub, mut edge) = (Document::new(SHARD), Document::new(SHARD));
     let first = say(&mut hub, 0, &add(7, "Li"));
-    assert!(matches!(
-        hear(&mut edge, 0, &first),
-        Ok(Applied::Projected { .. })
-    ));
+    assert!(matches!(hear(&mut edge, 0, &first), Ok(Applied::Projected { .. })));
     // Cut.
-    let h1 = say(
-        &mut hub,
-        0,
-        &act(2, 7, PersonAct::SetCategory(CategoryId(9))),
-    );
+    let h1 = say(&mut hub, 0, &act(2, 7, PersonAct::SetCategory(CategoryId(9))));
     let h2 = say(&mut hub, 0, &act(3, 7, PersonAct::SetName("Li Hub".into())));
-    let e1 = say(
-        &mut edge,
-        1,
-        &act(4, 7, PersonAct::SetName("Li Edge".into())),
-    );
-    let e2 = say(
-        &mut edge,
-        1,
-        &act(
-            5,
-            7,
-            PersonAct::SetCardState(CardNumber(107), CardState::Cancelled),
-        ),
-    );
+    let e1 = say(&mut edge, 1, &act(4, 7, PersonAct::SetName("Li Edge".into())));
+    let e2 = say(&mut edge, 1, &act(5, 7, PersonAct::SetCardState(CardNumber(107), CardState::Cancelled)));
     // Healed.
     for bytes in [&e1, &e2] {
         hear(&mut hub, 1, bytes).unwrap();
@@ -152,29 +104,13 @@ fn different_fields_both_hold_and_one_field_has_one_winner_everywhere() {
     // The conflict ends when somebody writes the name again, even with the winning value.
     let settled = say(&mut hub, 0, &act(6, 7, PersonAct::SetName(li.name.clone())));
     hear(&mut edge, 0, &settled).unwrap();
-    assert_eq!(
-        hub.author(
-            writer(0),
-            &act(7, 7, PersonAct::SetName(li.name.clone())),
-            0
-        ),
-        Ok(None)
-    );
-    assert_eq!(
-        Document::open(SHARD, &edge.save(), DocState::default())
-            .map(|d| persons(&d))
-            .unwrap(),
-        persons(&hub)
-    );
+    assert_eq!(hub.author(writer(0), &act(7, 7, PersonAct::SetName(li.name.clone())), 0), Ok(None));
+    assert_eq!(Document::open(SHARD, &edge.save(), DocState::default()).map(|d| persons(&d)).unwrap(), persons(&hub));
 }
 
 #[test]
 fn a_change_before_its_dependencies_waits_and_brings_its_followers() {
-    let (mut hub, mut edge, mut late) = (
-        Document::new(SHARD),
-        Document::new(SHARD),
-        Document::new(SHARD),
-    );
+    let (mut hub, mut edge, mut late) = (Document::new(SHARD), Document::new(SHARD), Document::new(SHARD));
     let first = say(&mut hub, 0, &add(7, "Li"));
     hear(&mut edge, 0, &first).unwrap();
     let e1 = say(&mut edge, 1, &act(2, 7, PersonAct::SetName("A".into())));
@@ -184,14 +120,8 @@ fn a_change_before_its_dependencies_waits_and_brings_its_followers() {
     assert_eq!(hear(&mut late, 1, &e2), Ok(Applied::Known));
     assert!(persons(&late).is_empty());
     match hear(&mut late, 0, &first).unwrap() {
-        Applied::Projected {
-            entered,
-            patch,
-            refused,
-        } => {
-            let Patch::People(patch) = *patch else {
-                panic!("not people")
-            };
+        Applied::Projected { entered, patch, refused } => {
+            let Patch::People(patch) = *patch else { panic!("not people") };
             assert_eq!(entered, vec![first.clone(), e1, e2]);
             assert_eq!(patch.upserted[0].name, "B");
             assert!(refused.is_empty());
@@ -206,18 +136,9 @@ fn a_change_before_its_dependencies_waits_and_brings_its_followers() {
 fn foreign_actors_other_campuses_and_other_acts_are_refused() {
     let mut edge = Document::new(SHARD);
     let bytes = say(&mut edge, 1, &add(7, "Li"));
-    assert_eq!(
-        admit(&SHARD, writer(2), place(2), &bytes).map(|_| ()),
-        Err(ChangeRefused::ForeignActor)
-    );
-    let elsewhere = Place {
-        node: NodeId(1),
-        campus: Some(CampusId(2)),
-    };
-    assert_eq!(
-        admit(&SHARD, writer(1), elsewhere, &bytes).map(|_| ()),
-        Err(ChangeRefused::MayNotWrite)
-    );
+    assert_eq!(admit(&SHARD, writer(2), place(2), &bytes).map(|_| ()), Err(ChangeRefused::ForeignActor));
+    let elsewhere = Place { node: NodeId(1), campus: Some(CampusId(2)) };
+    assert_eq!(admit(&SHARD, writer(1), elsewhere, &bytes).map(|_| ()), Err(ChangeRefused::MayNotWrite));
     let not_its_kind = admit(&POLICY, writer(1), place(1), &bytes).map(|_| ());
     assert!(matches!(not_its_kind, Err(ChangeRefused::BadAct(_))));
     let (mut flat, _) = chunk::read(&bytes).unwrap();
@@ -226,10 +147,7 @@ fn foreign_actors_other_campuses_and_other_acts_are_refused() {
     let refused = admit(&SHARD, writer(1), place(1), &lying).map(|_| ());
     assert!(matches!(refused, Err(ChangeRefused::NotTheAct(_))));
     let bomb = run_length_bomb(actor_of(writer(1)).0);
-    assert_eq!(
-        admit(&SHARD, writer(1), place(1), &bomb).map(|_| ()),
-        Err(ChangeRefused::TooManyOps)
-    );
+    assert_eq!(admit(&SHARD, writer(1), place(1), &bomb).map(|_| ()), Err(ChangeRefused::TooManyOps));
 }
 
 #[test]
@@ -243,10 +161,7 @@ fn after_a_refusal_the_writer_is_ignored_until_the_re_base() {
         let mut other = Document::new(SHARD);
         say(&mut other, 1, &add(8, "Fork"))
     };
-    assert_eq!(
-        hear(&mut peer, 1, &fork),
-        Err(ChangeRefused::SequenceReused(1))
-    );
+    assert_eq!(hear(&mut peer, 1, &fork), Err(ChangeRefused::SequenceReused(1)));
     assert_eq!(peer.save(), before);
     assert_eq!(hear(&mut peer, 1, &next), Ok(Applied::Ignored));
     // The state outlives the process, the re-base ends it.
@@ -301,38 +216,22 @@ fn a_change_beside_its_writers_own_past_is_refused() {
     flat.ops[0].preds.clear();
     let beside = flat.encode().unwrap().raw_bytes().to_vec();
     hear(&mut hub, 1, &e).unwrap();
-    assert_eq!(
-        hear(&mut hub, 1, &beside),
-        Err(ChangeRefused::NotAfterItself)
-    );
+    assert_eq!(hear(&mut hub, 1, &beside), Err(ChangeRefused::NotAfterItself));
 }
 
 #[test]
 fn a_waiting_change_that_turns_out_bad_is_refused_with_its_followers() {
-    let (mut hub, mut edge, mut late) = (
-        Document::new(SHARD),
-        Document::new(SHARD),
-        Document::new(SHARD),
-    );
+    let (mut hub, mut edge, mut late) = (Document::new(SHARD), Document::new(SHARD), Document::new(SHARD));
     let first = say(&mut hub, 0, &add(7, "Li"));
     hear(&mut edge, 0, &first).unwrap();
-    let (mut flat, _) = chunk::read(&say(
-        &mut edge,
-        1,
-        &act(2, 7, PersonAct::SetName("B".into())),
-    ))
-    .unwrap();
+    let (mut flat, _) = chunk::read(&say(&mut edge, 1, &act(2, 7, PersonAct::SetName("B".into())))).unwrap();
     flat.start_op += 5;
     let bad = flat.encode().unwrap().raw_bytes().to_vec();
     assert_eq!(hear(&mut late, 1, &bad), Ok(Applied::Waiting));
     match hear(&mut late, 0, &first).unwrap() {
-        Applied::Projected {
-            refused, entered, ..
-        } => {
+        Applied::Projected { refused, entered, .. } => {
             assert_eq!(entered, vec![first]);
-            assert!(
-                matches!(refused[..], [(actor, ChangeRefused::WrongStart { .. })] if actor == actor_of(writer(1)))
-            );
+            assert!(matches!(refused[..], [(actor, ChangeRefused::WrongStart { .. })] if actor == actor_of(writer(1))));
         }
         other => panic!("{other:?}"),
     }
@@ -359,30 +258,19 @@ fn many_acts_at_once_are_the_same_as_one_by_one() {
 
 #[test]
 fn waiting_is_bounded() {
-    let (mut hub, mut edge, mut late) = (
-        Document::new(SHARD),
-        Document::new(SHARD),
-        Document::new(SHARD),
-    );
+    let (mut hub, mut edge, mut late) = (Document::new(SHARD), Document::new(SHARD), Document::new(SHARD));
     let first = say(&mut hub, 0, &add(7, "Li"));
     hear(&mut edge, 0, &first).unwrap();
     let mut last = Ok(Applied::Known);
     for i in 0..=WAITING_CHANGES_MAX as u64 {
-        let bytes = say(
-            &mut edge,
-            1,
-            &act(i, 7, PersonAct::SetCategory(CategoryId(i as u16))),
-        );
+        let bytes = say(&mut edge, 1, &act(i, 7, PersonAct::SetCategory(CategoryId(i as u16))));
         last = hear(&mut late, 1, &bytes);
         assert!(i == WAITING_CHANGES_MAX as u64 || last == Ok(Applied::Waiting));
     }
     assert_eq!(last, Err(ChangeRefused::TooManyWaiting));
     // What waited before the refusal still counts.
     hear(&mut late, 0, &first).unwrap();
-    assert_eq!(
-        persons(&late)[0].category,
-        CategoryId(WAITING_CHANGES_MAX as u16 - 1)
-    );
+    assert_eq!(persons(&late)[0].category, CategoryId(WAITING_CHANGES_MAX as u16 - 1));
 }
 
 #[test]
@@ -390,12 +278,7 @@ fn membership_merges_and_removed_things_go() {
     let (mut hub, mut edge) = (Document::new(POLICY), Document::new(POLICY));
     let schedule = Schedule {
         name: "day".into(),
-        week: std::array::from_fn(|_| {
-            vec![Interval {
-                from_minute: 480,
-                until_minute: 1080,
-            }]
-        }),
+        week: std::array::from_fn(|_| vec![Interval { from_minute: 480, until_minute: 1080 }]),
         ..Schedule::default()
     };
     let door = Door {
@@ -418,34 +301,20 @@ fn membership_merges_and_removed_things_go() {
         let bytes = say(&mut hub, 0, &policy_act(i as u64, act));
         hear(&mut edge, 0, &bytes).unwrap();
     }
-    let h = say(
-        &mut hub,
-        0,
-        &policy_act(10, PolicyAct::RemoveMembers(group, vec![PersonId(10)])),
-    );
-    let e = say(
-        &mut edge,
-        1,
-        &policy_act(11, PolicyAct::AddMembers(group, vec![PersonId(12)])),
-    );
+    let h = say(&mut hub, 0, &policy_act(10, PolicyAct::RemoveMembers(group, vec![PersonId(10)])));
+    let e = say(&mut edge, 1, &policy_act(11, PolicyAct::AddMembers(group, vec![PersonId(12)])));
     hear(&mut hub, 1, &e).unwrap();
     hear(&mut edge, 0, &h).unwrap();
     let merged = policy(&hub);
     assert_eq!(merged, policy(&edge));
     let staff = &merged.groups[&group];
-    assert_eq!(
-        staff.members.iter().map(|p| p.0).collect::<Vec<_>>(),
-        vec![11, 12]
-    );
+    assert_eq!(staff.members.iter().map(|p| p.0).collect::<Vec<_>>(), vec![11, 12]);
     assert_eq!(staff.doors[&DoorId(1)], ScheduleId(2));
     assert_eq!(merged.schedules[&ScheduleId(2)], schedule);
     assert_eq!(merged.doors[&DoorId(1)], door);
     assert_eq!(merged.holidays[&Day(-3)], 2);
     // Patches one by one lead where the whole projection leads.
-    let gone = hub
-        .author(writer(0), &policy_act(12, PolicyAct::RemoveGroup(group)), 0)
-        .unwrap()
-        .unwrap();
+    let gone = hub.author(writer(0), &policy_act(12, PolicyAct::RemoveGroup(group)), 0).unwrap().unwrap();
     let mut patched = merged;
     match gone.1 {
         Patch::Policy(patch) => patch.apply_to(&mut patched),
@@ -457,13 +326,7 @@ fn membership_merges_and_removed_things_go() {
 
 #[test]
 fn visitors_are_added_and_ended() {
-    let id = DocId {
-        kind: DocKind::Visitors {
-            campus: CAMPUS,
-            month: 682,
-        },
-        epoch: 1,
-    };
+    let id = DocId { kind: DocKind::Visitors { campus: CAMPUS, month: 682 }, epoch: 1 };
     let visitor = Visitor {
         visitor: PersonId(5),
         name: "Guest".into(),
@@ -475,23 +338,13 @@ fn visitors_are_added_and_ended() {
         groups: [GroupId(4)].into(),
         ended: false,
     };
-    let said = |act| Act {
-        id: ActId(1),
-        operator: OperatorId(1),
-        body: ActBody::Visitors(vec![(PersonId(5), act)]),
-    };
+    let said = |act| Act { id: ActId(1), operator: OperatorId(1), body: ActBody::Visitors(vec![(PersonId(5), act)]) };
     let (mut hub, mut edge) = (Document::new(id), Document::new(id));
     for act in [VisitorAct::Add(visitor.clone()), VisitorAct::End] {
         let bytes = say(&mut hub, 0, &said(act));
         hear(&mut edge, 0, &bytes).unwrap();
     }
-    let all = Patch::Visitors(VisitorsPatch {
-        upserted: vec![Visitor {
-            ended: true,
-            ..visitor
-        }],
-        removed: vec![],
-    });
+    let all = Patch::Visitors(VisitorsPatch { upserted: vec![Visitor { ended: true, ..visitor }], removed: vec![] });
     assert_eq!(edge.project_all(), all);
 }
 
@@ -531,34 +384,21 @@ fn a_set_saves_reopens_compacts_and_forgets_what_was_not_committed() {
     let mut feed = Vec::new();
     for i in 1..=200 {
         let mut tx = Tx::new(&store);
-        let (bytes, _) = set
-            .author(&mut tx, SHARD, writer(0), &add(i, "P"), 0)
-            .unwrap()
-            .unwrap();
+        let (bytes, _) = set.author(&mut tx, SHARD, writer(0), &add(i, "P"), 0).unwrap().unwrap();
         feed.push(bytes);
         store.commit(&tx.into_batch()).unwrap();
         set.committed();
     }
     let mut tx = Tx::new(&store);
-    set.author(&mut tx, SHARD, writer(0), &add(999, "dropped"), 0)
-        .unwrap();
+    set.author(&mut tx, SHARD, writer(0), &add(999, "dropped"), 0).unwrap();
     set.rolled_back();
     let mut fresh = DocSet::new(2);
     let tx = Tx::new(&store);
-    assert_eq!(
-        persons(fresh.get(&tx, SHARD).unwrap()),
-        persons(set.get(&tx, SHARD).unwrap())
-    );
+    assert_eq!(persons(fresh.get(&tx, SHARD).unwrap()), persons(set.get(&tx, SHARD).unwrap()));
     assert_eq!(fresh.get(&tx, SHARD).unwrap().changes(), 200);
     assert!(tx.scan(b"dl", None, 999).unwrap().len() <= set::LOG_CHANGES_MAX as usize);
     for shard in 1..9 {
-        let id = DocId {
-            kind: DocKind::People {
-                campus: CAMPUS,
-                shard,
-            },
-            epoch: 1,
-        };
+        let id = DocId { kind: DocKind::People { campus: CAMPUS, shard }, epoch: 1 };
         fresh.get(&tx, id).unwrap();
         assert!(fresh.open_count() <= 2);
     }
@@ -570,10 +410,7 @@ fn a_set_saves_reopens_compacts_and_forgets_what_was_not_committed() {
     assert!(outcome.each.iter().all(|r| *r == Ok(Taken::Entered)));
     peer_store.commit(&tx.into_batch()).unwrap();
     let tx = Tx::new(&peer_store);
-    assert_eq!(
-        persons(DocSet::new(2).get(&tx, SHARD).unwrap()),
-        persons(set.get(&Tx::new(&store), SHARD).unwrap())
-    );
+    assert_eq!(persons(DocSet::new(2).get(&tx, SHARD).unwrap()), persons(set.get(&Tx::new(&store), SHARD).unwrap()));
 }
 
 #[test]
@@ -586,9 +423,7 @@ fn waiting_changes_and_refusals_survive_a_restart() {
     for (node, bytes) in [(1, &waits), (2, &waits), (0, &first)] {
         // Opened afresh each time, as after a restart.
         let mut tx = Tx::new(&store);
-        DocSet::new(1)
-            .take(&mut tx, SHARD, &[(writer(node), place(node), bytes)])
-            .unwrap();
+        DocSet::new(1).take(&mut tx, SHARD, &[(writer(node), place(node), bytes)]).unwrap();
         store.commit(&tx.into_batch()).unwrap();
     }
     let tx = Tx::new(&store);
@@ -607,59 +442,34 @@ fn a_set_re_bases_twice_and_keeps_what_came_early() {
     let (mut hub, mut edge) = (Document::new(SHARD), Document::new(SHARD));
     let first = say(&mut hub, 0, &add(7, "Li"));
     hear(&mut edge, 0, &first).unwrap();
-    let lost = say(
-        &mut edge,
-        1,
-        &act(2, 7, PersonAct::SetName("Uncovered".into())),
-    );
+    let lost = say(&mut edge, 1, &act(2, 7, PersonAct::SetName("Uncovered".into())));
     let covered = hub.covered();
     let mut hub = rebase(&hub, &covered).unwrap().unwrap();
-    let early = say(
-        &mut hub,
-        0,
-        &act(3, 7, PersonAct::SetCategory(CategoryId(5))),
-    );
+    let early = say(&mut hub, 0, &act(3, 7, PersonAct::SetCategory(CategoryId(5))));
     let second = hub.id();
 
     let mut tx = Tx::new(&store);
-    set.take(
-        &mut tx,
-        SHARD,
-        &[(writer(0), place(0), &first), (writer(1), place(1), &lost)],
-    )
-    .unwrap();
-    let outcome = set
-        .take(&mut tx, second, &[(writer(0), place(0), &early)])
-        .unwrap();
+    set.take(&mut tx, SHARD, &[(writer(0), place(0), &first), (writer(1), place(1), &lost)]).unwrap();
+    let outcome = set.take(&mut tx, second, &[(writer(0), place(0), &early)]).unwrap();
     assert_eq!(outcome.each, vec![Ok(Taken::Waiting)]);
     store.commit(&tx.into_batch()).unwrap();
     set.committed();
 
     let mut tx = Tx::new(&store);
     let outcome = set.rebase(&mut tx, SHARD, &covered).unwrap().unwrap();
-    let Patch::People(patch) = outcome.patch else {
-        panic!("not people")
-    };
-    assert_eq!(
-        (patch.upserted[0].name.as_str(), patch.upserted[0].category),
-        ("Li", CategoryId(5))
-    );
+    let Patch::People(patch) = outcome.patch else { panic!("not people") };
+    assert_eq!((patch.upserted[0].name.as_str(), patch.upserted[0].category), ("Li", CategoryId(5)));
     store.commit(&tx.into_batch()).unwrap();
     set.committed();
     // A third epoch keeps the foundation of the second, also where no feed change of it is covered.
     let mut tx = Tx::new(&store);
-    set.rebase(&mut tx, second, &BTreeMap::new())
-        .unwrap()
-        .unwrap();
+    set.rebase(&mut tx, second, &BTreeMap::new()).unwrap().unwrap();
     store.commit(&tx.into_batch()).unwrap();
     let tx = Tx::new(&store);
     let third = DocId { epoch: 3, ..SHARD };
     let mut fresh = DocSet::new(4);
     let doc = fresh.get(&tx, third).unwrap();
-    assert_eq!(
-        (persons(doc)[0].name.as_str(), persons(doc)[0].category),
-        ("Li", CategoryId(2))
-    );
+    assert_eq!((persons(doc)[0].name.as_str(), persons(doc)[0].category), ("Li", CategoryId(2)));
     assert!(tx.scan(b"dl", None, 9).unwrap().is_empty());
     assert_eq!(tx.scan(b"db", None, 9).unwrap().len(), 1);
 }
@@ -692,15 +502,7 @@ fn ten_thousand_people() {
     for (shard, acts) in by_shard {
         let mut doc = Document::new(SHARD);
         let (each, _) = doc.author_all(writer(0), &acts, 0).unwrap();
-        docs.insert(
-            shard,
-            (
-                doc,
-                each.into_iter()
-                    .map(|said| said.unwrap().unwrap())
-                    .collect(),
-            ),
-        );
+        docs.insert(shard, (doc, each.into_iter().map(|said| said.unwrap().unwrap()).collect()));
     }
     println!("{shards} shards authored in {:?}", start.elapsed());
     let bytes: usize = docs.values().flat_map(|(_, feed)| feed).map(Vec::len).sum();
@@ -709,13 +511,7 @@ fn ten_thousand_people() {
     for (doc, feed) in docs.values() {
         let mut peer = Document::new(SHARD);
         let all: Vec<_> = feed.iter().map(|b| (writer(0), place(0), &b[..])).collect();
-        assert!(
-            peer.take_all(&all)
-                .unwrap()
-                .each
-                .iter()
-                .all(|r| *r == Ok(Taken::Entered))
-        );
+        assert!(peer.take_all(&all).unwrap().each.iter().all(|r| *r == Ok(Taken::Entered)));
         assert_eq!(peer.changes(), doc.changes());
     }
     println!("taken in batches in {:?}", start.elapsed());

@@ -11,13 +11,7 @@ use crate::person::{CardState, PersonStatus};
 use proptest::prelude::*;
 
 fn an_act() -> impl Strategy<Value = Act> {
-    let name = || {
-        prop_oneof![
-            Just("A".to_owned()),
-            Just("B".to_owned()),
-            Just("C".to_owned())
-        ]
-    };
+    let name = || prop_oneof![Just("A".to_owned()), Just("B".to_owned()), Just("C".to_owned())];
     let card = || (1..4u64).prop_map(CardNumber);
     let what = prop_oneof![
         name().prop_map(|n| match add(1, &n).body {
@@ -27,8 +21,7 @@ fn an_act() -> impl Strategy<Value = Act> {
         name().prop_map(PersonAct::SetName),
         (0..3u16).prop_map(|k| PersonAct::SetCategory(CategoryId(k))),
         Just(PersonAct::SetStatus(PersonStatus::Left)),
-        (card(), 0..3i32)
-            .prop_map(|(c, d)| PersonAct::SetCardValidity(c, (d > 0).then_some(Day(d)))),
+        (card(), 0..3i32).prop_map(|(c, d)| PersonAct::SetCardValidity(c, (d > 0).then_some(Day(d)))),
         card().prop_map(|c| PersonAct::SetCardState(c, CardState::Active)),
         card().prop_map(PersonAct::RemoveCard),
         Just(PersonAct::Remove),

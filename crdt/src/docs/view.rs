@@ -17,10 +17,9 @@ pub(super) fn op_refs<V>(all: Result<Vec<(V, ObjId)>, AutomergeError>) -> Vec<Op
         .unwrap_or_default()
         .into_iter()
         .filter_map(|(_, id)| match id {
-            ObjId::Id(counter, actor, _) => Some(OpRef {
-                counter,
-                actor: <[u8; 16]>::try_from(actor.to_bytes()).ok()?,
-            }),
+            ObjId::Id(counter, actor, _) => {
+                Some(OpRef { counter, actor: <[u8; 16]>::try_from(actor.to_bytes()).ok()? })
+            }
             ObjId::Root => None,
         })
         .collect();

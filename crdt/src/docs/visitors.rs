@@ -61,11 +61,7 @@ pub struct VisitorsPatch {
     pub removed: Vec<PersonId>,
 }
 
-pub(super) fn writes(
-    visitor: PersonId,
-    act: &VisitorAct,
-    out: &mut Vec<Write>,
-) -> Result<(), ActError> {
+pub(super) fn writes(visitor: PersonId, act: &VisitorAct, out: &mut Vec<Write>) -> Result<(), ActError> {
     if visitor.0 == 0 || visitor.0 > i64::MAX as u64 {
         return Err(ActError::Range("visitor id"));
     }
@@ -86,11 +82,7 @@ pub(super) fn writes(
             out.push(Write::Put(key("u"), Value::Int(v.until_ms)));
             put_or_delete(out, key("x"), v.ended.then_some(Value::True));
             out.push(Write::DeleteUnder(key("g/")));
-            out.extend(
-                v.groups
-                    .iter()
-                    .map(|g| Write::Put(key(&format!("g/{}", g.0)), Value::True)),
-            );
+            out.extend(v.groups.iter().map(|g| Write::Put(key(&format!("g/{}", g.0)), Value::True)));
         }
         VisitorAct::SetUntil(ms) => {
             check_ms(*ms)?;
