@@ -61,6 +61,9 @@ struct Connected {
     words: mpsc::Sender<Message>,
 }
 
+/// Version and secret of a terminal's key.
+pub type TerminalKey = (u16, zeroize::Zeroizing<Vec<u8>>);
+
 /// The running edge.
 pub struct EdgeNode {
     me: Writer,
@@ -249,7 +252,7 @@ impl EdgeNode {
     ///
     /// # Errors
     /// Of storage; a key sealed to another box is told as absent, with a warning.
-    pub fn terminal_key(&self, terminal: TerminalId) -> Result<Option<(u16, zeroize::Zeroizing<Vec<u8>>)>, StoreError> {
+    pub fn terminal_key(&self, terminal: TerminalId) -> Result<Option<TerminalKey>, StoreError> {
         let Some(record) = self.row::<SealedKeyRecord>(&keys::terminal_key(terminal))? else { return Ok(None) };
         match yika_link::seal::open(&self.key, "terminal key", &record.sealed) {
             Ok(key) => Ok(Some((record.version, key))),

@@ -15,7 +15,7 @@ use std::thread::{JoinHandle, Thread};
 use yika_crdt::store::StoreError;
 
 /// Write-ahead log size from which an idle node folds it back; bytes.
-pub const WAL_BYTES_IDLE: u64 = 1 << 20;
+pub(crate) const WAL_BYTES_IDLE: u64 = 1 << 20;
 /// The helper stops when this little is left for the writer; pages.
 const REMAINDER_PAGES: i64 = 256;
 /// Most rounds of the helper: a writer that is faster than the disk is not caught by more.
