@@ -3,6 +3,31 @@
 //! Decisions never read a document: every accepted change is projected to plain values in the same transaction.
 //! Leaves to others: the feeds that carry changes (`feed`), blocks (plain entries, never documents).
 
+pub mod act;
+mod chunk;
+pub mod document;
+pub mod outcome;
+pub mod people;
+pub mod policy;
+mod rebase;
+pub mod set;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_random;
+mod view;
+pub mod visitors;
+
+pub use act::{Act, ActBody, ActError, ActId, Write};
+pub use chunk::{CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeRefused, Value};
+pub use document::{ActorKey, Document, ParsedChange, WAITING_CHANGES_MAX, actor_of, admit};
+pub use outcome::{Applied, Authored, DocError, DocState, Patch, Results, Taken};
+pub use people::{PeoplePatch, PersonAct, shard_of};
+pub use policy::{PolicyAct, PolicyPatch};
+pub use rebase::{rebase, uncovered_acts};
+pub use set::{DocSet, Outcome, SetError};
+pub use visitors::{Visitor, VisitorAct, VisitorsPatch};
+
 use crate::channel::{Channel, Place};
 use crate::ids::CampusId;
 use serde::{Deserialize, Serialize};

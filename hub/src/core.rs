@@ -2,6 +2,7 @@
 //!
 //! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
 
+pub mod enrol;
 mod journal;
 
 use crate::ledger::{Account, Kind, Posting, Transfer};
@@ -53,8 +54,29 @@ pub enum Command {
         /// To raise its granted total to at least this.
         total: Fen,
     },
-    /// An edge was enrolled.
-    Enrol(NodeRecord),
+    /// A token was made; its secret is only on the line that was printed.
+    CreateToken {
+        /// Hash of the secret.
+        hash: [u8; 32],
+        /// What it gives.
+        row: enrol::TokenRow,
+    },
+    /// A box redeems a token with a key it has proved.
+    Redeem {
+        /// Hash of the secret.
+        hash: [u8; 32],
+        /// Its key.
+        key: [u8; 32],
+        /// Its name as shown.
+        name: String,
+    },
+    /// A box can be dialled there.
+    Address {
+        /// The box.
+        writer: Writer,
+        /// `host:port`.
+        address: String,
+    },
     /// A campus, terminal or tariff is new or changed.
     Registry(Box<Body>),
     /// Something for one edge only: a terminal key, an operator.
@@ -116,6 +138,8 @@ pub enum Reply {
         /// Nothing new was posted.
         repeated: bool,
     },
+    /// Of a redemption: the life it made and its campus.
+    Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
     /// How many blocks were lifted.
     Lifted(usize),
     /// Done.
@@ -306,8 +330,14 @@ impl Hub {
                 Reply::Done
             }
             Command::Ask { from, row, total } => Reply::Granted(self.raise(turn, from, row, total)?),
-            Command::Enrol(record) => {
-                self.append(turn, Channel::Registry, Body::Node(record))?;
+            Command::CreateToken { hash, row } => return self.create_token(turn, hash, row),
+            Command::Redeem { hash, key, name } => return self.redeem(turn, hash, key, name, None),
+            Command::Address { writer, address } => {
+                let known = self.mesh.nodes.get(&writer).map(|n| n.record.clone());
+                if let Some(record) = known.filter(|r| r.address.as_ref() != Some(&address)) {
+                    let record = NodeRecord { address: Some(address), ..record };
+                    self.append(turn, Channel::Registry, Body::Node(record))?;
+                }
                 Reply::Done
             }
             Command::Registry(body) => {

@@ -1,11 +1,14 @@
 //! A seeded UDP relay between real processes: delay, loss, duplication, reordering, rate limit and cuts
 //! per direction, adjustable while it runs. Decisions come from the seed and the order of arrival;
-//! the moment of delivery comes from the real clock.
+//! the moment of delivery comes from the real clock. The words of the binary `yika-relay` are in `orders`.
+
+pub mod orders;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +21,9 @@ use tokio::time::{Instant, sleep_until};
 /// Largest UDP payload, so that nothing is truncated.
 const DATAGRAM_BYTES: usize = 65_535;
 /// Packets held for later delivery in one direction of one client; more are dropped.
-const HELD_PACKETS: usize = 16_384;
-/// Clients served at once; packets of further ones are dropped.
-const CLIENTS: usize = 1_024;
+pub const HELD_PACKETS: usize = 16_384;
+/// Clients (addresses) served in the life of a relay, a socket each; packets of further ones are dropped.
+pub const CLIENTS: usize = 1_024;
 const PER_MILLION: u64 = 1_000_000;
 
 /// Faults of one direction. The default is a perfect link. Chances are in parts per million.
@@ -56,9 +59,25 @@ impl Faults {
     }
 }
 
-/// What the relay did, both directions summed.
+/// What a relay holds at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub clients: usize,
+    /// In one direction of one client.
+    pub held_packets: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { clients: CLIENTS, held_packets: HELD_PACKETS }
+    }
+}
+
+/// What the relay did, both directions summed. Received and duplicated packets are those forwarded, dropped
+/// and still held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
+    pub received: u64,
     pub forwarded: u64,
     pub dropped: u64,
     pub duplicated: u64,
@@ -73,6 +92,7 @@ enum Way {
 }
 
 struct Shared {
+    limits: Limits,
     faults: Mutex<Faults>,
     counters: Mutex<Counters>,
     draw: Mutex<[SplitMix; 2]>,
@@ -91,9 +111,18 @@ impl Relay {
     /// # Errors
     /// The port cannot be bound.
     pub async fn start(port: u16, target: SocketAddr, seed: u64) -> io::Result<Self> {
+        Self::start_within(port, target, seed, Limits::default()).await
+    }
+
+    /// As [`Relay::start`], with limits of its own.
+    ///
+    /// # Errors
+    /// The port cannot be bound.
+    pub async fn start_within(port: u16, target: SocketAddr, seed: u64, limits: Limits) -> io::Result<Self> {
         let front = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).await?);
         let address = front.local_addr()?;
         let shared = Arc::new(Shared {
+            limits,
             faults: Mutex::default(),
             counters: Mutex::default(),
             draw: Mutex::new([SplitMix(seed), SplitMix(!seed)]),
@@ -174,9 +203,10 @@ async fn accept(front: Arc<UdpSocket>, target: SocketAddr, shared: Arc<Shared>) 
             continue;
         };
         if !clients.contains_key(&client) {
-            let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
-            let Some(back) = back.ok().filter(|_| clients.len() < CLIENTS) else {
-                shared.count(|c| c.dropped += 1);
+            let room = clients.len() < shared.limits.clients;
+            let back = if room { UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok() } else { None };
+            let Some(back) = back else {
+                shared.count(|c| (c.received, c.dropped) = (c.received + 1, c.dropped + 1));
                 continue;
             };
             let back = Arc::new(back);
@@ -208,7 +238,9 @@ type Held = Reverse<(Instant, u64, Vec<u8>)>;
 struct Pipe {
     way: Way,
     shared: Arc<Shared>,
-    held: mpsc::Sender<Held>,
+    queue: mpsc::UnboundedSender<Held>,
+    /// Packets in the queue and in the delivering task, which together have one limit.
+    held: Arc<AtomicUsize>,
     order: u64,
     last_due: Instant,
     line_free: Instant,
@@ -216,13 +248,15 @@ struct Pipe {
 
 impl Pipe {
     fn start(tasks: &mut JoinSet<()>, socket: Arc<UdpSocket>, to: SocketAddr, way: Way, shared: &Arc<Shared>) -> Self {
-        let (held, queue) = mpsc::channel(HELD_PACKETS);
-        tasks.spawn(deliver(queue, socket, to, way, Arc::clone(shared)));
+        let (queue, arrivals) = mpsc::unbounded_channel();
+        let held = Arc::default();
+        tasks.spawn(deliver(arrivals, Arc::clone(&held), socket, to, way, Arc::clone(shared)));
         let now = Instant::now();
-        Self { way, shared: Arc::clone(shared), held, order: 0, last_due: now, line_free: now }
+        Self { way, shared: Arc::clone(shared), queue, held, order: 0, last_due: now, line_free: now }
     }
 
     fn push(&mut self, packet: &[u8]) {
+        self.shared.count(|c| c.received += 1);
         let faults = self.shared.direction(self.way);
         let draws = self.shared.draws(self.way);
         let now = Instant::now();
@@ -266,14 +300,19 @@ impl Pipe {
 
     fn hold(&mut self, due: Instant, packet: &[u8]) {
         self.order += 1;
-        if self.held.try_send(Reverse((due, self.order, packet.to_vec()))).is_err() {
+        if self.held.load(Ordering::Relaxed) < self.shared.limits.held_packets {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            // The receiving task ends only together with the relay.
+            let _ = self.queue.send(Reverse((due, self.order, packet.to_vec())));
+        } else {
             self.shared.count(|c| c.dropped += 1);
         }
     }
 }
 
 async fn deliver(
-    mut queue: mpsc::Receiver<Held>,
+    mut queue: mpsc::UnboundedReceiver<Held>,
+    held: Arc<AtomicUsize>,
     socket: Arc<UdpSocket>,
     to: SocketAddr,
     way: Way,
@@ -284,12 +323,13 @@ async fn deliver(
         let next = heap.peek().map(|Reverse((due, ..))| *due);
         tokio::select! {
             biased;
-            arrived = queue.recv(), if heap.len() < HELD_PACKETS => match arrived {
-                Some(held) => heap.push(held),
+            arrived = queue.recv() => match arrived {
+                Some(packet) => heap.push(packet),
                 None => return,
             },
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                 let Some(Reverse((_, _, packet))) = heap.pop() else { continue };
+                held.fetch_sub(1, Ordering::Relaxed);
                 let lost = shared.direction(way).cut || socket.send_to(&packet, to).await.is_err();
                 shared.count(|c| if lost { c.dropped += 1 } else {
                     c.forwarded += 1;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
-use yika_tests::relay::{Direction, Faults, Relay};
+use yika_tests::process::Launch;
+use yika_tests::relay::{Counters, Direction, Faults, HELD_PACKETS, Limits, Relay};
 
 const PACKETS: u32 = 400;
 
@@ -82,4 +83,120 @@ async fn a_cut_stops_answers_and_healing_brings_them_back() {
     echo.send_to(b"yes", from).await.unwrap();
     let n = timeout(Duration::from_secs(2), client.recv(&mut buffer)).await.unwrap().unwrap();
     assert_eq!(&buffer[..n], b"yes");
+}
+
+/// Waits until the relay has met `packets`, so that no kernel buffer overflows unseen.
+async fn received(relay: &Relay, packets: u64) -> Counters {
+    let wait = async {
+        while relay.counters().received < packets {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), wait).await.unwrap();
+    relay.counters()
+}
+
+#[tokio::test]
+async fn held_packets_have_a_limit_and_their_room_comes_back() {
+    let sink = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let limits = Limits { held_packets: 50, ..Limits::default() };
+    let relay = Relay::start_within(0, sink.local_addr().unwrap(), 1, limits).await.unwrap();
+    relay.set(Faults::both(Direction { delay_ms: 700, ..Direction::default() }));
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for round in 1..=2_u64 {
+        for n in 0..80_u8 {
+            client.send_to(&[n], relay.address()).await.unwrap();
+        }
+        let counters = received(&relay, round * 80).await;
+        assert_eq!((counters.dropped, counters.forwarded), (round * 30, (round - 1) * 50));
+        for n in 0..50 {
+            let mut buffer = [0];
+            timeout(Duration::from_secs(5), sink.recv(&mut buffer)).await.unwrap().unwrap();
+            assert_eq!(buffer[0], n, "the first that came are those held");
+        }
+        // The count follows the sending.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(relay.counters().forwarded, round * 50);
+    }
+}
+
+#[tokio::test]
+async fn more_packets_pass_than_may_be_held() {
+    let sink = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let relay = Relay::start(0, sink.local_addr().unwrap(), 1).await.unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let all = HELD_PACKETS as u64 + 64;
+    for n in 1..=all {
+        client.send_to(b"x", relay.address()).await.unwrap();
+        if n % 64 == 0 {
+            received(&relay, n).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let counters = relay.counters();
+    assert_eq!((counters.forwarded, counters.dropped), (all, 0));
+}
+
+#[tokio::test]
+async fn clients_have_a_limit_and_the_first_are_served() {
+    let echo = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let limits = Limits { clients: 5, ..Limits::default() };
+    let relay = Relay::start_within(0, echo.local_addr().unwrap(), 1, limits).await.unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 8];
+        while let Ok((n, from)) = echo.recv_from(&mut buffer).await {
+            echo.send_to(&buffer[..n], from).await.unwrap();
+        }
+    });
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(relay.address()).await.unwrap();
+        clients.push(client);
+    }
+    for round in 0..2 {
+        for (n, client) in clients.iter().enumerate() {
+            client.send(&[u8::try_from(n).unwrap()]).await.unwrap();
+            let mut buffer = [0; 8];
+            let answer = timeout(Duration::from_millis(300), client.recv(&mut buffer)).await;
+            assert_eq!(answer.is_ok(), n < 5, "client {n} in round {round}");
+            assert!(n >= 5 || usize::from(buffer[0]) == n, "an answer of another client");
+        }
+    }
+    assert_eq!(relay.counters().dropped, 6);
+}
+
+#[tokio::test]
+async fn the_program_obeys_lines_and_prints_its_counters() {
+    const BOUND: Duration = Duration::from_secs(10);
+    let echo = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let launch = Launch::program(env!("CARGO_BIN_EXE_yika-relay")).unwrap().talk();
+    let target = echo.local_addr().unwrap().to_string();
+    let mut program = launch.args(&["--target", &target, "--order", "cut up"]).start().await.unwrap();
+    let line = program.wait_for_output("listening", BOUND).await.unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(line["listening"].as_str().unwrap()).await.unwrap();
+    let mut buffer = [0; 8];
+    client.send(b"lost").await.unwrap();
+    assert!(timeout(Duration::from_millis(200), echo.recv(&mut buffer)).await.is_err());
+    program.say("nonsense").await.unwrap();
+    program.wait_for_output("no such order", BOUND).await.unwrap();
+    program.say("heal").await.unwrap();
+    program.say("counters").await.unwrap();
+    program.wait_for_output("\"dropped\":1", BOUND).await.unwrap();
+    client.send(b"kept").await.unwrap();
+    timeout(BOUND, echo.recv(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(&buffer[..4], b"kept");
+    program.hang_up();
+    assert!(program.terminate(BOUND).await.unwrap().success());
+    let said = program.stdout().unwrap();
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        last,
+        serde_json::json!({"received": 2, "forwarded": 1, "dropped": 1, "duplicated": 0, "reordered": 0, "bytes": 4})
+    );
+    let wrong = Launch::program(env!("CARGO_BIN_EXE_yika-relay")).unwrap();
+    let error = wrong.args(&["--target", &target, "--order", "loss 200%"]).run(BOUND).await.unwrap_err().to_string();
+    assert!(error.contains("at most"), "{error}");
 }

@@ -238,3 +238,204 @@ impl Draw {
         self.next() & 1 == 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const SEEDS: u64 = 64;
+
+    fn path(name: &str) -> PathBuf {
+        Path::new("/folder").join(name)
+    }
+
+    fn write(disk: &Disk, name: &str, offset: usize, bytes: &[u8]) -> bool {
+        disk.write(&path(name), offset, bytes, || 0).is_ok()
+    }
+
+    /// What `build` left of `name` after a cut, for many seeds.
+    fn outcomes(name: &str, build: impl Fn(&Disk)) -> BTreeSet<Option<Vec<u8>>> {
+        let cut = |seed| {
+            let disk = Disk::default();
+            build(&disk);
+            disk.cut(seed);
+            disk.image().unwrap().remove(&path(name))
+        };
+        (0..SEEDS).map(cut).collect()
+    }
+
+    #[test]
+    fn synced_bytes_stay_and_unsynced_ones_are_lost_kept_or_torn() {
+        let old = vec![1; 2 * SECTOR_BYTES];
+        let new = vec![2; 2 * SECTOR_BYTES];
+        let build = |disk: &Disk| {
+            disk.open(&path("a"), || None);
+            assert!(write(disk, "a", 0, &old));
+            assert!(disk.sync(&path("a"), false).is_ok());
+            assert!(write(disk, "a", 0, &new));
+        };
+        let torn = |first: u8, second: u8| Some([vec![first; SECTOR_BYTES], vec![second; SECTOR_BYTES]].concat());
+        let all = BTreeSet::from([torn(1, 1), torn(2, 2), torn(1, 2), torn(2, 1)]);
+        assert_eq!(outcomes("a", build), all);
+        let synced = |disk: &Disk| {
+            build(disk);
+            assert!(disk.sync(&path("a"), false).is_ok());
+        };
+        assert_eq!(outcomes("a", synced), BTreeSet::from([Some(new.clone())]));
+    }
+
+    #[test]
+    fn a_tear_follows_sectors_of_the_disk_not_of_the_write() {
+        let build = |disk: &Disk| {
+            disk.open(&path("a"), || Some(vec![1; 2 * SECTOR_BYTES]));
+            assert!(write(disk, "a", SECTOR_BYTES - 1, &[2, 2]));
+        };
+        let pairs: BTreeSet<_> = outcomes("a", build)
+            .into_iter()
+            .map(|bytes| bytes.map(|b| (b.len(), b[SECTOR_BYTES - 2], b[SECTOR_BYTES - 1], b[SECTOR_BYTES])))
+            .collect();
+        let two = 2 * SECTOR_BYTES;
+        assert_eq!(pairs, BTreeSet::from([(two, 1, 1, 1), (two, 1, 2, 1), (two, 1, 1, 2), (two, 1, 2, 2)].map(Some)));
+    }
+
+    #[test]
+    fn a_new_file_may_vanish_until_its_entry_is_synced() {
+        let build = |disk: &Disk| {
+            disk.open(&path("a"), || None);
+            disk.open(&path("wal"), || None);
+            assert!(write(disk, "a", 0, b"x"));
+        };
+        assert_eq!(outcomes("a", build), BTreeSet::from([None, Some(vec![]), Some(b"x".to_vec())]));
+        let own = |disk: &Disk| {
+            build(disk);
+            assert!(disk.sync(&path("a"), false).is_ok());
+        };
+        assert_eq!(outcomes("a", own), BTreeSet::from([Some(b"x".to_vec())]));
+        // The first sync of a journal syncs the folder: names are safe, the other file's bytes are not.
+        let folder = |disk: &Disk| {
+            build(disk);
+            assert!(disk.sync(&path("wal"), true).is_ok());
+        };
+        assert_eq!(outcomes("a", folder), BTreeSet::from([Some(vec![]), Some(b"x".to_vec())]));
+    }
+
+    #[test]
+    fn a_deleted_file_may_come_back_as_it_was_synced_until_the_folder_is() {
+        let build = |disk: &Disk, folder: bool| {
+            disk.open(&path("a"), || Some(b"old".to_vec()));
+            assert!(write(disk, "a", 0, b"new"));
+            assert!(disk.delete(&path("a"), folder, || 0).is_ok());
+        };
+        assert_eq!(outcomes("a", |d| build(d, false)), BTreeSet::from([None, Some(b"old".to_vec())]));
+        assert_eq!(outcomes("a", |d| build(d, true)), BTreeSet::from([None]));
+    }
+
+    #[test]
+    fn a_truncation_may_be_lost_and_a_failed_call_leaves_no_trace() {
+        let build = |disk: &Disk| {
+            disk.open(&path("a"), || Some(b"long".to_vec()));
+            assert!(disk.truncate(&path("a"), 1, || 0).is_ok());
+        };
+        assert_eq!(outcomes("a", build), BTreeSet::from([Some(b"long".to_vec()), Some(b"l".to_vec())]));
+        let failed = |disk: &Disk| {
+            disk.open(&path("a"), || Some(b"long".to_vec()));
+            assert!(matches!(disk.truncate(&path("a"), 1, || 10), Ok(10)));
+            assert!(matches!(disk.write(&path("a"), 0, b"x", || 10), Ok(10)));
+            assert!(matches!(disk.delete(&path("a"), true, || 10), Ok(10)));
+        };
+        assert_eq!(outcomes("a", failed), BTreeSet::from([Some(b"long".to_vec())]));
+    }
+
+    #[test]
+    fn an_armed_cut_comes_before_its_operation_and_nothing_happens_after() {
+        let disk = Disk::default();
+        disk.open(&path("a"), || None);
+        disk.arm(2, 9);
+        assert!(write(&disk, "a", 0, b"1"));
+        assert!(disk.sync(&path("a"), false).is_ok());
+        assert!(!disk.is_cut());
+        let real = || panic!("the operation must not reach the file");
+        assert!(disk.write(&path("a"), 0, b"2", real).is_err());
+        assert!(disk.is_cut());
+        assert!(disk.truncate(&path("a"), 0, real).is_err());
+        assert!(disk.delete(&path("a"), true, real).is_err());
+        assert!(disk.sync(&path("a"), false).is_err());
+        // A second cut does not draw again.
+        disk.cut(1);
+        assert_eq!(disk.image().unwrap()[&path("a")], b"1");
+        assert_eq!(disk.operations(), 2);
+        disk.reset();
+        assert!(!disk.is_cut());
+        assert_eq!(disk.operations(), 0);
+    }
+
+    /// Whole sectors with the number of their write, so that each tells when it was written.
+    fn rush(disk: &Disk, seed: u64) -> BTreeMap<PathBuf, Vec<BTreeSet<u8>>> {
+        const SECTORS: usize = 6;
+        let mut draw = Draw(seed);
+        let mut possible = BTreeMap::new();
+        for name in ["a", "b"] {
+            disk.open(&path(name), || Some(vec![0; SECTORS * SECTOR_BYTES]));
+            possible.insert(path(name), vec![BTreeSet::from([0]); SECTORS]);
+        }
+        for n in 1..=60_u8 {
+            let name = if draw.coin() { "a" } else { "b" };
+            let sectors = possible.get_mut(&path(name)).unwrap();
+            if draw.next().is_multiple_of(8) {
+                assert!(disk.sync(&path(name), false).is_ok());
+                for values in sectors {
+                    *values = values.last().copied().into_iter().collect();
+                }
+                continue;
+            }
+            let from = draw.next() as usize % SECTORS;
+            let to = from + 1 + draw.next() as usize % (SECTORS - from);
+            assert!(write(disk, name, from * SECTOR_BYTES, &vec![n; (to - from) * SECTOR_BYTES]));
+            for values in &mut sectors[from..to] {
+                values.insert(n);
+            }
+        }
+        possible
+    }
+
+    #[test]
+    fn every_sector_is_one_that_was_written_since_its_last_sync() {
+        let mut stale = 0;
+        for seed in 0..400 {
+            let disk = Disk::default();
+            let possible = rush(&disk, seed);
+            disk.cut(seed);
+            let image = disk.image().unwrap();
+            for (path, sectors) in &possible {
+                let bytes = &image[path];
+                assert_eq!(bytes.len(), sectors.len() * SECTOR_BYTES);
+                for (sector, values) in bytes.chunks(SECTOR_BYTES).zip(sectors) {
+                    assert!(sector.iter().all(|b| *b == sector[0]), "seed {seed}: a sector is torn");
+                    assert!(values.contains(&sector[0]), "seed {seed}: {} is not of {values:?}", sector[0]);
+                    stale += u32::from(Some(&sector[0]) != values.last());
+                }
+            }
+        }
+        assert!(stale > 100, "cuts lost next to nothing: {stale} sectors");
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_image() {
+        let image = |work, seed| {
+            let disk = Disk::default();
+            rush(&disk, work);
+            disk.cut(seed);
+            disk.image()
+        };
+        let mut different = BTreeSet::new();
+        for (work, seed) in (0..10).flat_map(|work| (0..20).map(move |seed| (work, seed))) {
+            let first = image(work, seed);
+            assert_eq!(first, image(work, seed), "work {work}, seed {seed}");
+            different.insert((work, first));
+        }
+        assert!(different.len() > 100, "only {} images of 200 cuts", different.len());
+    }
+}

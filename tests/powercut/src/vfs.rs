@@ -116,14 +116,14 @@ unsafe extern "C" fn open(
         let Some(real_open) = (*app.real).xOpen else {
             return ffi::SQLITE_CANTOPEN;
         };
-        let before = if name.is_null() { None } else { std::fs::read(path_of(name)).ok() };
         let rc = real_open(app.real, name, real_file(file), flags, out_flags);
         if rc != ffi::SQLITE_OK {
             return rc;
         }
         if !name.is_null() && flags & ffi::SQLITE_OPEN_DELETEONCLOSE == 0 {
             let path = path_of(name);
-            app.disk.open(&path, || before);
+            // A file just made is empty, as one that the disk has not met.
+            app.disk.open(&path, || std::fs::read(&path).ok());
             (*file.cast::<PowerFile>()).tracked =
                 Box::into_raw(Box::new(Tracked { path, disk: Arc::clone(&app.disk), journal: flags & JOURNALS != 0 }));
         }

@@ -1,0 +1,359 @@
+//! Documents in the node's store: opened on demand, a bounded number at a time, saved change by change.
+//!
+//! Rows: the saved document, a log of changes since (folded in every [`LOG_CHANGES_MAX`]), waiting changes, state. All
+//! are written in the caller's transaction. Leaves to others: the transaction itself, the tables made of patches.
+
+use super::DocId;
+use super::act::Act;
+use super::chunk::ChangeRefused;
+use super::document::{ActorKey, Document};
+use super::outcome::{Authored, DocError, DocState, Patch, Taken};
+use crate::channel::Place;
+use crate::ids::Writer;
+use crate::store::{Read, StoreError, Tx};
+use crate::wire;
+use std::collections::BTreeMap;
+
+/// Changes in a document's log before it is saved whole.
+pub const LOG_CHANGES_MAX: u32 = 64;
+/// Rows read at once while opening.
+const SCAN_ROWS: usize = 256;
+
+/// A failure on our own side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    /// Storage.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The document or the act.
+    #[error(transparent)]
+    Doc(#[from] DocError),
+}
+
+/// What became of entries for one document.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Of each entry, in order.
+    pub each: Vec<Result<Taken, ChangeRefused>>,
+    /// New plain values of all of them.
+    pub patch: Patch,
+    /// Writers whose waiting changes turned out bad.
+    pub refused: Vec<(ActorKey, ChangeRefused)>,
+}
+
+struct Open {
+    doc: Document,
+    used: u64,
+    log: u32,
+    dirty: bool,
+}
+
+/// Open documents of one node, at most `open_max` between calls.
+pub struct DocSet {
+    open: BTreeMap<DocId, Open>,
+    open_max: usize,
+    uses: u64,
+}
+
+fn key(mark: u8, id: &DocId) -> Vec<u8> {
+    let mut key = vec![b'd', mark];
+    key.extend(wire::encode(id));
+    key
+}
+
+fn log_key(id: &DocId, at: u32) -> Vec<u8> {
+    let mut key = key(b'l', id);
+    key.extend(at.to_be_bytes());
+    key
+}
+
+impl DocSet {
+    /// Keeps at most so many documents open.
+    pub fn new(open_max: usize) -> Self {
+        DocSet {
+            open: BTreeMap::new(),
+            open_max: open_max.max(1),
+            uses: 0,
+        }
+    }
+
+    /// The document, opened if need be; a new one where nothing is stored.
+    ///
+    /// # Errors
+    /// Storage, or damage to what was saved.
+    pub fn get<S: Read + ?Sized>(
+        &mut self,
+        tx: &Tx<'_, S>,
+        id: DocId,
+    ) -> Result<&Document, SetError> {
+        Ok(&self.open_mut(tx, id)?.doc)
+    }
+
+    /// Takes entries of feeds for one document, in the transaction that stores them.
+    ///
+    /// # Errors
+    /// Our own side failed; the transaction must be dropped and [`DocSet::rolled_back`] called.
+    pub fn take<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        id: DocId,
+        entries: &[(Writer, Place, &[u8])],
+    ) -> Result<Outcome, SetError> {
+        let open = self.open_mut(tx, id)?;
+        let state = open.doc.state().clone();
+        let waiting = open.doc.waiting().count();
+        open.dirty = true;
+        let results = open.doc.take_all(entries)?;
+        let queued = results.each.iter().any(|r| matches!(r, Ok(Taken::Waiting)));
+        if queued || open.doc.waiting().count() != waiting {
+            let rows: Vec<(ActorKey, Vec<u8>)> =
+                open.doc.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+            write_waiting(tx, &id, &rows)?;
+        }
+        if *open.doc.state() != state {
+            tx.put(key(b's', &id), open.doc.state());
+        }
+        log(tx, open, results.entered);
+        Ok(Outcome {
+            each: results.each,
+            patch: open.doc.project(&results.touched),
+            refused: results.refused,
+        })
+    }
+
+    /// Writes one act of ours; the bytes go into our feed in the same transaction. `None`: nothing to say.
+    ///
+    /// # Errors
+    /// The act breaks its rules, or our own side failed.
+    pub fn author<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        id: DocId,
+        writer: Writer,
+        act: &Act,
+        time_s: i64,
+    ) -> Result<Option<(Vec<u8>, Patch)>, SetError> {
+        let open = self.open_mut(tx, id)?;
+        open.dirty = true;
+        let written = open.doc.author(writer, act, time_s)?;
+        if let Some((bytes, _)) = &written {
+            log(tx, open, vec![bytes.clone()]);
+        }
+        Ok(written)
+    }
+
+    /// Writes many acts of ours on one document, a change each (an import).
+    ///
+    /// # Errors
+    /// Inner: that act is refused, the others hold. Outer: our own side failed, as in [`DocSet::take`].
+    pub fn author_all<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        id: DocId,
+        writer: Writer,
+        acts: &[Act],
+        time_s: i64,
+    ) -> Result<(Authored, Patch), SetError> {
+        let open = self.open_mut(tx, id)?;
+        open.dirty = true;
+        let (each, touched) = open.doc.author_all(writer, acts, time_s)?;
+        log(tx, open, each.iter().flatten().flatten().cloned().collect());
+        Ok((each, open.doc.project(&touched)))
+    }
+
+    /// Re-bases a document: the next epoch is stored, with what came for it before, and the old one let go.
+    ///
+    /// The patch is of everything that either epoch holds. `None` when covered changes are missing here still; ask
+    /// again when they have come. Take [`super::uncovered_acts`] of the old epoch before.
+    ///
+    /// # Errors
+    /// Our own side failed; the transaction must be dropped and [`DocSet::rolled_back`] called.
+    pub fn rebase<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        old: DocId,
+        covered: &BTreeMap<ActorKey, u64>,
+    ) -> Result<Option<Outcome>, SetError> {
+        let before = self.get(tx, old)?;
+        let mut keys = before.keys();
+        let Some(mut new) = super::rebase(before, covered)? else {
+            return Ok(None);
+        };
+        let id = new.id();
+        self.open_mut(tx, id)?;
+        let early = self
+            .open
+            .remove(&id)
+            .map_or_else(|| Document::new(id), |open| open.doc);
+        let results = new.adopt(early)?;
+        keys.extend(new.keys());
+        delete_rows(tx, &id)?;
+        delete_rows(tx, &old)?;
+        tx.put(key(b'b', &id), &new.save());
+        tx.put(key(b's', &id), new.state());
+        let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+        write_waiting(tx, &id, &waiting)?;
+        let patch = new.project(&keys);
+        // Both are dirty: a dropped transaction must bring neither into use.
+        for (id, doc) in [(id, new), (old, Document::new(old))] {
+            let used = self.uses;
+            self.open.insert(
+                id,
+                Open {
+                    doc,
+                    used,
+                    log: 0,
+                    dirty: true,
+                },
+            );
+        }
+        Ok(Some(Outcome {
+            each: Vec::new(),
+            patch,
+            refused: results.refused,
+        }))
+    }
+
+    /// The transaction is durable: documents may be closed again.
+    pub fn committed(&mut self) {
+        for open in self.open.values_mut() {
+            open.dirty = false;
+        }
+        self.close_old();
+    }
+
+    /// The transaction was dropped: documents it changed are forgotten and opened afresh.
+    pub fn rolled_back(&mut self) {
+        self.open.retain(|_, open| !open.dirty);
+    }
+
+    /// How many documents are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    fn open_mut<S: Read + ?Sized>(
+        &mut self,
+        tx: &Tx<'_, S>,
+        id: DocId,
+    ) -> Result<&mut Open, SetError> {
+        self.uses += 1;
+        if !self.open.contains_key(&id) {
+            let opened = read(tx, id, self.uses)?;
+            self.open.insert(id, opened);
+            self.close_old();
+        }
+        let used = self.uses;
+        let open = self.open.entry(id).or_insert_with(|| Open {
+            doc: Document::new(id),
+            used,
+            log: 0,
+            dirty: false,
+        });
+        open.used = used;
+        Ok(open)
+    }
+
+    /// Closes the least used; those with uncommitted changes stay open beyond the bound until the commit.
+    fn close_old(&mut self) {
+        while self.open.len() > self.open_max {
+            let newest = self.uses;
+            let old = self
+                .open
+                .iter()
+                .filter(|(_, o)| !o.dirty && o.used < newest);
+            let Some(id) = old.min_by_key(|(_, o)| o.used).map(|(id, _)| *id) else {
+                return;
+            };
+            self.open.remove(&id);
+        }
+    }
+}
+
+fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, used: u64) -> Result<Open, SetError> {
+    let state: DocState = tx.get(&key(b's', &id))?.unwrap_or_default();
+    let mut doc = match tx.get::<Vec<u8>>(&key(b'b', &id))? {
+        Some(saved) => Document::open(id, &saved, state)?,
+        None => Document::with_state(id, state),
+    };
+    let log = rows(tx, &key(b'l', &id))?;
+    doc.replay(&log)?;
+    let waiting = rows(tx, &key(b'w', &id))?;
+    doc.queue(&waiting)?;
+    Ok(Open {
+        doc,
+        used,
+        log: log.len() as u32,
+        dirty: false,
+    })
+}
+
+fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut out = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = tx.scan(prefix, after.as_deref(), SCAN_ROWS)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(out);
+        };
+        after = Some(last.clone());
+        for (key, value) in &page {
+            // Document ids are self-delimiting, so only this document's rows have a four-byte tail.
+            if key.len() == prefix.len() + 4 {
+                out.push(crate::store::decode_row(key, value)?);
+            }
+        }
+    }
+}
+
+fn log<S: Read + ?Sized>(tx: &mut Tx<'_, S>, open: &mut Open, entered: Vec<Vec<u8>>) {
+    let id = open.doc.id();
+    if open.log as usize + entered.len() <= LOG_CHANGES_MAX as usize {
+        for bytes in entered {
+            tx.put(log_key(&id, open.log), &bytes);
+            open.log += 1;
+        }
+        return;
+    }
+    tx.put(key(b'b', &id), &open.doc.save());
+    for at in 0..open.log {
+        tx.delete(log_key(&id, at));
+    }
+    open.log = 0;
+}
+
+fn write_waiting<S: Read + ?Sized>(
+    tx: &mut Tx<'_, S>,
+    id: &DocId,
+    rows: &[(ActorKey, Vec<u8>)],
+) -> Result<(), StoreError> {
+    let prefix = key(b'w', id);
+    let row = |at: usize| [&prefix[..], &(at as u32).to_be_bytes()].concat();
+    let mut at = rows.len();
+    while tx.get_bytes(&row(at))?.is_some() {
+        tx.delete(row(at));
+        at += 1;
+    }
+    for (at, (_, bytes)) in rows.iter().enumerate() {
+        tx.put(row(at), bytes);
+    }
+    Ok(())
+}
+
+/// Deletes all rows of a document.
+fn delete_rows<S: Read + ?Sized>(tx: &mut Tx<'_, S>, id: &DocId) -> Result<(), StoreError> {
+    for mark in [b'l', b'w'] {
+        let prefix = key(mark, id);
+        let mut at = 0u32;
+        while tx
+            .get_bytes(&[&prefix[..], &at.to_be_bytes()].concat())?
+            .is_some()
+        {
+            tx.delete([&prefix[..], &at.to_be_bytes()].concat());
+            at += 1;
+        }
+    }
+    tx.delete(key(b'b', id));
+    tx.delete(key(b's', id));
+    Ok(())
+}
