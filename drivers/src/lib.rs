@@ -5,6 +5,7 @@
 //! | [`card_format`] | Wiegand bits and printed card numbers, pure |
 //! | [`door`] | what an edge may ask of any door hardware and what it hears back |
 //! | [`modbus`] | relay boards over Modbus TCP, RTU and RTU over TCP, with a simulated board |
+//! | [`terminal`] | the published HTTP/JSON terminal interface: messages, signatures, a client |
 //!
 //! A driver is started from its configuration, and held by a handle and a stream of events:
 //!
@@ -49,3 +50,4 @@
 pub mod card_format;
 pub mod door;
 pub mod modbus;
+pub mod terminal;
