@@ -4,9 +4,11 @@
 
 pub mod check;
 pub mod index;
+pub mod shared;
 
 pub use check::PolicyError;
 pub use index::{Explanation, Granted, Holder, PolicyIndex, Why, decide, explain};
+pub use shared::{Access, SharedAccess};
 
 use crate::ids::{CampusId, Day, DoorId, PersonId};
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,7 @@
 //! Rows are written in the turn that stores the entry, the in-memory index beside them; after a failed commit the index
 //! is loaded again. Leaves to others: rights and sales (`sale`), documents' content (`docs`), the wire (`sync`).
 
+use crate::access::SharedAccess;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
@@ -160,6 +161,8 @@ pub struct Mesh {
     tariffs: BTreeMap<TariffVersion, Arc<TariffSheet>>,
     /// Cards, holders and blocks, shared with doors.
     pub people: SharedPeople,
+    /// This campus' access policy, shared with doors.
+    pub access: SharedAccess,
     /// This life's lease.
     pub lease: Option<LeaseRecord>,
     /// Entries in quarantine.
@@ -178,6 +181,7 @@ impl Mesh {
             terminals: BTreeMap::new(),
             tariffs: BTreeMap::new(),
             people: SharedPeople::default(),
+            access: SharedAccess::default(),
             lease: None,
             quarantined: 0,
         };
@@ -201,7 +205,9 @@ impl Mesh {
     pub fn replace(&mut self, fresh: Mesh) {
         let shared = self.people.clone();
         shared.replace(fresh.people.read().clone());
-        *self = Mesh { people: shared, ..fresh };
+        let access = self.access.clone();
+        access.replace(fresh.access.read().clone());
+        *self = Mesh { people: shared, access, ..fresh };
     }
 
     /// Where a writer stands, if the registry lists it.

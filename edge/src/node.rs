@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::Fen;
+use yika_crdt::access::SharedAccess;
 use yika_crdt::channel::{FeedId, Place};
 use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Reply};
@@ -76,6 +77,8 @@ pub struct EdgeNode {
     ears: Ears,
     /// Who may buy and pass.
     pub people: SharedPeople,
+    /// Which doors of this campus open for whom.
+    pub access: SharedAccess,
     ticks: TickSource,
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
@@ -113,6 +116,7 @@ impl EdgeNode {
         let place = identity.place();
         let edge = Edge::load(&store, identity.me, place)?;
         let people = edge.mesh.people.clone();
+        let access = edge.mesh.access.clone();
         let ears = Ears::new(edge.mesh.directory());
         let (writer, thread) = StoreWriter::spawn(EdgeMachine::new(edge, ticks, ears.clone()), store)?;
         let node = EdgeNode {
@@ -124,6 +128,7 @@ impl EdgeNode {
             pool: ReadPool::open(&path, &options, READERS)?,
             ears,
             people,
+            access,
             ticks,
             registry: RwLock::default(),
             peers: Mutex::default(),

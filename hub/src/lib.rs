@@ -1,7 +1,7 @@
 //! Headquarters: people, cards, ledger, rights, enrolment, console.
 //!
-//! Pure parts (`rights`, `ledger`, `import`) know no socket and no database; SQL stands only in `store`, QUIC only in
-//! `link`.
+//! Pure parts (`core`, `rights`, `ledger`, `import`) know no socket and no database; SQL stands only in `store`, QUIC only
+//! in `link`.
 
 pub mod core;
 pub mod import;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -23,6 +23,9 @@ const PREFIX: &str = "yika";
 /// Hosts of one town; the addresses of a /24, less those of network and broadcast.
 const HOSTS: usize = 253;
 const CONNECT_MS: u64 = 2_000;
+/// The kernel gathers changes of carriers and tells switches of them once a second.
+const CARRIER_MS_MAX: u64 = 5_000;
+const CARRIER_POLL_MS: u64 = 5;
 
 /// A town of hosts and switches; removed with everything in it when dropped.
 #[derive(Debug)]
@@ -124,7 +127,10 @@ impl Namespaces {
         ip(&["-n", &host, "link", "set", "lo", "up"])?;
         ip(&["-n", &host, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
         ip(&["-n", &host, "link", "set", "eth0", "up"])?;
-        Ok(Namespace { name: host, address, link: Link { switches: self.made[0].clone(), port } })
+        shows(&host, "eth0", "state UP")?;
+        let link = Link { switches: self.made[0].clone(), port };
+        link.carries()?;
+        Ok(Namespace { name: host, address, link })
     }
 
     /// A cable between two switches, such as the uplink of a campus. There must be one way only between
@@ -138,8 +144,10 @@ impl Namespaces {
         self.inside(&["link", "add", &ports[0], "type", "veth", "peer", "name", &ports[1]])?;
         self.plug(&ports[0], &bridges[0])?;
         self.plug(&ports[1], &bridges[1])?;
-        let [port, _] = ports;
-        Ok(Link { switches: self.made[0].clone(), port })
+        let [port, far] = ports.map(|port| Link { switches: self.made[0].clone(), port });
+        port.carries()?;
+        far.carries()?;
+        Ok(port)
     }
 
     fn next_port(&mut self) -> String {
@@ -157,7 +165,8 @@ impl Namespaces {
     }
 
     fn inside(&self, words: &[&str]) -> Result<()> {
-        ip(&[&["-n", self.made[0].as_str()], words].concat())
+        ip(&[&["-n", self.made[0].as_str()], words].concat())?;
+        Ok(())
     }
 }
 
@@ -180,14 +189,23 @@ impl Link {
         self.set("down")
     }
 
+    /// Plugs it in again; returns when frames pass.
+    ///
     /// # Errors
     /// `ip` fails.
     pub fn up(&self) -> Result<()> {
-        self.set("up")
+        self.set("up")?;
+        self.carries()
+    }
+
+    /// Waits until the switch forwards what comes over the cable; before that it drops every frame.
+    fn carries(&self) -> Result<()> {
+        shows(&self.switches, &self.port, "state forwarding")
     }
 
     fn set(&self, state: &str) -> Result<()> {
-        ip(&["-n", &self.switches, "link", "set", &self.port, state])
+        ip(&["-n", &self.switches, "link", "set", &self.port, state])?;
+        Ok(())
     }
 }
 
@@ -292,12 +310,27 @@ fn within<T: Send>(path: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> 
     })
 }
 
-fn ip(words: &[&str]) -> Result<()> {
+/// Waits until the kernel says `words` of an interface.
+fn shows(namespace: &str, interface: &str, words: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_millis(CARRIER_MS_MAX);
+    loop {
+        let said = ip(&["-n", namespace, "-d", "-o", "link", "show", "dev", interface])?;
+        if said.contains(words) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            bail!("{interface} in {namespace} does not come to {words:?}: {said}");
+        }
+        std::thread::sleep(Duration::from_millis(CARRIER_POLL_MS));
+    }
+}
+
+fn ip(words: &[&str]) -> Result<String> {
     let done = Command::new("ip").args(words).output().context("cannot run ip: install the Debian package iproute2")?;
     if !done.status.success() {
         bail!("ip {}: {}", words.join(" "), String::from_utf8_lossy(&done.stderr).trim());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 /// Removes what processes left that were killed and could not.

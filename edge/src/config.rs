@@ -1,0 +1,1 @@
+//! The edge's configuration: built-in values, a file, the environment, in that order.

@@ -1,0 +1,1 @@
+//! How boxes and terminals of a campus find each other: mDNS. Discovery is never trust.

@@ -1,0 +1,1 @@
+//! The state of this box at a glance: for `yika-edge status`, the status page and `/readyz`.
