@@ -127,9 +127,12 @@ fn pages(app: App) -> Router {
         .route("/cards/lift", get(cards::ask_lift).post(cards::lift));
     let inspect = Router::new()
         .route("/doors", get(doors::page))
+        .route("/doors/part", get(doors::part))
         .route("/terminals", get(terminals::page))
         .route("/outbox", get(outbox::page));
-    let run = Router::new().route("/status/clock", post(status::confirm_time));
+    let run = Router::new()
+        .route("/status/clock", post(status::confirm_time))
+        .route("/doors/{door}/open", get(doors::ask).post(doors::open));
     let sell = Router::new()
         .route("/till", get(till::page))
         .route("/till/on", post(till::sign_on))

@@ -11,9 +11,9 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use yika_crdt::Fen;
 use yika_crdt::channel::BlockScope;
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::Fen;
 use yika_crdt::entry::{ActRecord, BlockReason, BlockRecord, BlockTarget, WalletKey};
 use yika_crdt::ids::{CardNumber, Day, PersonId};
 use yika_crdt::keys;
@@ -141,7 +141,11 @@ pub(super) struct LiftForm {
 }
 
 /// People and cards by what was typed; a single exact hit opens at once.
-pub(super) async fn search(ui: Ui, State(app): State<App>, Query(query): Query<SearchQuery>) -> Result<Response, UiError> {
+pub(super) async fn search(
+    ui: Ui,
+    State(app): State<App>,
+    Query(query): Query<SearchQuery>,
+) -> Result<Response, UiError> {
     let found: Found = app.find(&query.q)?;
     if let ([only], false) = (found.people.as_slice(), found.more) {
         return Ok(Redirect::to(&format!("/cards/people/{}", only.person.0)).into_response());
@@ -364,7 +368,9 @@ fn object(app: &App, ui: &Ui, target: BlockTarget) -> Result<String, UiError> {
         BlockTarget::Card(card) => app.node().people.read().person_of(card),
     };
     let name = match holder {
-        Some(person) => app.person(person)?.map_or_else(|| person.to_string(), |p| format!("{} {}", p.name, p.staff_number)),
+        Some(person) => {
+            app.person(person)?.map_or_else(|| person.to_string(), |p| format!("{} {}", p.name, p.staff_number))
+        }
         None => ui.t("card.nobody").to_owned(),
     };
     Ok(match target {

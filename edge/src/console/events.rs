@@ -97,7 +97,8 @@ impl App {
             }
             Body::Act(act) => {
                 set(About::Other, "event.act", "plain", &act.act);
-                line.who = if act.operator == OperatorId(0) { String::new() } else { self.operator_name(ui, act.operator) };
+                line.who =
+                    if act.operator == OperatorId(0) { String::new() } else { self.operator_name(ui, act.operator) };
                 line.place = act.detail.clone();
             }
             Body::Cut(day) => set(About::Other, "event.cut", "info", &day.to_string()),
@@ -115,13 +116,13 @@ impl App {
         Ok(())
     }
 
-    fn door_word(&self, ui: &Ui, event: &DoorEvent) -> (&'static str, String) {
+    pub(super) fn door_word(&self, ui: &Ui, event: &DoorEvent) -> (&'static str, String) {
         let word = |tone, key: &str| (tone, ui.t(key).to_owned());
         match event {
             DoorEvent::Granted => word("ok", "door.granted"),
             DoorEvent::Denied(reason) => ("bad", show::reason(ui, *reason).to_owned()),
             DoorEvent::Button => word("info", "door.button"),
-            DoorEvent::Opened => word("plain", "door.opened"),
+            DoorEvent::Opened(by) => word("plain", opened_by(by)),
             DoorEvent::Closed => word("plain", "door.closed"),
             DoorEvent::Forced => word("bad", "door.forced"),
             DoorEvent::HeldOpen => word("warn", "door.held"),
@@ -131,6 +132,7 @@ impl App {
             DoorEvent::LineLost => word("bad", "door.line_lost"),
             DoorEvent::LineBack => word("ok", "door.line_back"),
             DoorEvent::Fire => word("bad", "door.fire"),
+            DoorEvent::Unconfirmed => word("bad", "door.unconfirmed"),
         }
     }
 
@@ -156,5 +158,16 @@ impl App {
     pub(super) fn door_name(&self, door: DoorId) -> String {
         let access = self.node().access.read();
         access.doors.get(&door).map_or_else(|| door.to_string(), |d| d.name.clone())
+    }
+}
+
+fn opened_by(by: &OpenedBy) -> &'static str {
+    match by {
+        OpenedBy::Card => "door.opened.card",
+        OpenedBy::Button => "door.opened.button",
+        OpenedBy::Remote(_) => "door.opened.remote",
+        OpenedBy::HeldOpen => "door.opened.held",
+        OpenedBy::Fire => "door.opened.fire",
+        OpenedBy::Unobserved => "door.opened.unobserved",
     }
 }

@@ -66,8 +66,8 @@ impl App {
             let rows = self.look(|store| store.scan(keys::PERSONS, after.as_deref(), ROWS_AT_ONCE))?;
             for (key, bytes) in &rows {
                 let person: Person = decode_row(key, bytes).map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
-                let fits = person.name.to_lowercase().contains(text)
-                    || person.staff_number.to_lowercase().starts_with(text);
+                let fits =
+                    person.name.to_lowercase().contains(text) || person.staff_number.to_lowercase().starts_with(text);
                 if !fits || found.people.iter().any(|p| p.person == person.person) {
                     continue;
                 }

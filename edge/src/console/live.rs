@@ -102,7 +102,11 @@ pub(super) struct LiveQuery {
 }
 
 /// The newest rows, and the stream that goes on from them.
-pub(super) async fn page(ui: Ui, State(app): State<App>, Query(query): Query<LiveQuery>) -> Result<View<LivePage>, UiError> {
+pub(super) async fn page(
+    ui: Ui,
+    State(app): State<App>,
+    Query(query): Query<LiveQuery>,
+) -> Result<View<LivePage>, UiError> {
     let ends = app.journal_ends()?;
     let begin = ends.iter().map(|(feed, end)| (*feed, Seq(end.0.saturating_sub(ROWS_MAX)))).collect();
     let (lines, reached) = app.lines_after(&ui, begin, query.show)?;
@@ -198,7 +202,10 @@ impl Listener {
             }
         }
         tokio::time::sleep(Duration::from_millis(GATHER_MS)).await;
-        while !matches!(self.grown.try_recv(), Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)) {}
+        while !matches!(
+            self.grown.try_recv(),
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed)
+        ) {}
         true
     }
 }

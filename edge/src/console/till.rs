@@ -272,8 +272,13 @@ pub(super) async fn correct(
         let panel = Panel::refused(&ui, "till.not_last", "till.not_last.note");
         return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
     }
-    app.give_back(&ui, &shift, RefundRequest { id, of, kind: RefundKind::Correction, amount: None, operator: shift.operator }, again)
-        .await
+    app.give_back(
+        &ui,
+        &shift,
+        RefundRequest { id, of, kind: RefundKind::Correction, amount: None, operator: shift.operator },
+        again,
+    )
+    .await
 }
 
 /// Cancels a sale whose answer never came: reverses it if it was made, else makes sure it never will be (POS-21).
@@ -289,8 +294,13 @@ pub(super) async fn cancel(
     };
     let of = PurchaseId { seq: form.of, ..id };
     let again = app.look(|store| is_answered(store, id))?;
-    app.give_back(&ui, &shift, RefundRequest { id, of, kind: RefundKind::Reversal, amount: None, operator: shift.operator }, again)
-        .await
+    app.give_back(
+        &ui,
+        &shift,
+        RefundRequest { id, of, kind: RefundKind::Reversal, amount: None, operator: shift.operator },
+        again,
+    )
+    .await
 }
 
 /// The sums of a shift on paper.
@@ -301,7 +311,8 @@ pub(super) async fn slip(
     Path((terminal, boot)): Path<(u32, u32)>,
 ) -> Result<View<SlipPage>, UiError> {
     let terminal = TerminalId(terminal);
-    let shift = app.shifts()?.into_iter().find(|s| s.terminal == terminal && s.boot == boot).ok_or(UiError::NotFound)?;
+    let shift =
+        app.shifts()?.into_iter().find(|s| s.terminal == terminal && s.boot == boot).ok_or(UiError::NotFound)?;
     if shift.operator != operator_id(&me)? {
         me.require(super::RUN)?;
     }
@@ -331,7 +342,7 @@ pub(super) async fn slip(
 
 impl App {
     /// The last shift of every till of this box.
-    fn shifts(&self) -> Result<Vec<Shift>, UiError> {
+    pub(super) fn shifts(&self) -> Result<Vec<Shift>, UiError> {
         self.look(|store| {
             let rows = store.scan(keys::SHIFTS, None, usize::MAX)?;
             rows.iter().map(|(key, bytes)| decode_row(key, bytes)).collect()
@@ -364,7 +375,13 @@ impl App {
         Ok(Ok((shift, PurchaseId { terminal: shift.terminal, boot, seq })))
     }
 
-    async fn give_back(&self, ui: &Ui, shift: &Shift, request: RefundRequest, again: bool) -> Result<Response, UiError> {
+    async fn give_back(
+        &self,
+        ui: &Ui,
+        shift: &Shift,
+        request: RefundRequest,
+        again: bool,
+    ) -> Result<Response, UiError> {
         let answer = self.node().refund(request).await.map_err(|e| UiError::unavailable(e, Saved::Unknown))?;
         let panel = match answer {
             Answer::Refused(Reason::DayCut) => Panel::refused(ui, "till.day_cut", "till.day_cut.note"),

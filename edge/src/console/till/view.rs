@@ -28,11 +28,11 @@ pub(super) struct Panel {
 
 /// One of the last five.
 pub(super) struct RecentRow {
-    time: String,
-    name: String,
-    money: String,
-    tone: &'static str,
-    word: String,
+    pub(super) time: String,
+    pub(super) name: String,
+    pub(super) money: String,
+    pub(super) tone: &'static str,
+    pub(super) word: String,
 }
 
 /// All of the left half.
@@ -107,7 +107,9 @@ impl App {
             Answer::Approved(sale) => self.approved(ui, sale)?,
             Answer::Refunded(refund) => self.refunded(ui, refund)?,
             Answer::Refused(reason) => self.refusal(ui, *reason, card)?,
-            Answer::Voided => Panel::plain("undone", "undo-2", ui.t("till.voided"), vec![ui.t("till.voided.note").to_owned()]),
+            Answer::Voided => {
+                Panel::plain("undone", "undo-2", ui.t("till.voided"), vec![ui.t("till.voided.note").to_owned()])
+            }
         };
         if again {
             panel.notes.push(ui.t("till.again").to_owned());
@@ -211,7 +213,8 @@ fn paid_by(ui: &Ui, paid: &[(Source, Fen)]) -> String {
         Source::Guest => ui.t("wallet.guest").to_owned(),
         Source::Float | Source::Receivable => ui.t("wallet.other").to_owned(),
     };
-    let parts: Vec<String> = paid.iter().map(|(source, part)| format!("{} {}", name(source), show::money(*part))).collect();
+    let parts: Vec<String> =
+        paid.iter().map(|(source, part)| format!("{} {}", name(source), show::money(*part))).collect();
     parts.join(" + ")
 }
 
