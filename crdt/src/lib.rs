@@ -20,6 +20,7 @@ pub mod person;
 pub mod reason;
 pub mod rights;
 pub mod sale;
+pub mod sold;
 pub mod store;
 pub mod sync;
 pub mod tariff;

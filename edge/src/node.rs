@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use yika_crdt::Fen;
 use yika_crdt::access::SharedAccess;
 use yika_crdt::channel::{FeedId, Place};
-use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Reply};
 use yika_crdt::entry::*;
 use yika_crdt::feed::Run;
@@ -117,7 +116,7 @@ impl EdgeNode {
         let edge = Edge::load(&store, identity.me, place)?;
         let people = edge.mesh.people.clone();
         let access = edge.mesh.access.clone();
-        let ears = Ears::new(edge.mesh.directory());
+        let ears = Ears::new(edge.mesh.directory(), edge.clock());
         let (writer, thread) = StoreWriter::spawn(EdgeMachine::new(edge, ticks, ears.clone()), store)?;
         let node = EdgeNode {
             me: identity.me,
@@ -273,9 +272,14 @@ impl EdgeNode {
     /// # Errors
     /// Of storage.
     pub fn now(&self) -> Result<(i64, bool), StoreError> {
-        let clock: Clock = self.row(keys::CLOCK)?.unwrap_or_default();
+        Ok(self.time())
+    }
+
+    /// Hub time now, and whether it can be trusted, from memory: what every request may ask.
+    pub fn time(&self) -> (i64, bool) {
+        let clock = *self.ears.clock.borrow();
         let ticks = self.ticks.now();
-        Ok((clock.now_ms(ticks), clock.is_trusted(ticks)))
+        (clock.now_ms(ticks), clock.is_trusted(ticks))
     }
 
     /// Runs a reading over committed state.
