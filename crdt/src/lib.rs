@@ -18,6 +18,7 @@ pub mod mesh;
 pub mod people;
 pub mod person;
 pub mod reason;
+pub mod registry;
 pub mod rights;
 pub mod sale;
 pub mod sold;
