@@ -120,11 +120,6 @@ pub fn mark(id: PurchaseId) -> Vec<u8> {
     key(MARKS, &[&id.terminal.0.to_be_bytes(), &id.boot.to_be_bytes(), &id.seq.to_be_bytes()])
 }
 
-/// Every mark of a terminal, in order of boot and number (`sale`).
-pub fn marks_of(terminal: TerminalId) -> Vec<u8> {
-    key(MARKS, &[&terminal.0.to_be_bytes()])
-}
-
 /// The last shift at a terminal (`shift`).
 pub fn shift(terminal: TerminalId) -> Vec<u8> {
     key(SHIFTS, &[&terminal.0.to_be_bytes()])

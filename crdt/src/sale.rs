@@ -92,9 +92,9 @@ pub struct Now {
 
 /// Where the first answer to an id stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Mark {
-    feed: FeedId,
-    seq: Seq,
+pub(crate) struct Mark {
+    pub(crate) feed: FeedId,
+    pub(crate) seq: Seq,
     body: Hash,
 }
 
@@ -306,58 +306,6 @@ pub fn take_grant<R: Read + ?Sized>(tx: &mut Tx<'_, R>, giver: Writer, grant: &G
 /// Rights of one person at this box.
 pub fn rights_of<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId) -> Result<PersonRights, StoreError> {
     Ok(tx.get(&keys::rights(person))?.unwrap_or_default())
-}
-
-/// An id with the first answer that it got.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answered {
-    /// The id.
-    pub id: PurchaseId,
-    /// When it was answered.
-    pub hub_time_ms: i64,
-    /// The answer.
-    pub answer: Answer,
-}
-
-/// What a terminal was answered after an id, in order of its boots and numbers; pruned answers are left out.
-///
-/// The second value is the last id looked at: where the next call goes on.
-pub fn answers_after<R: Read + ?Sized>(
-    store: &R,
-    after: PurchaseId,
-    limit: usize,
-) -> Result<(Vec<Answered>, PurchaseId), StoreError> {
-    let rows = store.scan(&keys::marks_of(after.terminal), Some(&keys::mark(after)), limit)?;
-    let mut last = after;
-    let mut answers = Vec::new();
-    for (key, value) in rows {
-        let Some(id) = id_of_mark(&key) else { continue };
-        last = id;
-        let mark: Mark = crate::store::decode_row(&key, &value)?;
-        if store.feed(&mark.feed)?.pruned >= mark.seq {
-            continue;
-        }
-        let bytes = store.entries(&mark.feed, mark.seq, 1)?.into_iter().next();
-        let entry = bytes.and_then(|bytes| Entry::decode(&bytes).ok());
-        if let Some((hub_time_ms, answer)) = entry.and_then(|e| Some((e.stamp.hub_time_ms, answer_of(&e.body)?))) {
-            answers.push(Answered { id, hub_time_ms, answer });
-        }
-    }
-    Ok((answers, last))
-}
-
-/// Whether an id was answered before.
-pub fn is_answered<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<bool, StoreError> {
-    Ok(store.get(&keys::mark(id))?.is_some())
-}
-
-fn id_of_mark(key: &[u8]) -> Option<PurchaseId> {
-    let parts = key.strip_prefix(keys::MARKS)?;
-    let (terminal, rest) = parts.split_first_chunk::<4>()?;
-    let (boot, rest) = rest.split_first_chunk::<4>()?;
-    let seq = <[u8; 4]>::try_from(rest).ok()?;
-    let [terminal, boot, seq] = [*terminal, *boot, seq].map(u32::from_be_bytes);
-    Some(PurchaseId { terminal: TerminalId(terminal), boot, seq })
 }
 
 /// The answer that an entry stands for.

@@ -1,7 +1,7 @@
 //! Cashiers at the web tills of this box: who signed on to which terminal, and the boot its sales are numbered under.
 //!
 //! One row per terminal, written in the turn of the journal's act. Leaves to others: totals, which follow from the
-//! journal (`sale::answers_after`), and who may sign on (pages).
+//! journal (`sold`), and who may sign on (pages).
 
 use crate::channel::Channel;
 use crate::entry::*;

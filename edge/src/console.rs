@@ -21,6 +21,7 @@ pub use config::{ConsoleConfig, Delivers, TillReader, WedgeReader};
 
 use crate::doors::Doors;
 use crate::node::EdgeNode;
+use crate::terminals::Board;
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::{get, post};
@@ -61,6 +62,7 @@ struct App(Arc<Shared>);
 struct Shared {
     node: Arc<EdgeNode>,
     doors: Doors,
+    board: Arc<Board>,
     config: ConsoleConfig,
     tills: till::Tills,
     live: live::Listeners,
@@ -95,18 +97,23 @@ impl App {
 /// # Errors
 /// When words are missing or the system gives no randomness.
 pub fn router(node: Arc<EdgeNode>, doors: Doors) -> anyhow::Result<Router> {
-    router_with(node, doors, ConsoleConfig::default())
+    router_with(node, doors, Arc::default(), ConsoleConfig::default())
 }
 
-/// The console with its part of the configuration.
+/// The console with the terminals' states and its part of the configuration.
 ///
 /// # Errors
 /// As [`router`], and when the configuration contradicts itself.
-pub fn router_with(node: Arc<EdgeNode>, doors: Doors, config: ConsoleConfig) -> anyhow::Result<Router> {
+pub fn router_with(
+    node: Arc<EdgeNode>,
+    doors: Doors,
+    board: Arc<Board>,
+    config: ConsoleConfig,
+) -> anyhow::Result<Router> {
     config.validate()?;
     let kit = kit(&node, &config)?;
     let auth = Auth::new(Operators::new(Arc::clone(&node)), AuthPolicy::default())?;
-    let shared = Shared { node, doors, config, tills: till::Tills::default(), live: live::Listeners::default() };
+    let shared = Shared { node, doors, board, config, tills: till::Tills::default(), live: live::Listeners::default() };
     let app = App(Arc::new(shared));
     let mounted = mount(pages(app), Router::new(), Console::new(kit, auth));
     Ok(mounted.merge(assets::router_of::<Files, ()>(FILES_PREFIX)))

@@ -1,8 +1,9 @@
-//! Terminals of this campus (screen E3, list): what the registry says, and who sells at the web tills.
+//! Terminals of this campus (screen E3, list): what the registry says, what they told, who sells at the web tills.
 //!
-//! Leaves to others: heartbeats and the interface (`crate::terminals`).
+//! Leaves to others: the interface they speak (`crate::terminals`).
 
-use super::App;
+use super::{App, show};
+use crate::terminals::{Presence, Status};
 use askama::Template;
 use axum::extract::State;
 use yika_crdt::entry::{TerminalKind, TerminalState};
@@ -23,6 +24,9 @@ struct TerminalRow {
     tone: &'static str,
     state: &'static str,
     shift: String,
+    heard_tone: &'static str,
+    heard: String,
+    told: String,
 }
 
 /// The list.
@@ -38,7 +42,12 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<Terminal
             TerminalState::Suspended => ("warn", "terminal.suspended"),
             TerminalState::Scrapped => ("plain", "terminal.scrapped"),
         };
+        let status = app.0.board.status(terminal.terminal);
+        let (heard_tone, heard) = heard(&ui, status.as_ref());
         TerminalRow {
+            heard_tone,
+            heard,
+            told: told(&ui, status.as_ref()),
             id: terminal.terminal.to_string(),
             name: terminal.name.clone(),
             kind: match terminal.kind {
@@ -57,4 +66,24 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<Terminal
     });
     let rows = rows.collect();
     Ok(View::new(TerminalsPage { page: app.page(&ui, "terminals.title", "/terminals")?, rows }))
+}
+
+/// How fresh the terminal's last word is; machines only, a web till speaks with its page.
+fn heard(ui: &Ui, status: Option<&Status>) -> (&'static str, String) {
+    let Some(status) = status else { return ("plain", ui.t("show.never").to_owned()) };
+    let tone = match status.presence {
+        Presence::Online => "ok",
+        Presence::Late => "warn",
+        Presence::Lost => "bad",
+    };
+    (tone, show::age(ui, i64::try_from(status.age.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// Maker, software, backlog.
+fn told(ui: &Ui, status: Option<&Status>) -> String {
+    let Some(status) = status else { return String::new() };
+    let model = status.model.iter().map(|(model, firmware)| format!("{model} {firmware}"));
+    let backlog = status.heartbeat.iter().filter(|beat| beat.backlog > 0);
+    let backlog = backlog.map(|beat| ui.t_args("terminal.backlog", &[("n", &beat.backlog.to_string())]));
+    model.chain(backlog).collect::<Vec<_>>().join(" · ")
 }

@@ -11,6 +11,7 @@ mod view;
 pub(in crate::console) use tally::Tills;
 
 use super::{App, operator_id, show};
+use crate::terminals::Presence;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -23,8 +24,9 @@ use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::{ActRecord, Mode, RefundKind, TerminalKind, TerminalRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
-use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest, is_answered};
+use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::shift::{Shift, SignOn};
+use yika_crdt::sold::is_known;
 use yika_crdt::store::decode_row;
 use yika_crdt::tariff::sheet::{PeriodId, TariffSheet};
 use yika_crdt::tariff::{self, PORTIONS_MAX};
@@ -145,12 +147,15 @@ fn choose(ui: &Ui, me: &CurrentOperator, app: &App, shifts: &[Shift]) -> Result<
     let tills = registry.terminals.values().filter(|t| Some(t.campus) == campus && t.kind == TerminalKind::Till);
     let row = |till: &TerminalRecord| {
         let open = shifts.iter().find(|s| s.terminal == till.terminal && s.is_open());
+        // A machine that speaks for itself sells under its own numbers.
+        let machine = app.0.board.status(till.terminal).is_some_and(|s| s.presence != Presence::Lost);
         let (tone, state) = match (open, till.state) {
             (_, TerminalState::Suspended | TerminalState::Scrapped) => ("plain", ui.t("till.suspended").to_owned()),
             (Some(shift), _) => {
                 let (who, since) = (app.operator_name(ui, shift.operator), ui.clock_text(shift.from_ms));
                 ("warn", ui.t_args("till.taken", &[("who", &who), ("since", &since)]))
             }
+            (None, TerminalState::Deployed) if machine => ("info", ui.t("till.machine").to_owned()),
             (None, TerminalState::Deployed) => ("ok", ui.t("till.free").to_owned()),
         };
         TillRow {
@@ -159,7 +164,7 @@ fn choose(ui: &Ui, me: &CurrentOperator, app: &App, shifts: &[Shift]) -> Result<
             outlet: format!("{} · {}", till.terminal, till.outlet),
             tone,
             state,
-            free: open.is_none() && till.state == TerminalState::Deployed,
+            free: open.is_none() && !machine && till.state == TerminalState::Deployed,
             may_end: open.is_some() && me.role == Role::Admin,
         }
     };
@@ -240,7 +245,7 @@ pub(super) async fn sale(
     let Some(card) = card else {
         return refuse(Panel::refused(&ui, "till.unreadable", "till.unreadable.note"));
     };
-    let again = app.look(|store| is_answered(store, id))?;
+    let again = app.look(|store| is_known(store, id))?;
     if form.boot != shift.boot && !again {
         return refuse(Panel::refused(&ui, "till.old_shift", "till.old_shift.note"));
     }
@@ -267,7 +272,7 @@ pub(super) async fn correct(
         Err(response) => return Ok(response),
     };
     let of = PurchaseId { seq: form.of, ..id };
-    let again = app.look(|store| is_answered(store, id))?;
+    let again = app.look(|store| is_known(store, id))?;
     if !again && !app.tally(&shift)?.correctable.is_some_and(|sale| sale.id == of) {
         let panel = Panel::refused(&ui, "till.not_last", "till.not_last.note");
         return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
@@ -293,7 +298,7 @@ pub(super) async fn cancel(
         Err(response) => return Ok(response),
     };
     let of = PurchaseId { seq: form.of, ..id };
-    let again = app.look(|store| is_answered(store, id))?;
+    let again = app.look(|store| is_known(store, id))?;
     app.give_back(
         &ui,
         &shift,

@@ -9,7 +9,8 @@ use yika_crdt::Fen;
 use yika_crdt::entry::{Mode, PurchaseRecord};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::{PurchaseId, TerminalId};
-use yika_crdt::sale::{Answer, Answered, answers_after};
+use yika_crdt::sale::{Answer, answer_of};
+use yika_crdt::sold::known_after;
 use yika_crdt::shift::Shift;
 use yika_ui::{Saved, UiError};
 
@@ -19,6 +20,14 @@ pub(super) const RECENT_MAX: usize = 5;
 const ANSWERS_AT_ONCE: usize = 500;
 /// Tills whose tally is kept; with more, all are folded again when asked for.
 const TILLS_MAX: usize = 256;
+
+/// An id with the first answer that it got.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    pub(super) id: PurchaseId,
+    pub(super) hub_time_ms: i64,
+    pub(super) answer: Answer,
+}
 
 /// Sums of a shift.
 #[derive(Clone, Debug)]
@@ -67,7 +76,6 @@ impl Tally {
     }
 
     fn take(&mut self, answered: Answered) -> Result<(), FenError> {
-        self.next = self.next.max(answered.id.seq.saturating_add(1));
         match &answered.answer {
             Answer::Approved(sale) => {
                 if sale.mode == Mode::Count {
@@ -103,17 +111,19 @@ impl App {
         let kept = tallies.get(&shift.terminal).filter(|t| t.last.boot == shift.boot).cloned();
         let mut tally = kept.unwrap_or_else(|| Tally::begin(shift));
         loop {
-            let (answers, last) = self.look(|store| answers_after(store, tally.last, ANSWERS_AT_ONCE))?;
-            let end = last == tally.last || last.boot != shift.boot;
-            for answered in answers.into_iter().filter(|a| a.id.boot == shift.boot) {
-                tally.last = answered.id;
+            let known = self.look(|store| known_after(store, tally.last, ANSWERS_AT_ONCE))?;
+            let end = known.len() < ANSWERS_AT_ONCE;
+            for known in known {
+                tally.last = known.id;
+                tally.next = known.id.seq.saturating_add(1);
+                let Some(entry) = known.entry else { continue };
+                let Some(answer) = answer_of(&entry.body) else { continue };
+                let answered = Answered { id: known.id, hub_time_ms: entry.stamp.hub_time_ms, answer };
                 tally.take(answered).map_err(|e| UiError::internal(e, Saved::Nothing))?;
             }
             if end {
                 break;
             }
-            tally.last = last;
-            tally.next = tally.next.max(last.seq.saturating_add(1));
         }
         if tallies.len() >= TILLS_MAX {
             tallies.clear();

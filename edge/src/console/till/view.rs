@@ -3,7 +3,7 @@
 //! Leaves to others: deciding (`till`), reacting to keys and cards (the page's script).
 
 use super::super::{App, cards, show};
-use super::tally::{Tally, total_of};
+use super::tally::{Answered, Tally, total_of};
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,7 @@ use yika_crdt::Fen;
 use yika_crdt::entry::{Mode, PurchaseRecord, RefundRecord, Source};
 use yika_crdt::ids::{CardNumber, PersonId};
 use yika_crdt::reason::Reason;
-use yika_crdt::sale::{Answer, Answered};
+use yika_crdt::sale::Answer;
 use yika_crdt::shift::Shift;
 use yika_ui::{Page, Saved, Ui, UiError, View};
 
