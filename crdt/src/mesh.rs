@@ -122,6 +122,8 @@ pub enum Event {
         /// What it says.
         entry: Box<Entry>,
     },
+    /// Two signed branches of a feed were shown.
+    Forked(FeedId),
     /// A document change to project.
     Change {
         /// Its feed.
