@@ -230,7 +230,7 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
-            Command::Ingest(run) => self.ingest(tx, *run, events)?,
+            Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
             Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
             Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
@@ -284,11 +284,12 @@ impl Edge {
         &mut self,
         tx: &mut Tx<'_, R>,
         run: Run,
+        now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let feed = run.head.feed;
         if feed.writer == self.mesh.me {
-            return self.take_back(tx, run, events);
+            return self.take_back(tx, run, now, events);
         }
         match self.mesh.ingest(tx, run, events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
@@ -446,4 +447,3 @@ impl Edge {
 fn blocks_of(place: Place) -> Channel {
     Channel::Blocks(place.campus.map_or(BlockScope::Hub, BlockScope::Campus))
 }
-

@@ -81,6 +81,12 @@ impl Shut {
 }
 
 impl Command {
+    /// Whether a peer said it: such a command is refused at once while the gate is shut, because waiting would stop what
+    /// opens it.
+    pub fn is_of_peer(&self) -> bool {
+        matches!(self, Command::Ask { .. } | Command::Recall { .. })
+    }
+
     /// Whether it would append to this node's own feeds and cannot wait as a held entry.
     pub fn needs_open_gate(&self) -> bool {
         !matches!(
@@ -90,7 +96,6 @@ impl Command {
                 | Command::Alarm(_)
                 | Command::Ingest(_)
                 | Command::Diverged(_)
-                | Command::Recall { .. }
                 | Command::TrustHub(_)
                 | Command::ConfirmTime { .. }
                 | Command::Tick

@@ -92,9 +92,9 @@ pub struct Now {
 
 /// Where the first answer to an id stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Mark {
-    feed: FeedId,
-    seq: Seq,
+pub(crate) struct Mark {
+    pub(crate) feed: FeedId,
+    pub(crate) seq: Seq,
     body: Hash,
 }
 

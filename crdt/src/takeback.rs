@@ -8,7 +8,7 @@
 use crate::channel::{Channel, FeedId};
 use crate::edge::{Edge, Reply};
 use crate::entry::*;
-use crate::feed::{self, End, Run, SignedHead};
+use crate::feed::{self, End, FeedError, Run, SignedHead};
 use crate::gate::Shut;
 use crate::ids::*;
 use crate::keys;
@@ -25,38 +25,48 @@ impl Edge {
         &mut self,
         tx: &mut Tx<'_, R>,
         run: Run,
+        now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let head = run.head.clone();
+        let held = tx.feed(&head.feed)?.end;
         let mut taken = Vec::new();
-        let stored = match self.shut {
-            // Appending goes on here; what others say of this feed is history or a fork.
-            None => self.mesh.check_run(tx, &run),
-            Some(_) => self.mesh.ingest(tx, run, &mut taken),
-        };
-        match stored {
-            Ok(end) if self.shut.is_some() => {
+        match self.mesh.ingest(tx, run, &mut taken) {
+            Ok(end) if end.seq > held.seq => {
                 for event in taken {
                     self.redo(tx, head.feed, &event)?;
                     events.push(event);
                 }
+                if self.shut.is_none() {
+                    // Too late to have been asked for, and nothing was written on top: no harm, but worth a word.
+                    let detail = format!("{} was taken back from {} to {} while writing", head.feed, held.seq, end.seq);
+                    self.alarm(tx, "rollback", detail, now, events)?;
+                }
                 Ok(Reply::Stored(head.feed, end.seq))
             }
-            Ok(_) | Err(RunRefused::Ingest(IngestError::Feed(_))) => self.own_branch(tx, head),
+            Ok(_) | Err(RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_)))) => {
+                self.own_branch(tx, held, head, now, events)
+            }
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) => Ok(Reply::Refused(refused)),
         }
     }
 
-    /// A run of an own feed that cannot be taken: held already, or another branch.
-    fn own_branch<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: SignedHead) -> Result<Reply, SaleError> {
-        let held = tx.feed(&head.feed)?.end;
-        let ours = end_at(tx, &head.feed, head.end.seq)?;
-        if ours == Some(head.end) {
+    /// A run of an own feed that adds nothing: held already, or another branch.
+    fn own_branch<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        held: End,
+        head: SignedHead,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        if end_at(tx, &head.feed, head.end.seq)? == Some(head.end) {
             return Ok(Reply::Stored(head.feed, held.seq));
         }
-        self.shut_as_forked(tx, &head);
-        Ok(Reply::Refused(RunRefused::Ingest(IngestError::Feed(feed::FeedError::NotTheSignedChain(head.feed)))))
+        let feed = head.feed;
+        self.forked_by_another(tx, head, now, events)?;
+        Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()))
     }
 
     /// A peer shows that a feed ends otherwise at a position: two signed branches are proof, of a foreign feed an
@@ -68,31 +78,55 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        let signed = self.mesh.nodes.get(&head.feed.writer).is_some_and(|node| head.verify(&node.key).is_ok());
-        let ours = end_at(tx, &head.feed, head.end.seq)?;
-        if !signed || ours.is_none_or(|ours| ours == head.end) {
+        let differs = end_at(tx, &head.feed, head.end.seq)?.is_some_and(|ours| ours != head.end);
+        if !differs {
             return Ok(Reply::Done);
         }
         if head.feed.writer == self.mesh.me {
-            self.shut_as_forked(tx, &head);
-        } else if tx.get_bytes(&keys::fork(&head.feed))?.is_some() {
+            self.forked_by_another(tx, head, now, events)?;
             return Ok(Reply::Done);
         }
-        let own = tx.head_from(&head.feed, head.end.seq)?;
-        tx.put(keys::fork(&head.feed), &(own, &head));
-        events.push(Event::Forked(head.feed));
-        let detail = format!("{} was written twice up to {}", head.feed, head.end.seq);
-        let alarm = Body::Alarm(AlarmRecord { kind: "fork".into(), detail });
-        self.append_or_hold(tx, Entry { stamp: now.stamp, body: alarm }, events)?;
+        let known = tx.get_bytes(&keys::fork(&head.feed))?.is_some();
+        if !known
+            && let Some(own) = tx.head_from(&head.feed, head.end.seq)?
+            && self.mesh.prove_fork(tx, &own, &head)
+        {
+            events.push(Event::Forked(head.feed));
+            let detail = format!("{} was written twice up to {}", head.feed, head.end.seq);
+            self.alarm(tx, "fork", detail, now, events)?;
+        }
         Ok(Reply::Done)
     }
 
-    fn shut_as_forked<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: &SignedHead) {
+    /// Another box writes with this one's key: nothing is appended from here on, also after a restart.
+    fn forked_by_another<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        head: SignedHead,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
         let signed = self.mesh.nodes.get(&head.feed.writer).is_some_and(|node| head.verify(&node.key).is_ok());
-        if signed {
-            tx.put(keys::FORKED.to_vec(), head);
-            self.shut = Some(Shut::Forked);
+        if !signed || self.shut == Some(Shut::Forked) {
+            return Ok(());
         }
+        tx.put(keys::FORKED.to_vec(), &head);
+        self.shut = Some(Shut::Forked);
+        events.push(Event::Forked(head.feed));
+        let detail = format!("another box writes {} with this box's key, up to {}", head.feed, head.end.seq);
+        self.alarm(tx, "fork", detail, now, events)
+    }
+
+    fn alarm<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        kind: &str,
+        detail: String,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        let body = Body::Alarm(AlarmRecord { kind: kind.into(), detail });
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)
     }
 
     /// What an entry of this node's own did when it was written.

@@ -56,7 +56,10 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     let mut signals = Signals::listen()?;
     let _lock = lock(dir)?;
     let identity = Identity::load(dir)?.with_context(|| {
-        format!("{} holds no membership; ask headquarters for a line and run: yika-edge init --join LINE", dir.display())
+        format!(
+            "{} holds no membership; ask headquarters for a line and run: yika-edge init --join LINE",
+            dir.display()
+        )
     })?;
     let (node, writer) = EdgeNode::start(&identity, dir)?;
     let links = link::run(Arc::clone(&node), &identity, &config.link).await?;
@@ -151,9 +154,9 @@ async fn listen(
     router: Router,
     stopped: &watch::Receiver<bool>,
 ) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(bind)
-        .await
-        .with_context(|| format!("cannot listen on TCP {bind}; end what holds the port (ss -lntp) or choose another"))?;
+    let listener = TcpListener::bind(bind).await.with_context(|| {
+        format!("cannot listen on TCP {bind}; end what holds the port (ss -lntp) or choose another")
+    })?;
     let bound = listener.local_addr()?;
     let mut stopped = stopped.clone();
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

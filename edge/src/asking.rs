@@ -46,7 +46,8 @@ pub async fn ask_and_open(node: Arc<EdgeNode>) {
 fn everybody_was_asked(node: &EdgeNode) -> bool {
     let contacts = node.vitals().contacts();
     let settled = |id: NodeId| contacts.get(&id).is_some_and(|c| c.connected || !c.words.is_empty());
-    let expected = node.registry().boxes().into_iter().filter(|record| {
+    let registry = node.registry();
+    let expected = registry.boxes().into_iter().filter(|record| {
         let dialled_by_us = record.writer.node < node.writer().node && record.address.is_some();
         dialled_by_us && record.campus == node.place().campus
     });

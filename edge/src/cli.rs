@@ -220,8 +220,13 @@ fn host_name() -> Option<String> {
 fn check(loaded: &Loaded) -> Result<Exit> {
     let dir = &loaded.config.data;
     match Identity::load(dir)? {
-        Some(identity) => say(&format!("configuration is good; this box is {} of {}\n", identity.me, identity.hub_name))?,
-        None => say(&format!("configuration is good; {} holds no membership yet: yika-edge init --join …\n", dir.display()))?,
+        Some(identity) => {
+            say(&format!("configuration is good; this box is {} of {}\n", identity.me, identity.hub_name))?
+        }
+        None => say(&format!(
+            "configuration is good; {} holds no membership yet: yika-edge init --join …\n",
+            dir.display()
+        ))?,
     }
     Ok(Exit::Done)
 }

@@ -154,7 +154,10 @@ pub fn when_down(config: &Config) -> Report {
         "process",
         Verdict::Wrong,
         ["程序没有运行".into(), "the program does not run".into()],
-        ["systemctl start yika-edge; 日志: journalctl -u yika-edge", "systemctl start yika-edge; log: journalctl -u yika-edge"],
+        [
+            "systemctl start yika-edge; 日志: journalctl -u yika-edge",
+            "systemctl start yika-edge; log: journalctl -u yika-edge",
+        ],
     );
     let joined = match Identity::load(dir) {
         Ok(Some(identity)) => Some(identity),
@@ -163,12 +166,20 @@ pub fn when_down(config: &Config) -> Report {
                 "membership",
                 Verdict::Wrong,
                 same(format!("{}: none", dir.display())),
-                ["向总部索取一行登记串, 然后 yika-edge init --join …", "ask headquarters for a line, then yika-edge init --join …"],
+                [
+                    "向总部索取一行登记串, 然后 yika-edge init --join …",
+                    "ask headquarters for a line, then yika-edge init --join …",
+                ],
             );
             None
         }
         Err(error) => {
-            report.add("membership", Verdict::Wrong, same(format!("{error:#}")), ["重新登记本机", "enrol this box again"]);
+            report.add(
+                "membership",
+                Verdict::Wrong,
+                same(format!("{error:#}")),
+                ["重新登记本机", "enrol this box again"],
+            );
             None
         }
     };
@@ -287,7 +298,9 @@ fn certificate(report: &mut Report, status: &Status) {
             let low = days < status::CERTIFICATE_DAYS_MIN;
             report.add("certificate", wrong_if(low), same(format!("{days} days left")), mend);
         }
-        None => report.add("certificate", Verdict::Wrong, same("cannot be read"), ["重新登记本机", "enrol this box again"]),
+        None => {
+            report.add("certificate", Verdict::Wrong, same("cannot be read"), ["重新登记本机", "enrol this box again"])
+        }
     }
 }
 
@@ -330,7 +343,8 @@ fn name_check(report: &mut Report, addr: &str, found: Option<Vec<SocketAddr>>) {
 fn lists(report: &mut Report, status: &Status) {
     let age = status.lists_age_ms;
     let old = age.is_none_or(|age| age > LISTS_AGE_MS_MAX);
-    let seen = age.map_or("nothing has come yet".to_owned(), |age| format!("newest from headquarters {}", Lang::En.age(age)));
+    let seen =
+        age.map_or("nothing has come yet".to_owned(), |age| format!("newest from headquarters {}", Lang::En.age(age)));
     report.add(
         "lists",
         if old { Verdict::Note } else { Verdict::Well },
@@ -348,6 +362,9 @@ fn ports(report: &mut Report, config: &Config) {
         "ports",
         wrong_if(!taken.is_empty()),
         same(if taken.is_empty() { "free".to_owned() } else { taken.join("; ") }),
-        ["结束占用端口的程序 (ss -lntup), 或改 link.bind / http.bind", "end what holds the port (ss -lntup), or change link.bind / http.bind"],
+        [
+            "结束占用端口的程序 (ss -lntup), 或改 link.bind / http.bind",
+            "end what holds the port (ss -lntup), or change link.bind / http.bind",
+        ],
     );
 }

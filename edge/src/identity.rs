@@ -11,8 +11,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use yika_crdt::channel::Place;
 use yika_crdt::ids::*;
-use yika_store::files;
 use yika_link::{EndpointKeys, JoinString, Joined};
+use yika_store::files;
 use zeroize::Zeroizing;
 
 /// Everything a joined box knows of itself.
@@ -91,11 +91,9 @@ impl Identity {
                 dir.display()
             )));
         }
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .with_context(|| format!("cannot make {}; run this as root or name another folder with --data", dir.display()))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
+            format!("cannot make {}; run this as root or name another folder with --data", dir.display())
+        })?;
         let key = make_key(dir)?;
         let addr = tokio::net::lookup_host(&line.hub_addr)
             .await
@@ -145,7 +143,10 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
         return Err(Ends::unsafe_to("the box runs; stop it first (systemctl stop yika-edge)"));
     }
     if !yes {
-        return Err(Ends::unsafe_to(format!("{} would give up its membership for good; say so with --yes", identity.me)));
+        return Err(Ends::unsafe_to(format!(
+            "{} would give up its membership for good; say so with --yes",
+            identity.me
+        )));
     }
     let unsent = crate::status::unsent_when_down(dir, &identity)?;
     if unsent > 0 && !force {
@@ -156,7 +157,10 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
     }
     let life = identity.me.incarnation;
     let aside = dir.join(format!("left-n{}-{}-{}", identity.me.node.0, life.generation, life.counter));
-    std::fs::DirBuilder::new().mode(0o700).create(&aside).with_context(|| format!("cannot make {}", aside.display()))?;
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&aside)
+        .with_context(|| format!("cannot make {}", aside.display()))?;
     // The card first: without it the rest does not count as a membership, wherever this stops.
     for name in ["node.toml", "node.crt", "ca.crt", "edge.db-wal", "edge.db", "edge.db-shm", "journal.end", "boot"] {
         match std::fs::rename(dir.join(name), aside.join(name)) {

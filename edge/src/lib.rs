@@ -3,8 +3,8 @@
 //! SQL stands only in `yika-store`, QUIC only in `link`.
 
 pub mod app;
-mod asking;
-mod certificate;
+pub mod asking;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -13,12 +13,12 @@ pub mod discovery;
 pub mod disk;
 pub mod doctor;
 pub mod doors;
-mod exit;
+pub mod exit;
 pub mod identity;
 pub mod link;
-mod logging;
+pub mod logging;
 pub mod machine;
-mod metrics;
+pub mod metrics;
 pub mod mirror;
 pub mod node;
 pub mod status;

@@ -16,7 +16,9 @@ use yika_crdt::ids::*;
 use yika_crdt::registry::Standing;
 use yika_crdt::sync::Message;
 use yika_link::sync::{Node, serve};
-use yika_link::{Admission, DialState, Dialer, Expected, Link, LinkConfig, LinkError, Peer, PeerIdentity, Role, Target};
+use yika_link::{
+    Admission, DialState, Dialer, Expected, Link, LinkConfig, LinkError, Peer, PeerIdentity, Role, Target,
+};
 
 /// New connections that wait to be served.
 const PEERS_WAITING_MAX: usize = 64;
@@ -244,7 +246,8 @@ impl Boxes {
         }
         self.dialled.retain(|node, _| wanted.contains_key(node));
         for (node, addr) in wanted {
-            let keep = self.dialled.get(&node).is_some_and(|d| d.addr == addr || d.dialer.state() == DialState::Connected);
+            let keep =
+                self.dialled.get(&node).is_some_and(|d| d.addr == addr || d.dialer.state() == DialState::Connected);
             if keep || (self.dialled.len() >= DIALLED_MAX && !self.dialled.contains_key(&node)) {
                 continue;
             }

@@ -6,6 +6,7 @@ use crate::mirror::Mirror;
 use crate::ticks::TickSource;
 use tokio::sync::{broadcast, watch};
 use yika_crdt::channel::FeedId;
+use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Effect, Reply};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::PersonId;
@@ -29,6 +30,8 @@ pub struct Ears {
     pub rights: broadcast::Sender<PersonId>,
     /// Who may hold what.
     pub directory: watch::Sender<std::sync::Arc<Directory>>,
+    /// Hub time as the core reckons it, so that a request need not read it from disk.
+    pub clock: watch::Sender<Clock>,
     /// Something on a status page changed.
     pub changed: watch::Sender<u64>,
     /// Why nothing may be appended to this box's own feeds, if so.
@@ -37,11 +40,12 @@ pub struct Ears {
 
 impl Ears {
     /// Nobody listens yet.
-    pub fn new(directory: Directory) -> Ears {
+    pub fn new(directory: Directory, clock: Clock) -> Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
             rights: broadcast::channel(EFFECTS_WAITING_MAX).0,
             directory: watch::channel(std::sync::Arc::new(directory)).0,
+            clock: watch::channel(clock).0,
             changed: watch::channel(0).0,
             gate: watch::channel(Some(Shut::Asking)).0,
         }
@@ -124,6 +128,7 @@ impl Machine for EdgeMachine {
 
     fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
         self.mirror(store, &effects);
+        self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),

@@ -29,7 +29,9 @@ fn in_text(status: &Status) -> String {
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
-            text.push_str(&format!("# HELP yika_edge_{name} {help}\n# TYPE yika_edge_{name} gauge\nyika_edge_{name} {value}\n"));
+            text.push_str(&format!(
+                "# HELP yika_edge_{name} {help}\n# TYPE yika_edge_{name} gauge\nyika_edge_{name} {value}\n"
+            ));
         }
     };
     let count = |n: u64| Some(n as f64);

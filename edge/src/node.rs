@@ -18,13 +18,12 @@ use tokio::time::Instant;
 use yika_crdt::Fen;
 use yika_crdt::access::SharedAccess;
 use yika_crdt::channel::{Channel, FeedId, Place};
-use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Reply};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{End, Run, SignedHead};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::gate::Shut;
 use yika_crdt::mesh::Directory;
 use yika_crdt::people::SharedPeople;
 use yika_crdt::reason::Reason;
@@ -115,7 +114,7 @@ impl EdgeNode {
         let mirror = Mirror::open(dir, identity.me, &store)?;
         let people = edge.mesh.people.clone();
         let access = edge.mesh.access.clone();
-        let ears = Ears::new(edge.mesh.directory());
+        let ears = Ears::new(edge.mesh.directory(), edge.clock());
         let (writer, thread) = StoreWriter::spawn(EdgeMachine::new(edge, ticks, ears.clone(), mirror), store)?;
         let node = EdgeNode {
             me: identity.me,
@@ -270,9 +269,14 @@ impl EdgeNode {
     /// # Errors
     /// Of storage.
     pub fn now(&self) -> Result<(i64, bool), StoreError> {
-        let clock: Clock = self.row(keys::CLOCK)?.unwrap_or_default();
+        Ok(self.time())
+    }
+
+    /// Hub time now, and whether it can be trusted, from memory: what every request may ask.
+    pub fn time(&self) -> (i64, bool) {
+        let clock = *self.ears.clock.borrow();
         let ticks = self.ticks.now();
-        Ok((clock.now_ms(ticks), clock.is_trusted(ticks)))
+        (clock.now_ms(ticks), clock.is_trusted(ticks))
     }
 
     /// Runs a reading over committed state.
@@ -387,7 +391,7 @@ impl EdgeNode {
 
     /// A command that needs the gate waits while peers are being asked: that is bounded and short.
     async fn asked(&self, command: &Command) {
-        if command.needs_open_gate() && self.shut() == Some(Shut::Asking) {
+        if command.needs_open_gate() && !command.is_of_peer() && self.shut() == Some(Shut::Asking) {
             let mut gate = self.ears.gate.subscribe();
             let bound = Duration::from_millis(crate::asking::ASKING_AFTER_BOOT_MS_MAX);
             _ = tokio::time::timeout(bound, gate.wait_for(|shut| *shut != Some(Shut::Asking))).await;

@@ -240,7 +240,12 @@ pub fn when_down(config: &Config) -> Result<Status> {
             .and_then(|reader| read_rows(&mut status, &reader, identity.me, Seq::ZERO));
         status.refusing = read.err().map(|e| e.to_string());
     }
-    remark(&mut status, "down", "程序没有运行: systemctl start yika-edge", "the program does not run: systemctl start yika-edge");
+    remark(
+        &mut status,
+        "down",
+        "程序没有运行: systemctl start yika-edge",
+        "the program does not run: systemctl start yika-edge",
+    );
     common_remarks(&mut status);
     Ok(status)
 }
@@ -262,8 +267,8 @@ fn read_rows(
         let stamp = oldest.and_then(|bytes| Entry::decode(&bytes).ok()).map(|e| e.stamp.hub_time_ms);
         status.unsent_age_ms = stamp.map(|at| u64::try_from(status.hub_time_ms.saturating_sub(at)).unwrap_or(0));
     }
-    status.lists_age_ms = newest_of_hub(store)?
-        .map(|at| u64::try_from(status.hub_time_ms.saturating_sub(at)).unwrap_or(0));
+    status.lists_age_ms =
+        newest_of_hub(store)?.map(|at| u64::try_from(status.hub_time_ms.saturating_sub(at)).unwrap_or(0));
     let lease: Option<LeaseRecord> = row(store, keys::LEASE)?;
     let lease = lease.filter(|l| l.incarnation == me.incarnation);
     status.lease_left_ms = lease.map(|l| l.until_ms.saturating_sub(status.hub_time_ms));
@@ -308,11 +313,7 @@ fn row<T: serde::de::DeserializeOwned>(
     store.get(key)?.map(|bytes| yika_crdt::store::decode_row(key, &bytes)).transpose()
 }
 
-fn siblings(
-    node: &EdgeNode,
-    contacts: &std::collections::BTreeMap<NodeId, Contact>,
-    mono_ms: u64,
-) -> Vec<Sibling> {
+fn siblings(node: &EdgeNode, contacts: &std::collections::BTreeMap<NodeId, Contact>, mono_ms: u64) -> Vec<Sibling> {
     let registry = node.registry();
     let mut newest = std::collections::BTreeMap::new();
     for (writer, record) in &registry.nodes {
@@ -370,9 +371,12 @@ fn judge(status: &mut Status) {
         );
     }
     match status.lease_left_ms {
-        Some(left) if left <= 0 => {
-            remark(status, "lease", "消费许可已过期: 接通总部后恢复", "the permission to spend is over: it returns with headquarters")
-        }
+        Some(left) if left <= 0 => remark(
+            status,
+            "lease",
+            "消费许可已过期: 接通总部后恢复",
+            "the permission to spend is over: it returns with headquarters",
+        ),
         Some(left) if left < LEASE_LEFT_MS_MIN => remark(
             status,
             "lease",
@@ -380,11 +384,21 @@ fn judge(status: &mut Status) {
             format!("the permission to spend ends in {}", Lang::En.age(left.unsigned_abs())),
         ),
         Some(_) => {}
-        None => remark(status, "lease", "还没有消费许可: 等待总部第一次连接", "no permission to spend yet: waits for the first contact with headquarters"),
+        None => remark(
+            status,
+            "lease",
+            "还没有消费许可: 等待总部第一次连接",
+            "no permission to spend yet: waits for the first contact with headquarters",
+        ),
     }
     if status.quarantined > 0 {
         let n = status.quarantined;
-        remark(status, "quarantine", format!("{n} 条记录无法使用, 已隔离"), format!("{n} entries could not be used and are in quarantine"));
+        remark(
+            status,
+            "quarantine",
+            format!("{n} 条记录无法使用, 已隔离"),
+            format!("{n} entries could not be used and are in quarantine"),
+        );
     }
     let alone = !status.hub_connected || status.unsent_age_ms.is_some_and(|age| age > UNSENT_AGE_MS_MAX);
     status.state = match () {
@@ -397,7 +411,12 @@ fn judge(status: &mut Status) {
 /// Remarks that need no running process.
 fn common_remarks(status: &mut Status) {
     if let Some(cause) = status.refusing.clone() {
-        remark(status, "store", format!("数据库不能写入: {cause}"), format!("the database does not take writes: {cause}"));
+        remark(
+            status,
+            "store",
+            format!("数据库不能写入: {cause}"),
+            format!("the database does not take writes: {cause}"),
+        );
     }
     if let Some(disk) = status.disk {
         if disk.free_bytes < DISK_FREE_BYTES_MIN {
@@ -413,7 +432,9 @@ fn common_remarks(status: &mut Status) {
             status,
             "certificate",
             format!("证书剩余 {days} 天, 接通总部后自动续期 (不影响营业)"),
-            format!("the certificate has {days} days left; it renews when headquarters is reached (nothing stops meanwhile)"),
+            format!(
+                "the certificate has {days} days left; it renews when headquarters is reached (nothing stops meanwhile)"
+            ),
         );
     }
 }
@@ -449,7 +470,8 @@ impl Status {
             None => pick("启动以来没有", "not since the start"),
         };
         let yes = |yes: bool| if yes { pick("是", "yes") } else { pick("否", "no") };
-        let where_ = format!("{} {} {}", pick("校区", "campus"), self.campus, self.campus_name.as_deref().unwrap_or(""));
+        let where_ =
+            format!("{} {} {}", pick("校区", "campus"), self.campus, self.campus_name.as_deref().unwrap_or(""));
         line("本机", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
         line("总部", "headquarters", format!("{} ({})", self.hub_name, self.hub_addr));
         line("最近一次收到总部消息", "last word from headquarters", ago(self.hub_heard_age_ms));
@@ -457,7 +479,11 @@ impl Status {
             line("连接", "connection", self.hub_words.clone());
         }
         let oldest = self.unsent_age_ms.map(|age| format!(" ({} {})", pick("最早", "oldest"), ago(Some(age))));
-        line("总部未确认的记录", "entries not confirmed by headquarters", format!("{}{}", self.unsent, oldest.unwrap_or_default()));
+        line(
+            "总部未确认的记录",
+            "entries not confirmed by headquarters",
+            format!("{}{}", self.unsent, oldest.unwrap_or_default()),
+        );
         let lease = match self.lease_left_ms {
             Some(left) if left > 0 => lang.age(left.unsigned_abs()),
             Some(_) => pick("已过期", "over"),
@@ -466,7 +492,11 @@ impl Status {
         line("消费许可剩余", "permission to spend left", lease);
         for sibling in &self.siblings {
             let heard = ago(sibling.heard_age_ms);
-            line("同校区", "sibling", format!("n{} {} · {} · {heard}", sibling.node, sibling.name, yes(sibling.connected)));
+            line(
+                "同校区",
+                "sibling",
+                format!("n{} {} · {} · {heard}", sibling.node, sibling.name, yes(sibling.connected)),
+            );
         }
         line("终端", "terminals registered", self.terminals.to_string());
         if !self.doors.is_empty() {

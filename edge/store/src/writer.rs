@@ -117,11 +117,7 @@ pub struct Writer<M: Machine> {
 
 impl<M: Machine> Clone for Writer<M> {
     fn clone(&self) -> Self {
-        Writer {
-            outbox: Arc::clone(&self.outbox),
-            health: self.health.clone(),
-            stopping: Arc::clone(&self.stopping),
-        }
+        Writer { outbox: Arc::clone(&self.outbox), health: self.health.clone(), stopping: Arc::clone(&self.stopping) }
     }
 }
 
