@@ -10,6 +10,7 @@ use crate::ids::*;
 use crate::person::{CardState, Person, PersonStatus};
 use crate::reason::Reason;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A person as decisions need it.
@@ -85,6 +86,32 @@ impl People {
         self.uids.get(&uid).copied()
     }
 
+    /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
+    pub fn cards_after(&self, after: Option<CardNumber>, limit: usize) -> Vec<CardNumber> {
+        self.cards.range(above(after)).take(limit).map(|(card, _)| *card).collect()
+    }
+
+    /// Up to `limit` chip numbers above one with their cards, ascending.
+    pub fn chips_after(&self, after: Option<u64>, limit: usize) -> Vec<(u64, CardNumber)> {
+        self.uids.range(above(after)).take(limit).map(|(uid, card)| (*uid, *card)).collect()
+    }
+
+    /// Every card that an open block stops, known or not.
+    pub fn blocked_cards(&self) -> BTreeSet<CardNumber> {
+        let open = self.blocks.keys().copied().filter(|target| self.is_blocked(*target));
+        let mut cards = BTreeSet::new();
+        for target in open {
+            match target {
+                BlockTarget::Card(card) => _ = cards.insert(card),
+                BlockTarget::Person(person) => {
+                    let held = self.holders.get(&person).into_iter().flat_map(|h| h.cards.iter());
+                    cards.extend(held.map(|(card, _, _)| *card));
+                }
+            }
+        }
+        cards
+    }
+
     /// How many people and cards are indexed.
     pub fn counts(&self) -> (usize, usize) {
         (self.holders.len(), self.cards.len())
@@ -125,6 +152,10 @@ impl People {
     fn is_lifted(&self, (hash, scope): (&Hash, &BlockScope)) -> bool {
         self.lifted.contains(&(*hash, BlockScope::Hub)) || self.lifted.contains(&(*hash, *scope))
     }
+}
+
+fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
 /// The index as shared between threads.
