@@ -12,6 +12,7 @@ pub mod edge;
 pub mod entry;
 pub mod feed;
 pub mod fen;
+pub mod gate;
 pub mod ids;
 pub mod keys;
 pub mod mesh;
@@ -25,6 +26,7 @@ pub mod shift;
 pub mod sold;
 pub mod store;
 pub mod sync;
+pub mod takeback;
 pub mod tariff;
 pub mod wire;
 
