@@ -322,8 +322,7 @@ pub(super) async fn slip(
         me.require(super::RUN)?;
     }
     let tally = app.tally(&shift)?;
-    let facts = tokio::task::block_in_place(|| super::facts::Facts::read(app.node()));
-    let unsent = facts.map_err(|e| UiError::unavailable(e, Saved::Nothing))?.unsent();
+    let unsent = app.status().unsent;
     let rows = vec![
         ("slip.sold", format!("{} · {}", show::count(tally.sold.0), show::money(tally.sold.1))),
         ("slip.back", format!("{} · -{}", show::count(tally.back.0), show::money(tally.back.1))),
