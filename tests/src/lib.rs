@@ -9,3 +9,4 @@ pub mod netns;
 pub mod process;
 pub mod relay;
 pub mod site;
+pub mod world;

@@ -1,10 +1,10 @@
 //! The table at the end: what was sold and refused, and whether the books of all boxes are those of headquarters.
 
 use super::rush::Times;
-use super::world::World;
 use super::{Options, Progress};
 use crate::books::{Books, Comparison, Journal, compare, inject_fault};
 use crate::site::until;
+use crate::world::World;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;

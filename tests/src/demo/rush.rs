@@ -1,8 +1,8 @@
 //! The lunch rush in three parts: with the line, with the line cut, with the line back.
 
-use super::world::World;
 use super::{Options, Progress};
 use crate::process::{Launch, Process};
+use crate::world::World;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
