@@ -197,7 +197,11 @@ impl Doors {
         };
         if timeout(Duration::from_millis(STOP_MS_MAX), ending).await.is_err() {
             let left = self.passing.journal.state();
-            tracing::error!(waiting = left.waiting, lost = left.lost, "door events could not be written before the stop");
+            tracing::error!(
+                waiting = left.waiting,
+                lost = left.lost,
+                "door events could not be written before the stop"
+            );
             journal.inspect(tokio::task::AbortHandle::abort);
         }
     }

@@ -142,7 +142,8 @@ mod tests {
         config.bus[0].boards[0].name = "a/b".into();
         config.bus.push(ModbusLine { name: String::new(), ..config.bus[0].clone() });
         let said = config.validate().unwrap_err().to_string();
-        for wanted in ["bus \"north hall\": the name is used twice", "relay 99 is outside 1..=8", "board \"a/b\"", "bus \"\""]
+        for wanted in
+            ["bus \"north hall\": the name is used twice", "relay 99 is outside 1..=8", "board \"a/b\"", "bus \"\""]
         {
             assert!(said.contains(wanted), "{wanted} is not in: {said}");
         }

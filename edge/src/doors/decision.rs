@@ -110,7 +110,10 @@ pub(super) fn explain(node: &EdgeNode, door: DoorId, card: CardNumber, at: Momen
     let mut words = Vec::new();
     let mut say = |zh: String, en: String| words.push((zh, en));
     if !at.time_trusted {
-        say("本机时钟未经总部确认,按已知时间判断".into(), "the clock is not confirmed; decided by the best time known".into());
+        say(
+            "本机时钟未经总部确认,按已知时间判断".into(),
+            "the clock is not confirmed; decided by the best time known".into(),
+        );
     }
     let people = node.people.read();
     let person = people.person_of(card);

@@ -53,7 +53,11 @@ impl Listener for Arc<Passing> {
 
     fn on_driver_ended(&self, line: usize, failures: u32) {
         let name = self.hardware.lines.get(line).map(|l| l.name.clone()).unwrap_or_default();
-        self.alarm("door_driver", name, &format!("the driver ended by itself, {failures} in a row; it is started again"));
+        self.alarm(
+            "door_driver",
+            name,
+            &format!("the driver ended by itself, {failures} in a row; it is started again"),
+        );
     }
 
     fn held_open(&self, line: usize) -> HeldOpenLimits {
@@ -67,7 +71,9 @@ impl Listener for Arc<Passing> {
 impl Passing {
     fn on_input(self: &Arc<Self>, line: usize, change: InputChange, when: When) {
         match change {
-            InputChange::ExitButton { door, state: SignalState::Active } => self.leave(Place { line, lock: door }, when),
+            InputChange::ExitButton { door, state: SignalState::Active } => {
+                self.leave(Place { line, lock: door }, when)
+            }
             InputChange::Fire { board, state } => self.on_fire(board, state),
             // The contact speaks as `Opened` and `Closed`; a released button says nothing.
             InputChange::ExitButton { .. } | InputChange::Contact { .. } => {}

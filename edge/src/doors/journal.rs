@@ -128,7 +128,8 @@ impl Journal {
         }
         let Some(cause) = state.failing.take() else { return };
         let (late, lost) = (std::mem::take(&mut state.late), std::mem::take(&mut state.lost));
-        let detail = format!("the journal could not be written ({cause}); {late} door events written late, {lost} lost");
+        let detail =
+            format!("the journal could not be written ({cause}); {late} door events written late, {lost} lost");
         tracing::warn!(late, lost, "door events are written again");
         state.waiting += 1;
         state.queue.push_back(Command::Alarm(AlarmRecord { kind: "door_journal".into(), detail }));

@@ -122,10 +122,13 @@ fn line_problem(line: LineState, device: &str) -> Option<Words> {
         LineState::NoHardware => {
             (format!("未接硬件:本机配置中没有 {device}"), format!("no hardware: this box has no {device}"))
         }
-        LineState::DriverDown => ("驱动未运行,正在重启".to_owned(), "the driver does not run; it is started again".to_owned()),
-        LineState::Lost => {
-            ("控制板无应答,请检查电源、网线和地址".to_owned(), "the board does not answer; check power, cable, address".to_owned())
+        LineState::DriverDown => {
+            ("驱动未运行,正在重启".to_owned(), "the driver does not run; it is started again".to_owned())
         }
+        LineState::Lost => (
+            "控制板无应答,请检查电源、网线和地址".to_owned(),
+            "the board does not answer; check power, cable, address".to_owned(),
+        ),
     };
     Some((zh, en))
 }

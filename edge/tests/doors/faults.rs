@@ -133,7 +133,8 @@ async fn a_restart_keeps_nothing_open_and_goes_on_with_its_journal() {
     rig.until("locked", |view| view.line == LineState::Up && view.lock == RelayState::Locked).await;
     assert!(!board.sim.relay(1) && !board.sim.relay(2));
     assert_eq!(swipe(&rig).await, Ok(holder(ALICE)));
-    rig.journaled("both passages", |_| rig.events(FRONT).iter().filter(|e| **e == DoorEvent::Granted).count() == 2).await;
+    rig.journaled("both passages", |_| rig.events(FRONT).iter().filter(|e| **e == DoorEvent::Granted).count() == 2)
+        .await;
     rig.alarm("door_relay").await;
     rig.down().await;
 }

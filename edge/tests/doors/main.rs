@@ -138,7 +138,8 @@ async fn a_blocked_card_is_refused_from_the_moment_the_block_is_stored() {
     assert!(let_in > 100 && refused > 100, "both answers were seen: {let_in} {refused}");
     assert_eq!(board.sim.times_switched_on(2), 0);
     // Headquarters blocks the person: refused once the run is stored, and no local lift helps.
-    let block = BlockRecord { target: BlockTarget::Person(holder(ALICE)), reason: BlockReason::Left, operator: OPERATOR };
+    let block =
+        BlockRecord { target: BlockTarget::Person(holder(ALICE)), reason: BlockReason::Left, operator: OPERATOR };
     let run = rig.hub.say(Channel::Blocks(BlockScope::Hub), vec![Body::Block(block)]);
     assert!(matches!(rig.node.call(run).await, Ok(Reply::Stored(..))));
     assert_eq!(rig.doors.swipe(&reader(FRONT), ALICE).await, Err(Reason::Blocked));
@@ -243,7 +244,10 @@ async fn the_policy_takes_effect_without_a_restart() {
     let mut changes = board.sim.subscribe();
     assert_eq!(rig.doors.swipe(&reader(FRONT), ALICE).await, Ok(holder(ALICE)));
     let on = tokio::time::Instant::now();
-    while !matches!(changes.recv().await, Ok(yika_drivers::modbus::simulator::BoardChange::Relay { relay: 1, on: false })) {}
+    while !matches!(
+        changes.recv().await,
+        Ok(yika_drivers::modbus::simulator::BoardChange::Relay { relay: 1, on: false })
+    ) {}
     assert!(on.elapsed() < Duration::from_millis(500), "the pulse is the new one: {:?}", on.elapsed());
     // Longer than the driver takes to look at the policy.
     tokio::time::sleep(Duration::from_millis(3_500)).await;
@@ -260,7 +264,10 @@ async fn the_policy_takes_effect_without_a_restart() {
     assert!(rig.view(BACK).problems.iter().any(|(_, en)| en.contains("shares its hardware with door d5")));
     rig.change_door(BACK, |door| door.device = "modbus:board7/1".into());
     let view = rig.view(BACK);
-    assert_eq!((view.line, view.contact, view.lock), (LineState::NoHardware, ContactState::Unknown, RelayState::Unknown));
+    assert_eq!(
+        (view.line, view.contact, view.lock),
+        (LineState::NoHardware, ContactState::Unknown, RelayState::Unknown)
+    );
     assert!(view.problems[0].0.contains("modbus:board7/1"), "{view:?}");
 }
 

@@ -60,7 +60,8 @@ impl Simulator {
 
     async fn until(&mut self, wanted: &str) {
         loop {
-            let line = timeout(PATIENCE, self.lines.next_line()).await.unwrap_or_else(|_| panic!("no line with {wanted}"));
+            let line =
+                timeout(PATIENCE, self.lines.next_line()).await.unwrap_or_else(|_| panic!("no line with {wanted}"));
             if line.unwrap().unwrap_or_else(|| panic!("ended before {wanted}")).contains(wanted) {
                 return;
             }
