@@ -98,6 +98,7 @@ impl Machine for EdgeMachine {
     }
 
     fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+        self.edge.committed();
         for effect in effects {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),
