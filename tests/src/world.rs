@@ -54,7 +54,7 @@ impl World {
         say("starting headquarters · 启动总部");
         let hub = HubProgram::start(dir, "演示总部").await?;
         for (campus, name) in CAMPUSES {
-            hub.command(&["campus", "put", campus, name]).await?;
+            hub.command(&["campus", "put", campus, name, "--people", "2000"]).await?;
         }
         let tariff = dir.join("tariff.toml");
         std::fs::write(&tariff, include_str!("../../deploy/samples/tariff.toml"))?;
