@@ -188,7 +188,7 @@ pub fn identity() -> Identity {
 fn registry(seed: Seed) -> Vec<Body> {
     let campus = |c: u16, name: &str| {
         let campus = CampusId(c);
-        Body::Campus(CampusRecord { campus, name: name.into(), utc_offset_minutes: 480, cut_minute: 180 })
+        Body::Campus(CampusRecord { campus, name: name.into(), utc_offset_minutes: 480, cut_minute: 180, people_shards: 4 })
     };
     let mut bodies = vec![campus(1, "东校区"), campus(2, "西校区"), Body::Node(node_record(EDGE, Some(CAMPUS), "A1"))];
     if seed == Seed::Bare {
