@@ -13,6 +13,7 @@ use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
+use crate::shift::{self, Shift, SignOn};
 use crate::store::{Read, StoreError, Tx};
 
 /// What the shell asks of the edge.
@@ -47,6 +48,20 @@ pub enum Command {
         /// Whom.
         target: BlockTarget,
         /// Who says so.
+        operator: OperatorId,
+    },
+    /// A cashier signs on at a web till of this box.
+    SignOn {
+        /// The till.
+        terminal: TerminalId,
+        /// The cashier.
+        operator: OperatorId,
+    },
+    /// The open shift at a web till ends.
+    SignOff {
+        /// The till.
+        terminal: TerminalId,
+        /// Who ends it.
         operator: OperatorId,
     },
     /// A run of somebody's feed arrived.
@@ -94,6 +109,10 @@ pub enum Reply {
     Outcome(Outcome),
     /// Of a refusal or refund.
     Answer(Answer),
+    /// Of a sign-on.
+    SignOn(SignOn),
+    /// Of a sign-off: the shift that ended, if one was open.
+    SignOff(Option<Shift>),
     /// Of a run: stored up to here.
     Stored(FeedId, Seq),
     /// Of a run that is not taken.
@@ -230,6 +249,12 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
+            Command::SignOn { terminal, operator } => {
+                Reply::SignOn(shift::sign_on(mesh, tx, terminal, operator, &now, events)?)
+            }
+            Command::SignOff { terminal, operator } => {
+                Reply::SignOff(shift::sign_off(mesh, tx, terminal, operator, &now, events)?)
+            }
             Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
             Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
             Command::Asked { hub } => self.asked(tx, hub, events)?,

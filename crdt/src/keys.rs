@@ -57,6 +57,8 @@ pub const OPERATORS: &[u8] = b"o";
 pub const RECEIPTS: &[u8] = b"R";
 /// Prefix of documents, `docs/`.
 pub const DOCUMENTS: &[u8] = b"d";
+/// Prefix of cashiers' shifts by terminal.
+pub const SHIFTS: &[u8] = b"S";
 /// Prefix of proofs of forks.
 pub const FORKS: &[u8] = b"x";
 
@@ -121,6 +123,11 @@ pub fn counters(person: PersonId) -> Vec<u8> {
 /// Where the answer to a purchase id is found (`sale`).
 pub fn mark(id: PurchaseId) -> Vec<u8> {
     key(MARKS, &[&id.terminal.0.to_be_bytes(), &id.boot.to_be_bytes(), &id.seq.to_be_bytes()])
+}
+
+/// The last shift at a terminal (`shift`).
+pub fn shift(terminal: TerminalId) -> Vec<u8> {
+    key(SHIFTS, &[&terminal.0.to_be_bytes()])
 }
 
 /// What was given back for a sale (`sale`).

@@ -22,6 +22,7 @@ pub mod reason;
 pub mod registry;
 pub mod rights;
 pub mod sale;
+pub mod shift;
 pub mod sold;
 pub mod store;
 pub mod sync;

@@ -37,6 +37,10 @@ pub struct BlockRow {
     pub target: BlockTarget,
     /// Why.
     pub reason: BlockReason,
+    /// Who said so.
+    pub operator: OperatorId,
+    /// When, by the writer's hub time.
+    pub hub_time_ms: i64,
 }
 
 /// A node as the registry lists it.
@@ -340,10 +344,12 @@ impl Mesh {
                     return Ok(());
                 };
                 let hash = feed::entry_hash(&feed, seq, bytes);
-                let row = BlockRow { hash, scope, target: block.target, reason: block.reason };
+                let BlockRecord { target, reason, operator } = block;
+                let hub_time_ms = entry.stamp.hub_time_ms;
+                let row = BlockRow { hash, scope, target, reason, operator, hub_time_ms };
                 tx.put(keys::block(&hash), &row);
                 self.people.write().block(row.target, row.hash, row.scope);
-                events.push(Event::Blocks(block.target));
+                events.push(Event::Blocks(target));
                 Ok(())
             }
             Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),

@@ -582,7 +582,8 @@ fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>,
     }))
 }
 
-fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
+/// Whether a terminal sells at this box.
+pub fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
     terminal.kind == TerminalKind::Till
         && terminal.state == TerminalState::Deployed
         && mesh.place.campus == Some(terminal.campus)
