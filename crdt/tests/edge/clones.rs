@@ -4,10 +4,7 @@ use super::*;
 use yika_crdt::gate::{OwnEnds, Shut};
 use yika_crdt::store::Read;
 
-const JOURNAL: FeedId = FeedId {
-    writer: Writer { node: NodeId(1), incarnation: LIFE },
-    channel: Channel::Journal,
-};
+const JOURNAL: FeedId = FeedId { writer: Writer { node: NodeId(1), incarnation: LIFE }, channel: Channel::Journal };
 
 impl Box_ {
     /// The same box on a copy of its store, as a restore or a clone starts it.

@@ -39,9 +39,8 @@ pub const PASSWORD: &str = "石桥-lantern-42";
 /// Cheap: the pages are tested, not Argon2.
 const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1, lanes: 1 };
 
-const NAMES: [&str; 12] = [
-    "张伟", "欧阳明月", "陈建国", "赵敏", "李思源", "王芳", "刘洋", "周杰", "吴桐", "郑爽朗", "孙悦", "Aisha Khan",
-];
+const NAMES: [&str; 12] =
+    ["张伟", "欧阳明月", "陈建国", "赵敏", "李思源", "王芳", "刘洋", "周杰", "吴桐", "郑爽朗", "孙悦", "Aisha Khan"];
 
 /// How much there is to see.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -188,11 +187,7 @@ fn registry(seed: Seed) -> Vec<Body> {
         let campus = CampusId(c);
         Body::Campus(CampusRecord { campus, name: name.into(), utc_offset_minutes: 480, cut_minute: 180 })
     };
-    let mut bodies = vec![
-        campus(1, "东校区"),
-        campus(2, "西校区"),
-        Body::Node(node_record(EDGE, Some(CAMPUS), "A1")),
-    ];
+    let mut bodies = vec![campus(1, "东校区"), campus(2, "西校区"), Body::Node(node_record(EDGE, Some(CAMPUS), "A1"))];
     if seed == Seed::Bare {
         return bodies;
     }
