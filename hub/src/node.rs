@@ -3,7 +3,8 @@
 //! What the desk, pages and peers call. Leaves to others: decisions (`core`), what an operator may do (`desk`), sockets
 //! (`link`).
 
-use crate::clock::HubClock;
+use crate::clock::{HubClock, wall_ms};
+use crate::core::enrol::CERTIFICATE_DAYS;
 use crate::core::{Command, Hub, Identity, Reply};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order};
@@ -24,7 +25,7 @@ use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
-use yika_link::{Peer, PeerIdentity};
+use yika_link::{Authority, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
 use yika_store::{CallError, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
@@ -47,6 +48,7 @@ pub struct HubNode {
     pub name: String,
     /// Opens what is sealed.
     pub vault: Arc<Vault>,
+    authority: Arc<Authority>,
     writer: StoreWriter<HubMachine>,
     pool: ReadPool,
     ears: Ears,
@@ -97,6 +99,7 @@ impl HubNode {
             key: identity.key.clone(),
             name: identity.name.clone(),
             vault: Arc::clone(&identity.vault),
+            authority: Arc::clone(&identity.authority),
             writer,
             pool: ReadPool::open(&path, &options, READERS)?,
             ears,
@@ -226,6 +229,29 @@ fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
     Ok(newest.first().and_then(|bytes| Entry::decode(bytes).ok()).map_or(0, |entry| entry.stamp.hub_time_ms))
 }
 
+impl HubNode {
+    /// Later dates for the same key and life; who asks was admitted by the registry.
+    fn renew(&self, from: &PeerIdentity, question: &[u8]) -> RenewReply {
+        let valid = Validity::days(wall_ms().div_euclid(1000), CERTIFICATE_DAYS);
+        let renewed = match RenewRequest::decode(question) {
+            Ok(RenewRequest::V1 { csr }) => {
+                self.authority.renew(from.identity(), &from.key, &csr, valid).map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match renewed {
+            Ok(certificate_der) => {
+                tracing::info!(peer = %from.writer(), "a certificate was renewed");
+                RenewReply::Renewed { certificate_der }
+            }
+            Err(words) => {
+                tracing::warn!(peer = %from.writer(), words, "a certificate was not renewed");
+                RenewReply::Refused { words }
+            }
+        }
+    }
+}
+
 impl Node for HubNode {
     fn me(&self) -> Writer {
         self.me
@@ -276,6 +302,7 @@ impl Node for HubNode {
                 let _ = self.call(Command::Diverged(head)).await;
                 None
             }
+            Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {
                 let _ = self.call(Command::Address { writer, address }).await;
                 None

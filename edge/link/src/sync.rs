@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::feed::{End, Run};
+use yika_crdt::feed::{End, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::store::{Read, StoreError};
@@ -174,12 +174,27 @@ async fn take<N: Node>(
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
         }
         other => {
+            if let Message::Diverged(head) = &other
+                && head.feed.writer == sync.peer()
+            {
+                show(node, sync, head);
+            }
             if let Some(answer) = node.on_message(identity, other).await {
                 sync.say(answer);
             }
         }
     }
     Ok(())
+}
+
+/// A writer that shows its feed to end otherwise than held here is shown the head held here: it must know.
+fn show<N: Node>(node: &Arc<N>, sync: &mut PeerSync, theirs: &SignedHead) {
+    let ours = tokio::task::block_in_place(|| node.read(|store| store.head_from(&theirs.feed, theirs.end.seq)));
+    if let Ok(Some(ours)) = ours
+        && ours.end != theirs.end
+    {
+        sync.say(Message::Diverged(ours));
+    }
 }
 
 fn all_grown<N: Node>(node: &Arc<N>, sync: &mut PeerSync) {
