@@ -153,7 +153,7 @@ impl BoxProgram {
             "serve",
             "--link",
             &link.address().to_string(),
-            "--advertise",
+            "--advertised",
             &advertise.to_string(),
             "--http",
             &http.address().to_string(),
