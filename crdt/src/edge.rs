@@ -7,6 +7,7 @@ use crate::clock::{Clock, Ticks};
 use crate::entry::*;
 use crate::feed::{self, Run, SignedHead};
 use crate::fen::Fen;
+use crate::gate::Shut;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
@@ -79,6 +80,11 @@ pub enum Command {
     },
     /// Time passes: the day may be cut.
     Tick,
+    /// After a start: peers were asked how far they hold this node's feeds, and what they held more was taken back.
+    Asked {
+        /// The hub was among them.
+        hub: bool,
+    },
 }
 
 /// What the sender of a command is told once it is durable.
@@ -101,6 +107,8 @@ pub enum Reply {
     },
     /// Of an ask: whether the total is now at least what was asked.
     Granted(bool),
+    /// Nothing was done: this node may not append.
+    Shut(Shut),
     /// Done.
     Done,
 }
@@ -129,13 +137,16 @@ pub enum Effect {
     },
     /// An edge of this mesh has forked a feed.
     Forked(FeedId),
+    /// Whether this node may append has changed.
+    Gate(Option<Shut>),
 }
 
 /// The pure edge.
 pub struct Edge {
     /// What it knows of the mesh.
     pub mesh: Mesh,
-    clock: Clock,
+    pub(crate) clock: Clock,
+    pub(crate) shut: Option<Shut>,
 }
 
 impl Edge {
@@ -143,7 +154,8 @@ impl Edge {
     pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Edge, StoreError> {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
-        Ok(Edge { mesh, clock: clock.unwrap_or_default() })
+        let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
+        Ok(Edge { mesh, clock: clock.unwrap_or_default(), shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
@@ -167,11 +179,20 @@ impl Edge {
         ticks: Ticks,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, SaleError> {
+        let before = self.shut;
+        if let Some(shut) = before.filter(|_| command.needs_open_gate()) {
+            return Ok(Reply::Shut(shut));
+        }
         let mut events = Vec::new();
         let now = self.now(tx, ticks);
-        sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        if self.shut.is_none() {
+            sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        }
         let reply = self.obey(tx, command, ticks, now, &mut events)?;
         self.follow(tx, ticks, &now, events, effects)?;
+        if self.shut != before {
+            effects.push(Effect::Gate(self.shut));
+        }
         Ok(reply)
     }
 
@@ -209,17 +230,9 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
-            Command::Ingest(run) => self.ingest(tx, *run, events)?,
-            Command::Diverged(head) => {
-                if let Some(own) = tx_head(tx, &head)?
-                    && mesh.prove_fork(tx, &own, &head)
-                {
-                    let detail = format!("{} was written twice from {}", head.feed, head.end.seq);
-                    let alarm = AlarmRecord { kind: "fork".into(), detail };
-                    return self.journal(tx, Body::Alarm(alarm), &now, events);
-                }
-                Reply::Done
-            }
+            Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
+            Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
+            Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
             Command::TrustHub(record) => {
@@ -244,7 +257,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body }, events)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
         Ok(Reply::Done)
     }
 
@@ -271,9 +284,13 @@ impl Edge {
         &mut self,
         tx: &mut Tx<'_, R>,
         run: Run,
+        now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let feed = run.head.feed;
+        if feed.writer == self.mesh.me {
+            return self.take_back(tx, run, now, events);
+        }
         match self.mesh.ingest(tx, run, events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(crate::store::IngestError::Store(error))) => Err(error.into()),
@@ -366,6 +383,7 @@ impl Edge {
                     self.clock.set_by_hub(hub_time_ms, ticks);
                     tx.put(keys::CLOCK.to_vec(), &self.clock);
                 }
+                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
@@ -409,7 +427,7 @@ impl Edge {
         };
         let total = grant.total.min(covered);
         let taken = TakenRecord { feed, seq, row: grant.row, total };
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
         sale::take_grant(tx, feed.writer, &GrantRecord { total, basis: None, ..grant.clone() })?;
         later.push(Event::Rights(grant.row.person));
         Ok(())
@@ -428,9 +446,4 @@ impl Edge {
 /// The channel this campus' blocks are written to.
 fn blocks_of(place: Place) -> Channel {
     Channel::Blocks(place.campus.map_or(BlockScope::Hub, BlockScope::Campus))
-}
-
-/// The stored head at the position of a foreign one, if there is one.
-fn tx_head<R: Read + ?Sized>(tx: &Tx<'_, R>, head: &SignedHead) -> Result<Option<SignedHead>, StoreError> {
-    tx.head_from(&head.feed, head.end.seq)
 }

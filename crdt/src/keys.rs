@@ -16,6 +16,11 @@ pub const OPEN_DAY: &[u8] = b"!day";
 /// `mesh.rs`: the lease of this life.
 pub const LEASE: &[u8] = b"!lease";
 
+/// `gate.rs`: this node's key was used by another; the head that proves it.
+pub const FORKED: &[u8] = b"!forked";
+/// `gate.rs`: prefix of journal entries that wait until this node may append.
+pub const HELD: &[u8] = b"h";
+
 /// Prefix of campuses.
 pub const CAMPUSES: &[u8] = b"C";
 /// Prefix of nodes.
@@ -151,6 +156,11 @@ pub fn receipt(incarnation: Incarnation) -> Vec<u8> {
 /// The proof that a feed was forked (`mesh`).
 pub fn fork(feed: &FeedId) -> Vec<u8> {
     key(FORKS, &[&wire::encode(feed)])
+}
+
+/// A journal entry that waits, by its place in the queue (`gate`).
+pub fn held(number: u64) -> Vec<u8> {
+    key(HELD, &[&number.to_be_bytes()])
 }
 
 fn writer_bytes(writer: Writer) -> [u8; 12] {

@@ -12,6 +12,7 @@ pub mod edge;
 pub mod entry;
 pub mod feed;
 pub mod fen;
+pub mod gate;
 pub mod ids;
 pub mod keys;
 pub mod mesh;
@@ -24,6 +25,7 @@ pub mod sale;
 pub mod sold;
 pub mod store;
 pub mod sync;
+pub mod takeback;
 pub mod tariff;
 pub mod wire;
 

@@ -122,6 +122,8 @@ pub enum Event {
         /// What it says.
         entry: Box<Entry>,
     },
+    /// Two signed branches of a feed were shown.
+    Forked(FeedId),
     /// A document change to project.
     Change {
         /// Its feed.
@@ -423,13 +425,15 @@ impl Mesh {
         }
     }
 
-    /// Two signed heads of one feed and position that differ: kept as proof. True if they prove a fork.
+    /// Two signed heads of one feed whose chains differ at the position of `other`: kept as proof. `one` covers that
+    /// position, and the caller has compared the chains there. True if they prove a fork.
     pub fn prove_fork<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
         let Some(node) = self.nodes.get(&one.feed.writer) else {
             return false;
         };
         let signed = one.verify(&node.key).is_ok() && other.verify(&node.key).is_ok();
-        if !signed || !one.forks_from(other) {
+        let apart = one.feed == other.feed && one.end != other.end && one.end.seq >= other.end.seq;
+        if !signed || !apart {
             return false;
         }
         tx.put(keys::fork(&one.feed), &(one, other));

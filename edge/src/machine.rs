@@ -2,15 +2,17 @@
 //!
 //! Leaves to others: decisions (`yika_crdt::edge`), group commit (`yika_store`), who listens to effects (`node`).
 
+use crate::mirror::Mirror;
 use crate::ticks::TickSource;
 use tokio::sync::{broadcast, watch};
 use yika_crdt::channel::FeedId;
 use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Effect, Reply};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::PersonId;
 use yika_crdt::mesh::Directory;
 use yika_crdt::sale::SaleError;
-use yika_crdt::store::{StoreError, Tx};
+use yika_crdt::store::{Read, StoreError, Tx};
 use yika_store::{Machine, Priority, SqliteStore};
 
 /// Effects that may wait in a listener; one that is slower is told to look at everything.
@@ -32,6 +34,8 @@ pub struct Ears {
     pub clock: watch::Sender<Clock>,
     /// Something on a status page changed.
     pub changed: watch::Sender<u64>,
+    /// Why nothing may be appended to this box's own feeds, if so.
+    pub gate: watch::Sender<Option<Shut>>,
 }
 
 impl Ears {
@@ -43,6 +47,7 @@ impl Ears {
             directory: watch::channel(std::sync::Arc::new(directory)).0,
             clock: watch::channel(clock).0,
             changed: watch::channel(0).0,
+            gate: watch::channel(Some(Shut::Asking)).0,
         }
     }
 }
@@ -52,12 +57,32 @@ pub struct EdgeMachine {
     edge: Edge,
     ticks: TickSource,
     ears: Ears,
+    mirror: Mirror,
 }
 
 impl EdgeMachine {
     /// Puts the core on the thread.
-    pub fn new(edge: Edge, ticks: TickSource, ears: Ears) -> EdgeMachine {
-        EdgeMachine { edge, ticks, ears }
+    pub fn new(edge: Edge, ticks: TickSource, ears: Ears, mirror: Mirror) -> EdgeMachine {
+        ears.gate.send_replace(edge.shut());
+        EdgeMachine { edge, ticks, ears, mirror }
+    }
+
+    /// Keeps the ends of own feeds outside the database, after the commit and before its answers leave.
+    fn mirror(&mut self, store: &SqliteStore, effects: &[Effect]) {
+        let mut own = false;
+        for effect in effects {
+            if let Effect::Grown(feed) = effect
+                && feed.writer == self.edge.mesh.me
+                && let Ok(held) = store.feed(feed)
+            {
+                self.mirror.grown(*feed, held.end);
+                own = true;
+            }
+        }
+        // While the database is behind, the file keeps what it is behind of.
+        if own && self.edge.shut().is_none() {
+            self.mirror.write();
+        }
     }
 }
 
@@ -101,7 +126,8 @@ impl Machine for EdgeMachine {
         })
     }
 
-    fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+    fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
+        self.mirror(store, &effects);
         self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {
             match effect {
@@ -112,6 +138,10 @@ impl Machine for EdgeMachine {
                     tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
                 }
                 Effect::Forked(feed) => tracing::error!(%feed, "a feed was forked"),
+                Effect::Gate(shut) => {
+                    tracing::info!(?shut, "whether this box may append");
+                    self.ears.gate.send_replace(shut);
+                }
                 Effect::People | Effect::Receipt(_) => self.ears.changed.send_modify(|n| *n += 1),
             }
         }
@@ -122,5 +152,6 @@ impl Machine for EdgeMachine {
         if let Err(error) = self.edge.reload(store) {
             tracing::error!(%error, "the state cannot be read again");
         }
+        self.ears.gate.send_replace(self.edge.shut());
     }
 }

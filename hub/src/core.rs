@@ -329,7 +329,10 @@ impl Hub {
         Ok(match command {
             Command::Ingest(run) => return self.ingest(turn, *run),
             Command::Diverged(head) => {
-                if let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)? {
+                let ours = yika_crdt::takeback::end_at(turn.tx, &head.feed, head.end.seq)?;
+                if ours.is_some_and(|ours| ours != head.end)
+                    && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
+                {
                     self.mesh.prove_fork(turn.tx, &own, &head);
                 }
                 Reply::Done

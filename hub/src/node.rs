@@ -276,6 +276,10 @@ impl Node for HubNode {
                 let _ = self.call(Command::Diverged(head)).await;
                 None
             }
+            Message::Reachable(address) => {
+                let _ = self.call(Command::Address { writer, address }).await;
+                None
+            }
             _ => None,
         }
     }

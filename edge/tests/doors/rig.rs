@@ -203,50 +203,28 @@ impl Rig {
             hub_name: "总部".into(),
         };
         let (node, thread) = EdgeNode::start(&identity, dir).unwrap();
-        let doors = Doors::start(Arc::clone(&node), config).unwrap();
-        let mut rig = Rig { node, doors, hub, thread, dir: None };
-        if rig.node.registry().campuses.is_empty() {
-            rig.introduce(&identity).await;
+        let mut hub = hub;
+        if node.registry().campuses.is_empty() {
+            introduce(&node, &mut hub, &identity).await;
         }
         if with_time {
-            rig.tell_time(NOON_MS).await;
+            tell_time(&node, &mut hub, NOON_MS).await;
         }
-        rig.learn();
-        rig
-    }
-
-    async fn introduce(&mut self, identity: &Identity) {
-        let record = |writer: Writer, campus, key: &SigningKey| NodeRecord {
-            writer,
-            campus,
-            key: key.verifying_key().to_bytes(),
-            name: writer.to_string(),
-            address: None,
-        };
-        self.node.call(Command::TrustHub(record(HUB, None, &HubVoice::key()))).await.unwrap();
-        let name = "一号校区".into();
-        let campus = CampusRecord { campus: CAMPUS, name, utc_offset_minutes: 480, cut_minute: 180 };
-        let bodies = vec![Body::Campus(campus), Body::Node(record(ME, Some(CAMPUS), &identity.key))];
-        let run = self.hub.say(Channel::Registry, bodies);
-        assert!(matches!(self.node.call(run).await, Ok(Reply::Stored(..))));
-        self.node.refresh_registry().unwrap();
+        learn(&node);
+        let doors = Doors::start(Arc::clone(&node), config).unwrap();
+        Rig { node, doors, hub, thread, dir: None }
     }
 
     pub(crate) async fn tell_time(&mut self, hub_time_ms: i64) {
-        let run = self.hub.say(Channel::Receipts(ME.node), vec![Body::Time(hub_time_ms)]);
-        assert!(matches!(self.node.call(run).await, Ok(Reply::Stored(..))));
+        tell_time(&self.node, &mut self.hub, hub_time_ms).await;
     }
 
-    /// Puts people and policy into the index, as the documents would.
     pub(crate) fn learn(&self) {
-        self.set_policy(policy(all_day()));
-        for card in [ALICE, BOB] {
-            self.node.people.write().put(&person(card), None);
-        }
+        learn(&self.node);
     }
 
     pub(crate) fn set_policy(&self, policy: Policy) {
-        self.node.access.replace(Access { index: PolicyIndex::build(&policy), doors: policy.doors });
+        set_policy(&self.node, policy);
     }
 
     pub(crate) fn change_door(&self, door: DoorId, change: impl FnOnce(&mut Door)) {
@@ -332,4 +310,37 @@ impl Rig {
         tokio::task::spawn_blocking(move || thread.join()).await.unwrap();
         (dir, hub)
     }
+}
+
+async fn introduce(node: &EdgeNode, hub: &mut HubVoice, identity: &Identity) {
+    let record = |writer: Writer, campus, key: &SigningKey| NodeRecord {
+        writer,
+        campus,
+        key: key.verifying_key().to_bytes(),
+        name: writer.to_string(),
+        address: None,
+    };
+    node.call(Command::TrustHub(record(HUB, None, &HubVoice::key()))).await.unwrap();
+    let name = "一号校区".into();
+    let campus = CampusRecord { campus: CAMPUS, name, utc_offset_minutes: 480, cut_minute: 180 };
+    let bodies = vec![Body::Campus(campus), Body::Node(record(ME, Some(CAMPUS), &identity.key))];
+    assert!(matches!(node.call(hub.say(Channel::Registry, bodies)).await, Ok(Reply::Stored(..))));
+    node.refresh_registry().unwrap();
+}
+
+async fn tell_time(node: &EdgeNode, hub: &mut HubVoice, hub_time_ms: i64) {
+    let run = hub.say(Channel::Receipts(ME.node), vec![Body::Time(hub_time_ms)]);
+    assert!(matches!(node.call(run).await, Ok(Reply::Stored(..))));
+}
+
+/// Puts people and policy into the index, as the documents would.
+fn learn(node: &EdgeNode) {
+    set_policy(node, policy(all_day()));
+    for card in [ALICE, BOB] {
+        node.people.write().put(&person(card), None);
+    }
+}
+
+fn set_policy(node: &EdgeNode, policy: Policy) {
+    node.access.replace(Access { index: PolicyIndex::build(&policy), doors: policy.doors });
 }
