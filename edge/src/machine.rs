@@ -127,6 +127,7 @@ impl Machine for EdgeMachine {
     }
 
     fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
+        self.edge.committed();
         self.mirror(store, &effects);
         self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {

@@ -5,8 +5,8 @@
 
 mod report;
 mod rush;
-mod world;
 
+use crate::world::World;
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::path::PathBuf;
@@ -49,12 +49,12 @@ pub async fn run(options: &Options) -> Result<bool> {
     let temporary = tempfile::Builder::new().prefix("yika-demo-").tempdir().context("no temporary folder")?;
     let dir = options.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     let progress = Progress { start: Instant::now() };
-    let mut world = world::World::build(&dir, options, &progress).await?;
+    let mut world = World::build(&dir, options.people, &|words| progress.say(words)).await?;
     let times = rush::rush(&world, options, &progress).await?;
     let report = report::add_up(&world, &times, options, &progress).await?;
     report.print(options.json)?;
     if !options.exit {
-        world.tell_pages(&progress);
+        world.tell_pages(&|words| progress.say(words));
         progress.say("everything stays up; Ctrl-C ends it · 一切保持运行，按 Ctrl-C 结束");
         tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
     }

@@ -1,6 +1,8 @@
-//! Builds the demonstration's world: headquarters, campuses, boxes, tariff, people, money, terminals, a door.
+//! A whole world of real processes: headquarters, two campuses with three boxes, tariff, people, money, terminals, a door.
+//!
+//! The demo and the end-to-end tests play in it. Leaves to others: how a program is started (`site`), what is sold.
 
-use super::{Options, Progress};
+use crate::books::{Books, Comparison, Journal, compare};
 use crate::process::{Launch, Port, Process};
 use crate::site::{BoxProgram, HubProgram, Reach, until};
 use anyhow::{Context, Result};
@@ -11,7 +13,7 @@ use yika_crdt::channel::FeedId;
 use yika_crdt::ids::{CampusId, PersonId};
 use yika_crdt::keys;
 use yika_crdt::store::{FeedState, Read};
-use yika_drivers::terminal::simulator::TerminalPlan;
+use yika_drivers::terminal::simulator::{Plan, TerminalPlan};
 use yika_hub::control::{PersonLine, TopUpWish, ToppedUp};
 use yika_hub::desk::{ImportReport, TerminalMade};
 use yika_store::{Options as StoreOptions, SqliteReader};
@@ -19,7 +21,7 @@ use yika_store::{Options as StoreOptions, SqliteReader};
 /// Seed of the invented people.
 const PEOPLE_SEED: u64 = 20_261_124;
 /// What everybody is given, in fen.
-const TOP_UP_FEN: i64 = 15_000;
+pub const TOP_UP_FEN: i64 = 15_000;
 /// Rows asked for at once.
 const PAGE_ROWS: u32 = 500;
 const CAMPUSES: [(&str, &str); 2] = [("c1", "东校区"), ("c2", "西校区")];
@@ -27,43 +29,50 @@ const CAMPUSES: [(&str, &str); 2] = [("c1", "东校区"), ("c2", "西校区")];
 const SPREAD: Duration = Duration::from_secs(60);
 
 /// Everything that runs.
-pub(crate) struct World {
-    pub(crate) dir: PathBuf,
-    pub(crate) hub: HubProgram,
+pub struct World {
+    /// Databases, plans and logs.
+    pub dir: PathBuf,
+    /// Headquarters.
+    pub hub: HubProgram,
     /// East 1, east 2, west 1.
-    pub(crate) boxes: Vec<BoxProgram>,
-    pub(crate) people: Vec<PersonLine>,
+    pub boxes: Vec<BoxProgram>,
+    /// Everybody.
+    pub people: Vec<PersonLine>,
     /// Tills by campus.
-    pub(crate) tills: [Vec<TerminalPlan>; 2],
+    pub tills: [Vec<TerminalPlan>; 2],
     /// The door reader of the east campus.
-    pub(crate) reader: TerminalPlan,
+    pub reader: TerminalPlan,
     board: Process,
 }
 
 impl World {
-    pub(crate) async fn build(dir: &Path, options: &Options, progress: &Progress) -> Result<World> {
-        progress.say("starting headquarters · 启动总部");
+    /// Builds it in `dir` with so many invented people on each campus, each with [`TOP_UP_FEN`]; `say` hears what happens.
+    ///
+    /// # Errors
+    /// What could not be started or did not come, with the last words of the program concerned.
+    pub async fn build(dir: &Path, people_per_campus: usize, say: &dyn Fn(&str)) -> Result<World> {
+        say("starting headquarters · 启动总部");
         let hub = HubProgram::start(dir, "演示总部").await?;
         for (campus, name) in CAMPUSES {
-            hub.command(&["campus", "put", campus, name]).await?;
+            hub.command(&["campus", "put", campus, name, "--people", "2000"]).await?;
         }
         let tariff = dir.join("tariff.toml");
-        std::fs::write(&tariff, include_str!("../../../deploy/samples/tariff.toml"))?;
+        std::fs::write(&tariff, include_str!("../../deploy/samples/tariff.toml"))?;
         hub.command(&["tariff", "set", &tariff.to_string_lossy()]).await?;
         let (board, line) = start_board(dir).await?;
-        progress.say("enrolling three boxes with one-time tokens · 用一次性令牌登记三台节点");
+        say("enrolling three boxes with one-time tokens · 用一次性令牌登记三台节点");
         // The west first: of a pair the box with the larger number dials, and only the west is behind a relay.
         let west = BoxProgram::join(&hub, "c2", "west-1", Reach::Relayed, "").await?;
         let east_1 = BoxProgram::join(&hub, "c1", "east-1", Reach::Direct, &line).await?;
         let east_2 = BoxProgram::join(&hub, "c1", "east-2", Reach::Direct, "").await?;
         let boxes = vec![east_1, east_2, west];
         let (tills, reader) = register_terminals(&hub, &boxes).await?;
-        let people = import_people(&hub, dir, options, progress).await?;
+        let people = import_people(&hub, dir, people_per_campus, say).await?;
         open_the_door(&hub).await?;
-        top_up(&hub, &people, progress).await?;
+        top_up(&hub, &people, say).await?;
         let world = World { dir: dir.to_owned(), hub, boxes, people, tills, reader, board };
         let took = until("people, rights and keys at every box", SPREAD, async || world.is_spread()).await?;
-        progress.say(&format!(
+        say(&format!(
             "{} people with rights at {} boxes after {} ms · 人员与额度已到达各节点",
             world.people.len(),
             world.boxes.len(),
@@ -96,13 +105,52 @@ impl World {
         Ok(true)
     }
 
+    /// A crowd of a campus at its tills (and its gate, in the east) for so many seconds.
+    #[must_use]
+    pub fn plan(&self, campus: u16, seconds: u64, seed: u64) -> Plan {
+        let readers = if campus == 1 { vec![self.reader.clone()] } else { Vec::new() };
+        Plan {
+            tills: self.tills[usize::from(campus == 2)].clone(),
+            swipes_per_second: if readers.is_empty() { 0 } else { 3 },
+            readers,
+            cards: self.cards_of(campus).iter().map(u64::to_string).collect(),
+            seed,
+            per_second: 25,
+            seconds: Some(seconds),
+            ..Plan::default()
+        }
+    }
+
+    /// What the boxes have journaled.
+    ///
+    /// # Errors
+    /// A database cannot be read.
+    pub fn journals(&self) -> Result<Vec<Journal>> {
+        self.boxes.iter().map(|edge| Journal::read(&edge.database(), edge.node()?)).collect()
+    }
+
+    /// Waits until headquarters holds everything the boxes wrote, and compares entry by entry.
+    ///
+    /// # Errors
+    /// It does not come within `bound`, or a database cannot be read.
+    pub async fn settle(&self, bound: Duration) -> Result<Comparison> {
+        until("headquarters holds everything the boxes wrote", bound, async || {
+            Ok(Books::read(&self.hub.database())?.holds(&self.journals()?))
+        })
+        .await?;
+        Ok(compare(&self.journals()?, &Books::read(&self.hub.database())?))
+    }
+
     /// Cards of a campus' people.
-    pub(crate) fn cards_of(&self, campus: u16) -> Vec<u64> {
+    #[must_use]
+    pub fn cards_of(&self, campus: u16) -> Vec<u64> {
         let there = self.people.iter().filter(|p| p.campus == CampusId(campus));
         there.filter_map(|p| p.card).collect()
     }
 
-    pub(crate) fn urls(&self) -> Vec<String> {
+    /// Pages to open.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
         let mut urls = vec![format!("{}/", self.hub.url())];
         for edge in &self.boxes {
             urls.push(format!("{}/", edge.url()));
@@ -112,15 +160,20 @@ impl World {
         urls
     }
 
-    pub(crate) fn tell_pages(&self, progress: &Progress) {
-        progress.say(&format!("headquarters · 总部控制台: {}  (admin / {})", self.hub.url(), self.hub.admin_password));
+    /// Says which pages to open.
+    pub fn tell_pages(&self, say: &dyn Fn(&str)) {
+        say(&format!("headquarters · 总部控制台: {}  (admin / {})", self.hub.url(), self.hub.admin_password));
         for edge in &self.boxes {
-            progress.say(&format!("{} of {}: {}  till · 收银 {}/till", edge.name, edge.campus, edge.url(), edge.url()));
+            say(&format!("{} of {}: {}  till · 收银 {}/till", edge.name, edge.campus, edge.url(), edge.url()));
         }
-        progress.say(&format!("databases and logs · 数据与日志: {}", self.dir.display()));
+        say(&format!("databases and logs · 数据与日志: {}", self.dir.display()));
     }
 
-    pub(crate) async fn stop(&mut self) -> Result<()> {
+    /// Ends everything in order.
+    ///
+    /// # Errors
+    /// A program does not end.
+    pub async fn stop(&mut self) -> Result<()> {
         let bound = Duration::from_secs(15);
         for edge in &mut self.boxes {
             edge.process.terminate(bound).await?;
@@ -190,14 +243,14 @@ async fn register(hub: &HubProgram, words: &[&str], edges: Vec<String>) -> Resul
 async fn import_people(
     hub: &HubProgram,
     dir: &Path,
-    options: &Options,
-    progress: &Progress,
+    people_per_campus: usize,
+    say: &dyn Fn(&str),
 ) -> Result<Vec<PersonLine>> {
     let file = dir.join("people.xlsx");
     let names: Vec<&str> = CAMPUSES.iter().map(|(_, name)| *name).collect();
-    std::fs::write(&file, yika_hub::import::demo_people(PEOPLE_SEED, &names, options.people)?)?;
+    std::fs::write(&file, yika_hub::import::demo_people(PEOPLE_SEED, &names, people_per_campus)?)?;
     let report: ImportReport = json(&hub.command(&["import", "people", &file.to_string_lossy()]).await?)?;
-    progress.say(&format!("imported {} people from {} · 已从表格导入人员", report.new, file.display()));
+    say(&format!("imported {} people from {} · 已从表格导入人员", report.new, file.display()));
     let mut people: Vec<PersonLine> = Vec::new();
     loop {
         let path = format!("/v1/people?limit={PAGE_ROWS}&offset={}", people.len());
@@ -214,13 +267,13 @@ async fn open_the_door(_hub: &HubProgram) -> Result<()> {
     Ok(())
 }
 
-async fn top_up(hub: &HubProgram, people: &[PersonLine], progress: &Progress) -> Result<()> {
+async fn top_up(hub: &HubProgram, people: &[PersonLine], say: &dyn Fn(&str)) -> Result<()> {
     for line in people {
         let request = format!("demo-{}", line.person.0);
         let wish = TopUpWish { person: PersonId(line.person.0), fen: TOP_UP_FEN, request };
         let _: ToppedUp = hub.ask("POST", "/v1/top-up", serde_json::to_vec(&wish)?).await?;
     }
-    progress.say(&format!("topped {} accounts up · 已充值", people.len()));
+    say(&format!("topped {} accounts up · 已充值", people.len()));
     Ok(())
 }
 
