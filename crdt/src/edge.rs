@@ -12,11 +12,13 @@ use crate::documents::{Documents, PersonChange};
 use crate::entry::*;
 use crate::feed::{self, Run, SignedHead};
 use crate::fen::Fen;
+use crate::gate::Shut;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
+use crate::shift::{self, Shift, SignOn};
 use crate::store::{Read, StoreError, Tx};
 
 /// What the shell asks of the edge.
@@ -51,6 +53,20 @@ pub enum Command {
         /// Whom.
         target: BlockTarget,
         /// Who says so.
+        operator: OperatorId,
+    },
+    /// A cashier signs on at a web till of this box.
+    SignOn {
+        /// The till.
+        terminal: TerminalId,
+        /// The cashier.
+        operator: OperatorId,
+    },
+    /// The open shift at a web till ends.
+    SignOff {
+        /// The till.
+        terminal: TerminalId,
+        /// Who ends it.
         operator: OperatorId,
     },
     /// A run of somebody's feed arrived.
@@ -107,6 +123,11 @@ pub enum Command {
     },
     /// Time passes: the day may be cut.
     Tick,
+    /// After a start: peers were asked how far they hold this node's feeds, and what they held more was taken back.
+    Asked {
+        /// The hub was among them.
+        hub: bool,
+    },
 }
 
 /// What the sender of a command is told once it is durable.
@@ -116,6 +137,10 @@ pub enum Reply {
     Outcome(Outcome),
     /// Of a refusal or refund.
     Answer(Answer),
+    /// Of a sign-on.
+    SignOn(SignOn),
+    /// Of a sign-off: the shift that ended, if one was open.
+    SignOff(Option<Shift>),
     /// Of a run: stored up to here.
     Stored(FeedId, Seq),
     /// Of a run that is not taken.
@@ -129,6 +154,8 @@ pub enum Reply {
     },
     /// Of an ask: whether the total is now at least what was asked.
     Granted(bool),
+    /// Nothing was done: this node may not append.
+    Shut(Shut),
     /// Done.
     Done,
     /// Refused, in words for the operator; nothing was written.
@@ -159,6 +186,8 @@ pub enum Effect {
     },
     /// An edge of this mesh has forked a feed.
     Forked(FeedId),
+    /// Whether this node may append has changed.
+    Gate(Option<Shut>),
 }
 
 /// The pure edge.
@@ -166,7 +195,8 @@ pub struct Edge {
     /// What it knows of the mesh.
     pub mesh: Mesh,
     documents: Documents,
-    clock: Clock,
+    pub(crate) clock: Clock,
+    pub(crate) shut: Option<Shut>,
 }
 
 impl Edge {
@@ -174,7 +204,8 @@ impl Edge {
     pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Edge, StoreError> {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
-        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default() })
+        let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
+        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
@@ -199,11 +230,20 @@ impl Edge {
         ticks: Ticks,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, SaleError> {
+        let before = self.shut;
+        if let Some(shut) = before.filter(|_| command.needs_open_gate()) {
+            return Ok(Reply::Shut(shut));
+        }
         let mut events = Vec::new();
         let now = self.now(tx, ticks);
-        sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        if self.shut.is_none() {
+            sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        }
         let reply = self.obey(tx, command, ticks, now, &mut events)?;
         self.follow(tx, ticks, &now, events, effects)?;
+        if self.shut != before {
+            effects.push(Effect::Gate(self.shut));
+        }
         Ok(reply)
     }
 
@@ -241,17 +281,15 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
-            Command::Ingest(run) => self.ingest(tx, *run, events)?,
-            Command::Diverged(head) => {
-                if let Some(own) = tx_head(tx, &head)?
-                    && mesh.prove_fork(tx, &own, &head)
-                {
-                    let detail = format!("{} was written twice from {}", head.feed, head.end.seq);
-                    let alarm = AlarmRecord { kind: "fork".into(), detail };
-                    return self.journal(tx, Body::Alarm(alarm), &now, events);
-                }
-                Reply::Done
+            Command::SignOn { terminal, operator } => {
+                Reply::SignOn(shift::sign_on(mesh, tx, terminal, operator, &now, events)?)
             }
+            Command::SignOff { terminal, operator } => {
+                Reply::SignOff(shift::sign_off(mesh, tx, terminal, operator, &now, events)?)
+            }
+            Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
+            Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
+            Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
             Command::TrustHub(record) => {
@@ -275,7 +313,7 @@ impl Edge {
                 self.change_documents(tx, operator, DocumentAct::Visitor(visitor, act), &now, events)?
             }
             Command::Tick => {
-                self.documents.turn_epochs(mesh, tx, now.stamp, events)?;
+                self.turn_epochs(tx, &now, events)?;
                 Reply::Done
             }
         })
@@ -288,7 +326,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body }, events)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
         Ok(Reply::Done)
     }
 
@@ -315,9 +353,13 @@ impl Edge {
         &mut self,
         tx: &mut Tx<'_, R>,
         run: Run,
+        now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let feed = run.head.feed;
+        if feed.writer == self.mesh.me {
+            return self.take_back(tx, run, now, events);
+        }
         match self.mesh.ingest(tx, run, events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(crate::store::IngestError::Store(error))) => Err(error.into()),
@@ -413,6 +455,7 @@ impl Edge {
                     self.clock.set_by_hub(hub_time_ms, ticks);
                     tx.put(keys::CLOCK.to_vec(), &self.clock);
                 }
+                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
@@ -458,7 +501,7 @@ impl Edge {
         };
         let total = grant.total.min(covered);
         let taken = TakenRecord { feed, seq, row: grant.row, total };
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
         sale::take_grant(tx, feed.writer, &GrantRecord { total, basis: None, ..grant.clone() })?;
         later.push(Event::Rights(grant.row.person));
         Ok(())
@@ -477,9 +520,4 @@ impl Edge {
 /// The channel this campus' blocks are written to.
 fn blocks_of(place: Place) -> Channel {
     Channel::Blocks(place.campus.map_or(BlockScope::Hub, BlockScope::Campus))
-}
-
-/// The stored head at the position of a foreign one, if there is one.
-fn tx_head<R: Read + ?Sized>(tx: &Tx<'_, R>, head: &SignedHead) -> Result<Option<SignedHead>, StoreError> {
-    tx.head_from(&head.feed, head.end.seq)
 }

@@ -7,6 +7,7 @@ mod projected;
 
 use crate::access::SharedAccess;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
+use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
@@ -41,6 +42,10 @@ pub struct BlockRow {
     pub target: BlockTarget,
     /// Why.
     pub reason: BlockReason,
+    /// Who said so.
+    pub operator: OperatorId,
+    /// When, by the writer's hub time.
+    pub hub_time_ms: i64,
 }
 
 /// A node as the registry lists it.
@@ -126,6 +131,8 @@ pub enum Event {
         /// What it says.
         entry: Box<Entry>,
     },
+    /// Two signed branches of a feed were shown.
+    Forked(FeedId),
     /// A document change to take in.
     Change {
         /// Its feed.
@@ -356,10 +363,12 @@ impl Mesh {
                     return Ok(());
                 };
                 let hash = feed::entry_hash(&feed, seq, bytes);
-                let row = BlockRow { hash, scope, target: block.target, reason: block.reason };
+                let BlockRecord { target, reason, operator } = block;
+                let hub_time_ms = entry.stamp.hub_time_ms;
+                let row = BlockRow { hash, scope, target, reason, operator, hub_time_ms };
                 tx.put(keys::block(&hash), &row);
                 self.people.write().block(row.target, row.hash, row.scope);
-                events.push(Event::Blocks(block.target));
+                events.push(Event::Blocks(target));
                 Ok(())
             }
             Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
@@ -427,13 +436,15 @@ impl Mesh {
         }
     }
 
-    /// Two signed heads of one feed and position that differ: kept as proof. True if they prove a fork.
+    /// Two signed heads of one feed whose chains differ at the position of `other`: kept as proof. `one` covers that
+    /// position, and the caller has compared the chains there. True if they prove a fork.
     pub fn prove_fork<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
         let Some(node) = self.nodes.get(&one.feed.writer) else {
             return false;
         };
         let signed = one.verify(&node.key).is_ok() && other.verify(&node.key).is_ok();
-        if !signed || !one.forks_from(other) {
+        let apart = one.feed == other.feed && one.end != other.end && one.end.seq >= other.end.seq;
+        if !signed || !apart {
             return false;
         }
         tx.put(keys::fork(&one.feed), &(one, other));
@@ -459,9 +470,8 @@ impl Mesh {
         match body {
             Body::Campus(mut record) => {
                 // Where a person's document is follows from it at every node, so it never changes.
-                if let Some(known) = self.campuses.get(&record.campus) {
-                    record.people_shards = known.people_shards;
-                }
+                let known = self.campuses.get(&record.campus).map(|known| known.people_shards);
+                record.people_shards = known.unwrap_or(record.people_shards).clamp(1, PEOPLE_SHARDS_MAX);
                 tx.put(keys::campus(record.campus), &record);
                 self.index_campus(record);
             }

@@ -147,6 +147,49 @@ impl People {
         self.uids.winner(uid).or_else(|| self.visit_uids.winner(uid)).map(|(card, _)| card)
     }
 
+    /// The only card whose 32-bit chip number has these bits: some readers deliver a part of it. `None` if several have.
+    pub fn card_of_uid_bits(&self, bits: u32, mask: u32) -> Option<CardNumber> {
+        let fits = |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
+        let known = self.uids.after(None).chain(self.visit_uids.after(None));
+        let mut cards = known.filter(|(uid, _)| fits(uid)).map(|(_, (card, _))| card);
+        let first = cards.next();
+        first.filter(|_| cards.next().is_none())
+    }
+
+    /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
+    pub fn cards_after(&self, after: Option<CardNumber>, limit: usize) -> Vec<CardNumber> {
+        let persons = self.cards.after(after).map(|(card, _)| card).take(limit);
+        let visitors = self.visit_cards.after(after).map(|(card, _)| card).take(limit);
+        let cards: BTreeSet<CardNumber> = persons.chain(visitors).collect();
+        cards.into_iter().take(limit).collect()
+    }
+
+    /// Up to `limit` chip numbers above one with their cards, ascending.
+    pub fn chips_after(&self, after: Option<u64>, limit: usize) -> Vec<(u64, CardNumber)> {
+        let visitors = self.visit_uids.after(after).take(limit);
+        let persons = self.uids.after(after).take(limit);
+        // A person's chip wins over a visitor's.
+        let chips: BTreeMap<u64, CardNumber> = visitors.chain(persons).map(|(uid, (card, _))| (uid, card)).collect();
+        chips.into_iter().take(limit).collect()
+    }
+
+    /// Every card that an open block stops, known or not.
+    pub fn blocked_cards(&self) -> BTreeSet<CardNumber> {
+        let open = self.blocks.keys().copied().filter(|target| self.is_blocked(*target));
+        let mut cards = BTreeSet::new();
+        for target in open {
+            match target {
+                BlockTarget::Card(card) => _ = cards.insert(card),
+                BlockTarget::Person(person) => {
+                    let held = self.holders.get(&person).into_iter().flat_map(|h| h.cards.iter());
+                    cards.extend(held.map(|(card, _, _)| *card));
+                    cards.extend(self.visits.get(&person).map(|visit| visit.card));
+                }
+            }
+        }
+        cards
+    }
+
     /// How many people and cards are indexed, visitors not counted.
     pub fn counts(&self) -> (usize, usize) {
         (self.holders.len(), self.cards.len())
@@ -271,7 +314,7 @@ mod tests {
     const CAMPUS: BlockScope = BlockScope::Campus(CampusId(1));
     const CARD: CardNumber = CardNumber(10);
 
-    fn one() -> Person {
+    fn person() -> Person {
         let card = Card { number: CARD, uid: Some(77), state: CardState::Active, valid_until: None };
         Person {
             person: PersonId(1),
@@ -288,7 +331,7 @@ mod tests {
 
     fn people() -> People {
         let mut people = People::default();
-        people.put(&one(), None);
+        people.put(&person(), None);
         people
     }
 
@@ -308,6 +351,18 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_chip_number_finds_a_card_only_if_no_other_has_it() {
+        let mut people = people();
+        assert_eq!(people.card_of_uid_bits(77, 0xFF), Some(CARD));
+        assert_eq!(people.card_of_uid_bits(78, 0xFF), None);
+        let mut other = Person { person: PersonId(2), ..person() };
+        other.cards = vec![Card { number: CardNumber(11), uid: Some(0x0100_0000 | 77), ..other.cards[0].clone() }];
+        people.put(&other, None);
+        assert_eq!(people.card_of_uid_bits(77, 0xFF), None);
+        assert_eq!(people.card_of_uid_bits(77, u32::MAX), Some(CARD));
+    }
+
+    #[test]
     fn validity_ends_with_its_day() {
         assert!(people().usable(CARD, Day(100)).is_ok());
         assert_eq!(people().usable(CARD, Day(101)).err(), Some(Reason::NotActive));
@@ -318,7 +373,7 @@ mod tests {
     fn a_card_of_two_persons_has_one_holder_whatever_the_order() {
         let with = |person: u64, state| {
             let card = Card { number: CARD, uid: Some(77), state, valid_until: None };
-            Person { person: PersonId(person), cards: vec![card], valid: (None, None), ..one() }
+            Person { person: PersonId(person), cards: vec![card], valid: (None, None), ..person() }
         };
         let all = [with(1, CardState::Cancelled), with(3, CardState::Active), with(2, CardState::Active)];
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {

@@ -92,9 +92,9 @@ pub struct Now {
 
 /// Where the first answer to an id stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Mark {
-    feed: FeedId,
-    seq: Seq,
+pub(crate) struct Mark {
+    pub(crate) feed: FeedId,
+    pub(crate) seq: Seq,
     body: Hash,
 }
 
@@ -285,6 +285,64 @@ pub fn apply_journal<R: Read + ?Sized>(
             uncount(tx, refund)?;
         }
         _ => {}
+    }
+    Ok(())
+}
+
+/// Does again what an entry of this box's own journal did when it was written: marks, counters, rights, the open day.
+/// Its charge was right when it was made, so it is not judged again; the grants it stood on may arrive after it.
+pub(crate) fn redo_journal<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    feed: FeedId,
+    seq: Seq,
+    entry: &Entry,
+) -> Result<(), SaleError> {
+    let day = match &entry.body {
+        Body::Purchase(sale) => {
+            let body = digest_of(&(&sale.card, &sale.mode, sale.offline));
+            mark(tx, sale.id, Mark { feed, seq, body });
+            each_row(tx, sale.person, sale.id.terminal, &sale.paid, |row, part| {
+                row.used = row.used.add(part)?;
+                Ok(())
+            })?;
+            count(tx, sale, entry.stamp.hub_time_ms)?;
+            Some(sale.day)
+        }
+        Body::Refused(refused) => {
+            // Only sales that a terminal did not decide alone are refused.
+            let body = digest_of(&(&refused.card, &refused.mode, false));
+            mark(tx, refused.id, Mark { feed, seq, body });
+            Some(refused.day)
+        }
+        Body::Refund(refund) => {
+            let asked = Fen::sum(refund.back.iter().map(|(_, part)| *part))?;
+            let amount = (refund.kind != RefundKind::Reversal).then_some(asked);
+            mark(tx, refund.id, Mark { feed, seq, body: digest_of(&(&refund.of, refund.kind, amount)) });
+            let mut given: GivenBack = tx.get(&keys::refunds(refund.of))?.unwrap_or_default();
+            for (source, part) in &refund.back {
+                let total = given.0.entry(*source).or_default();
+                *total = total.add(*part)?;
+            }
+            tx.put(keys::refunds(refund.of), &given);
+            apply_journal(mesh, tx, feed, seq, entry)?;
+            Some(refund.day)
+        }
+        Body::Void(id) => {
+            mark(tx, *id, Mark { feed, seq, body: digest_of(id) });
+            None
+        }
+        Body::Taken(taken) => {
+            let grant = GrantRecord { row: taken.row, total: taken.total, last_day: None, basis: None };
+            take_grant(tx, taken.feed.writer, &grant)?;
+            None
+        }
+        Body::Cut(day) => Some(Day(day.0.saturating_add(1))),
+        _ => None,
+    };
+    let open = tx.get::<Day>(keys::OPEN_DAY)?;
+    if let Some(day) = day.filter(|day| open.is_none_or(|open| *day > open)) {
+        tx.put(keys::OPEN_DAY.to_vec(), &day);
     }
     Ok(())
 }
@@ -524,7 +582,8 @@ fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>,
     }))
 }
 
-fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
+/// Whether a terminal sells at this box.
+pub fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
     terminal.kind == TerminalKind::Till
         && terminal.state == TerminalState::Deployed
         && mesh.place.campus == Some(terminal.campus)

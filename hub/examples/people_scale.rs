@@ -194,12 +194,8 @@ fn record(writer: Writer, campus: Option<CampusId>) -> NodeRecord {
 /// A person as imports make them: the id is drawn from 63 bits.
 fn person(n: u64) -> Person {
     let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let card = Card {
-        number: CardNumber(800_000 + n),
-        uid: Some(mixed >> 32),
-        state: CardState::Active,
-        valid_until: None,
-    };
+    let card =
+        Card { number: CardNumber(800_000 + n), uid: Some(mixed >> 32), state: CardState::Active, valid_until: None };
     Person {
         person: PersonId(mixed >> 1),
         home: CAMPUS,

@@ -16,7 +16,7 @@ use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Documents, PersonChange};
+use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
@@ -90,6 +90,17 @@ pub enum Command {
         /// What.
         body: Box<Body>,
     },
+    /// Something for one life of an edge that it must hold in this version; told once.
+    Provide {
+        /// The life.
+        to: Writer,
+        /// Which version.
+        version: u64,
+        /// A terminal key or an operator.
+        body: Box<Body>,
+    },
+    /// Nothing of the core's: rows of the hub's own tables go with it.
+    Nothing,
     /// People as imported or edited: all of them are written, or none. An import is several commands
     /// ([`yika_crdt::documents::chunks`]).
     People {
@@ -366,7 +377,10 @@ impl Hub {
         Ok(match command {
             Command::Ingest(run) => return self.ingest(turn, *run),
             Command::Diverged(head) => {
-                if let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)? {
+                let ours = yika_crdt::takeback::end_at(turn.tx, &head.feed, head.end.seq)?;
+                if ours.is_some_and(|ours| ours != head.end)
+                    && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
+                {
                     self.mesh.prove_fork(turn.tx, &own, &head);
                 }
                 Reply::Done
@@ -394,6 +408,15 @@ impl Hub {
             }
             Command::Tell { node, body } => {
                 self.tell(turn, node, *body)?;
+                Reply::Done
+            }
+            Command::Nothing => Reply::Done,
+            Command::Provide { to, version, body } => {
+                let given = given_key(to, &body);
+                if turn.tx.get::<u64>(&given)? != Some(version) {
+                    turn.tx.put(given, &version);
+                    self.tell(turn, to.node, *body)?;
+                }
                 Reply::Done
             }
             Command::People { operator, acts } => return self.people(turn, operator, acts),
@@ -430,7 +453,7 @@ impl Hub {
                     self.lease(turn, writer)?;
                     self.receipt(turn, writer)?;
                 }
-                self.documents.turn_epochs(&mut self.mesh, turn.tx, turn.stamp, &mut turn.events)?;
+                self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
                 Reply::Done
             }
         })
@@ -680,6 +703,16 @@ fn told_key(of: Writer) -> Vec<u8> {
 
 fn archived_key(feed: &FeedId) -> Vec<u8> {
     named(b"!archived", feed)
+}
+
+/// What a life of a box was given: by kind and number of the thing.
+fn given_key(to: Writer, body: &Body) -> Vec<u8> {
+    let thing = match body {
+        Body::TerminalKey(key) => (1u8, u64::from(key.terminal.0)),
+        Body::Operator(operator) => (2, u64::from(operator.operator.0)),
+        _ => (0, 0),
+    };
+    named(b"!given", &(to, thing))
 }
 
 fn top_up_key(id: &Hash) -> Vec<u8> {

@@ -63,7 +63,8 @@ impl Account {
     }
 }
 
-fn wallet_name(wallet: WalletKey) -> String {
+/// Name of a wallet in account keys, tables and reports.
+pub fn wallet_name(wallet: WalletKey) -> String {
     match wallet {
         WalletKey::Main => "main".to_owned(),
         WalletKey::Subsidy(batch) => format!("subsidy-{batch}"),

@@ -3,6 +3,7 @@
 //! Leaves to others: what the numbers are (cards, chips), alarms about several claims.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Claims on keys. A value names the claimant, so that nobody's withdrawal is another's.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,6 +28,12 @@ impl<K: Ord + Copy, V: Ord + Copy> Claims<K, V> {
     /// Every claim on a key, the winner first.
     pub(super) fn all(&self, key: K) -> impl Iterator<Item = V> + '_ {
         self.winner(key).into_iter().chain(self.losers.get(&key).into_iter().flatten().copied())
+    }
+
+    /// The claims that hold on keys above one, ascending.
+    pub(super) fn after(&self, after: Option<K>) -> impl Iterator<Item = (K, V)> + '_ {
+        let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.winners.range(above).map(|(key, value)| (*key, *value))
     }
 
     /// How many keys are claimed.
