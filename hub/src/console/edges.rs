@@ -194,7 +194,7 @@ fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLin
         Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
         Body::Act(act) => ("journal.act", format!("{} · {} · {}", act.operator, act.act, act.detail), String::new()),
         Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
-        Body::Alarm(alarm) => ("journal.alarm", format!("{} · {}", alarm.kind, alarm.detail), String::new()),
+        Body::Alarm(alarm) => ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new()),
         _ => ("journal.unknown", String::new(), String::new()),
     };
     let href = match kind.starts_with("kind.") {

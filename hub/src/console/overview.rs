@@ -192,7 +192,7 @@ fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums, st
     let alarm = |row: &NoteRow| AlarmLine {
         time: ui.time_text(row.at_ms),
         node: node_name(ui, registry, NodeId(row.node)),
-        word: row.word.clone(),
+        word: alarm_words(ui, &row.word),
         detail: row.detail.clone(),
     };
     let refused: u64 = sums.refused.iter().map(|(_, n)| n).sum();

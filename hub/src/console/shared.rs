@@ -266,6 +266,12 @@ pub(super) fn reason_words(ui: &Ui, code: &str) -> String {
     }
 }
 
+/// An alarm's short word in the page's language; one that is not known here stays as the box wrote it.
+pub(super) fn alarm_words(ui: &Ui, word: &str) -> String {
+    let key = format!("alarm.{word}");
+    if ui.kit.words.has(&key) { ui.t(&key).to_owned() } else { word.to_owned() }
+}
+
 /// A wallet's name in words.
 pub(super) fn wallet_words(ui: &Ui, wallet: &str) -> String {
     let (kind, rest) = wallet.split_once('-').unwrap_or((wallet, ""));
