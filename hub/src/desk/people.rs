@@ -13,7 +13,7 @@ use yika_crdt::keys;
 use yika_crdt::person::Person;
 
 /// Most that one top-up brings (customary cap of a named prepaid account: 5,000 yuan).
-pub(super) const TOP_UP_FEN_MAX: i64 = 500_000;
+pub const TOP_UP_FEN_MAX: i64 = 500_000;
 /// Longest request number, in characters.
 pub(super) const REQUEST_CHARS_MAX: usize = 64;
 
