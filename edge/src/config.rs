@@ -185,6 +185,7 @@ fn validate(config: &Config) -> Result<()> {
     if config.http.metrics.is_some_and(|metrics| metrics.port() != 0 && metrics == config.http.bind) {
         bail!("http.metrics is http.bind: metrics need a port of their own");
     }
+    config.doors.validate()?;
     if let Err(error) = config.log.filter.parse::<tracing_subscriber::EnvFilter>() {
         bail!("log.filter = {:?}: {error}; use error, warn, info, debug or trace", config.log.filter);
     }
