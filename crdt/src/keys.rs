@@ -3,6 +3,7 @@
 //! Leaves to others: what the rows hold (the module named at each constructor).
 
 use crate::channel::{BlockScope, FeedId};
+use crate::entry::WalletKey;
 use crate::feed::Hash;
 use crate::ids::*;
 use crate::wire;
@@ -52,6 +53,8 @@ pub const OPERATORS: &[u8] = b"o";
 pub const RECEIPTS: &[u8] = b"R";
 /// Prefix of documents, `docs/`.
 pub const DOCUMENTS: &[u8] = b"d";
+/// Prefix of the positions where journals cut their days.
+pub const CUTS: &[u8] = b"c";
 /// Prefix of proofs of forks.
 pub const FORKS: &[u8] = b"x";
 
@@ -106,6 +109,21 @@ pub fn person(person: PersonId) -> Vec<u8> {
 /// A person's rights at this box (`rights`).
 pub fn rights(person: PersonId) -> Vec<u8> {
     key(RIGHTS, &[&person.0.to_be_bytes()])
+}
+
+/// A pool of a box: a row of its own for each wallet of person 0 (`rights`).
+pub fn pool(wallet: WalletKey) -> Vec<u8> {
+    key(RIGHTS, &[&[0; 8], &wire::encode(&wallet)])
+}
+
+/// Where a writer's journal cut a day (`sale/prune`).
+pub fn cut(writer: Writer, day: Day) -> Vec<u8> {
+    key(CUTS, &[&writer_bytes(writer), &day.0.to_be_bytes()])
+}
+
+/// Prefix of the cuts of one writer.
+pub fn cuts(writer: Writer) -> Vec<u8> {
+    key(CUTS, &[&writer_bytes(writer)])
 }
 
 /// A person's counters of the open day (`sale`).

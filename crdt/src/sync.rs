@@ -69,6 +69,13 @@ pub enum Message {
     Answered(PurchaseId),
     /// No, nothing under this id.
     Unknown(PurchaseId),
+    /// To a sibling while the hub is away: I hold no more than this in the row; level with me.
+    Level {
+        /// The row.
+        row: Row,
+        /// What I hold.
+        right: Fen,
+    },
 }
 
 impl Message {
