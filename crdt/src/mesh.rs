@@ -268,8 +268,13 @@ impl Mesh {
         if !feed.may_hold(writer, self.place) {
             return Err(RunRefused::NotForUs(feed));
         }
-        // The hub posts what a fenced box sold before it stopped, whenever it is found.
-        let evidence = self.me.node.is_hub() && feed.channel == Channel::Journal;
+        // The hub posts what a fenced box sold and passed on before it stopped, whenever it is found.
+        let posted = match feed.channel {
+            Channel::Journal => true,
+            Channel::Rights(receiver) => !receiver.node.is_hub(),
+            _ => false,
+        };
+        let evidence = self.me.node.is_hub() && posted;
         if let Some(last) = self.fenced_after(&feed)
             && run.head.end.seq > last
             && !evidence

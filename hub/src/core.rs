@@ -13,7 +13,7 @@ mod receipts;
 mod recover;
 mod refund;
 
-pub use books::balances_of;
+pub use books::balances;
 pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAITING_MAX, WAIT_MS_MAX};

@@ -3,7 +3,7 @@
 //! Every transfer of a turn is compared with what it did to the wallets; a difference stops the turn (invariant 8).
 //! Leaves to others: what is posted (`journal`, `grant`, `cash` …), what totals mean (`rights`).
 
-use super::{CoreError, Hub, TableRow, Turn, named, wallets_of};
+use super::{CoreError, Hub, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
 use crate::rights::{PersonWallets, Replica, Wallet, is_money};
 use std::collections::BTreeMap;
@@ -13,7 +13,12 @@ use yika_crdt::feed;
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::store::{Read, StoreError, Tx};
+use yika_crdt::store::{Read, StoreError, decode_row};
+
+/// Prefix of the pools of boxes.
+const POOLS: &[u8] = b"!pool";
+/// Rows read at once where all are.
+const ROWS_READ_MAX: usize = 1_024;
 
 /// Whose wallets: a person's, or the pools of a box.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,7 +40,7 @@ impl Owner {
     fn key(self) -> Vec<u8> {
         match self {
             Owner::Person(person) => keys::rights(person),
-            Owner::Pool(writer) => named(b"!pool", &writer),
+            Owner::Pool(writer) => named(POOLS, &writer),
         }
     }
 
@@ -230,12 +235,36 @@ fn accounts(owner: Owner, wallets: &PersonWallets) -> Result<BTreeMap<Account, F
     Ok(accounts)
 }
 
-/// The balances of everything a holder or a box's pool has, for checks and pages.
-pub fn balances_of<R: Read + ?Sized>(
-    tx: &Tx<'_, R>,
-    person: PersonId,
-) -> Result<BTreeMap<Account, Fen>, CoreError> {
-    accounts(Owner::Person(person), &wallets_of(tx, person)?)
+/// The balances of all holders' and pools' accounts as the wallets say them: what the sum of all transfers must be.
+pub fn balances<R: Read + ?Sized>(store: &R) -> Result<BTreeMap<Account, Fen>, CoreError> {
+    let mut sums = BTreeMap::new();
+    for prefix in [keys::RIGHTS, POOLS] {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = store.scan(prefix, after.as_deref(), ROWS_READ_MAX)?;
+            for (key, value) in &rows {
+                let wallets: PersonWallets = decode_row(key, value)?;
+                for (account, balance) in accounts(owner_of(key)?, &wallets)? {
+                    add(&mut sums, account, balance)?;
+                }
+            }
+            match rows.into_iter().next_back() {
+                Some((key, _)) => after = Some(key),
+                None => break,
+            }
+        }
+    }
+    Ok(sums)
+}
+
+/// Whose wallets a row holds.
+fn owner_of(key: &[u8]) -> Result<Owner, StoreError> {
+    let person = |rest: &[u8]| <[u8; 8]>::try_from(rest).ok().map(|n| Owner::Person(PersonId(u64::from_be_bytes(n))));
+    let owner = match key.strip_prefix(POOLS) {
+        Some(rest) => yika_crdt::wire::decode_lenient(rest, rest.len()).ok().map(Owner::Pool),
+        None => key.strip_prefix(keys::RIGHTS).and_then(person),
+    };
+    owner.ok_or_else(|| StoreError::Corrupt { place: format!("state row {key:02x?}"), cause: "not an owner".into() })
 }
 
 fn add(sums: &mut BTreeMap<Account, Fen>, account: Account, amount: Fen) -> Result<(), FenError> {

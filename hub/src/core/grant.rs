@@ -340,5 +340,5 @@ impl Hub {
 }
 
 fn pools_key() -> Vec<u8> {
-    named(b"!pools", &())
+    named(b"!sizes", &())
 }
