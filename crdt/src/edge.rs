@@ -2,19 +2,20 @@
 //!
 //! Leaves to others: group commit (`yika-store`), connections (`yika-link`), terminals' wire forms (`yika-edge`).
 
+mod lives;
 mod rights;
 
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::clock::{Clock, Ticks};
 use crate::entry::*;
-use crate::feed::{Run, SignedHead};
+use crate::feed::{FeedError, Run, SignedHead};
 use crate::fen::Fen;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
-use crate::store::{Read, StoreError, Tx};
+use crate::store::{IngestError, Read, StoreError, Tx};
 
 /// What the shell asks of the edge.
 #[derive(Clone, Debug)]
@@ -230,18 +231,8 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
-            Command::Ingest(run) => self.ingest(tx, *run, events)?,
-            Command::Diverged(head) => {
-                if let Some(own) = tx_head(tx, &head)?
-                    && mesh.prove_fork(tx, &own, &head)
-                {
-                    let detail = format!("{} was written twice up to {}", head.feed, head.end.seq);
-                    let alarm = AlarmRecord { kind: "fork".into(), detail };
-                    events.push(Event::Forked(head.feed));
-                    return self.journal(tx, Body::Alarm(alarm), &now, events);
-                }
-                Reply::Done
-            }
+            Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
+            Command::Diverged(head) => self.diverged(tx, &head, &now, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
             Command::Level { from, row, right } => {
                 Reply::Granted(self.level(tx, from, row, right, &now, events)?)
@@ -301,13 +292,28 @@ impl Edge {
         &mut self,
         tx: &mut Tx<'_, R>,
         run: Run,
+        now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let feed = run.head.feed;
+        let head = run.head.clone();
+        let own = feed.writer == self.mesh.me;
+        let first = events.len();
         match self.mesh.ingest(tx, run, events) {
-            Ok(end) => Ok(Reply::Stored(feed, end.seq)),
-            Err(RunRefused::Ingest(crate::store::IngestError::Store(error))) => Err(error.into()),
-            Err(refused) => Ok(Reply::Refused(refused)),
+            Ok(end) => {
+                if own {
+                    self.take_back(tx, &events[first..])?;
+                }
+                Ok(Reply::Stored(feed, end.seq))
+            }
+            Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
+            Err(refused) => {
+                let other_branch = matches!(refused, RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_))));
+                if own && other_branch {
+                    self.own_branch(tx, &head, now, events)?;
+                }
+                Ok(Reply::Refused(refused))
+            }
         }
     }
 
@@ -359,9 +365,4 @@ impl Edge {
 /// The channel this campus' blocks are written to.
 fn blocks_of(place: Place) -> Channel {
     Channel::Blocks(place.campus.map_or(BlockScope::Hub, BlockScope::Campus))
-}
-
-/// The stored head at the position of a foreign one, if there is one.
-fn tx_head<R: Read + ?Sized>(tx: &Tx<'_, R>, head: &SignedHead) -> Result<Option<SignedHead>, StoreError> {
-    tx.head_from(&head.feed, head.end.seq)
 }

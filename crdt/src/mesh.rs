@@ -454,6 +454,32 @@ impl Mesh {
         true
     }
 
+    /// A head that this node's own key signed and its own chain does not have: this box was cloned, or its database put
+    /// back. It spends nothing more. True if that is news.
+    pub fn own_fork<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: &SignedHead) -> Result<bool, StoreError> {
+        let signed = self.nodes.get(&self.me).is_some_and(|node| head.verify(&node.key).is_ok());
+        let held = tx.feed(&head.feed)?.end;
+        if head.feed.writer != self.me || !signed || head.end.seq > held.seq || self.forked.contains(&self.me) {
+            return Ok(false);
+        }
+        let entry = |seq| Ok::<_, StoreError>(tx.entry(&head.feed, seq)?.into_iter().collect());
+        let ours = match head.end.seq == held.seq {
+            true => Some(held),
+            false => feed::chain_at(&head.feed, head.end.seq, entry)?,
+        };
+        if ours.is_none_or(|ours| ours == head.end) {
+            return Ok(false);
+        }
+        self.mark_forked(tx, head);
+        Ok(true)
+    }
+
+    /// Keeps a head as the sign that its writer is not one any more.
+    pub fn mark_forked<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: &SignedHead) {
+        tx.put(keys::fork(&head.feed), &(head, head));
+        self.forked.insert(head.feed.writer);
+    }
+
     fn quarantine<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,

@@ -264,13 +264,16 @@ impl PeerSync {
         self.to_say.push(message);
     }
 
-    /// Heads of foreign feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
-    pub fn contradictions<R: Read + ?Sized>(&self, store: &R) -> Result<Vec<Message>, StoreError> {
+    /// Heads of feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
+    pub fn contradictions<R: Read + ?Sized>(&self, store: &R, key: &SigningKey) -> Result<Vec<Message>, StoreError> {
         let mut found = Vec::new();
-        for (feed, cursor) in self.cursors.iter().filter(|(feed, _)| feed.writer != self.me) {
+        for (feed, cursor) in &self.cursors {
             let held = store.feed(feed)?.end;
             if held.seq == cursor.sent.seq && held.hash != cursor.sent.hash && held.seq != Seq::ZERO {
-                let head = store.head_from(feed, held.seq)?;
+                let head = match feed.writer == self.me {
+                    true => Some(SignedHead::sign(*feed, held, key)),
+                    false => store.head_from(feed, held.seq)?,
+                };
                 found.extend(head.filter(|h| h.end == held).map(Message::Diverged));
             }
         }
@@ -384,11 +387,13 @@ impl PeerSync {
         mut cursor: Cursor,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
+        // Signed where the peer's own head stands, so that both together prove the fork.
+        let at = feed::chain_at(&feed, cursor.sent.seq, |seq| store.entries(&feed, seq, RUN_BYTES_MAX))?;
         let held = store.feed(&feed)?.end;
         // Nothing more of this feed goes to this peer on this connection.
         cursor.sent = held;
         cursor.proved = true;
         self.cursors.insert(feed, cursor);
-        Ok(Some(Message::Diverged(SignedHead::sign(feed, held, key))))
+        Ok(Some(Message::Diverged(SignedHead::sign(feed, at.unwrap_or(held), key))))
     }
 }

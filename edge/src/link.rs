@@ -49,6 +49,7 @@ pub async fn run(node: Arc<EdgeNode>, identity: &Identity, bind: SocketAddr) -> 
             }
         }
     });
+    tokio::spawn(level_when_low(Arc::clone(&node)));
     tokio::spawn(dial_boxes(Arc::clone(&node), link.clone(), peers));
     tokio::spawn(async move {
         // Dropped with this task, which lives as long as the process.
@@ -96,6 +97,19 @@ fn admit(node: &EdgeNode, peer: &PeerIdentity) -> Admission {
         Some((writer, _)) if *writer == peer.writer() => Admission::Admit,
         Some(_) => Admission::old_incarnation("a newer life of this box is registered"),
         None => Admission::unknown("the registry here does not list this box yet"),
+    }
+}
+
+/// Asks a sibling to level what a sale has left low.
+async fn level_when_low(node: Arc<EdgeNode>) {
+    let mut low = node.ears().low.subscribe();
+    loop {
+        match low.recv().await {
+            Ok((row, right)) => node.level(row, right),
+            // Too many at once: those rows will be low again.
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        }
     }
 }
 

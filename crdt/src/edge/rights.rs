@@ -205,7 +205,7 @@ impl Edge {
         Ok(statement)
     }
 
-    fn alarm<R: Read + ?Sized>(
+    pub(super) fn alarm<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         kind: &str,

@@ -82,7 +82,8 @@ pub(super) fn charge<R: Read + ?Sized>(
     tx: &mut Tx<'_, R>,
     sale: &PurchaseRecord,
 ) -> Result<(), SaleError> {
-    each_row(tx, sale.person, sale.id.terminal, &sale.paid, RowState::spend)?;
+    // Decided against the rights, or taken back from a peer: counted whether or not the grant is here again.
+    each_row(tx, sale.person, sale.id.terminal, &sale.paid, RowState::count)?;
     let total = Fen::sum(sale.paid.iter().map(|(_, part)| *part))?;
     count_strictly(mesh, tx, sale, |row| row.count(total))
 }

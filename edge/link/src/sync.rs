@@ -143,7 +143,7 @@ async fn take<N: Node>(
         Message::Hello { .. } => {
             sync.on_hello(&message).map_err(|e| e.to_string())?;
             all_grown(node, sync);
-            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store)));
+            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }

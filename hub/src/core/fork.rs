@@ -10,7 +10,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
 use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
-use yika_crdt::store::Read;
+use yika_crdt::store::{Read, StoreError};
 
 impl Hub {
     /// A peer shows that a feed of its ends otherwise than here.
@@ -85,11 +85,7 @@ impl Hub {
         feed: FeedId,
         at: Seq,
     ) -> Result<Option<End>, CoreError> {
-        let mut end = End::default();
-        while end.seq < at {
-            let Some(entry) = turn.tx.entry(&feed, end.seq.next())? else { return Ok(None) };
-            end = feed::link(&feed, end, &entry);
-        }
-        Ok(Some(end))
+        let entry = |seq| Ok::<_, StoreError>(turn.tx.entry(&feed, seq)?.into_iter().collect());
+        Ok(feed::chain_at(&feed, at, entry)?)
     }
 }

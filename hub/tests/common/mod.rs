@@ -70,6 +70,8 @@ pub struct HubBox {
     pub store: MemoryStore,
     pub hub: Hub,
     pub transfers: Vec<Transfer>,
+    sums: BTreeMap<Account, i64>,
+    sources: BTreeSet<(yika_crdt::feed::Hash, u16)>,
     pub rows: Vec<TableRow>,
     pub alarms: Vec<String>,
 }
@@ -122,17 +124,29 @@ impl HubBox {
     fn new() -> HubBox {
         let store = MemoryStore::default();
         let hub = Hub::load(&store, core::Identity { me: HUB, key: key_of(NodeId::HUB) }).unwrap();
-        HubBox { store, hub, transfers: Vec::new(), rows: Vec::new(), alarms: Vec::new() }
+        let (sums, sources) = Default::default();
+        HubBox { store, hub, transfers: Vec::new(), sums, sources, rows: Vec::new(), alarms: Vec::new() }
     }
 
     /// The sum of all transfers by account.
     pub fn books(&self) -> BTreeMap<Account, i64> {
-        let mut sums = BTreeMap::new();
-        for t in &self.transfers {
-            *sums.entry(t.debit).or_insert(0) -= t.amount.0;
-            *sums.entry(t.credit).or_insert(0) += t.amount.0;
-        }
-        sums
+        self.sums.clone()
+    }
+
+    fn book(&mut self, t: Transfer) {
+        assert!(self.sources.insert((t.source, t.part)), "a transfer was posted twice: {t:?}");
+        *self.sums.entry(t.debit).or_insert(0) -= t.amount.0;
+        *self.sums.entry(t.credit).or_insert(0) += t.amount.0;
+        self.transfers.push(t);
+    }
+
+    /// Puts a backup back.
+    pub fn restore(&mut self, store: MemoryStore, transfers: Vec<Transfer>) {
+        self.store = store;
+        self.transfers.clear();
+        self.sums.clear();
+        self.sources.clear();
+        transfers.into_iter().for_each(|t| self.book(t));
     }
 
     pub fn wallets(&self, person: PersonId) -> PersonWallets {
@@ -143,8 +157,6 @@ impl HubBox {
     pub fn check(&self) {
         let mut books = self.books();
         assert_eq!(books.values().sum::<i64>(), 0, "the books do not sum to zero");
-        let keys: BTreeSet<_> = self.transfers.iter().map(|t| (t.source, t.part)).collect();
-        assert_eq!(keys.len(), self.transfers.len(), "a transfer was posted twice");
         for (account, sum) in &books {
             assert!(!account.is_bounded() || *sum >= 0, "{account} is {sum}");
         }
@@ -295,7 +307,7 @@ impl World {
         let posted = rows.iter().any(|row| matches!(row, TableRow::Transfer(_)));
         for row in rows {
             match row {
-                TableRow::Transfer(transfer) => hub.transfers.push(transfer),
+                TableRow::Transfer(transfer) => hub.book(transfer),
                 TableRow::Note { kind: "alarm", word, detail, .. } => hub.alarms.push(format!("{word}: {detail}")),
                 other => hub.rows.push(other),
             }
@@ -412,6 +424,13 @@ impl World {
         if cut {
             self.disconnect(a, b);
         }
+    }
+
+    /// Switches a box off for good.
+    pub fn switch_off(&mut self, n: usize) {
+        self.edges[n].down = true;
+        let me = self.edges[n].me.node;
+        self.disconnect_all(me);
     }
 
     /// Cuts or heals an edge's line to headquarters.
@@ -614,8 +633,8 @@ impl World {
     fn say_contradictions(&mut self, to: NodeId, from: NodeId) {
         let end = &self.ends[&(to, from)];
         let said = match to.is_hub() {
-            true => end.sync.contradictions(&self.hub.store).unwrap(),
-            false => end.sync.contradictions(&self.edges[self.index(to)].store).unwrap(),
+            true => end.sync.contradictions(&self.hub.store, &key_of(to)).unwrap(),
+            false => end.sync.contradictions(&self.edges[self.index(to)].store, &key_of(to)).unwrap(),
         };
         let end = self.ends.get_mut(&(to, from)).unwrap();
         said.into_iter().for_each(|message| end.sync.say(message));
