@@ -1,9 +1,9 @@
 //! Boxes that die, are replaced, cloned, rolled back or stolen, and a hub restored from last night (design 4 and 6).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
-mod common;
+mod harness;
 
-use common::*;
+use harness::*;
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;

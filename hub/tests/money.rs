@@ -1,9 +1,9 @@
 //! Money over a mesh: rights, asks, recalls, cheques, pools, limits, refunds, cash (design section 4).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
-mod common;
+mod harness;
 
-use common::*;
+use harness::*;
 use yika_crdt::Fen;
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;

@@ -3,9 +3,9 @@
 //! First safety, at every step: books equal wallets, nothing below its bound. Then everything is healed and must agree.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
-mod common;
+mod harness;
 
-use common::*;
+use harness::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use yika_crdt::Fen;
