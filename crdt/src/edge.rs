@@ -2,19 +2,20 @@
 //!
 //! Leaves to others: group commit (`yika-store`), connections (`yika-link`), terminals' wire forms (`yika-edge`).
 
-mod lives;
 mod rights;
 
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::clock::{Clock, Ticks};
 use crate::entry::*;
-use crate::feed::{FeedError, Run, SignedHead};
+use crate::feed::{Run, SignedHead};
 use crate::fen::Fen;
+use crate::gate::Shut;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
+use crate::shift::{self, Shift, SignOn};
 use crate::store::{IngestError, Read, StoreError, Tx};
 
 /// What the shell asks of the edge.
@@ -49,6 +50,20 @@ pub enum Command {
         /// Whom.
         target: BlockTarget,
         /// Who says so.
+        operator: OperatorId,
+    },
+    /// A cashier signs on at a web till of this box.
+    SignOn {
+        /// The till.
+        terminal: TerminalId,
+        /// The cashier.
+        operator: OperatorId,
+    },
+    /// The open shift at a web till ends.
+    SignOff {
+        /// The till.
+        terminal: TerminalId,
+        /// Who ends it.
         operator: OperatorId,
     },
     /// A run of somebody's feed arrived.
@@ -91,6 +106,11 @@ pub enum Command {
     },
     /// Time passes: the day may be cut.
     Tick,
+    /// After a start: peers were asked how far they hold this node's feeds, and what they held more was taken back.
+    Asked {
+        /// The hub was among them.
+        hub: bool,
+    },
 }
 
 /// What the sender of a command is told once it is durable.
@@ -100,6 +120,10 @@ pub enum Reply {
     Outcome(Outcome),
     /// Of a refusal or refund.
     Answer(Answer),
+    /// Of a sign-on.
+    SignOn(SignOn),
+    /// Of a sign-off: the shift that ended, if one was open.
+    SignOff(Option<Shift>),
     /// Of a run: stored up to here.
     Stored(FeedId, Seq),
     /// Of a run that is not taken.
@@ -113,6 +137,8 @@ pub enum Reply {
     },
     /// Of an ask: whether the total is now at least what was asked.
     Granted(bool),
+    /// Nothing was done: this node may not append.
+    Shut(Shut),
     /// Done.
     Done,
 }
@@ -148,13 +174,16 @@ pub enum Effect {
         /// What is left of it here.
         right: Fen,
     },
+    /// Whether this node may append has changed.
+    Gate(Option<Shut>),
 }
 
 /// The pure edge.
 pub struct Edge {
     /// What it knows of the mesh.
     pub mesh: Mesh,
-    clock: Clock,
+    pub(crate) clock: Clock,
+    pub(crate) shut: Option<Shut>,
 }
 
 impl Edge {
@@ -162,7 +191,8 @@ impl Edge {
     pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Edge, StoreError> {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
-        Ok(Edge { mesh, clock: clock.unwrap_or_default() })
+        let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
+        Ok(Edge { mesh, clock: clock.unwrap_or_default(), shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
@@ -186,14 +216,23 @@ impl Edge {
         ticks: Ticks,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, SaleError> {
+        let before = self.shut;
+        if let Some(shut) = before.filter(|_| command.needs_open_gate()) {
+            return Ok(Reply::Shut(shut));
+        }
         let mut events = Vec::new();
         let now = self.now(tx, ticks);
-        sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        if self.shut.is_none() {
+            sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        }
         let reply = self.obey(tx, command, ticks, now, &mut events)?;
         if let Reply::Outcome(outcome) = &reply {
             rights::tell_low_rows(tx, outcome, effects)?;
         }
         self.follow(tx, ticks, &now, events, effects)?;
+        if self.shut != before {
+            effects.push(Effect::Gate(self.shut));
+        }
         Ok(reply)
     }
 
@@ -231,8 +270,15 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
+            Command::SignOn { terminal, operator } => {
+                Reply::SignOn(shift::sign_on(mesh, tx, terminal, operator, &now, events)?)
+            }
+            Command::SignOff { terminal, operator } => {
+                Reply::SignOff(shift::sign_off(mesh, tx, terminal, operator, &now, events)?)
+            }
             Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
-            Command::Diverged(head) => self.diverged(tx, &head, &now, events)?,
+            Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
+            Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
             Command::Level { from, row, right } => {
                 Reply::Granted(self.level(tx, from, row, right, &now, events)?)
@@ -250,7 +296,7 @@ impl Edge {
                 self.journal(tx, Body::Act(act), &now, events)?
             }
             Command::Tick => {
-                if now.trusted {
+                if now.trusted && self.shut.is_none() {
                     sale::prune::prune(mesh, tx, sale::clock_day(mesh, &now))?;
                 }
                 Reply::Done
@@ -265,7 +311,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body }, events)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
         Ok(Reply::Done)
     }
 
@@ -296,24 +342,13 @@ impl Edge {
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let feed = run.head.feed;
-        let head = run.head.clone();
-        let own = feed.writer == self.mesh.me;
-        let first = events.len();
+        if feed.writer == self.mesh.me {
+            return self.take_back(tx, run, now, events);
+        }
         match self.mesh.ingest(tx, run, events) {
-            Ok(end) => {
-                if own {
-                    self.take_back(tx, &events[first..])?;
-                }
-                Ok(Reply::Stored(feed, end.seq))
-            }
+            Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
-            Err(refused) => {
-                let other_branch = matches!(refused, RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_))));
-                if own && other_branch {
-                    self.own_branch(tx, &head, now, events)?;
-                }
-                Ok(Reply::Refused(refused))
-            }
+            Err(refused) => Ok(Reply::Refused(refused)),
         }
     }
 
@@ -345,6 +380,7 @@ impl Edge {
                     self.clock.set_by_hub(hub_time_ms, ticks);
                     tx.put(keys::CLOCK.to_vec(), &self.clock);
                 }
+                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;

@@ -463,8 +463,8 @@ pub enum DoorEvent {
     Denied(Reason),
     /// Somebody left by the button.
     Button,
-    /// The contact says open.
-    Opened,
+    /// The contact says open; forced openings are [`DoorEvent::Forced`].
+    Opened(OpenedBy),
     /// The contact says closed.
     Closed,
     /// Open without a grant.
@@ -479,11 +479,34 @@ pub enum DoorEvent {
     LineBack,
     /// Fire: the door is free.
     Fire,
+    /// Unlocking was sent to the hardware and not confirmed: the door may have opened.
+    Unconfirmed,
+}
+
+/// Why a leaf could open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum OpenedBy {
+    /// A card that was let in; the record names it.
+    Card,
+    /// The button to leave.
+    Button,
+    /// An operator, from afar.
+    Remote(OperatorId),
+    /// The door is held open by order.
+    HeldOpen,
+    /// Fire freed it.
+    Fire,
+    /// It happened while the hardware was not heard.
+    Unobserved,
 }
 
 /// Something at a door.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DoorRecord {
+    /// When it happened, hub time as the box knew it; the entry's stamp says when it was written.
+    pub at_ms: i64,
+    /// Whether the box trusted its clock then.
+    pub time_trusted: bool,
     /// The door.
     pub door: DoorId,
     /// The reader, if a card was involved.

@@ -17,6 +17,11 @@ pub const OPEN_DAY: &[u8] = b"!day";
 /// `mesh.rs`: the lease of this life.
 pub const LEASE: &[u8] = b"!lease";
 
+/// `gate.rs`: this node's key was used by another; the head that proves it.
+pub const FORKED: &[u8] = b"!forked";
+/// `gate.rs`: prefix of journal entries that wait until this node may append.
+pub const HELD: &[u8] = b"h";
+
 /// Prefix of campuses.
 pub const CAMPUSES: &[u8] = b"C";
 /// Prefix of nodes.
@@ -55,6 +60,8 @@ pub const RECEIPTS: &[u8] = b"R";
 pub const DOCUMENTS: &[u8] = b"d";
 /// Prefix of the positions where journals cut their days.
 pub const CUTS: &[u8] = b"c";
+/// Prefix of cashiers' shifts by terminal.
+pub const SHIFTS: &[u8] = b"S";
 /// Prefix of proofs of forks.
 pub const FORKS: &[u8] = b"x";
 
@@ -136,6 +143,11 @@ pub fn mark(id: PurchaseId) -> Vec<u8> {
     key(MARKS, &[&id.terminal.0.to_be_bytes(), &id.boot.to_be_bytes(), &id.seq.to_be_bytes()])
 }
 
+/// The last shift at a terminal (`shift`).
+pub fn shift(terminal: TerminalId) -> Vec<u8> {
+    key(SHIFTS, &[&terminal.0.to_be_bytes()])
+}
+
 /// What was given back for a sale (`sale`).
 pub fn refunds(of: PurchaseId) -> Vec<u8> {
     key(REFUNDS, &[&of.terminal.0.to_be_bytes(), &of.boot.to_be_bytes(), &of.seq.to_be_bytes()])
@@ -169,6 +181,11 @@ pub fn receipt(incarnation: Incarnation) -> Vec<u8> {
 /// The proof that a feed was forked (`mesh`).
 pub fn fork(feed: &FeedId) -> Vec<u8> {
     key(FORKS, &[&wire::encode(feed)])
+}
+
+/// A journal entry that waits, by its place in the queue (`gate`).
+pub fn held(number: u64) -> Vec<u8> {
+    key(HELD, &[&number.to_be_bytes()])
 }
 
 fn writer_bytes(writer: Writer) -> [u8; 12] {

@@ -37,6 +37,10 @@ pub struct BlockRow {
     pub target: BlockTarget,
     /// Why.
     pub reason: BlockReason,
+    /// Who said so.
+    pub operator: OperatorId,
+    /// When, by the writer's hub time.
+    pub hub_time_ms: i64,
 }
 
 /// A node as the registry lists it.
@@ -102,8 +106,6 @@ pub enum Event {
     },
     /// The hub's receipt moved.
     Receipt(ReceiptRecord),
-    /// A feed is proved to have been written twice.
-    Forked(FeedId),
     /// The hub told the time.
     Time(i64),
     /// A person or card changed.
@@ -126,6 +128,8 @@ pub enum Event {
         /// What it says.
         entry: Box<Entry>,
     },
+    /// Two signed branches of a feed were shown.
+    Forked(FeedId),
     /// A document change to project.
     Change {
         /// Its feed.
@@ -354,10 +358,12 @@ impl Mesh {
                     return Ok(());
                 };
                 let hash = feed::entry_hash(&feed, seq, bytes);
-                let row = BlockRow { hash, scope, target: block.target, reason: block.reason };
+                let BlockRecord { target, reason, operator } = block;
+                let hub_time_ms = entry.stamp.hub_time_ms;
+                let row = BlockRow { hash, scope, target, reason, operator, hub_time_ms };
                 tx.put(keys::block(&hash), &row);
                 self.people.write().block(row.target, row.hash, row.scope);
-                events.push(Event::Blocks(block.target));
+                events.push(Event::Blocks(target));
                 Ok(())
             }
             Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
@@ -440,44 +446,20 @@ impl Mesh {
         }
     }
 
-    /// Two signed heads of one feed and position that differ: kept as proof. True if they prove a fork.
+    /// Two signed heads of one feed whose chains differ at the position of `other`: kept as proof. `one` covers that
+    /// position, and the caller has compared the chains there. True if they prove a fork.
     pub fn prove_fork<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
         let Some(node) = self.nodes.get(&one.feed.writer) else {
             return false;
         };
         let signed = one.verify(&node.key).is_ok() && other.verify(&node.key).is_ok();
-        if !signed || !one.forks_from(other) {
+        let apart = one.feed == other.feed && one.end != other.end && one.end.seq >= other.end.seq;
+        if !signed || !apart {
             return false;
         }
         tx.put(keys::fork(&one.feed), &(one, other));
         self.forked.insert(one.feed.writer);
         true
-    }
-
-    /// A head that this node's own key signed and its own chain does not have: this box was cloned, or its database put
-    /// back. It spends nothing more. True if that is news.
-    pub fn own_fork<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: &SignedHead) -> Result<bool, StoreError> {
-        let signed = self.nodes.get(&self.me).is_some_and(|node| head.verify(&node.key).is_ok());
-        let held = tx.feed(&head.feed)?.end;
-        if head.feed.writer != self.me || !signed || head.end.seq > held.seq || self.forked.contains(&self.me) {
-            return Ok(false);
-        }
-        let entry = |seq| Ok::<_, StoreError>(tx.entry(&head.feed, seq)?.into_iter().collect());
-        let ours = match head.end.seq == held.seq {
-            true => Some(held),
-            false => feed::chain_at(&head.feed, head.end.seq, entry)?,
-        };
-        if ours.is_none_or(|ours| ours == head.end) {
-            return Ok(false);
-        }
-        self.mark_forked(tx, head);
-        Ok(true)
-    }
-
-    /// Keeps a head as the sign that its writer is not one any more.
-    pub fn mark_forked<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: &SignedHead) {
-        tx.put(keys::fork(&head.feed), &(head, head));
-        self.forked.insert(head.feed.writer);
     }
 
     fn quarantine<R: Read + ?Sized>(

@@ -10,6 +10,7 @@ use crate::ids::*;
 use crate::person::{CardState, Person, PersonStatus};
 use crate::reason::Reason;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A person as decisions need it.
@@ -85,6 +86,40 @@ impl People {
         self.uids.get(&uid).copied()
     }
 
+    /// The only card whose 32-bit chip number has these bits: some readers deliver a part of it. `None` if several have.
+    pub fn card_of_uid_bits(&self, bits: u32, mask: u32) -> Option<CardNumber> {
+        let fits = |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
+        let mut cards = self.uids.iter().filter(|(uid, _)| fits(uid)).map(|(_, card)| *card);
+        let first = cards.next();
+        first.filter(|_| cards.next().is_none())
+    }
+
+    /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
+    pub fn cards_after(&self, after: Option<CardNumber>, limit: usize) -> Vec<CardNumber> {
+        self.cards.range(above(after)).take(limit).map(|(card, _)| *card).collect()
+    }
+
+    /// Up to `limit` chip numbers above one with their cards, ascending.
+    pub fn chips_after(&self, after: Option<u64>, limit: usize) -> Vec<(u64, CardNumber)> {
+        self.uids.range(above(after)).take(limit).map(|(uid, card)| (*uid, *card)).collect()
+    }
+
+    /// Every card that an open block stops, known or not.
+    pub fn blocked_cards(&self) -> BTreeSet<CardNumber> {
+        let open = self.blocks.keys().copied().filter(|target| self.is_blocked(*target));
+        let mut cards = BTreeSet::new();
+        for target in open {
+            match target {
+                BlockTarget::Card(card) => _ = cards.insert(card),
+                BlockTarget::Person(person) => {
+                    let held = self.holders.get(&person).into_iter().flat_map(|h| h.cards.iter());
+                    cards.extend(held.map(|(card, _, _)| *card));
+                }
+            }
+        }
+        cards
+    }
+
     /// How many people and cards are indexed.
     pub fn counts(&self) -> (usize, usize) {
         (self.holders.len(), self.cards.len())
@@ -127,6 +162,10 @@ impl People {
     }
 }
 
+fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
 /// The index as shared between threads.
 #[derive(Clone, Debug, Default)]
 pub struct SharedPeople(Arc<RwLock<People>>);
@@ -158,9 +197,9 @@ mod tests {
     const CAMPUS: BlockScope = BlockScope::Campus(CampusId(1));
     const CARD: CardNumber = CardNumber(10);
 
-    fn people() -> People {
+    fn person() -> Person {
         let card = Card { number: CARD, uid: Some(77), state: CardState::Active, valid_until: None };
-        let person = Person {
+        Person {
             person: PersonId(1),
             home: CampusId(1),
             name: "测试".into(),
@@ -170,9 +209,12 @@ mod tests {
             valid: (None, Some(Day(100))),
             cards: vec![card],
             id_hash: [0; 16],
-        };
+        }
+    }
+
+    fn people() -> People {
         let mut people = People::default();
-        people.put(&person, None);
+        people.put(&person(), None);
         people
     }
 
@@ -189,6 +231,18 @@ mod tests {
         people.lift(ours, BlockScope::Hub);
         people.lift(hubs, BlockScope::Hub);
         assert!(people.usable(CARD, Day(1)).is_ok());
+    }
+
+    #[test]
+    fn a_part_of_a_chip_number_finds_a_card_only_if_no_other_has_it() {
+        let mut people = people();
+        assert_eq!(people.card_of_uid_bits(77, 0xFF), Some(CARD));
+        assert_eq!(people.card_of_uid_bits(78, 0xFF), None);
+        let mut other = Person { person: PersonId(2), ..person() };
+        other.cards = vec![Card { number: CardNumber(11), uid: Some(0x0100_0000 | 77), ..other.cards[0].clone() }];
+        people.put(&other, None);
+        assert_eq!(people.card_of_uid_bits(77, 0xFF), None);
+        assert_eq!(people.card_of_uid_bits(77, u32::MAX), Some(CARD));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Sales at an edge: the purchase decision, its answer, and everything given back (design sections 4 and 5).
 //!
 //! One function per request kind; each writes its journal entry and counters into the same turn. Leaves to others:
-//! the decision itself (`decide`), the rows it moves (`rows`), pruning (`prune`), waiting for a grant (the shell).
+//! the decision itself (`decide`), the rows it moves (`rows`), pruning (`prune`), taking back (`redo`), waiting for a grant (the shell).
 
 mod decide;
 pub mod prune;
+mod redo;
 mod rows;
 
-pub use decide::has_lease;
+pub use decide::{has_lease, may_sell};
+pub(crate) use redo::redo_journal;
 pub use rows::{Counters, put_rights, rights_of, take_grant};
 
 use crate::channel::{Channel, FeedId};
@@ -97,9 +99,9 @@ pub struct Now {
 
 /// Where the first answer to an id stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Mark {
-    feed: FeedId,
-    seq: Seq,
+pub(crate) struct Mark {
+    pub(crate) feed: FeedId,
+    pub(crate) seq: Seq,
     body: Hash,
 }
 
@@ -269,42 +271,6 @@ pub fn refund<R: Read + ?Sized>(
     };
     record(mesh, tx, request.id, body, Body::Refund(refund.clone()), now, events)?;
     Ok(Answer::Refunded(Box::new(refund)))
-}
-
-/// Takes an entry of this box's own journal into rows and marks that its database had lost.
-pub fn take_back<R: Read + ?Sized>(
-    mesh: &Mesh,
-    tx: &mut Tx<'_, R>,
-    feed: FeedId,
-    seq: Seq,
-    entry: &Entry,
-) -> Result<(), SaleError> {
-    let (id, body) = match &entry.body {
-        Body::Purchase(sale) => (sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline))),
-        Body::Refused(refused) => (refused.id, digest_of(&(&refused.card, &refused.mode, false))),
-        Body::Refund(refund) => {
-            let mut given: GivenBack = tx.get(&keys::refunds(refund.of))?.unwrap_or_default();
-            given.add(&refund.back)?;
-            tx.put(keys::refunds(refund.of), &given);
-            (refund.id, Hash::default())
-        }
-        Body::Void(id) => (*id, digest_of(id)),
-        Body::Taken(taken) => {
-            let mut rights = rights_of(tx, taken.row)?;
-            rights.row(taken.row.wallet)?.merge_granted_in(taken.feed.writer, taken.total)?;
-            put_rights(tx, taken.row, &rights);
-            return Ok(());
-        }
-        Body::Cut(day) => {
-            let next = Day(day.0.saturating_add(1));
-            let open = tx.get::<Day>(keys::OPEN_DAY)?.unwrap_or(next);
-            tx.put(keys::OPEN_DAY.to_vec(), &open.max(next));
-            return apply_journal(mesh, tx, feed, seq, entry);
-        }
-        _ => return Ok(()),
-    };
-    mark(tx, id, Mark { feed, seq, body });
-    apply_journal(mesh, tx, feed, seq, entry)
 }
 
 /// Takes a journal entry into counters and marks: of this box when written, of a sibling when received.

@@ -198,6 +198,11 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         Ok(self.store.entries(feed, seq, 1)?.into_iter().next())
     }
 
+    /// Consecutive stored entries from `from` on, without this turn's; at least one if stored.
+    pub fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.store.entries(feed, from, bytes_max)
+    }
+
     /// All feeds of which anything is stored.
     pub fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
         self.store.feeds()

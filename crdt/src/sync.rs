@@ -24,6 +24,9 @@ pub const FEEDS_MAX: usize = 4_096;
 /// Longest software name in a greeting, in bytes.
 pub const SOFTWARE_BYTES_MAX: usize = 64;
 
+/// Longest `host:port`.
+pub const ADDRESS_BYTES_MAX: usize = 262;
+
 /// What two nodes say to each other.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
@@ -69,6 +72,12 @@ pub enum Message {
     Answered(PurchaseId),
     /// No, nothing under this id.
     Unknown(PurchaseId),
+    /// To the hub: other nodes may dial this one there (`host:port`).
+    Reachable(String),
+    /// To the hub: a question for a certificate with later dates; the bytes are the link's.
+    Renew(Vec<u8>),
+    /// The answer to it; the bytes are the link's.
+    Renewed(Vec<u8>),
     /// To a sibling while the hub is away: I hold no more than this in the row; level with me.
     Level {
         /// The row.
@@ -91,6 +100,7 @@ impl Message {
             Message::Hello { have, software, .. } if software.len() <= SOFTWARE_BYTES_MAX => (have.len(), FEEDS_MAX),
             Message::Hello { software, .. } => (software.len(), SOFTWARE_BYTES_MAX),
             Message::Stored(marks) => (marks.len(), FEEDS_MAX),
+            Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
             _ => (0, 0),
         };
         if len > limit {

@@ -18,7 +18,7 @@ pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAITING_MAX, WAIT_MS_MAX};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
-pub use recover::Recovery;
+pub use recover::{Recovery, present_life};
 
 use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
@@ -113,6 +113,17 @@ pub enum Command {
         /// What.
         body: Box<Body>,
     },
+    /// Something for one life of an edge that it must hold in this version; told once.
+    Provide {
+        /// The life.
+        to: Writer,
+        /// Which version.
+        version: u64,
+        /// A terminal key or an operator.
+        body: Box<Body>,
+    },
+    /// Nothing of the core's: rows of the hub's own tables go with it.
+    Nothing,
     /// People as imported or edited.
     People(Vec<Person>),
     /// Money paid in at a counter.
@@ -452,6 +463,15 @@ impl Hub {
                 self.tell(turn, node, *body)?;
                 Reply::Done
             }
+            Command::Nothing => Reply::Done,
+            Command::Provide { to, version, body } => {
+                let given = given_key(to, &body);
+                if turn.tx.get::<u64>(&given)? != Some(version) {
+                    turn.tx.put(given, &version);
+                    self.tell(turn, to.node, *body)?;
+                }
+                Reply::Done
+            }
             Command::People(people) => {
                 for person in &people {
                     self.mesh.put_person(turn.tx, person, &mut turn.events)?;
@@ -573,6 +593,16 @@ fn sale_error(error: yika_crdt::sale::SaleError) -> CoreError {
         yika_crdt::sale::SaleError::Store(error) => error.into(),
         other => StoreError::Corrupt { place: "the refunds of a sale".into(), cause: other.to_string() }.into(),
     }
+}
+
+/// What a life of a box was given: by kind and number of the thing.
+fn given_key(to: Writer, body: &Body) -> Vec<u8> {
+    let thing = match body {
+        Body::TerminalKey(key) => (1u8, u64::from(key.terminal.0)),
+        Body::Operator(operator) => (2, u64::from(operator.operator.0)),
+        _ => (0, 0),
+    };
+    named(b"!given", &(to, thing))
 }
 
 fn named<T: Serialize>(name: &[u8], value: &T) -> Vec<u8> {

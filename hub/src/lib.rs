@@ -3,7 +3,19 @@
 //! Pure parts (`core`, `rights`, `ledger`, `import`) know no socket and no database; SQL stands only in `store`, QUIC only
 //! in `link`.
 
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod control;
 pub mod core;
+pub mod desk;
+pub mod identity;
 pub mod import;
 pub mod ledger;
+pub mod link;
+pub mod machine;
+pub mod node;
+pub mod provision;
 pub mod rights;
+pub mod store;
+pub mod vault;

@@ -172,7 +172,7 @@ impl Edge {
         row.last_day = row.last_day.max(grant.last_day);
         sale::put_rights(tx, grant.row, &rights);
         let taken = Body::Taken(TakenRecord { feed, seq, row: grant.row, total });
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body: taken }, later)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body: taken }, later)?;
         later.push(Event::Rights(grant.row.person));
         Ok(())
     }
@@ -203,19 +203,6 @@ impl Edge {
             })?;
         }
         Ok(statement)
-    }
-
-    pub(super) fn alarm<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        kind: &str,
-        detail: String,
-        now: &Now,
-        events: &mut Vec<Event>,
-    ) -> Result<(), SaleError> {
-        let body = Body::Alarm(AlarmRecord { kind: kind.to_owned(), detail });
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body }, events)?;
-        Ok(())
     }
 }
 

@@ -253,16 +253,15 @@ fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>,
     }))
 }
 
-fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
+/// Whether a terminal sells at this box.
+pub fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
     terminal.kind == TerminalKind::Till
         && terminal.state == TerminalState::Deployed
         && mesh.place.campus == Some(terminal.campus)
 }
 
-/// Whether this life may spend: it is the only one of its name as far as it knows, and holds a lease that is not over,
-/// judged by a clock that can be trusted.
+/// Whether this life may spend: it holds a lease that is not over, judged by a clock that can be trusted.
 pub fn has_lease(mesh: &Mesh, now: &Now) -> bool {
-    let one = !mesh.is_fenced(mesh.me) && !mesh.forked.contains(&mesh.me);
-    one && mesh.lease.is_some_and(|lease| now.trusted && now.stamp.hub_time_ms <= lease.until_ms)
+    !mesh.is_fenced(mesh.me) && mesh.lease.is_some_and(|lease| now.trusted && now.stamp.hub_time_ms <= lease.until_ms)
 }
 

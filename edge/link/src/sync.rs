@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::feed::Run;
+use yika_crdt::feed::{End, Run};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::store::{Read, StoreError};
@@ -46,6 +46,10 @@ pub trait Node: Send + Sync + 'static {
     fn ingest(&self, from: Writer, run: Run) -> impl Future<Output = Result<(FeedId, Seq), String>> + Send;
     /// Everything that is not sync: asks, recalls, questions. The answer is said to the peer.
     fn on_message(&self, from: &PeerIdentity, message: Message) -> impl Future<Output = Option<Message>> + Send;
+    /// The peer's greeting: what it calls itself, and how far it holds what both may hold.
+    fn on_greeting(&self, _from: &PeerIdentity, _software: &str, _have: &[(FeedId, End)]) {}
+    /// The peer has stored this node's sending, or got it otherwise, up to here.
+    fn on_stored(&self, _from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {}
     /// The peer has greeted.
     fn on_connected(&self, peer: &PeerIdentity) -> impl Future<Output = ()> + Send;
 }
@@ -140,15 +144,19 @@ async fn take<N: Node>(
 ) -> Result<(), String> {
     let message = Message::decode(bytes).map_err(|e| e.to_string())?;
     match message {
-        Message::Hello { .. } => {
+        Message::Hello { ref have, ref software, .. } => {
             sync.on_hello(&message).map_err(|e| e.to_string())?;
+            node.on_greeting(identity, software, have);
             all_grown(node, sync);
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }
         _ if !sync.is_greeted() => return Err("the first message must be a greeting".to_owned()),
-        Message::Stored(marks) => sync.on_stored(&marks).map_err(|e| e.to_string())?,
+        Message::Stored(marks) => {
+            sync.on_stored(&marks).map_err(|e| e.to_string())?;
+            node.on_stored(identity, &marks);
+        }
         Message::Entries(run) => {
             sync.on_entries(&run);
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;

@@ -5,6 +5,7 @@
 
 mod checkpointer;
 mod error;
+pub mod files;
 pub mod open;
 mod queue;
 pub mod reader;

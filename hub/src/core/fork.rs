@@ -8,9 +8,10 @@ use super::{CoreError, Effect, Hub, Reply, Turn};
 use std::collections::BTreeSet;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
-use yika_crdt::feed::{self, End, Run, SignedHead};
+use yika_crdt::feed::{self, Run, SignedHead};
 use yika_crdt::ids::*;
-use yika_crdt::store::{Read, StoreError};
+use yika_crdt::store::Read;
+use yika_crdt::takeback::end_at;
 
 impl Hub {
     /// A peer shows that a feed of its ends otherwise than here.
@@ -19,7 +20,9 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         head: SignedHead,
     ) -> Result<Reply, CoreError> {
-        if let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
+        let ours = end_at(turn.tx, &head.feed, head.end.seq)?;
+        if ours.is_some_and(|ours| ours != head.end)
+            && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
             && self.mesh.prove_fork(turn.tx, &own, &head)
         {
             self.alarm_fork(turn, head.feed, head.end.seq);
@@ -46,7 +49,7 @@ impl Hub {
         if feed.channel != Channel::Journal || run.from == Seq::ZERO {
             return Ok(Reply::Denied(format!("{feed} is not a journal; only journals are posted twice")));
         }
-        let Some(base) = self.chain_at(turn, feed, Seq(run.from.0 - 1))? else {
+        let Some(base) = end_at(turn.tx, &feed, Seq(run.from.0 - 1))? else {
             return Ok(Reply::Denied(format!("{feed}: begin the branch at most one after what is held")));
         };
         if let Err(refused) = feed::check_run(base, &run, &node.key) {
@@ -76,16 +79,5 @@ impl Hub {
             self.alarm_fork(turn, feed, run.head.end.seq);
         }
         Ok(Reply::Done)
-    }
-
-    /// The end that the held chain had at a position.
-    fn chain_at<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
-        feed: FeedId,
-        at: Seq,
-    ) -> Result<Option<End>, CoreError> {
-        let entry = |seq| Ok::<_, StoreError>(turn.tx.entry(&feed, seq)?.into_iter().collect());
-        Ok(feed::chain_at(&feed, at, entry)?)
     }
 }

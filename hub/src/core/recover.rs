@@ -30,7 +30,10 @@ pub struct Recovery {
 }
 
 /// The life this hub is in and its recovery: of the store if that is newer than the identity.
-pub(super) fn present_life<R: Read + ?Sized>(
+///
+/// # Errors
+/// Of storage.
+pub fn present_life<R: Read + ?Sized>(
     store: &R,
     identity: Writer,
 ) -> Result<(Writer, Option<Recovery>), StoreError> {

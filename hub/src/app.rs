@@ -1,0 +1,177 @@
+//! Puts the running hub together: node, link, control socket, HTTP, in that order, and takes it down again.
+
+use crate::config::Config;
+use crate::control;
+use crate::core::Command;
+use crate::desk::Desk;
+use crate::identity::HubIdentity;
+use crate::link;
+use crate::machine::Order;
+use crate::node::HubNode;
+use crate::store::{OperatorRow, TableRow};
+use crate::vault::random;
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use yika_crdt::ids::OperatorId;
+use yika_ui::Role;
+use yika_ui::auth::{hash_password, normal_login};
+use zeroize::Zeroizing;
+
+/// Leases and receipts are looked at so often.
+const TICK_MS: u64 = 2_000;
+/// How long the end waits for peers.
+const STOP_MS_MAX: u64 = 3_000;
+
+/// Where the hub listens, printed as one line when it is ready.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    link: String,
+    http: String,
+    metrics: Option<String>,
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When it cannot start; the message says what and how to mend it.
+pub async fn run(config: &Config) -> Result<()> {
+    let dir = config.data.clone();
+    let identity = HubIdentity::load(&dir)?;
+    let life = tokio::task::block_in_place(|| HubNode::life(&identity, &dir))?;
+    let identity = identity.in_life(life)?;
+    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &dir))?;
+    let link = link::run(&node, &identity, config.link.bind)?;
+    let bound = link.local_addr()?;
+    let desk = Desk::new(Arc::clone(&node), config.advertised(bound), identity.authority.pin());
+    let socket = Config::socket(&config.data);
+    control::serve(desk.clone(), &socket)?;
+    let listener = TcpListener::bind(config.http.bind)
+        .await
+        .with_context(|| format!("cannot listen on {}; is another program there?", config.http.bind))?;
+    let http = listener.local_addr()?;
+    let app = machine_routes(Arc::clone(&node));
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let mut until = stopping.clone();
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, service).with_graceful_shutdown(async move { _ = until.wait_for(|s| *s).await }).await
+    });
+    let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
+    announce(&Ready { ready: true, link: bound.to_string(), http: http.to_string(), metrics: None })?;
+    let mut new_life = node.ears().new_life.subscribe();
+    let restored = tokio::select! {
+        signal = wait_for_signal() => {
+            signal?;
+            false
+        }
+        _ = new_life.wait_for(Option::is_some) => true,
+    };
+    tracing::info!(restored, "stopping");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stop.send_replace(true);
+    let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), serving).await;
+    let closing = link.shutdown("headquarters is stopping");
+    let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), closing).await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    let _ = std::fs::remove_file(&socket);
+    // The process ends here; what waited in the writer is answered or will be asked again.
+    drop((desk, node, thread));
+    if restored {
+        bail!("this hub was restored from a backup: it goes on in a new life as soon as it is started again");
+    }
+    Ok(())
+}
+
+/// Writes the first administrator of a new hub, with a random password that he must change.
+///
+/// # Errors
+/// When the database cannot be made or the system gives no randomness.
+pub fn first_administrator(dir: &Path, login: &str) -> Result<Zeroizing<String>> {
+    let identity = HubIdentity::load(dir)?;
+    let mut bytes = Zeroizing::new([0u8; 9]);
+    random(bytes.as_mut())?;
+    let password = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()));
+    let row = OperatorRow {
+        operator: OperatorId(1),
+        login: normal_login(login),
+        name: login.to_owned(),
+        role: Role::Admin.code().to_owned(),
+        campus: None,
+        verifier: hash_password(&password, Default::default())?,
+        must_change: true,
+        active: true,
+        credential_epoch: 1,
+    };
+    tokio::task::block_in_place(|| -> Result<()> {
+        let (node, thread) = HubNode::start(&identity, dir)?;
+        node.call_blocking(Order { command: Command::Nothing, rows: vec![TableRow::Operator(row)] })?;
+        drop(node);
+        drop(thread.join());
+        Ok(())
+    })?;
+    Ok(password)
+}
+
+/// What machines ask: is it alive, does it serve.
+fn machine_routes(node: Arc<HubNode>) -> Router {
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(node)
+}
+
+async fn readyz(State(node): State<Arc<HubNode>>) -> (StatusCode, String) {
+    match node.health() {
+        yika_store::writer::Health::Serving => (StatusCode::OK, "ok\n".into()),
+        other => (StatusCode::SERVICE_UNAVAILABLE, format!("{other:?}\n")),
+    }
+}
+
+/// Keeps the view of the registry up to date.
+async fn follow_registry(node: Arc<HubNode>) {
+    let mut directory = node.ears().directory.subscribe();
+    while directory.changed().await.is_ok() {
+        if let Err(error) = tokio::task::block_in_place(|| node.refresh_registry()) {
+            tracing::error!(%error, "the registry cannot be read");
+        }
+    }
+}
+
+async fn tick(node: Arc<HubNode>) {
+    let mut every = tokio::time::interval(Duration::from_millis(TICK_MS));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = node.call(Command::Tick { connected: node.peers() }).await {
+            tracing::warn!(%error, "no tick");
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+fn announce(ready: &Ready) -> Result<()> {
+    use std::io::Write;
+    let line = serde_json::to_string(ready)?;
+    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    Ok(())
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! The command line's way into the running hub: JSON over a Unix socket that only the owner of the data folder opens.
+//!
+//! Whoever can open the socket could read the database, too: it grants nothing new. Leaves to others: the acts (`desk`).
+
+use crate::desk::{Actor, Desk, DeskError, NewOperator, NewTerminal};
+use crate::import::Lang;
+use crate::store::people::{self, PeopleQuery};
+use crate::store::read;
+use anyhow::{Context, Result, bail};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use yika_crdt::Fen;
+use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalState};
+use yika_crdt::ids::*;
+use yika_crdt::tariff::sheet::TariffSheet;
+
+/// Largest request: a file to import.
+const BODY_BYTES_MAX: usize = crate::import::FILE_BYTES_MAX + 4096;
+
+/// Serves the socket until the process ends.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
+    let _ = std::fs::remove_file(socket);
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("cannot make the control socket {}", socket.display()))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    let app = Router::new()
+        .route("/v1/edges", get(edges))
+        .route("/v1/campus", post(campus))
+        .route("/v1/token", post(token))
+        .route("/v1/terminal", post(terminal))
+        .route("/v1/terminal/state", post(terminal_state))
+        .route("/v1/tariff", post(tariff))
+        .route("/v1/import", post(import))
+        .route("/v1/people", get(find_people))
+        .route("/v1/top-up", post(top_up))
+        .route("/v1/block", post(block))
+        .route("/v1/lift", post(lift))
+        .route("/v1/fence", post(fence))
+        .route("/v1/operator", post(operator))
+        .route("/v1/operator/password", post(password))
+        .route("/v1/ledger", get(ledger))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(desk);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the control socket has ended");
+        }
+    });
+    Ok(())
+}
+
+/// A refusal as the socket says it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// In words.
+    pub error: String,
+}
+
+impl IntoResponse for DeskError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            DeskError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            DeskError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(Refusal { error: self.to_string() })).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, DeskError>;
+
+async fn edges(State(desk): State<Desk>) -> Response {
+    desk.edges().await.map(Json).into_response()
+}
+
+async fn campus(State(desk): State<Desk>, Json(record): Json<CampusRecord>) -> Answer<()> {
+    desk.put_campus(&Actor::console(), record).await.map(Json)
+}
+
+/// Wish for a token.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenWish {
+    /// Campus of the box.
+    pub campus: CampusId,
+    /// How long it lives, in seconds.
+    pub ttl_s: i64,
+    /// The box it replaces.
+    pub replaces: Option<NodeId>,
+}
+
+async fn token(State(desk): State<Desk>, Json(wish): Json<TokenWish>) -> Answer<String> {
+    desk.create_token(&Actor::console(), wish.campus, wish.ttl_s, wish.replaces).await.map(Json)
+}
+
+async fn terminal(State(desk): State<Desk>, Json(new): Json<NewTerminal>) -> Response {
+    desk.register_terminal(&Actor::console(), new).await.map(Json).into_response()
+}
+
+async fn terminal_state(
+    State(desk): State<Desk>,
+    Json((terminal, state)): Json<(TerminalId, TerminalState)>,
+) -> Answer<()> {
+    desk.set_terminal_state(&Actor::console(), terminal, state).await.map(Json)
+}
+
+async fn tariff(State(desk): State<Desk>, Json(sheet): Json<TariffSheet>) -> Answer<TariffVersion> {
+    desk.set_tariff(&Actor::console(), sheet).await.map(Json)
+}
+
+/// What to do with a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImportWish {
+    /// Its name.
+    pub name: String,
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// Chinese words.
+    pub zh: bool,
+}
+
+async fn import(State(desk): State<Desk>, Query(wish): Query<ImportWish>, bytes: Bytes) -> Response {
+    let lang = if wish.zh { Lang::Zh } else { Lang::En };
+    let progress = Arc::new(|done, all| tracing::info!(done, all, "importing people"));
+    let report = desk.import_people(&Actor::console(), &wish.name, bytes.to_vec(), wish.dry_run, lang, progress).await;
+    report.map(Json).into_response()
+}
+
+/// A person of a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PersonLine {
+    /// Who.
+    pub person: PersonId,
+    /// Name.
+    pub name: String,
+    /// Staff number.
+    pub staff_number: String,
+    /// Home campus.
+    pub campus: CampusId,
+    /// Card.
+    pub card: Option<u64>,
+    /// Category word.
+    pub category: String,
+}
+
+/// A search among people.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PeopleWish {
+    /// Text looked for; everybody when empty.
+    #[serde(default)]
+    pub text: String,
+    /// Rows to skip.
+    #[serde(default)]
+    pub offset: u64,
+    /// Most rows.
+    pub limit: u32,
+}
+
+async fn find_people(State(desk): State<Desk>, Query(wish): Query<PeopleWish>) -> Answer<Vec<PersonLine>> {
+    let query = PeopleQuery { text: wish.text, campus: None, offset: wish.offset, limit: wish.limit };
+    let (rows, _) = desk.node.query(move |conn| people::find(conn, &query)).await?;
+    let line = |row: crate::store::ProfileRow| PersonLine {
+        person: PersonId(row.person),
+        name: row.name,
+        staff_number: row.staff_number,
+        campus: CampusId(row.campus),
+        card: row.card,
+        category: row.category,
+    };
+    Ok(Json(rows.into_iter().map(line).collect()))
+}
+
+/// Money to be paid in.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopUpWish {
+    /// For whom.
+    pub person: PersonId,
+    /// How much, in fen.
+    pub fen: i64,
+    /// Number made by the asker: the same is posted once.
+    pub request: String,
+}
+
+/// What a top-up came to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ToppedUp {
+    /// Everything the person can spend now, in fen.
+    pub total_fen: i64,
+    /// It had been posted before.
+    pub repeated: bool,
+}
+
+async fn top_up(State(desk): State<Desk>, Json(wish): Json<TopUpWish>) -> Answer<ToppedUp> {
+    let (total, repeated) = desk.top_up(&Actor::console(), wish.person, Fen(wish.fen), &wish.request).await?;
+    Ok(Json(ToppedUp { total_fen: total.0, repeated }))
+}
+
+async fn block(State(desk): State<Desk>, Json(target): Json<BlockTarget>) -> Answer<()> {
+    desk.block(&Actor::console(), target, BlockReason::Lost).await.map(Json)
+}
+
+async fn lift(State(desk): State<Desk>, Json(target): Json<BlockTarget>) -> Answer<usize> {
+    desk.lift(&Actor::console(), target).await.map(Json)
+}
+
+async fn fence(State(desk): State<Desk>, Json((node, reason)): Json<(NodeId, String)>) -> Answer<String> {
+    desk.fence(&Actor::console(), node, &reason).await.map(|writer| Json(writer.to_string()))
+}
+
+async fn operator(State(desk): State<Desk>, Json(new): Json<NewOperator>) -> Answer<OperatorId> {
+    desk.add_operator(&Actor::console(), new).await.map(Json)
+}
+
+async fn password(State(desk): State<Desk>, Json((login, password)): Json<(String, String)>) -> Answer<()> {
+    desk.reset_password(&Actor::console(), &login, password).await.map(Json)
+}
+
+async fn ledger(State(desk): State<Desk>) -> Response {
+    desk.node.query(read::trial_balance).await.map_err(DeskError::from).map(Json).into_response()
+}
+
+/// Asks the running hub.
+///
+/// # Errors
+/// When it does not run, or refuses: the words are its own.
+pub async fn ask<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<T> {
+    let stream = UnixStream::connect(socket).await.with_context(|| {
+        format!("headquarters does not run here ({}); start it with `yika-hub serve`", socket.display())
+    })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "hub")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await?.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&bytes).context("the hub's answer is not what this program expects");
+    }
+    match serde_json::from_slice::<Refusal>(&bytes) {
+        Ok(refusal) => bail!("{}", refusal.error),
+        Err(_) => bail!("{status}: {}", String::from_utf8_lossy(&bytes)),
+    }
+}

@@ -1,0 +1,339 @@
+//! Importing a people-and-cards file (ORG-3, ORG-4, ORG-7): dry run, then the same file again for good.
+//!
+//! A file is judged whole against the registry before anything is written; rows are then applied in groups, each group in
+//! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
+
+use super::{Actor, Desk, DeskError};
+use crate::core::Command;
+use crate::import::{self, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
+use crate::store::{ProfileRow, TableRow, people};
+use crate::vault::{Vault, random};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use time::Date;
+use yika_crdt::ids::*;
+use yika_crdt::person::{Card, CardState, Person, PersonStatus};
+
+/// People written in one transaction.
+pub(super) const GROUP_PERSONS_MAX: usize = 512;
+/// Refused rows shown; the error workbook holds them all.
+pub(super) const ROWS_SHOWN_MAX: usize = 200;
+
+/// What an import did, or would do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// People entered.
+    pub new: usize,
+    /// People changed.
+    pub changed: usize,
+    /// People known exactly so.
+    pub same: usize,
+    /// Rows refused, the first of them in `rows`.
+    pub refused: usize,
+    /// The first refused rows.
+    pub rows: Vec<ImportRow>,
+    /// Oddities that stop nothing.
+    pub warnings: Vec<String>,
+}
+
+/// A refused row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportRow {
+    /// Line in the file.
+    pub line: u32,
+    /// What is wrong, and how to mend it.
+    pub errors: Vec<String>,
+}
+
+/// How far an import has come: rows done of all.
+pub type Progress = Arc<dyn Fn(usize, usize) + Send + Sync>;
+
+/// One person to be written.
+struct Entering {
+    person: PersonId,
+    home: CampusId,
+    record: PersonRecord,
+}
+
+impl Desk {
+    /// Reads a file and enters its people; with `dry_run` only says what would happen.
+    ///
+    /// # Errors
+    /// When the file as a whole cannot be used, or the hub cannot serve. Wrong rows are in the report.
+    pub async fn import_people(
+        &self,
+        actor: &Actor,
+        file_name: &str,
+        bytes: Vec<u8>,
+        dry_run: bool,
+        lang: Lang,
+        progress: Progress,
+    ) -> Result<ImportReport, DeskError> {
+        let name = file_name.to_owned();
+        let read = tokio::task::spawn_blocking(move || import::read_people(&name, &bytes, &Limits::default()));
+        let sheet = read.await.map_err(|e| DeskError::Busy(e.to_string()))?;
+        let mut sheet = sheet.map_err(|e| DeskError::Refused(e.message(lang)))?;
+        self.name_campuses(&mut sheet);
+        let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
+        let (plan, known) = self.judge(sheet).await?;
+        let (entering, mut errors) = self.place(actor, &plan, &known, lang)?;
+        errors.extend(
+            plan.errors
+                .iter()
+                .map(|row| ImportRow { line: row.line, errors: row.errors.iter().map(|e| e.message(lang)).collect() }),
+        );
+        errors.sort_by_key(|row| row.line);
+        let new = entering.iter().filter(|e| !known.contains_key(&e.person)).count();
+        let report = ImportReport {
+            dry_run,
+            new,
+            changed: entering.len() - new,
+            same: plan.same.len(),
+            refused: errors.len(),
+            rows: errors.into_iter().take(ROWS_SHOWN_MAX).collect(),
+            warnings,
+        };
+        if !dry_run {
+            self.enter(actor, entering, &progress).await?;
+        }
+        Ok(report)
+    }
+
+    /// Compares the file with the registry; also the people it names who are known.
+    async fn judge(&self, sheet: import::Sheet) -> Result<(Plan, BTreeMap<PersonId, ProfileRow>), DeskError> {
+        let vault = Arc::clone(&self.node.vault);
+        let judged = self
+            .node
+            .query(move |conn| {
+                let mut profiles: BTreeMap<NaturalKey, ProfileRow> = BTreeMap::new();
+                for record in sheet.rows.iter().filter_map(|row| row.record.as_ref().ok()) {
+                    let key = record.natural_key();
+                    if let Some(profile) = people::by_id_hash(conn, &id_hash(&vault, &key))? {
+                        profiles.insert(key, profile);
+                    }
+                }
+                let plan = import::plan(|key| profiles.get(key).and_then(|p| record_of(&vault, p)), &sheet.rows);
+                Ok((plan, profiles.into_values().map(|p| (PersonId(p.person), p)).collect()))
+            })
+            .await?;
+        Ok(judged)
+    }
+
+    /// Finds each row's campus and person, and refuses what the registry forbids.
+    fn place(
+        &self,
+        actor: &Actor,
+        plan: &Plan,
+        known: &BTreeMap<PersonId, ProfileRow>,
+        lang: Lang,
+    ) -> Result<(Vec<Entering>, Vec<ImportRow>), DeskError> {
+        let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.values().map(|p| (p.id_hash, p)).collect();
+        let fresh = plan.new.iter().map(|p| (p.line, &p.record));
+        let changed = plan.changed.iter().map(|c| (c.line, &c.after));
+        let (mut entering, mut errors) = (Vec::new(), Vec::new());
+        for (line, record) in fresh.chain(changed) {
+            let before = by_hash.get(&id_hash(&self.node.vault, &record.natural_key())).copied();
+            match self.place_one(actor, record, before, lang)? {
+                Ok(one) => entering.push(one),
+                Err(words) => errors.push(ImportRow { line, errors: vec![words] }),
+            }
+        }
+        Ok((entering, errors))
+    }
+
+    fn place_one(
+        &self,
+        actor: &Actor,
+        record: &PersonRecord,
+        before: Option<&ProfileRow>,
+        lang: Lang,
+    ) -> Result<Result<Entering, String>, DeskError> {
+        let Some(home) = self.campus_named(&record.campus) else {
+            let known: Vec<String> =
+                self.node.registry().campuses.values().map(|c| format!("{} {}", c.campus, c.name)).collect();
+            return Ok(Err(format!(
+                "{} {:?}: {}",
+                lang.pick("没有这个园区", "no such campus"),
+                record.campus,
+                known.join(", ")
+            )));
+        };
+        if let Err(refused) = actor.may_touch(home) {
+            return Ok(Err(refused.to_string()));
+        }
+        if let (Some(before), Some(card)) = (before, record.card_number)
+            && before.card.is_some_and(|held| held != card)
+        {
+            return Ok(Err(lang
+                .pick(
+                    "此人已有一张有效卡；换卡请在柜台办理补卡",
+                    "this person has a valid card; replace it at the counter",
+                )
+                .to_owned()));
+        }
+        let person = before.map(|p| PersonId(p.person));
+        if let Some(card) = record.card_number {
+            let holder = self.node.people.read().person_of(CardNumber(card));
+            if holder.is_some() && holder != person {
+                let words = lang.pick("此卡号属于另一人", "this card number is another person's");
+                return Ok(Err(format!("{words}: {card}")));
+            }
+        }
+
+        let person = match person {
+            Some(person) => person,
+            None => draw_person()?,
+        };
+        Ok(Ok(Entering { person, home, record: record.clone() }))
+    }
+
+    async fn enter(&self, actor: &Actor, entering: Vec<Entering>, progress: &Progress) -> Result<(), DeskError> {
+        let (mut done, all) = (0, entering.len());
+        let mut rest = entering.into_iter().peekable();
+        while rest.peek().is_some() {
+            let group: Vec<Entering> = rest.by_ref().take(GROUP_PERSONS_MAX).collect();
+            let mut rows = Vec::with_capacity(group.len());
+            for one in &group {
+                rows.push(TableRow::Profile(Box::new(profile_of(&self.node.vault, one)?)));
+            }
+            done += group.len();
+            let detail = format!("{done} of {all}");
+            let command = command_of(&self.node.vault, actor, &group);
+            self.act(actor, "people.import", format!("{} people", group.len()), detail, command, rows).await?;
+            progress(done, all);
+        }
+        Ok(())
+    }
+
+    /// Writes campuses by number, so that a file that names them is compared as what it means.
+    fn name_campuses(&self, sheet: &mut import::Sheet) {
+        for record in sheet.rows.iter_mut().filter_map(|row| row.record.as_mut().ok()) {
+            if let Some(campus) = self.campus_named(&record.campus) {
+                record.campus = campus.to_string();
+            }
+        }
+    }
+
+    /// A campus by number (`c1`, `1`) or name.
+    fn campus_named(&self, text: &str) -> Option<CampusId> {
+        let registry = self.node.registry();
+        let by_name = registry.campuses.values().find(|c| c.name == text).map(|c| c.campus);
+        by_name.or_else(|| text.parse().ok().filter(|c| registry.campuses.contains_key(c)))
+    }
+}
+
+fn command_of(vault: &Vault, _actor: &Actor, group: &[Entering]) -> Command {
+    Command::People(group.iter().map(|one| person_of(vault, one)).collect())
+}
+
+fn person_of(vault: &Vault, one: &Entering) -> Person {
+    let record = &one.record;
+    let card = record.card_number.map(|number| Card {
+        number: CardNumber(number),
+        uid: u64::from_str_radix(&record.card_uid, 16).ok(),
+        state: CardState::Active,
+        valid_until: None,
+    });
+    Person {
+        person: one.person,
+        home: one.home,
+        name: record.name.clone(),
+        staff_number: record.staff_number.clone(),
+        category: category_of(record.category),
+        status: PersonStatus::Active,
+        valid: (None, None),
+        cards: card.into_iter().collect(),
+        id_hash: id_hash(vault, &record.natural_key()),
+    }
+}
+
+/// Numbers of the five customary categories in tariffs.
+pub(super) fn category_of(category: import::Category) -> CategoryId {
+    let place = import::Category::ALL.iter().position(|c| *c == category).unwrap_or(0);
+    CategoryId(u16::try_from(place).unwrap_or(0).saturating_add(1))
+}
+
+/// 63 random bits: unique without asking anybody.
+fn draw_person() -> Result<PersonId, DeskError> {
+    let mut bytes = [0u8; 8];
+    random(&mut bytes).map_err(|e| DeskError::Busy(e.to_string()))?;
+    Ok(PersonId((u64::from_be_bytes(bytes) >> 1).max(1)))
+}
+
+fn id_hash(vault: &Vault, key: &NaturalKey) -> [u8; 16] {
+    vault.keyed_hash("identity document", format!("{}\0{}", key.id_type.word(Lang::En), key.id_number).as_bytes())
+}
+
+fn profile_of(vault: &Vault, one: &Entering) -> Result<ProfileRow, DeskError> {
+    let record = &one.record;
+    let seal =
+        |purpose: &str, text: &str| vault.seal(purpose, text.as_bytes()).map_err(|e| DeskError::Busy(e.to_string()));
+    Ok(ProfileRow {
+        person: one.person.0,
+        id_hash: id_hash(vault, &record.natural_key()),
+        id_type: record.id_type.word(Lang::En).to_owned(),
+        id_sealed: seal("id number", &record.id_number)?,
+        contact_sealed: seal("contact", &record.contact)?,
+        name: record.name.clone(),
+        pinyin: record.pinyin.clone(),
+        sex: record.sex.map_or("", |s| s.word(Lang::En)).to_owned(),
+        id_valid_from: date_text(record.id_valid_from),
+        id_valid_until: date_text(record.id_valid_until),
+        department: record.department.clone(),
+        department_code: record.department_code.clone(),
+        staff_number: record.staff_number.clone(),
+        category: record.category.word(Lang::En).to_owned(),
+        campus: one.home.0,
+        card: record.card_number,
+        card_uid: record.card_uid.clone(),
+        photo: record.photo.clone(),
+    })
+}
+
+/// A profile as the record of a file, to compare with; `None` when it cannot be opened.
+fn record_of(vault: &Vault, profile: &ProfileRow) -> Option<PersonRecord> {
+    let open = |purpose: &str, sealed: &[u8]| -> Option<String> {
+        String::from_utf8(vault.open_sealed(purpose, sealed).ok()?.to_vec()).ok()
+    };
+    Some(PersonRecord {
+        name: profile.name.clone(),
+        pinyin: profile.pinyin.clone(),
+        sex: import::Sex::parse(&profile.sex),
+        id_type: import::IdType::parse(&profile.id_type)?,
+        id_number: open("id number", &profile.id_sealed)?,
+        contact: open("contact", &profile.contact_sealed)?,
+        id_valid_from: date_of(&profile.id_valid_from),
+        id_valid_until: date_of(&profile.id_valid_until),
+        department: profile.department.clone(),
+        department_code: profile.department_code.clone(),
+        staff_number: profile.staff_number.clone(),
+        category: import::Category::parse(&profile.category)?,
+        campus: CampusId(profile.campus).to_string(),
+        card_number: profile.card,
+        card_uid: profile.card_uid.clone(),
+        photo: profile.photo.clone(),
+    })
+}
+
+const LONG_TERM_TEXT: &str = "long-term";
+
+fn date_text(date: Option<Date>) -> String {
+    match date {
+        None => String::new(),
+        Some(LONG_TERM) => LONG_TERM_TEXT.to_owned(),
+        Some(date) => format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day()),
+    }
+}
+
+fn date_of(text: &str) -> Option<Date> {
+    if text == LONG_TERM_TEXT {
+        return Some(LONG_TERM);
+    }
+    let (year, rest) = text.split_once('-')?;
+    let (month, day) = rest.split_once('-')?;
+    let month = time::Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()
+}

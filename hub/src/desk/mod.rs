@@ -1,0 +1,122 @@
+//! The desk: what an operator of headquarters can do, one function an act, each refused in words or done and audited.
+//!
+//! Pages, the API and the command line all come through here. Leaves to others: who is signed in (console), decisions on
+//! money and rights (`core`), words in other languages (pages).
+
+mod edges;
+mod import;
+mod operators;
+mod people;
+mod registry;
+
+pub use edges::{EdgeView, LATE_AFTER_MS};
+pub use import::{ImportReport, ImportRow, Progress};
+pub use operators::NewOperator;
+pub use people::{Holding, WalletView};
+pub use registry::{NewTerminal, TerminalMade};
+
+use crate::clock::wall_ms;
+use crate::core::{Command, Reply};
+use crate::machine::Order;
+use crate::node::{Busy, HubNode};
+use crate::store::{AuditRow, TableRow};
+use std::sync::Arc;
+use yika_crdt::ids::*;
+use yika_link::Pin;
+
+/// Who acts.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Sign-in name, or `console` for the command line on the machine itself.
+    pub who: String,
+    /// Operator number; 0 for the command line.
+    pub operator: OperatorId,
+    /// Campus whose data he may touch; `None` for all.
+    pub campus: Option<CampusId>,
+    /// Address the act came from.
+    pub origin: String,
+}
+
+impl Actor {
+    /// The administrator of the machine, by the command line.
+    pub fn console() -> Actor {
+        Actor { who: "console".into(), operator: OperatorId(0), campus: None, origin: "console".into() }
+    }
+
+    /// Refuses what lies on another campus.
+    fn may_touch(&self, campus: CampusId) -> Result<(), DeskError> {
+        match self.campus {
+            Some(own) if own != campus => Err(DeskError::Refused(format!("{} works for campus {own} only", self.who))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why an act was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    /// The request cannot be met; nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// Headquarters cannot serve; nothing was changed, try again.
+    #[error("{0}")]
+    Busy(String),
+}
+
+impl From<Busy> for DeskError {
+    fn from(busy: Busy) -> DeskError {
+        DeskError::Busy(busy.to_string())
+    }
+}
+
+impl From<yika_crdt::store::StoreError> for DeskError {
+    fn from(error: yika_crdt::store::StoreError) -> DeskError {
+        DeskError::Busy(error.to_string())
+    }
+}
+
+fn refused<T>(words: impl Into<String>) -> Result<T, DeskError> {
+    Err(DeskError::Refused(words.into()))
+}
+
+/// The desk over a running hub.
+#[derive(Clone)]
+pub struct Desk {
+    /// The hub.
+    pub node: Arc<HubNode>,
+    /// Where boxes reach it, `host:port`.
+    pub advertised: String,
+    /// Pin of its authority.
+    pub pin: Pin,
+}
+
+impl Desk {
+    /// A desk.
+    pub fn new(node: Arc<HubNode>, advertised: String, pin: Pin) -> Desk {
+        Desk { node, advertised, pin }
+    }
+
+    /// Does a command with its audit line in one transaction.
+    async fn act(
+        &self,
+        actor: &Actor,
+        act: &str,
+        object: String,
+        detail: String,
+        command: Command,
+        mut rows: Vec<TableRow>,
+    ) -> Result<Reply, DeskError> {
+        rows.push(TableRow::Audit(AuditRow {
+            at_ms: wall_ms(),
+            who: actor.who.clone(),
+            act: act.to_owned(),
+            object,
+            detail,
+            origin: actor.origin.clone(),
+        }));
+        match self.node.call(Order { command, rows }).await? {
+            Reply::Denied(words) => refused(words),
+            reply => Ok(reply),
+        }
+    }
+}

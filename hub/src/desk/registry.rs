@@ -1,0 +1,236 @@
+//! Campuses, boxes, terminals and tariffs: what the registry lists.
+
+use super::{Actor, Desk, DeskError, refused};
+use crate::clock::wall_ms;
+use crate::core::Command;
+use crate::core::enrol::TokenRow;
+use crate::store::{TableRow, TerminalKeyRow};
+use crate::vault::random;
+use serde::{Deserialize, Serialize};
+use yika_crdt::entry::*;
+use yika_crdt::ids::*;
+use yika_crdt::tariff::sheet::TariffSheet;
+use yika_link::{JoinString, Token};
+use zeroize::Zeroizing;
+
+/// Longest name of a campus, terminal or box, in characters.
+pub(super) const NAME_CHARS_MAX: usize = 40;
+/// A token lives at most so long.
+pub(super) const TOKEN_TTL_S_MAX: i64 = 7 * 24 * 3600;
+
+/// A terminal to be registered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTerminal {
+    /// Where it stands.
+    pub campus: CampusId,
+    /// `till`, `door` or `attendance`.
+    pub kind: String,
+    /// Its name as shown.
+    pub name: String,
+    /// Where it sells.
+    #[serde(default = "no_outlet")]
+    pub outlet: OutletId,
+    /// For whom it sells.
+    #[serde(default = "no_merchant")]
+    pub merchant: MerchantId,
+    /// The door it reads for.
+    #[serde(default)]
+    pub door: Option<DoorId>,
+}
+
+fn no_outlet() -> OutletId {
+    OutletId(0)
+}
+
+fn no_merchant() -> MerchantId {
+    MerchantId(0)
+}
+
+/// A registered terminal with its key, which is shown this once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TerminalMade {
+    /// Its number.
+    pub terminal: TerminalId,
+    /// Version of the key.
+    pub version: u16,
+    /// 32 bytes in hexadecimal.
+    pub key: String,
+}
+
+impl Desk {
+    /// Adds a campus or changes its name and calendar.
+    ///
+    /// # Errors
+    /// When a value is out of range, or the hub cannot serve.
+    pub async fn put_campus(&self, actor: &Actor, record: CampusRecord) -> Result<(), DeskError> {
+        named(&record.name)?;
+        if record.campus.0 == 0 {
+            return refused("campus numbers begin with 1");
+        }
+        if !(-14 * 60..=14 * 60).contains(&record.utc_offset_minutes) || record.cut_minute >= 24 * 60 {
+            return refused("the offset from UTC is at most 14 hours, the cut a minute of the day (0 to 1439)");
+        }
+        let twin = self.node.registry().campuses.values().any(|c| c.campus != record.campus && c.name == record.name);
+        if twin {
+            return refused(format!("another campus is called {}", record.name));
+        }
+        let (object, detail) = (record.campus.to_string(), record.name.clone());
+        self.act(actor, "campus.put", object, detail, registry(Body::Campus(record)), Vec::new()).await?;
+        Ok(self.node.refresh_registry()?)
+    }
+
+    /// Makes a one-time token; the line to paste on the box is shown this once.
+    ///
+    /// # Errors
+    /// When the campus or the box to be replaced is not known, or the hub cannot serve.
+    pub async fn create_token(
+        &self,
+        actor: &Actor,
+        campus: CampusId,
+        ttl_s: i64,
+        replaces: Option<NodeId>,
+    ) -> Result<String, DeskError> {
+        actor.may_touch(campus)?;
+        if !(1..=TOKEN_TTL_S_MAX).contains(&ttl_s) {
+            return refused("a token lives from one second to seven days");
+        }
+        let token = Token::generate().map_err(|e| DeskError::Busy(e.to_string()))?;
+        let hash = token.hash();
+        let line = JoinString::new(&self.advertised, self.pin, token)
+            .map_err(|e| DeskError::Refused(format!("the advertised address cannot be given to a box: {e}")))?;
+        let row = TokenRow { campus, expires_ms: wall_ms().saturating_add(ttl_s * 1000), replaces, used: None };
+        let detail = replaces.map_or_else(|| "new box".to_owned(), |node| format!("in place of {node}"));
+        let command = Command::CreateToken { hash, row };
+        self.act(actor, "edge.token", campus.to_string(), detail, command, Vec::new()).await?;
+        Ok(line.to_text().to_string())
+    }
+
+    /// Registers a terminal and makes its key.
+    ///
+    /// # Errors
+    /// When a value is wrong, or the hub cannot serve.
+    pub async fn register_terminal(&self, actor: &Actor, new: NewTerminal) -> Result<TerminalMade, DeskError> {
+        actor.may_touch(new.campus)?;
+        named(&new.name)?;
+        let registry_view = self.node.registry();
+        if !registry_view.campuses.contains_key(&new.campus) {
+            return refused(format!("{} is not a campus of this registry", new.campus));
+        }
+        let kind = match new.kind.as_str() {
+            "till" => TerminalKind::Till,
+            "door" => TerminalKind::Door,
+            "attendance" => TerminalKind::Attendance,
+            other => return refused(format!("{other:?} is not a kind of terminal: till, door or attendance")),
+        };
+        if kind == TerminalKind::Till && (new.outlet.0 == 0 || new.merchant.0 == 0) {
+            return refused("a till needs an outlet and a merchant");
+        }
+        if (kind == TerminalKind::Door) != new.door.is_some() {
+            return refused("a door reader needs its door, other terminals have none");
+        }
+        let last = registry_view.terminals.keys().next_back().map_or(0, |t| t.0);
+        let terminal = TerminalId(last.saturating_add(1));
+        let record = TerminalRecord {
+            terminal,
+            campus: new.campus,
+            kind,
+            outlet: new.outlet,
+            merchant: new.merchant,
+            door: new.door,
+            name: new.name.clone(),
+            state: TerminalState::Deployed,
+        };
+        let (key_row, made) = self.make_key(terminal, 1)?;
+        let rows = vec![TableRow::TerminalKey(key_row)];
+        self.act(actor, "terminal.register", terminal.to_string(), new.name, registry(Body::Terminal(record)), rows)
+            .await?;
+        self.node.refresh_registry()?;
+        self.node.ears().provision.send_modify(|n| *n += 1);
+        Ok(made)
+    }
+
+    /// Suspends, deploys or scraps a terminal.
+    ///
+    /// # Errors
+    /// When it is not known or scrapped, or the hub cannot serve.
+    pub async fn set_terminal_state(
+        &self,
+        actor: &Actor,
+        terminal: TerminalId,
+        state: TerminalState,
+    ) -> Result<(), DeskError> {
+        let Some(record) = self.node.registry().terminals.get(&terminal).cloned() else {
+            return refused(format!("{terminal} is not a terminal of this registry"));
+        };
+        actor.may_touch(record.campus)?;
+        if record.state == TerminalState::Scrapped {
+            return refused(format!("{terminal} is scrapped for good"));
+        }
+        let detail = format!("{:?} -> {state:?}", record.state);
+        let record = TerminalRecord { state, ..record };
+        self.act(actor, "terminal.state", terminal.to_string(), detail, registry(Body::Terminal(record)), Vec::new())
+            .await?;
+        Ok(self.node.refresh_registry()?)
+    }
+
+    /// Puts a new tariff in force; its version is the next one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the sheet, or the hub cannot serve.
+    pub async fn set_tariff(&self, actor: &Actor, mut sheet: TariffSheet) -> Result<TariffVersion, DeskError> {
+        let last = self.node.registry().tariff.as_ref().map_or(0, |t| t.version.0);
+        sheet.version = TariffVersion(last.saturating_add(1));
+        if let Err(errors) = sheet.validate() {
+            let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            return refused(format!("the tariff cannot be used: {}", words.join("; ")));
+        }
+        let version = sheet.version;
+        let command = registry(Body::Tariff(Box::new(sheet)));
+        self.act(actor, "tariff.set", version.to_string(), String::new(), command, Vec::new()).await?;
+        self.node.refresh_registry()?;
+        Ok(version)
+    }
+
+    /// Ends the life of a dead or stolen box.
+    ///
+    /// # Errors
+    /// When it is not an edge of this registry, or the hub cannot serve.
+    pub async fn fence(&self, actor: &Actor, node: NodeId, reason: &str) -> Result<Writer, DeskError> {
+        let registry_view = self.node.registry();
+        let Some(writer) = registry_view.current(node).filter(|w| !w.node.is_hub()) else {
+            return refused(format!("{node} is not an edge box of this registry"));
+        };
+        if let Some(campus) = registry_view.nodes.get(&writer).and_then(|n| n.campus) {
+            actor.may_touch(campus)?;
+        }
+        if reason.trim().is_empty() {
+            return refused("a fence needs a reason: what happened to the box");
+        }
+        let command = Command::Fence { writer, reason: reason.trim().to_owned() };
+        self.act(actor, "edge.fence", writer.to_string(), reason.trim().to_owned(), command, Vec::new()).await?;
+        self.node.refresh_registry()?;
+        Ok(writer)
+    }
+
+    fn make_key(&self, terminal: TerminalId, version: u16) -> Result<(TerminalKeyRow, TerminalMade), DeskError> {
+        let mut key = Zeroizing::new([0u8; 32]);
+        let no_randomness = |e: anyhow::Error| DeskError::Busy(e.to_string());
+        random(key.as_mut()).map_err(no_randomness)?;
+        let sealed = self.node.vault.seal("terminal key", key.as_ref()).map_err(no_randomness)?;
+        let made = TerminalMade { terminal, version, key: hex::encode(key.as_ref()) };
+        Ok((TerminalKeyRow { terminal, version, sealed }, made))
+    }
+}
+
+fn registry(body: Body) -> Command {
+    Command::Registry(Box::new(body))
+}
+
+fn named(name: &str) -> Result<(), DeskError> {
+    let chars = name.chars().count();
+    match chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) || name.trim() != name {
+        true => refused(format!("a name has 1 to {NAME_CHARS_MAX} characters and no space at its ends")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,130 @@
+//! The hub's end of the mesh: boxes dial in, are admitted by the registry, enrolled with tokens, and served.
+//!
+//! The only module of the hub that names the link. Leaves to others: what is said over a connection (`yika_link::sync`).
+
+use crate::core::enrol::{CERTIFICATE_DAYS, TokenRefused};
+use crate::core::{Command, Reply};
+use crate::identity::HubIdentity;
+use crate::node::{HubNode, SOFTWARE};
+use crate::provision;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use yika_crdt::registry::Standing;
+use yika_link::sync::serve;
+use yika_link::{
+    Admission, CloseCode, Enroller, Granted, JoinRefusal, JoinServer, Link, LinkConfig, NodeIdentity, Peer,
+    PeerIdentity, RefusalCode, Validity,
+};
+
+/// Binds the port and serves whoever is admitted, until the process ends.
+///
+/// # Errors
+/// When the port cannot be bound or the certificate is not usable.
+pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> anyhow::Result<Link> {
+    let judge = Arc::clone(node);
+    let link = Link::bind(LinkConfig {
+        bind,
+        key: identity.key.clone(),
+        certificate_der: identity.certificate_der.clone(),
+        ca_der: identity.authority.certificate_der().to_vec(),
+        keys: identity.endpoint_keys.clone(),
+        software: SOFTWARE.to_owned(),
+        admission: Arc::new(move |peer| admit(&judge, peer)),
+        join: Some(JoinServer {
+            authority: Arc::clone(&identity.authority),
+            enroller: Arc::new(Tokens(Arc::clone(node))),
+        }),
+        clock_s: None,
+    })?;
+    let accepting = link.clone();
+    let host = Arc::clone(node);
+    tokio::spawn(async move {
+        while let Some(peer) = accepting.accept().await {
+            tokio::spawn(serve_peer(Arc::clone(&host), peer));
+        }
+    });
+    tokio::spawn(close_fenced(Arc::clone(node)));
+    tokio::spawn(say_to_boxes(Arc::clone(node)));
+    Ok(link)
+}
+
+async fn serve_peer(node: Arc<HubNode>, peer: Peer) {
+    let writer = peer.identity().writer();
+    let words = node.connected(&peer);
+    let provisioning = tokio::spawn(provision::keep_up(Arc::clone(&node), peer.identity().clone()));
+    let reason = serve(Arc::clone(&node), peer.clone(), words).await;
+    provisioning.abort();
+    node.disconnected(&peer);
+    tracing::info!(peer = %writer, %reason, "disconnected");
+}
+
+async fn close_fenced(node: Arc<HubNode>) {
+    let mut fenced = node.ears().fenced.subscribe();
+    while let Ok(writer) = fenced.recv().await {
+        if let Some(peer) = node.peer(writer) {
+            peer.close(CloseCode::FENCED, "this box was fenced by headquarters; enrol it again");
+        }
+    }
+}
+
+/// Passes on what the core says to single boxes; who is not connected is told again when it matters.
+async fn say_to_boxes(node: Arc<HubNode>) {
+    let mut said = node.ears().said.subscribe();
+    loop {
+        match said.recv().await {
+            Ok((to, message)) => _ = node.say(to, message),
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "too much to say at once; boxes are told again when it matters");
+            }
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The registry's word on a peer.
+fn admit(node: &HubNode, peer: &PeerIdentity) -> Admission {
+    match node.registry().standing(peer.writer()) {
+        Standing::Current => Admission::Admit,
+        Standing::Fenced => Admission::fenced("this box was fenced by headquarters; enrol it again"),
+        Standing::OldLife => Admission::old_incarnation("a newer life of this box is registered"),
+        Standing::Unknown => Admission::unknown("headquarters does not list this box; enrol it"),
+    }
+}
+
+/// Redeems tokens through the core.
+struct Tokens(Arc<HubNode>);
+
+impl Enroller for Tokens {
+    fn redeem(&self, token_hash: [u8; 32], public_key: [u8; 32], name: &str) -> Result<Granted, JoinRefusal> {
+        let refuse = |code, words: &str| JoinRefusal { code, words: words.to_owned() };
+        let command = Command::Redeem { hash: token_hash, key: public_key, name: name.to_owned() };
+        match self.0.call_blocking(command) {
+            Ok(Reply::Redeemed(Ok((used, campus)))) => {
+                let writer = used.writer;
+                // The box dials right after this answer: it must be listed by then.
+                if let Err(error) = self.0.refresh_registry() {
+                    tracing::error!(%error, "the registry cannot be read");
+                }
+                Ok(Granted {
+                    identity: NodeIdentity::edge(writer.node, writer.incarnation, campus),
+                    valid: Validity::days(used.at_s, CERTIFICATE_DAYS),
+                    hub_name: self.0.name.clone(),
+                })
+            }
+            Ok(Reply::Redeemed(Err(TokenRefused::Unknown))) => Err(refuse(
+                RefusalCode::UnknownToken,
+                "this token is not known here; make a new one with `yika-hub edge token create`",
+            )),
+            Ok(Reply::Redeemed(Err(TokenRefused::Expired))) => Err(refuse(
+                RefusalCode::ExpiredToken,
+                "the token's time is over; make a new one with `yika-hub edge token create`",
+            )),
+            Ok(Reply::Redeemed(Err(TokenRefused::Used))) => Err(refuse(
+                RefusalCode::UsedToken,
+                "the token was used by another box; make a new one with `yika-hub edge token create`",
+            )),
+            Ok(other) => Err(refuse(RefusalCode::Unavailable, &format!("headquarters answered {other:?}"))),
+            Err(busy) => Err(refuse(RefusalCode::Unavailable, &busy.to_string())),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The hub's core on the writer thread: its clock is read here, its rows are written with the turn.
+//!
+//! Leaves to others: decisions (`core`), SQL (`store`), group commit (`yika_store`), who listens to effects (`node`).
+
+use crate::clock::HubClock;
+use crate::core::{Command, CoreError, Effect, Hub, Reply};
+use crate::store::{TableRow, write};
+use std::sync::Arc;
+use tokio::sync::{broadcast, watch};
+use yika_crdt::channel::{Class, FeedId};
+use yika_crdt::ids::Writer;
+use yika_crdt::mesh::Directory;
+use yika_crdt::store::{StoreError, Tx};
+use yika_crdt::sync::Message;
+use yika_store::rusqlite::Transaction;
+use yika_store::{Machine, Priority, SqliteStore};
+
+/// Effects that may wait in a listener; one that is slower is told to look at everything.
+pub const EFFECTS_WAITING_MAX: usize = 8_192;
+
+/// What a command that is not a run is taken to write.
+const COMMAND_BYTES: usize = 512;
+
+/// A command of the core, and rows that stand or fall with it.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// For the core.
+    pub command: Command,
+    /// Written if the core does not deny the command.
+    pub rows: Vec<TableRow>,
+}
+
+impl From<Command> for Order {
+    fn from(command: Command) -> Order {
+        Order { command, rows: Vec::new() }
+    }
+}
+
+/// Where effects go.
+#[derive(Clone)]
+pub struct Ears {
+    /// Feeds that have grown.
+    pub grown: broadcast::Sender<FeedId>,
+    /// Lives that ended.
+    pub fenced: broadcast::Sender<Writer>,
+    /// What boxes are to be told at once, if they are connected.
+    pub said: broadcast::Sender<(Writer, Message)>,
+    /// The life that this hub must go on in: it was restored from a backup.
+    pub new_life: watch::Sender<Option<Writer>>,
+    /// Who may hold what.
+    pub directory: watch::Sender<Arc<Directory>>,
+    /// Something on a page changed.
+    pub changed: watch::Sender<u64>,
+    /// Keys or operators changed: boxes must be given them.
+    pub provision: watch::Sender<u64>,
+}
+
+impl Ears {
+    /// Nobody listens yet.
+    pub fn new(directory: Directory) -> Ears {
+        Ears {
+            grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            fenced: broadcast::channel(64).0,
+            said: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            new_life: watch::channel(None).0,
+            directory: watch::channel(Arc::new(directory)).0,
+            changed: watch::channel(0).0,
+            provision: watch::channel(0).0,
+        }
+    }
+}
+
+/// What runs on the writer thread.
+pub struct HubMachine {
+    hub: Hub,
+    clock: HubClock,
+    ears: Ears,
+    rows: Vec<TableRow>,
+}
+
+impl HubMachine {
+    /// Puts the core on the thread.
+    pub fn new(hub: Hub, clock: HubClock, ears: Ears) -> HubMachine {
+        HubMachine { hub, clock, ears, rows: Vec::new() }
+    }
+}
+
+impl Machine for HubMachine {
+    type Command = Order;
+    type Answer = Reply;
+    type Effect = Effect;
+
+    fn priority(order: &Order) -> Priority {
+        match &order.command {
+            Command::Block(_) | Command::Lift { .. } => Priority::Urgent,
+            Command::Ask { .. } => Priority::Purchase,
+            Command::Ingest(run) => match run.head.feed.channel.class() {
+                Class::Blocks => Priority::Urgent,
+                Class::Rights => Priority::Purchase,
+                _ => Priority::Sync,
+            },
+            _ => Priority::Housekeeping,
+        }
+    }
+
+    fn weight(order: &Order) -> usize {
+        match &order.command {
+            Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
+            _ => COMMAND_BYTES + order.rows.len() * COMMAND_BYTES,
+        }
+    }
+
+    fn handle(
+        &mut self,
+        tx: &mut Tx<'_, SqliteStore>,
+        order: Order,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, StoreError> {
+        let stamp = self.clock.stamp();
+        let mut rows = Vec::new();
+        let reply = self.hub.handle(tx, order.command, stamp, &mut rows, effects).map_err(|error| match error {
+            CoreError::Store(error) => error,
+            // Sums that cannot be: what they came from is not what was written.
+            other => StoreError::Corrupt { place: "the books".into(), cause: other.to_string() },
+        })?;
+        self.rows.extend(rows.into_iter().map(TableRow::Core));
+        if !matches!(reply, Reply::Denied(_)) {
+            self.rows.extend(order.rows);
+        }
+        Ok(reply)
+    }
+
+    fn write_product(&mut self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        write::rows(tx, &self.rows, self.clock.stamp().hub_time_ms)
+    }
+
+    fn has_product_writes(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+        self.rows.clear();
+        for effect in effects {
+            match effect {
+                Effect::Grown(feed) => _ = self.ears.grown.send(feed),
+                Effect::Directory(directory) => _ = self.ears.directory.send_replace(Arc::new(directory)),
+                Effect::Fenced(writer) => _ = self.ears.fenced.send(writer),
+                Effect::Say(to, message) => _ = self.ears.said.send((to, message)),
+                Effect::Recovering(life) => _ = self.ears.new_life.send_replace(Some(life)),
+                Effect::Recovered => tracing::info!("every living box has reported: granting and paying again"),
+                Effect::Forked(feed) => tracing::error!(%feed, "a feed was written twice: a box was cloned or put back"),
+                Effect::Quarantined { feed, seq, cause } => {
+                    tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
+                }
+            }
+        }
+        self.ears.changed.send_modify(|n| *n += 1);
+    }
+
+    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) {
+        self.rows.clear();
+        tracing::error!(%error, "a turn was rolled back");
+        if let Err(error) = self.hub.reload(store) {
+            tracing::error!(%error, "the state cannot be read again");
+        }
+    }
+}

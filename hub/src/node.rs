@@ -1,0 +1,321 @@
+//! The running hub: the writer thread, the readers, the index, and the connections, behind one handle.
+//!
+//! What the desk, pages and peers call. Leaves to others: decisions (`core`), what an operator may do (`desk`), sockets
+//! (`link`).
+
+use crate::clock::HubClock;
+use crate::core::{self, Command, Hub, Identity, Reply};
+use crate::identity::HubIdentity;
+use crate::machine::{Ears, HubMachine, Order};
+use crate::store;
+use crate::vault::Vault;
+use ed25519_dalek::SigningKey;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::{broadcast, mpsc};
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::*;
+use yika_crdt::feed::{End, Run};
+use yika_crdt::ids::*;
+use yika_crdt::mesh::{Directory, RunRefused};
+use yika_crdt::people::SharedPeople;
+use yika_crdt::registry::RegistryView;
+use yika_crdt::store::{Read, StoreError, decode_row};
+use yika_crdt::sync::Message;
+use yika_link::sync::{Node, WORDS_WAITING_MAX};
+use yika_link::{Peer, PeerIdentity};
+use yika_store::rusqlite::Connection;
+use yika_store::{CallError, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
+
+/// Name and version as told to peers.
+pub const SOFTWARE: &str = concat!("yika-hub ", env!("CARGO_PKG_VERSION"));
+/// Readers beside the writer.
+pub const READERS: usize = 6;
+
+/// A live connection.
+struct Connected {
+    peer: Peer,
+    words: mpsc::Sender<Message>,
+}
+
+/// The running hub.
+pub struct HubNode {
+    me: Writer,
+    key: SigningKey,
+    /// Its name as shown.
+    pub name: String,
+    /// Opens what is sealed.
+    pub vault: Arc<Vault>,
+    writer: StoreWriter<HubMachine>,
+    pool: ReadPool,
+    ears: Ears,
+    /// Who exists and who is blocked.
+    pub people: SharedPeople,
+    registry: RwLock<Arc<RegistryView>>,
+    peers: Mutex<BTreeMap<Writer, Connected>>,
+    /// What boxes said they hold, until it is judged.
+    greetings: Mutex<BTreeMap<Writer, Vec<(FeedId, End)>>>,
+}
+
+/// The hub cannot serve: its disk, or it is stopping.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("headquarters cannot serve: {0}")]
+pub struct Busy(pub String);
+
+impl From<CallError> for Busy {
+    fn from(error: CallError) -> Self {
+        Busy(error.to_string())
+    }
+}
+
+impl From<StoreError> for Busy {
+    fn from(error: StoreError) -> Self {
+        Busy(error.to_string())
+    }
+}
+
+impl HubNode {
+    /// The life that the hub of this data folder is in: a later one than its identity says after a restore.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn life(identity: &HubIdentity, dir: &Path) -> anyhow::Result<Writer> {
+        let sqlite = SqliteStore::open(&dir.join("hub.db"), &store::options())?;
+        Ok(core::present_life(&sqlite, identity.me)?.0)
+    }
+
+    /// Opens the store, loads the index, starts the writer thread; the first start lists the hub in its registry.
+    ///
+    /// # Errors
+    /// When the data folder cannot be used; the message says what and how to mend it.
+    pub fn start(identity: &HubIdentity, dir: &Path) -> anyhow::Result<(Arc<HubNode>, WriterThread<HubMachine>)> {
+        let options = store::options();
+        let path = dir.join("hub.db");
+        let sqlite = SqliteStore::open(&path, &options)?;
+        let hub = Hub::load(&sqlite, Identity { me: identity.me, key: identity.key.clone() })?;
+        let own = hub.own_record(&identity.name);
+        let listed = hub.mesh.nodes.contains_key(&identity.me);
+        let people = hub.mesh.people.clone();
+        let ears = Ears::new(hub.mesh.directory());
+        let clock = HubClock::after(newest_stamp_ms(&sqlite, identity.me)?);
+        let (writer, thread) = StoreWriter::spawn(HubMachine::new(hub, clock, ears.clone()), sqlite)?;
+        if !listed {
+            writer.call_blocking(Command::Registry(Box::new(Body::Node(own))).into())?;
+        }
+        let node = HubNode {
+            me: identity.me,
+            key: identity.key.clone(),
+            name: identity.name.clone(),
+            vault: Arc::clone(&identity.vault),
+            writer,
+            pool: ReadPool::open(&path, &options, READERS)?,
+            ears,
+            people,
+            registry: RwLock::default(),
+            peers: Mutex::default(),
+            greetings: Mutex::default(),
+        };
+        node.refresh_registry()?;
+        Ok((Arc::new(node), thread))
+    }
+
+    /// Hands an order to the writer; the reply is durable.
+    ///
+    /// # Errors
+    /// When storage fails or the hub is stopping.
+    pub async fn call(&self, order: impl Into<Order>) -> Result<Reply, Busy> {
+        Ok(self.writer.call(order.into()).await?)
+    }
+
+    /// The same from a thread that may block.
+    ///
+    /// # Errors
+    /// As [`HubNode::call`].
+    pub fn call_blocking(&self, order: impl Into<Order>) -> Result<Reply, Busy> {
+        Ok(self.writer.call_blocking(order.into())?)
+    }
+
+    /// Runs a reading of feeds and state rows over committed data. Blocks for a moment.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn look<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.pool.read(|reader| read(reader))
+    }
+
+    /// Runs one of the questions of `store` over committed data, off the runtime's threads.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn query<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Busy> {
+        let node = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || node.pool.read(|reader| read(reader.connection()))).await;
+        Ok(done.map_err(|e| Busy(e.to_string()))??)
+    }
+
+    /// A state row.
+    ///
+    /// # Errors
+    /// Of storage.
+    pub fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let bytes = tokio::task::block_in_place(|| self.pool.read(|store| store.get(key)))?;
+        bytes.map(|b| decode_row(key, &b)).transpose()
+    }
+
+    /// What the registry says now.
+    pub fn registry(&self) -> Arc<RegistryView> {
+        Arc::clone(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the registry's rows again.
+    ///
+    /// # Errors
+    /// Of storage.
+    pub fn refresh_registry(&self) -> Result<(), StoreError> {
+        let view = self.pool.read(|store| RegistryView::load(store))?;
+        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        Ok(())
+    }
+
+    /// Feeds, directory, changes: to listen to.
+    pub fn ears(&self) -> &Ears {
+        &self.ears
+    }
+
+    /// Whether the writer serves.
+    pub fn health(&self) -> yika_store::writer::Health {
+        self.writer.health().borrow().clone()
+    }
+
+    /// Remembers a live connection; an older one to the same life is closed.
+    pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
+        let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
+        self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words });
+        waiting
+    }
+
+    /// Forgets a connection that has ended, unless a newer one has taken its place.
+    pub fn disconnected(&self, peer: &Peer) {
+        let writer = peer.identity().writer();
+        let mut peers = self.lock_peers();
+        if peers.get(&writer).is_some_and(|c| c.peer.close_reason().is_some()) {
+            peers.remove(&writer);
+        }
+    }
+
+    /// Says something to a connected box; `false` if it is not there or does not listen.
+    pub fn say(&self, to: Writer, message: Message) -> bool {
+        self.lock_peers().get(&to).is_some_and(|c| c.words.try_send(message).is_ok())
+    }
+
+    /// The connection of a life, to be closed.
+    pub fn peer(&self, of: Writer) -> Option<Peer> {
+        self.lock_peers().get(&of).map(|c| c.peer.clone())
+    }
+
+    /// Who is connected.
+    pub fn peers(&self) -> Vec<Writer> {
+        self.lock_peers().keys().copied().collect()
+    }
+
+    fn lock_peers(&self) -> MutexGuard<'_, BTreeMap<Writer, Connected>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The stamp of the newest registry entry of this life: the clock goes on after it.
+fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
+    let feed = FeedId { writer: me, channel: Channel::Registry };
+    let end = store.feed(&feed)?.end.seq;
+    if end == Seq::ZERO {
+        return Ok(0);
+    }
+    let newest = store.entries(&feed, end, 1)?;
+    Ok(newest.first().and_then(|bytes| Entry::decode(bytes).ok()).map_or(0, |entry| entry.stamp.hub_time_ms))
+}
+
+impl Node for HubNode {
+    fn me(&self) -> Writer {
+        self.me
+    }
+
+    fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    fn software(&self) -> &str {
+        SOFTWARE
+    }
+
+    fn directory(&self) -> Arc<Directory> {
+        self.ears.directory.borrow().clone()
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.look(read)
+    }
+
+    fn grown(&self) -> broadcast::Receiver<FeedId> {
+        self.ears.grown.subscribe()
+    }
+
+    async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
+        let (feed, end) = (run.head.feed, run.head.end.seq);
+        match self.call(Command::Ingest(Box::new(run))).await {
+            Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
+            Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
+                // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
+                Ok((feed, end))
+            }
+            Ok(Reply::Refused(refused)) => {
+                tracing::warn!(%from, %feed, %refused, "a run was refused");
+                Err(refused.to_string())
+            }
+            Ok(other) => Err(format!("the core answered a run with {other:?}")),
+            Err(busy) => Err(busy.to_string()),
+        }
+    }
+
+    async fn on_message(&self, from: &PeerIdentity, message: Message) -> Option<Message> {
+        let writer = from.writer();
+        match message {
+            Message::Ask { row, total } => {
+                let granted = self.call(Command::Ask { from: writer, row, total }).await;
+                let comes = matches!(granted, Ok(Reply::Granted(true) | Reply::Waiting));
+                (!comes).then_some(Message::Denied { row, total })
+            }
+            Message::Diverged(head) => {
+                tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
+                let _ = self.call(Command::Diverged(head)).await;
+                None
+            }
+            Message::Reachable(address) => {
+                let _ = self.call(Command::Address { writer, address }).await;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn on_greeting(&self, from: &PeerIdentity, _software: &str, have: &[(FeedId, End)]) {
+        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        greetings.insert(from.writer(), have.to_vec());
+    }
+
+    async fn on_connected(&self, peer: &PeerIdentity) {
+        tracing::info!(peer = %peer.writer(), "connected");
+        let have = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer.writer());
+        let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
+        if let Err(error) = self.call(greeted).await {
+            tracing::error!(%error, "a greeting could not be judged");
+        }
+        if let Err(error) = self.call(Command::Connected(peer.writer())).await {
+            tracing::error!(%error, "a box could not be served");
+        }
+        self.ears.changed.send_modify(|n| *n += 1);
+    }
+}

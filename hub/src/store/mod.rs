@@ -1,0 +1,21 @@
+//! The hub's own tables: the only place in headquarters that contains SQL (invariant 2).
+//!
+//! `write` adds rows in the transaction of a turn, `read` answers pages and commands. Leaves to others: feeds and state
+//! rows (`yika-store`), what rows mean (`core`, `ledger`).
+
+pub mod people;
+pub mod read;
+pub mod rows;
+pub mod write;
+
+pub use rows::{AuditRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow};
+
+use yika_store::{Migration, Options};
+
+/// The hub's schema steps.
+pub const MIGRATIONS: &[Migration] = &[Migration { number: 1, sql: include_str!("sql/0001_books.sql") }];
+
+/// How the hub opens its database.
+pub fn options() -> Options {
+    Options { product_name: "hub", product_migrations: MIGRATIONS, ..Options::default() }
+}

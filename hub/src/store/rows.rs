@@ -1,0 +1,111 @@
+//! Rows of the hub's own tables as plain values.
+
+use crate::core;
+use yika_crdt::ids::*;
+
+/// A row to be written with a turn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TableRow {
+    /// What the core wants written.
+    Core(core::TableRow),
+    /// What only headquarters knows of a person; replaces what was known.
+    Profile(Box<ProfileRow>),
+    /// An operator; replaces what was known.
+    Operator(OperatorRow),
+    /// A terminal's key; replaces the old one.
+    TerminalKey(TerminalKeyRow),
+    /// A line of the audit.
+    Audit(AuditRow),
+}
+
+/// The private part of a person. Number and contact are sealed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProfileRow {
+    /// Who.
+    pub person: u64,
+    /// Keyed hash of type and number of the identity document.
+    pub id_hash: [u8; 16],
+    /// Kind of document, English word of the closed list.
+    pub id_type: String,
+    /// Its number, sealed.
+    pub id_sealed: Vec<u8>,
+    /// Telephone or mail, sealed.
+    pub contact_sealed: Vec<u8>,
+    /// Name.
+    pub name: String,
+    /// Pinyin as given.
+    pub pinyin: String,
+    /// `male`, `female` or empty.
+    pub sex: String,
+    /// First day of the document, ISO or empty.
+    pub id_valid_from: String,
+    /// Last day, ISO or empty.
+    pub id_valid_until: String,
+    /// Department name.
+    pub department: String,
+    /// Department number.
+    pub department_code: String,
+    /// Staff number.
+    pub staff_number: String,
+    /// Category, English word of the closed list.
+    pub category: String,
+    /// Home campus.
+    pub campus: u16,
+    /// Printed card number.
+    pub card: Option<u64>,
+    /// Chip number in hexadecimal, or empty.
+    pub card_uid: String,
+    /// Photo file name, or empty.
+    pub photo: String,
+}
+
+/// An operator of headquarters or of a campus.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OperatorRow {
+    /// Number.
+    pub operator: OperatorId,
+    /// Sign-in name.
+    pub login: String,
+    /// Name as shown.
+    pub name: String,
+    /// Role code.
+    pub role: String,
+    /// Campus whose data he may touch; `None` for all.
+    pub campus: Option<CampusId>,
+    /// Argon2id verifier; empty lets nobody in.
+    pub verifier: String,
+    /// He must choose a password first.
+    pub must_change: bool,
+    /// He may sign in.
+    pub active: bool,
+    /// Raised with each password.
+    pub credential_epoch: u64,
+}
+
+/// A terminal's key, sealed under the master key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TerminalKeyRow {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// Raised at every change.
+    pub version: u16,
+    /// The sealed key.
+    pub sealed: Vec<u8>,
+}
+
+/// Who did what at headquarters (OPR-8).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuditRow {
+    /// When, hub time.
+    pub at_ms: i64,
+    /// Operator's login, or `console` for the command line.
+    pub who: String,
+    /// Short stable word.
+    pub act: String,
+    /// On what.
+    pub object: String,
+    /// Before and after, in words.
+    pub detail: String,
+    /// Address it came from.
+    pub origin: String,
+}
