@@ -161,7 +161,13 @@ impl HubVoice {
         self.ends.remove(&feed);
         let campus = |c: u16| {
             let name = format!("校区{c}");
-            Body::Campus(CampusRecord { campus: CampusId(c), name, utc_offset_minutes: 480, cut_minute: 180 })
+            Body::Campus(CampusRecord {
+                campus: CampusId(c),
+                name,
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 4,
+            })
         };
         let till = |campus: u16| {
             Body::Terminal(TerminalRecord {

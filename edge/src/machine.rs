@@ -109,6 +109,7 @@ impl Machine for EdgeMachine {
     fn weight(command: &Command) -> usize {
         match command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
+            Command::People { acts, .. } => COMMAND_BYTES * acts.len(),
             _ => COMMAND_BYTES,
         }
     }
@@ -127,6 +128,7 @@ impl Machine for EdgeMachine {
     }
 
     fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
+        self.edge.committed();
         self.mirror(store, &effects);
         self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {

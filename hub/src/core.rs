@@ -4,6 +4,9 @@
 
 pub mod enrol;
 mod journal;
+mod people;
+
+pub use people::{PERSON_IDS_MAX, next_person_id};
 
 use crate::ledger::{Account, Kind, Posting, Transfer};
 use crate::rights::{PersonWallets, WalletError};
@@ -12,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
+use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
+use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
-use yika_crdt::person::Person;
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
 
 /// How long a lease lasts from its signing.
@@ -97,8 +101,47 @@ pub enum Command {
     },
     /// Nothing of the core's: rows of the hub's own tables go with it.
     Nothing,
-    /// People as imported or edited.
-    People(Vec<Person>),
+    /// People as imported or edited: all of them are written, or none. An import is several commands
+    /// ([`yika_crdt::documents::chunks`]).
+    People {
+        /// Who says so.
+        operator: OperatorId,
+        /// What happens to whom.
+        acts: Vec<PersonChange>,
+    },
+    /// A person's home is another campus.
+    MovePerson {
+        /// Who says so.
+        operator: OperatorId,
+        /// Who moves.
+        person: PersonId,
+        /// Whereto.
+        to: CampusId,
+    },
+    /// Numbers for so many new persons: [`Reply::PersonIds`] names the first of them.
+    PersonIds(u32),
+    /// The access policy of a campus changes.
+    Policy {
+        /// Whose.
+        campus: CampusId,
+        /// Who says so.
+        operator: OperatorId,
+        /// What.
+        act: Box<PolicyAct>,
+    },
+    /// A visitor of a campus is recorded or changed.
+    Visitor {
+        /// Whose.
+        campus: CampusId,
+        /// Who says so.
+        operator: OperatorId,
+        /// The visitor's id, drawn like a person's.
+        visitor: PersonId,
+        /// What.
+        act: VisitorAct,
+    },
+    /// A document starts a new epoch without its history (yearly, after an erasure).
+    Rebase(DocKind),
     /// Money paid in at a counter.
     TopUp {
         /// Made by the asker; the same id is posted once.
@@ -153,6 +196,8 @@ pub enum Reply {
     Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
     /// How many blocks were lifted.
     Lifted(usize),
+    /// The first of the numbers that were asked for.
+    PersonIds(PersonId),
     /// Done.
     Done,
     /// Refused, in words for the operator.
@@ -273,6 +318,7 @@ pub enum CoreError {
 pub struct Hub {
     /// What it knows of the mesh.
     pub mesh: Mesh,
+    documents: Documents,
     key: SigningKey,
 }
 
@@ -288,13 +334,15 @@ impl Hub {
     /// Reads everything from the store.
     pub fn load<R: Read + ?Sized>(store: &R, identity: Identity) -> Result<Hub, StoreError> {
         let place = Place { node: NodeId::HUB, campus: None };
-        Ok(Hub { mesh: Mesh::load(store, identity.me, place)?, key: identity.key })
+        let mesh = Mesh::load(store, identity.me, place)?;
+        Ok(Hub { mesh, documents: Documents::load(store)?, key: identity.key })
     }
 
     /// Reads everything again after a turn was rolled back.
     pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
         let fresh = Mesh::load(store, self.mesh.me, self.mesh.place)?;
         self.mesh.replace(fresh);
+        self.documents = Documents::load(store)?;
         Ok(())
     }
 
@@ -371,12 +419,14 @@ impl Hub {
                 }
                 Reply::Done
             }
-            Command::People(people) => {
-                for person in &people {
-                    self.mesh.put_person(turn.tx, person, &mut turn.events)?;
-                }
-                Reply::Done
+            Command::People { operator, acts } => return self.people(turn, operator, acts),
+            Command::MovePerson { operator, person, to } => return self.move_person(turn, operator, person, to),
+            Command::PersonIds(count) => return self.person_ids(turn, count),
+            Command::Policy { campus, operator, act } => return self.policy(turn, campus, operator, *act),
+            Command::Visitor { campus, operator, visitor, act } => {
+                return self.visitor(turn, operator, (campus, visitor, act));
             }
+            Command::Rebase(kind) => return self.rebase(turn, kind),
             Command::TopUp { id, person, amount } => return self.top_up(turn, id, person, amount),
             Command::Block(record) => {
                 self.append(turn, Channel::Blocks(BlockScope::Hub), Body::Block(record))?;
@@ -403,6 +453,7 @@ impl Hub {
                     self.lease(turn, writer)?;
                     self.receipt(turn, writer)?;
                 }
+                self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
                 Reply::Done
             }
         })
@@ -595,6 +646,7 @@ impl Hub {
             }
         }
         self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
+        self.fence_documents(turn, writer)?;
         effects.push(Effect::Fenced(writer));
         Ok(Reply::Done)
     }
@@ -604,6 +656,7 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), CoreError> {
+        self.follow_documents(turn)?;
         let mut touched = std::collections::BTreeSet::new();
         for event in std::mem::take(&mut turn.events) {
             match event {

@@ -27,7 +27,7 @@ use yika_crdt::sync::Message;
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Authority, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
-use yika_store::{CallError, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
+use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
 /// Name and version as told to peers.
 pub const SOFTWARE: &str = concat!("yika-hub ", env!("CARGO_PKG_VERSION"));
@@ -148,6 +148,19 @@ impl HubNode {
         Ok(done.map_err(|e| Busy(e.to_string()))??)
     }
 
+    /// Runs a reading of feeds and state rows over committed data, off the runtime's threads.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn look_off_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Busy> {
+        let node = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || node.look(read)).await;
+        Ok(done.map_err(|e| Busy(e.to_string()))??)
+    }
+
     /// A state row.
     ///
     /// # Errors
@@ -180,6 +193,11 @@ impl HubNode {
     /// Whether the writer serves.
     pub fn health(&self) -> yika_store::writer::Health {
         self.writer.health().borrow().clone()
+    }
+
+    /// Commands that wait for the writer, all priorities together.
+    pub fn waiting(&self) -> usize {
+        Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()
     }
 
     /// Remembers a live connection; an older one to the same life is closed.

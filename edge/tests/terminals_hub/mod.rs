@@ -71,7 +71,13 @@ impl Hub {
     fn registry(&mut self) -> Run {
         let campus = |c: u16| {
             let name = format!("校区{c}");
-            Body::Campus(CampusRecord { campus: CampusId(c), name, utc_offset_minutes: 480, cut_minute: 180 })
+            Body::Campus(CampusRecord {
+                campus: CampusId(c),
+                name,
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 4,
+            })
         };
         let mut bodies = vec![campus(1), campus(2), Body::Node(node_record(EDGE, Some(CAMPUS)))];
         bodies.extend((0..self.tills).map(|n| Body::Terminal(till(TILL + n, CAMPUS, TerminalState::Deployed))));
@@ -175,6 +181,9 @@ impl Campus {
     /// The box of a folder, started.
     pub async fn start(dir: &Path, hub: Hub) -> Campus {
         let (node, thread) = EdgeNode::start(&identity(), dir).unwrap();
+        // No peers here: nobody holds more of this box's feeds than the box.
+        node.call(Command::Asked { hub: true }).await.unwrap();
+        assert_eq!(node.shut(), None);
         let doors = Doors::start(Arc::clone(&node), &DoorsConfig::default()).unwrap();
         let terminals = Terminals::start(Arc::clone(&node), doors.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
