@@ -313,7 +313,7 @@ impl Edge {
                 self.change_documents(tx, operator, DocumentAct::Visitor(visitor, act), &now, events)?
             }
             Command::Tick => {
-                self.documents.turn_epochs(mesh, tx, now.stamp, events)?;
+                self.turn_epochs(tx, &now, events)?;
                 Reply::Done
             }
         })

@@ -7,6 +7,7 @@ mod projected;
 
 use crate::access::SharedAccess;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
+use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
@@ -469,9 +470,8 @@ impl Mesh {
         match body {
             Body::Campus(mut record) => {
                 // Where a person's document is follows from it at every node, so it never changes.
-                if let Some(known) = self.campuses.get(&record.campus) {
-                    record.people_shards = known.people_shards;
-                }
+                let known = self.campuses.get(&record.campus).map(|known| known.people_shards);
+                record.people_shards = known.unwrap_or(record.people_shards).clamp(1, PEOPLE_SHARDS_MAX);
                 tx.put(keys::campus(record.campus), &record);
                 self.index_campus(record);
             }

@@ -388,10 +388,12 @@ impl PeerSync {
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
         let held = store.feed(&feed)?.end;
+        // Shown where the peer's ends, so that the two heads are a proof.
+        let shown = crate::store::end_at(store, &feed, cursor.sent.seq)?.unwrap_or(held);
         // Nothing more of this feed goes to this peer on this connection.
         cursor.sent = held;
         cursor.proved = true;
         self.cursors.insert(feed, cursor);
-        Ok(Some(Message::Diverged(SignedHead::sign(feed, held, key))))
+        Ok(Some(Message::Diverged(SignedHead::sign(feed, shown, key))))
     }
 }

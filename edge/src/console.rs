@@ -7,7 +7,6 @@ mod cards;
 mod config;
 mod doors;
 mod events;
-mod facts;
 mod find;
 mod live;
 mod operators;
@@ -21,6 +20,7 @@ pub use config::{ConsoleConfig, Delivers, TillReader, WedgeReader};
 
 use crate::doors::Doors;
 use crate::node::EdgeNode;
+use crate::status::Status;
 use crate::terminals::Board;
 use axum::Router;
 use axum::response::Redirect;
@@ -81,6 +81,11 @@ impl App {
     /// Hub time, and whether it can be trusted.
     fn now(&self) -> Result<(i64, bool), UiError> {
         self.node().now().map_err(|e| UiError::unavailable(e, Saved::Nothing))
+    }
+
+    /// The box at a glance.
+    fn status(&self) -> Status {
+        tokio::task::block_in_place(|| crate::status::gather(self.node(), &self.0.doors))
     }
 
     /// A page whose data are as of hub time, not of the wall clock.

@@ -16,7 +16,7 @@ use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Documents, PersonChange};
+use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
@@ -377,7 +377,7 @@ impl Hub {
         Ok(match command {
             Command::Ingest(run) => return self.ingest(turn, *run),
             Command::Diverged(head) => {
-                let ours = yika_crdt::takeback::end_at(turn.tx, &head.feed, head.end.seq)?;
+                let ours = turn.tx.end_at(&head.feed, head.end.seq)?;
                 if ours.is_some_and(|ours| ours != head.end)
                     && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
                 {
@@ -453,7 +453,7 @@ impl Hub {
                     self.lease(turn, writer)?;
                     self.receipt(turn, writer)?;
                 }
-                self.documents.turn_epochs(&mut self.mesh, turn.tx, turn.stamp, &mut turn.events)?;
+                self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
                 Reply::Done
             }
         })

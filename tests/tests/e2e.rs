@@ -183,7 +183,14 @@ async fn a_card_reported_lost_at_headquarters_is_refused_everywhere_and_lifted_a
     let card = world.cards_of(1)[0];
     let one = |campus, seed| {
         let mix = Mix { amount_fen: (100, 200), ..Mix::default() };
-        Plan { cards: vec![card.to_string()], per_second: 2, count: Some(4), seconds: Some(20), mix, ..world.plan(campus, 20, seed) }
+        Plan {
+            cards: vec![card.to_string()],
+            per_second: 2,
+            count: Some(4),
+            seconds: Some(20),
+            mix,
+            ..world.plan(campus, 20, seed)
+        }
     };
     world.hub.command(&["card", "block", &card.to_string()]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -71,7 +71,13 @@ impl Hub {
     fn registry(&mut self) -> Run {
         let campus = |c: u16| {
             let name = format!("校区{c}");
-            Body::Campus(CampusRecord { campus: CampusId(c), name, utc_offset_minutes: 480, cut_minute: 180, people_shards: 4 })
+            Body::Campus(CampusRecord {
+                campus: CampusId(c),
+                name,
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 4,
+            })
         };
         let mut bodies = vec![campus(1), campus(2), Body::Node(node_record(EDGE, Some(CAMPUS)))];
         bodies.extend((0..self.tills).map(|n| Body::Terminal(till(TILL + n, CAMPUS, TerminalState::Deployed))));

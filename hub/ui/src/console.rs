@@ -86,7 +86,7 @@ pub fn mount<D: OperatorDirectory>(pages: Router, open: Router, console: Arc<Con
 }
 
 /// Lets only operators with one of the roles reach the routes; others see who can grant it.
-pub fn require_roles(pages: Router, roles: &'static [Role]) -> Router {
+pub fn require_roles<S: Clone + Send + Sync + 'static>(pages: Router<S>, roles: &'static [Role]) -> Router<S> {
     pages.layer(from_fn(move |request: Request, next: Next| async move {
         let operator = request.extensions().get::<Ui>();
         match operator.and_then(|ui| ui.operator.as_ref()) {
