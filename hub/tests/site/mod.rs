@@ -267,13 +267,8 @@ impl Site {
     }
 
     pub fn refusal(&mut self, at: usize, card: CardNumber, reason: Reason, at_ms: i64) -> Body {
-        let sale = Holder {
-            person: PersonId(0),
-            card,
-            name: String::new(),
-            staff_number: String::new(),
-            campus: CampusId(1),
-        };
+        let sale =
+            Holder { person: PersonId(0), card, name: String::new(), staff_number: String::new(), campus: CampusId(1) };
         let sale = self.sale(at, &sale, 1_000, at_ms);
         Body::Refused(RefusedRecord { id: sale.id, card, mode: sale.mode, reason, day: sale.day })
     }
