@@ -136,8 +136,8 @@ impl Books {
             let total = parts.map(|(_, fen)| fen.parse::<i64>().unwrap_or(0)).sum();
             books.sales.insert((writer(row)?, Seq(row.get::<_, i64>(3)?.unsigned_abs())), total);
         }
-        let mut refunds = conn
-            .prepare("SELECT node, generation, counter, seq, total, of_terminal, of_boot, of_serial FROM refunds")?;
+        let mut refunds =
+            conn.prepare("SELECT node, generation, counter, seq, total, of_terminal, of_boot, of_serial FROM refunds")?;
         let mut rows = refunds.query([])?;
         while let Some(row) = rows.next()? {
             let (who, seq, total) = (writer(row)?, Seq(row.get::<_, i64>(3)?.unsigned_abs()), row.get(4)?);
@@ -149,16 +149,12 @@ impl Books {
             }
         }
         let one = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
-        books.merchants_fen = one(
-            "SELECT coalesce(sum(CASE WHEN credit LIKE 'merchant/%' THEN amount ELSE 0 END), 0)
-                  - coalesce(sum(CASE WHEN debit LIKE 'merchant/%' THEN amount ELSE 0 END), 0) FROM transfers",
-        )?;
+        books.merchants_fen = one("SELECT coalesce(sum(CASE WHEN credit LIKE 'merchant/%' THEN amount ELSE 0 END), 0)
+                  - coalesce(sum(CASE WHEN debit LIKE 'merchant/%' THEN amount ELSE 0 END), 0) FROM transfers")?;
         books.accounts_fen = one("SELECT coalesce(sum(credits - debits), 0) FROM accounts")?;
-        books.accounts_differing = one(
-            "SELECT count(*) FROM accounts a WHERE credits - debits <>
+        books.accounts_differing = one("SELECT count(*) FROM accounts a WHERE credits - debits <>
                  coalesce((SELECT sum(amount) FROM transfers WHERE credit = a.account), 0)
-               - coalesce((SELECT sum(amount) FROM transfers WHERE debit = a.account), 0)",
-        )?
+               - coalesce((SELECT sum(amount) FROM transfers WHERE debit = a.account), 0)")?
         .unsigned_abs();
         let reader = SqliteReader::open(database, &Options::default())?;
         for (feed, state) in reader.feeds()? {

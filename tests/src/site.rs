@@ -163,16 +163,7 @@ impl BoxProgram {
         ]);
         let mut process = serve.start().await?;
         process.wait_for_output(READY_WORDS, READY).await?;
-        Ok(BoxProgram {
-            name: name.to_owned(),
-            campus: campus.to_owned(),
-            dir,
-            process,
-            uplink,
-            inbound,
-            link,
-            http,
-        })
+        Ok(BoxProgram { name: name.to_owned(), campus: campus.to_owned(), dir, process, uplink, inbound, link, http })
     }
 
     /// Pulls the line to everything outside the campus.
