@@ -2,17 +2,25 @@
 //!
 //! Leaves to others: group commit (`yika-store`), connections (`yika-link`), terminals' wire forms (`yika-edge`).
 
+mod documents;
+mod rights;
+
+use self::documents::DocumentAct;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::clock::{Clock, Ticks};
+use crate::docs::{PolicyAct, VisitorAct};
+use crate::documents::{Documents, PersonChange};
 use crate::entry::*;
-use crate::feed::{self, Run, SignedHead};
+use crate::feed::{Run, SignedHead};
 use crate::fen::Fen;
+use crate::gate::Shut;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
-use crate::store::{Read, StoreError, Tx};
+use crate::shift::{self, Shift, SignOn};
+use crate::store::{IngestError, Read, StoreError, Tx};
 
 /// What the shell asks of the edge.
 #[derive(Clone, Debug)]
@@ -48,6 +56,20 @@ pub enum Command {
         /// Who says so.
         operator: OperatorId,
     },
+    /// A cashier signs on at a web till of this box.
+    SignOn {
+        /// The till.
+        terminal: TerminalId,
+        /// The cashier.
+        operator: OperatorId,
+    },
+    /// The open shift at a web till ends.
+    SignOff {
+        /// The till.
+        terminal: TerminalId,
+        /// Who ends it.
+        operator: OperatorId,
+    },
     /// A run of somebody's feed arrived.
     Ingest(Box<Run>),
     /// A peer shows that a feed ends otherwise.
@@ -60,6 +82,15 @@ pub enum Command {
         row: Row,
         /// To raise our total to it to at least this.
         total: Fen,
+    },
+    /// A sibling says that it is low in a row while the hub is away.
+    Level {
+        /// Who says so.
+        from: Writer,
+        /// The row.
+        row: Row,
+        /// What it holds.
+        right: Fen,
     },
     /// The hub wants rights back.
     Recall {
@@ -77,8 +108,36 @@ pub enum Command {
         /// Who.
         operator: OperatorId,
     },
+    /// An operator changes people of this campus.
+    People {
+        /// Who.
+        operator: OperatorId,
+        /// All of them are written, or none.
+        acts: Vec<PersonChange>,
+    },
+    /// An operator changes the access policy of this campus.
+    Policy {
+        /// Who.
+        operator: OperatorId,
+        /// What.
+        act: Box<PolicyAct>,
+    },
+    /// An operator records or changes a visitor of this campus.
+    Visitor {
+        /// Who.
+        operator: OperatorId,
+        /// The visitor's id, drawn like a person's.
+        visitor: PersonId,
+        /// What.
+        act: VisitorAct,
+    },
     /// Time passes: the day may be cut.
     Tick,
+    /// After a start: peers were asked how far they hold this node's feeds, and what they held more was taken back.
+    Asked {
+        /// The hub was among them.
+        hub: bool,
+    },
 }
 
 /// What the sender of a command is told once it is durable.
@@ -88,6 +147,10 @@ pub enum Reply {
     Outcome(Outcome),
     /// Of a refusal or refund.
     Answer(Answer),
+    /// Of a sign-on.
+    SignOn(SignOn),
+    /// Of a sign-off: the shift that ended, if one was open.
+    SignOff(Option<Shift>),
     /// Of a run: stored up to here.
     Stored(FeedId, Seq),
     /// Of a run that is not taken.
@@ -101,8 +164,12 @@ pub enum Reply {
     },
     /// Of an ask: whether the total is now at least what was asked.
     Granted(bool),
+    /// Nothing was done: this node may not append.
+    Shut(Shut),
     /// Done.
     Done,
+    /// Refused, in words for the operator; nothing was written.
+    Denied(String),
 }
 
 /// What else follows from a turn.
@@ -129,13 +196,24 @@ pub enum Effect {
     },
     /// An edge of this mesh has forked a feed.
     Forked(FeedId),
+    /// A sale has left this row low: with the hub away, a sibling may level.
+    Low {
+        /// The row.
+        row: Row,
+        /// What is left of it here.
+        right: Fen,
+    },
+    /// Whether this node may append has changed.
+    Gate(Option<Shut>),
 }
 
 /// The pure edge.
 pub struct Edge {
     /// What it knows of the mesh.
     pub mesh: Mesh,
-    clock: Clock,
+    documents: Documents,
+    pub(crate) clock: Clock,
+    pub(crate) shut: Option<Shut>,
 }
 
 impl Edge {
@@ -143,13 +221,15 @@ impl Edge {
     pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Edge, StoreError> {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
-        Ok(Edge { mesh, clock: clock.unwrap_or_default() })
+        let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
+        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
     pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
         let fresh = Edge::load(store, self.mesh.me, self.mesh.place)?;
         self.mesh.replace(fresh.mesh);
+        self.documents = fresh.documents;
         self.clock = fresh.clock;
         Ok(())
     }
@@ -167,11 +247,23 @@ impl Edge {
         ticks: Ticks,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, SaleError> {
+        let before = self.shut;
+        if let Some(shut) = before.filter(|_| command.needs_open_gate()) {
+            return Ok(Reply::Shut(shut));
+        }
         let mut events = Vec::new();
         let now = self.now(tx, ticks);
-        sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        if self.shut.is_none() {
+            sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
+        }
         let reply = self.obey(tx, command, ticks, now, &mut events)?;
+        if let Reply::Outcome(outcome) = &reply {
+            rights::tell_low_rows(tx, outcome, effects)?;
+        }
         self.follow(tx, ticks, &now, events, effects)?;
+        if self.shut != before {
+            effects.push(Effect::Gate(self.shut));
+        }
         Ok(reply)
     }
 
@@ -209,18 +301,19 @@ impl Edge {
                 Reply::Done
             }
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
-            Command::Ingest(run) => self.ingest(tx, *run, events)?,
-            Command::Diverged(head) => {
-                if let Some(own) = tx_head(tx, &head)?
-                    && mesh.prove_fork(tx, &own, &head)
-                {
-                    let detail = format!("{} was written twice from {}", head.feed, head.end.seq);
-                    let alarm = AlarmRecord { kind: "fork".into(), detail };
-                    return self.journal(tx, Body::Alarm(alarm), &now, events);
-                }
-                Reply::Done
+            Command::SignOn { terminal, operator } => {
+                Reply::SignOn(shift::sign_on(mesh, tx, terminal, operator, &now, events)?)
             }
+            Command::SignOff { terminal, operator } => {
+                Reply::SignOff(shift::sign_off(mesh, tx, terminal, operator, &now, events)?)
+            }
+            Command::Ingest(run) => self.ingest(tx, *run, &now, events)?,
+            Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
+            Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
+            Command::Level { from, row, right } => {
+                Reply::Granted(self.level(tx, from, row, right, &now, events)?)
+            }
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
             Command::TrustHub(record) => {
                 mesh.trust_hub(tx, record);
@@ -233,7 +326,23 @@ impl Edge {
                 let act = ActRecord { operator, act: "time.confirm".into(), detail: hub_time_ms.to_string() };
                 self.journal(tx, Body::Act(act), &now, events)?
             }
-            Command::Tick => Reply::Done,
+            Command::People { operator, acts } => {
+                self.change_documents(tx, operator, DocumentAct::People(acts), &now, events)?
+            }
+            Command::Policy { operator, act } => {
+                self.change_documents(tx, operator, DocumentAct::Policy(*act), &now, events)?
+            }
+            Command::Visitor { operator, visitor, act } => {
+                self.change_documents(tx, operator, DocumentAct::Visitor(visitor, act), &now, events)?
+            }
+            Command::Tick => {
+                self.turn_epochs(tx, &now, events)?;
+                if now.trusted && self.shut.is_none() {
+                    let today = sale::clock_day(&self.mesh, &now);
+                    sale::prune::prune(&mut self.mesh, tx, today)?;
+                }
+                Reply::Done
+            }
         })
     }
 
@@ -244,7 +353,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body }, events)?;
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
         Ok(Reply::Done)
     }
 
@@ -271,72 +380,18 @@ impl Edge {
         &mut self,
         tx: &mut Tx<'_, R>,
         run: Run,
+        now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let feed = run.head.feed;
+        if feed.writer == self.mesh.me {
+            return self.take_back(tx, run, now, events);
+        }
         match self.mesh.ingest(tx, run, events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
-            Err(RunRefused::Ingest(crate::store::IngestError::Store(error))) => Err(error.into()),
+            Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) => Ok(Reply::Refused(refused)),
         }
-    }
-
-    /// Writes a cheque to another box out of what the hub granted this one, as far as it goes.
-    fn cheque<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        to: Writer,
-        wanted: Row,
-        total: Fen,
-        now: &Now,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, SaleError> {
-        let known = self.mesh.nodes.contains_key(&to) && !self.mesh.is_fenced(to);
-        if !known || to.node.is_hub() || !sale::has_lease(&self.mesh, now) {
-            return Ok(false);
-        }
-        let mut rights = sale::rights_of(tx, wanted.person)?;
-        let row = rights.row(wanted.wallet)?;
-        let given = row.granted_out.get(&to).copied().unwrap_or_default();
-        if given >= total {
-            return Ok(true);
-        }
-        let amount = total.sub(given)?;
-        if row.may_pass_on()? < amount || row.statement.is_none() {
-            return Ok(false);
-        }
-        let total = row.grant(to, amount)?;
-        let (last_day, basis) = (row.last_day, row.statement.clone());
-        tx.put(keys::rights(wanted.person), &rights);
-        let grant = Body::Grant(GrantRecord { row: wanted, total, last_day, basis });
-        self.mesh.append(tx, Channel::Rights(to), &Entry { stamp: now.stamp, body: grant }, events)?;
-        Ok(true)
-    }
-
-    /// Returns to the hub what exceeds `keep`.
-    fn give_up<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        of: Row,
-        keep: Fen,
-        now: &Now,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, SaleError> {
-        let Some(hub) = self.mesh.current(NodeId::HUB) else {
-            return Ok(false);
-        };
-        let mut rights = sale::rights_of(tx, of.person)?;
-        let row = rights.row(of.wallet)?;
-        let excess = row.right()?.sub(keep.max(Fen::ZERO))?;
-        if !excess.is_positive() {
-            return Ok(false);
-        }
-        let total = row.grant(hub, excess)?;
-        let last_day = row.last_day;
-        tx.put(keys::rights(of.person), &rights);
-        let grant = Body::Grant(GrantRecord { row: of, total, last_day, basis: None });
-        self.mesh.append(tx, Channel::Rights(hub), &Entry { stamp: now.stamp, body: grant }, events)?;
-        Ok(true)
     }
 
     /// Does what entries ask for that were stored in this turn, and tells the shell.
@@ -345,22 +400,26 @@ impl Edge {
         tx: &mut Tx<'_, R>,
         ticks: Ticks,
         now: &Now,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), SaleError> {
+        self.follow_documents(tx, now, &mut events)?;
+        if events.iter().any(|e| matches!(e, Event::Blocks(_) | Event::Person(_))) {
+            effects.push(Effect::People);
+        }
         let mut later = Vec::new();
         for event in events {
             match event {
                 Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
-                Event::Blocks(_) | Event::Person(_) => effects.push(Effect::People),
                 Event::Rights(person) => effects.push(Effect::Rights(person)),
-                Event::Granted { feed, grant } => {
+                Event::Granted { feed, grant, .. } => {
                     if feed.channel == Channel::Rights(self.mesh.me) {
-                        self.take_hub_grant(tx, feed, &grant)?;
+                        self.take_hub_grant(tx, feed, &grant, now, &mut later)?;
                         effects.push(Effect::Rights(grant.row.person));
                     }
                 }
                 Event::Cheque { feed, seq, grant } => self.take_cheque(tx, feed, seq, &grant, now, &mut later)?,
+                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Receipt(receipt) => effects.push(Effect::Receipt(receipt)),
                 Event::Time(hub_time_ms) => {
                     self.clock.set_by_hub(hub_time_ms, ticks);
@@ -370,7 +429,9 @@ impl Edge {
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
                 }
-                Event::Journal { .. } | Event::Change { .. } => {}
+                Event::Blocks(_) | Event::Person(_) | Event::Journal { .. } => {}
+                // Taken out by `follow_documents`.
+                Event::Change { .. } | Event::Rebase { .. } | Event::Contradiction(_) => {}
             }
         }
         for event in later {
@@ -381,56 +442,9 @@ impl Edge {
         effects.extend(tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)));
         Ok(())
     }
-
-    fn take_hub_grant<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        feed: FeedId,
-        grant: &GrantRecord,
-    ) -> Result<(), SaleError> {
-        sale::take_grant(tx, feed.writer, grant)
-    }
-
-    /// A cheque becomes this box's only by a `taken` entry; at most the hub's signed word of what the giver had.
-    fn take_cheque<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        feed: FeedId,
-        seq: Seq,
-        grant: &GrantRecord,
-        now: &Now,
-        later: &mut Vec<Event>,
-    ) -> Result<(), SaleError> {
-        let Some(covered) = self.covered_by_hub(feed.writer, grant) else {
-            let detail = format!("cheque at {feed} {seq} is not covered by a word of the hub");
-            let alarm = AlarmRecord { kind: "cheque".into(), detail };
-            self.journal(tx, Body::Alarm(alarm), now, later)?;
-            return Ok(());
-        };
-        let total = grant.total.min(covered);
-        let taken = TakenRecord { feed, seq, row: grant.row, total };
-        self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
-        sale::take_grant(tx, feed.writer, &GrantRecord { total, basis: None, ..grant.clone() })?;
-        later.push(Event::Rights(grant.row.person));
-        Ok(())
-    }
-
-    fn covered_by_hub(&self, giver: Writer, grant: &GrantRecord) -> Option<Fen> {
-        let statement = grant.basis.as_ref()?;
-        let speaks_of_it = statement.replica == giver && statement.row == grant.row && !self.mesh.is_fenced(giver);
-        let signed = (statement.replica, statement.row, statement.remaining, statement.hub_time_ms);
-        let hubs = self.mesh.nodes.iter().filter(|(w, _)| w.node.is_hub());
-        let by_hub = hubs.map(|(_, n)| feed::verify("statement", &signed, &statement.signature, &n.key));
-        (speaks_of_it && by_hub.into_iter().any(|v| v.is_ok())).then_some(statement.remaining)
-    }
 }
 
 /// The channel this campus' blocks are written to.
 fn blocks_of(place: Place) -> Channel {
     Channel::Blocks(place.campus.map_or(BlockScope::Hub, BlockScope::Campus))
-}
-
-/// The stored head at the position of a foreign one, if there is one.
-fn tx_head<R: Read + ?Sized>(tx: &Tx<'_, R>, head: &SignedHead) -> Result<Option<SignedHead>, StoreError> {
-    tx.head_from(&head.feed, head.end.seq)
 }

@@ -114,6 +114,8 @@ pub struct CampusRecord {
     pub utc_offset_minutes: i16,
     /// When the business day is cut, minutes after local midnight.
     pub cut_minute: u16,
+    /// Into how many documents its people are cut; chosen when the campus is made, later values are not heard.
+    pub people_shards: u16,
 }
 
 /// A node of the mesh in one of its lives.
@@ -190,8 +192,8 @@ pub struct TerminalRecord {
 pub struct RebaseRecord {
     /// The document and epoch that end.
     pub old: DocId,
-    /// How much of each feed of `old` the new epoch contains.
-    pub covered: Vec<(crate::channel::FeedId, Seq)>,
+    /// How many of each writer's changes of `old` the new epoch contains.
+    pub covered: Vec<(Writer, u64)>,
     /// The document and epoch that begin.
     pub new: DocId,
 }
@@ -298,6 +300,8 @@ pub struct GrantRecord {
     pub last_day: Option<Day>,
     /// On a cheque: the hub's newest signed word on the giver's right; the receiver takes at most that.
     pub basis: Option<Box<Statement>>,
+    /// On a cheque: the giver's lease; untaken, the cheque lapses with it.
+    pub lease: Option<LeaseRecord>,
 }
 
 /// The hub's signed word of what a replica may still give in a row.
@@ -307,12 +311,21 @@ pub struct Statement {
     pub replica: Writer,
     /// The row.
     pub row: Row,
-    /// Everything the hub and others had granted it, less what came back, when it was signed.
+    /// The replica's right when it was signed, as the hub knew it.
     pub remaining: Fen,
+    /// Everything it had taken by cheque up to then, as the hub knew it: part of `remaining`, so it may be passed on.
+    pub taken_in: Fen,
     /// When.
     pub hub_time_ms: i64,
-    /// The hub's Ed25519 signature over the four above (purpose `statement`).
+    /// The hub's Ed25519 signature over the five above (purpose `statement`).
     pub signature: SignatureBytes,
+}
+
+impl Statement {
+    /// What the signature covers.
+    pub fn signed(&self) -> (Writer, Row, Fen, Fen, i64) {
+        (self.replica, self.row, self.remaining, self.taken_in, self.hub_time_ms)
+    }
 }
 
 /// How the sum of a sale is found.
@@ -452,8 +465,8 @@ pub enum DoorEvent {
     Denied(Reason),
     /// Somebody left by the button.
     Button,
-    /// The contact says open.
-    Opened,
+    /// The contact says open; forced openings are [`DoorEvent::Forced`].
+    Opened(OpenedBy),
     /// The contact says closed.
     Closed,
     /// Open without a grant.
@@ -468,11 +481,34 @@ pub enum DoorEvent {
     LineBack,
     /// Fire: the door is free.
     Fire,
+    /// Unlocking was sent to the hardware and not confirmed: the door may have opened.
+    Unconfirmed,
+}
+
+/// Why a leaf could open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum OpenedBy {
+    /// A card that was let in; the record names it.
+    Card,
+    /// The button to leave.
+    Button,
+    /// An operator, from afar.
+    Remote(OperatorId),
+    /// The door is held open by order.
+    HeldOpen,
+    /// Fire freed it.
+    Fire,
+    /// It happened while the hardware was not heard.
+    Unobserved,
 }
 
 /// Something at a door.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DoorRecord {
+    /// When it happened, hub time as the box knew it; the entry's stamp says when it was written.
+    pub at_ms: i64,
+    /// Whether the box trusted its clock then.
+    pub time_trusted: bool,
     /// The door.
     pub door: DoorId,
     /// The reader, if a card was involved.
@@ -523,6 +559,15 @@ pub struct LeaseRecord {
     pub incarnation: Incarnation,
     /// Until this hub time.
     pub until_ms: i64,
+    /// The hub's Ed25519 signature over writer and time (purpose `lease`): a cheque shows it to its receiver.
+    pub signature: SignatureBytes,
+}
+
+impl LeaseRecord {
+    /// What the signature covers.
+    pub fn signed(&self, node: NodeId) -> (Writer, i64) {
+        (Writer { node, incarnation: self.incarnation }, self.until_ms)
+    }
 }
 
 /// A terminal key sealed to one box.

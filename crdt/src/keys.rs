@@ -3,6 +3,8 @@
 //! Leaves to others: what the rows hold (the module named at each constructor).
 
 use crate::channel::{BlockScope, FeedId};
+use crate::docs::{DocId, DocKind};
+use crate::entry::WalletKey;
 use crate::feed::Hash;
 use crate::ids::*;
 use crate::wire;
@@ -15,6 +17,11 @@ pub const CLOCK: &[u8] = b"!clock";
 pub const OPEN_DAY: &[u8] = b"!day";
 /// `mesh.rs`: the lease of this life.
 pub const LEASE: &[u8] = b"!lease";
+
+/// `gate.rs`: this node's key was used by another; the head that proves it.
+pub const FORKED: &[u8] = b"!forked";
+/// `gate.rs`: prefix of journal entries that wait until this node may append.
+pub const HELD: &[u8] = b"h";
 
 /// Prefix of campuses.
 pub const CAMPUSES: &[u8] = b"C";
@@ -52,6 +59,20 @@ pub const OPERATORS: &[u8] = b"o";
 pub const RECEIPTS: &[u8] = b"R";
 /// Prefix of documents, `docs/`.
 pub const DOCUMENTS: &[u8] = b"d";
+/// Prefix of persons that stand in documents of two campuses: the copy that does not count.
+pub const PERSON_CLAIMS: &[u8] = b"P";
+/// Prefix of visitors.
+pub const VISITORS: &[u8] = b"v";
+/// Prefix of access policies by campus.
+pub const POLICIES: &[u8] = b"a";
+/// Prefix of epochs of documents.
+pub const EPOCHS: &[u8] = b"e";
+/// Prefix of re-bases by document and the epoch that ends.
+pub const REBASES: &[u8] = b"E";
+/// Prefix of the positions where journals cut their days.
+pub const CUTS: &[u8] = b"c";
+/// Prefix of cashiers' shifts by terminal.
+pub const SHIFTS: &[u8] = b"S";
 /// Prefix of proofs of forks.
 pub const FORKS: &[u8] = b"x";
 
@@ -103,9 +124,54 @@ pub fn person(person: PersonId) -> Vec<u8> {
     key(PERSONS, &[&person.0.to_be_bytes()])
 }
 
+/// The copy of a person in another campus' document (`mesh`).
+pub fn person_claim(person: PersonId, home: CampusId) -> Vec<u8> {
+    key(PERSON_CLAIMS, &[&person.0.to_be_bytes(), &home.0.to_be_bytes()])
+}
+
+/// Everything recorded under a visitor's id (`mesh`).
+pub fn visits(visitor: PersonId) -> Vec<u8> {
+    key(VISITORS, &[&visitor.0.to_be_bytes()])
+}
+
+/// A visitor as one document has it (`mesh`).
+pub fn visit(visitor: PersonId, campus: CampusId, month: u16) -> Vec<u8> {
+    key(VISITORS, &[&visitor.0.to_be_bytes(), &campus.0.to_be_bytes(), &month.to_be_bytes()])
+}
+
+/// The policy of a campus, a row per value (`access::rows`).
+pub fn policy(campus: CampusId) -> Vec<u8> {
+    key(POLICIES, &[&campus.0.to_be_bytes()])
+}
+
+/// The present epoch of a document (`documents`).
+pub fn epoch(kind: &DocKind) -> Vec<u8> {
+    key(EPOCHS, &[&wire::encode(kind)])
+}
+
+/// The re-base that ends an epoch (`documents`).
+pub fn rebase(old: &DocId) -> Vec<u8> {
+    key(REBASES, &[&wire::encode(old)])
+}
+
 /// A person's rights at this box (`rights`).
 pub fn rights(person: PersonId) -> Vec<u8> {
     key(RIGHTS, &[&person.0.to_be_bytes()])
+}
+
+/// A pool of a box: a row of its own for each wallet of person 0 (`rights`).
+pub fn pool(wallet: WalletKey) -> Vec<u8> {
+    key(RIGHTS, &[&[0; 8], &wire::encode(&wallet)])
+}
+
+/// Where a writer's journal cut a day (`sale/prune`).
+pub fn cut(writer: Writer, day: Day) -> Vec<u8> {
+    key(CUTS, &[&writer_bytes(writer), &day.0.to_be_bytes()])
+}
+
+/// Prefix of the cuts of one writer.
+pub fn cuts(writer: Writer) -> Vec<u8> {
+    key(CUTS, &[&writer_bytes(writer)])
 }
 
 /// A person's counters of the open day (`sale`).
@@ -116,6 +182,11 @@ pub fn counters(person: PersonId) -> Vec<u8> {
 /// Where the answer to a purchase id is found (`sale`).
 pub fn mark(id: PurchaseId) -> Vec<u8> {
     key(MARKS, &[&id.terminal.0.to_be_bytes(), &id.boot.to_be_bytes(), &id.seq.to_be_bytes()])
+}
+
+/// The last shift at a terminal (`shift`).
+pub fn shift(terminal: TerminalId) -> Vec<u8> {
+    key(SHIFTS, &[&terminal.0.to_be_bytes()])
 }
 
 /// What was given back for a sale (`sale`).
@@ -151,6 +222,11 @@ pub fn receipt(incarnation: Incarnation) -> Vec<u8> {
 /// The proof that a feed was forked (`mesh`).
 pub fn fork(feed: &FeedId) -> Vec<u8> {
     key(FORKS, &[&wire::encode(feed)])
+}
+
+/// A journal entry that waits, by its place in the queue (`gate`).
+pub fn held(number: u64) -> Vec<u8> {
+    key(HELD, &[&number.to_be_bytes()])
 }
 
 fn writer_bytes(writer: Writer) -> [u8; 12] {

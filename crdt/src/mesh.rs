@@ -3,8 +3,11 @@
 //! Rows are written in the turn that stores the entry, the in-memory index beside them; after a failed commit the index
 //! is loaded again. Leaves to others: rights and sales (`sale`), documents' content (`docs`), the wire (`sync`).
 
+mod projected;
+
 use crate::access::SharedAccess;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
+use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
@@ -15,8 +18,10 @@ use crate::store::{IngestError, Read, StoreError, Tx, decode_row};
 use crate::tariff::sheet::TariffSheet;
 use ed25519_dalek::VerifyingKey;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+pub use projected::VisitRow;
 
 /// Rows read at once while loading.
 const LOAD_ROWS: usize = 4_096;
@@ -37,6 +42,10 @@ pub struct BlockRow {
     pub target: BlockTarget,
     /// Why.
     pub reason: BlockReason,
+    /// Who said so.
+    pub operator: OperatorId,
+    /// When, by the writer's hub time.
+    pub hub_time_ms: i64,
 }
 
 /// A node as the registry lists it.
@@ -86,6 +95,8 @@ pub enum Event {
     Granted {
         /// Giver's feed.
         feed: FeedId,
+        /// Its position.
+        seq: Seq,
         /// What it says.
         grant: GrantRecord,
     },
@@ -122,13 +133,28 @@ pub enum Event {
         /// What it says.
         entry: Box<Entry>,
     },
-    /// A document change to project.
+    /// Two signed branches of a feed were shown.
+    Forked(FeedId),
+    /// A document change to take in.
     Change {
         /// Its feed.
         feed: FeedId,
         /// Its position.
         seq: Seq,
+        /// What it says.
+        record: ChangeRecord,
     },
+    /// A document starts a new epoch.
+    Rebase {
+        /// Its feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+        /// Which.
+        record: RebaseRecord,
+    },
+    /// What documents say contradicts itself: somebody must look.
+    Contradiction(AlarmRecord),
 }
 
 /// Where every known writer stands.
@@ -165,6 +191,8 @@ pub struct Mesh {
     pub access: SharedAccess,
     /// This life's lease.
     pub lease: Option<LeaseRecord>,
+    /// Writers proved to have forked a feed: their cheques are not taken.
+    pub forked: BTreeSet<Writer>,
     /// Entries in quarantine.
     pub quarantined: u64,
 }
@@ -183,6 +211,7 @@ impl Mesh {
             people: SharedPeople::default(),
             access: SharedAccess::default(),
             lease: None,
+            forked: BTreeSet::new(),
             quarantined: 0,
         };
         each(store, keys::CAMPUSES, |r: CampusRecord| mesh.index_campus(r))?;
@@ -195,6 +224,8 @@ impl Mesh {
         each(store, keys::LIFTS, |r: (Hash, BlockScope)| people.lift(r.0, r.1))?;
         each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.scope))?;
         mesh.people.replace(people);
+        mesh.load_projected(store)?;
+        each(store, keys::FORKS, |r: (SignedHead, SignedHead)| _ = mesh.forked.insert(r.0.feed.writer))?;
         each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
         let lease = store.get(keys::LEASE)?.map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b)).transpose()?;
         mesh.lease = lease.filter(|l| l.incarnation == me.incarnation);
@@ -204,9 +235,9 @@ impl Mesh {
     /// Takes over a freshly loaded index; who shares the people index keeps sharing it.
     pub fn replace(&mut self, fresh: Mesh) {
         let shared = self.people.clone();
-        shared.replace(fresh.people.read().clone());
+        shared.replace(fresh.people.take());
         let access = self.access.clone();
-        access.replace(fresh.access.read().clone());
+        access.replace(fresh.access.take());
         *self = Mesh { people: shared, access, ..fresh };
     }
 
@@ -260,8 +291,16 @@ impl Mesh {
         if !feed.may_hold(writer, self.place) {
             return Err(RunRefused::NotForUs(feed));
         }
+        // The hub posts what a fenced box sold and passed on before it stopped, whenever it is found.
+        let posted = match feed.channel {
+            Channel::Journal => true,
+            Channel::Rights(receiver) => !receiver.node.is_hub(),
+            _ => false,
+        };
+        let evidence = self.me.node.is_hub() && posted;
         if let Some(last) = self.fenced_after(&feed)
             && run.head.end.seq > last
+            && !evidence
         {
             return Err(RunRefused::Fenced { feed, last });
         }
@@ -338,10 +377,12 @@ impl Mesh {
                     return Ok(());
                 };
                 let hash = feed::entry_hash(&feed, seq, bytes);
-                let row = BlockRow { hash, scope, target: block.target, reason: block.reason };
+                let BlockRecord { target, reason, operator } = block;
+                let hub_time_ms = entry.stamp.hub_time_ms;
+                let row = BlockRow { hash, scope, target, reason, operator, hub_time_ms };
                 tx.put(keys::block(&hash), &row);
                 self.people.write().block(row.target, row.hash, row.scope);
-                events.push(Event::Blocks(block.target));
+                events.push(Event::Blocks(target));
                 Ok(())
             }
             Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
@@ -349,12 +390,13 @@ impl Mesh {
                 let to_us = feed.channel == Channel::Rights(self.me);
                 events.push(match to_us && !feed.writer.node.is_hub() && !self.me.node.is_hub() {
                     true => Event::Cheque { feed, seq, grant },
-                    false => Event::Granted { feed, grant },
+                    false => Event::Granted { feed, seq, grant },
                 });
                 Ok(())
             }
             Body::Lease(lease) => {
-                if lease.incarnation == self.me.incarnation {
+                let longer = self.lease.is_none_or(|held| held.until_ms < lease.until_ms);
+                if lease.incarnation == self.me.incarnation && longer {
                     tx.put(keys::LEASE.to_vec(), &lease);
                     self.lease = Some(lease);
                 }
@@ -377,12 +419,12 @@ impl Mesh {
                 tx.put(keys::operator(operator.operator), &operator);
                 Ok(())
             }
-            Body::Change(_) => {
-                events.push(Event::Change { feed, seq });
+            Body::Change(record) => {
+                events.push(Event::Change { feed, seq, record });
                 Ok(())
             }
-            Body::Rebase(_) => {
-                events.push(Event::Change { feed, seq });
+            Body::Rebase(record) => {
+                events.push(Event::Rebase { feed, seq, record });
                 Ok(())
             }
             Body::Settled(_) => Ok(()),
@@ -401,20 +443,6 @@ impl Mesh {
         }
     }
 
-    /// Writes and indexes a person as projected from its document.
-    pub fn put_person<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        person: &Person,
-        events: &mut Vec<Event>,
-    ) -> Result<(), StoreError> {
-        let old = tx.get::<Person>(&keys::person(person.person))?;
-        tx.put(keys::person(person.person), person);
-        self.people.write().put(person, old.as_ref());
-        events.push(Event::Person(person.person));
-        Ok(())
-    }
-
     /// Makes the hub's own key known before its registry has arrived; the key was proved by the TLS handshake.
     pub fn trust_hub<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, record: NodeRecord) {
         if record.writer.node.is_hub() && !self.nodes.contains_key(&record.writer) {
@@ -423,20 +451,24 @@ impl Mesh {
         }
     }
 
-    /// Two signed heads of one feed and position that differ: kept as proof. True if they prove a fork.
-    pub fn prove_fork<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
+    /// Two signed heads of one feed whose chains differ at the position of `other`: kept as proof. `one` covers that
+    /// position, and the caller has compared the chains there. True if they prove a fork.
+    pub fn prove_fork<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
         let Some(node) = self.nodes.get(&one.feed.writer) else {
             return false;
         };
         let signed = one.verify(&node.key).is_ok() && other.verify(&node.key).is_ok();
-        if !signed || !one.forks_from(other) {
+        let apart = one.feed == other.feed && one.end != other.end && one.end.seq >= other.end.seq;
+        if !signed || !apart {
             return false;
         }
         tx.put(keys::fork(&one.feed), &(one, other));
+        self.forked.insert(one.feed.writer);
         true
     }
 
-    fn quarantine<R: Read + ?Sized>(
+    /// Keeps aside an entry that cannot be used; it gates the day.
+    pub(crate) fn quarantine<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         feed: FeedId,
@@ -452,7 +484,10 @@ impl Mesh {
 
     fn apply_registry<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, body: Body, events: &mut Vec<Event>) {
         match body {
-            Body::Campus(record) => {
+            Body::Campus(mut record) => {
+                // Where a person's document is follows from it at every node, so it never changes.
+                let known = self.campuses.get(&record.campus).map(|known| known.people_shards);
+                record.people_shards = known.unwrap_or(record.people_shards).clamp(1, PEOPLE_SHARDS_MAX);
                 tx.put(keys::campus(record.campus), &record);
                 self.index_campus(record);
             }

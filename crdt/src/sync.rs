@@ -24,6 +24,9 @@ pub const FEEDS_MAX: usize = 4_096;
 /// Longest software name in a greeting, in bytes.
 pub const SOFTWARE_BYTES_MAX: usize = 64;
 
+/// Longest `host:port`.
+pub const ADDRESS_BYTES_MAX: usize = 262;
+
 /// What two nodes say to each other.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Message {
@@ -69,6 +72,19 @@ pub enum Message {
     Answered(PurchaseId),
     /// No, nothing under this id.
     Unknown(PurchaseId),
+    /// To the hub: other nodes may dial this one there (`host:port`).
+    Reachable(String),
+    /// To the hub: a question for a certificate with later dates; the bytes are the link's.
+    Renew(Vec<u8>),
+    /// The answer to it; the bytes are the link's.
+    Renewed(Vec<u8>),
+    /// To a sibling while the hub is away: I hold no more than this in the row; level with me.
+    Level {
+        /// The row.
+        row: Row,
+        /// What I hold.
+        right: Fen,
+    },
 }
 
 impl Message {
@@ -84,6 +100,7 @@ impl Message {
             Message::Hello { have, software, .. } if software.len() <= SOFTWARE_BYTES_MAX => (have.len(), FEEDS_MAX),
             Message::Hello { software, .. } => (software.len(), SOFTWARE_BYTES_MAX),
             Message::Stored(marks) => (marks.len(), FEEDS_MAX),
+            Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
             _ => (0, 0),
         };
         if len > limit {
@@ -257,13 +274,16 @@ impl PeerSync {
         self.to_say.push(message);
     }
 
-    /// Heads of foreign feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
-    pub fn contradictions<R: Read + ?Sized>(&self, store: &R) -> Result<Vec<Message>, StoreError> {
+    /// Heads of feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
+    pub fn contradictions<R: Read + ?Sized>(&self, store: &R, key: &SigningKey) -> Result<Vec<Message>, StoreError> {
         let mut found = Vec::new();
-        for (feed, cursor) in self.cursors.iter().filter(|(feed, _)| feed.writer != self.me) {
+        for (feed, cursor) in &self.cursors {
             let held = store.feed(feed)?.end;
             if held.seq == cursor.sent.seq && held.hash != cursor.sent.hash && held.seq != Seq::ZERO {
-                let head = store.head_from(feed, held.seq)?;
+                let head = match feed.writer == self.me {
+                    true => Some(SignedHead::sign(*feed, held, key)),
+                    false => store.head_from(feed, held.seq)?,
+                };
                 found.extend(head.filter(|h| h.end == held).map(Message::Diverged));
             }
         }
@@ -378,10 +398,12 @@ impl PeerSync {
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
         let held = store.feed(&feed)?.end;
+        // Shown where the peer's ends, so that the two heads are a proof.
+        let shown = crate::store::end_at(store, &feed, cursor.sent.seq)?.unwrap_or(held);
         // Nothing more of this feed goes to this peer on this connection.
         cursor.sent = held;
         cursor.proved = true;
         self.cursors.insert(feed, cursor);
-        Ok(Some(Message::Diverged(SignedHead::sign(feed, held, key))))
+        Ok(Some(Message::Diverged(SignedHead::sign(feed, shown, key))))
     }
 }

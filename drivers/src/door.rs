@@ -380,7 +380,24 @@ pub struct DoorHandle {
     doors: Arc<[DoorRef]>,
     commands: mpsc::Sender<QueuedCommand>,
     states: watch::Receiver<DoorStates>,
+    held_open: watch::Sender<HeldOpenLimits>,
     next_id: Arc<AtomicU64>,
+}
+
+/// How long each leaf may stand open, in milliseconds, where that differs from the configuration.
+pub type HeldOpenLimits = BTreeMap<DoorRef, u32>;
+
+/// A command on its way, whose outcome can be waited for.
+#[derive(Debug)]
+pub struct Ordered(oneshot::Receiver<Result<Confirmation, CommandFailure>>);
+
+impl Ordered {
+    /// How it ended. The wait is bounded by [`COMMAND_AGE_MS_MAX`] and the device's own time-outs. Giving up the
+    /// wait does not call the command back. `Stopped` here means that the driver ended with the command in its
+    /// hands: it may have been carried out.
+    pub async fn outcome(self) -> Result<Confirmation, CommandFailure> {
+        self.0.await.unwrap_or(Err(CommandFailure::Stopped))
+    }
 }
 
 impl DoorHandle {
@@ -395,18 +412,36 @@ impl DoorHandle {
         self.enqueue(command, None)
     }
 
-    /// Queues a command and waits for its outcome, which also goes out as an event. The wait is bounded
-    /// by [`COMMAND_AGE_MS_MAX`] and the device's own time-outs. Giving up the wait does not call
-    /// the command back.
-    pub async fn execute(&self, command: DoorCommand) -> Result<Confirmation, CommandFailure> {
+    /// Queues a command at once; its outcome can be waited for, and also goes out as an event. An error here
+    /// means that nothing was and will be sent.
+    pub fn order(&self, command: DoorCommand) -> Result<Ordered, CommandFailure> {
         let (reply, outcome) = oneshot::channel();
         self.enqueue(command, Some(reply))?;
-        outcome.await.unwrap_or(Err(CommandFailure::Stopped))
+        Ok(Ordered(outcome))
+    }
+
+    /// Queues a command and waits for its outcome: [`DoorHandle::order`], then [`Ordered::outcome`].
+    pub async fn execute(&self, command: DoorCommand) -> Result<Confirmation, CommandFailure> {
+        self.order(command)?.outcome().await
+    }
+
+    /// Sets how long leaves may stand open, in place of what was set before; holds until the driver ends.
+    pub fn set_held_open(&self, limits: HeldOpenLimits) {
+        self.held_open.send_if_modified(|set| {
+            let differs = *set != limits;
+            *set = limits;
+            differs
+        });
     }
 
     /// Newest reported state of every door.
     pub fn snapshot(&self) -> DoorStates {
         self.states.borrow().clone()
+    }
+
+    /// Newest reported state of one door; `None` before the first.
+    pub fn state(&self, door: DoorRef) -> Option<DoorState> {
+        self.states.borrow().get(&door).copied()
     }
 
     /// Waits until the states change, then shows them; `None` when the driver has ended.
@@ -480,9 +515,11 @@ impl RunningDriver {
         let (event_queue, events) = mpsc::channel(EVENT_QUEUE_LEN_MAX);
         let (states, newest) = watch::channel(DoorStates::new());
         let (stop, stopping) = watch::channel(false);
-        let port =
-            DriverPort { commands: command_queue, events: EventSink { queue: event_queue, lost: 0 }, states, stopping };
-        let handle = DoorHandle { doors: doors.into(), commands, states: newest, next_id: Arc::new(AtomicU64::new(1)) };
+        let (held_open, limits) = watch::channel(HeldOpenLimits::new());
+        let events_out = EventSink { queue: event_queue, lost: 0 };
+        let port = DriverPort { commands: command_queue, events: events_out, states, held_open: limits, stopping };
+        let next_id = Arc::new(AtomicU64::new(1));
+        let handle = DoorHandle { doors: doors.into(), commands, states: newest, held_open, next_id };
         RunningDriver { handle, events: DoorEvents(events), stop, task: tokio::spawn(run(port)) }
     }
 
@@ -521,6 +558,7 @@ pub struct DriverPort {
     /// Where events go.
     pub events: EventSink,
     states: watch::Sender<DoorStates>,
+    held_open: watch::Receiver<HeldOpenLimits>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -533,6 +571,12 @@ impl DriverPort {
     /// Returns when the driver is to end.
     pub async fn stopped(&mut self) {
         stop_asked(&mut self.stopping).await;
+    }
+
+    /// The limits of [`DoorHandle::set_held_open`], if they were changed since the last call.
+    pub fn held_open_changed(&mut self) -> Option<HeldOpenLimits> {
+        let changed = self.held_open.has_changed().unwrap_or(false);
+        changed.then(|| self.held_open.borrow_and_update().clone())
     }
 
     /// The next command if one is waiting.

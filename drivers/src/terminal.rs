@@ -10,7 +10,9 @@ pub mod client;
 pub mod list;
 pub mod message;
 pub mod sign;
+pub mod simulator;
 pub mod till;
+pub mod vectors;
 
 #[cfg(test)]
 mod tests;

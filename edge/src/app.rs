@@ -1,1 +1,249 @@
 //! Puts the running edge together: node, link, doors, terminals, console, in that order, and takes it down again.
+
+use crate::config::Config;
+use crate::discovery::Discovery;
+use crate::doors::Doors;
+use crate::exit::Ends;
+use crate::identity::Identity;
+use crate::link::Links;
+use crate::node::EdgeNode;
+use crate::terminals::Terminals;
+use crate::{asking, certificate, console, control, link, metrics};
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use sd_notify::NotifyState;
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use yika_crdt::edge::Command;
+use yika_store::Health;
+
+/// How often the core is told that time passes: days are cut this much late at most.
+pub const TICK_MS: u64 = 10_000;
+/// How long requests under way may take at a stop; then they are cut off.
+pub const STOP_MS_MAX: u64 = 5_000;
+
+/// The line that says "ready".
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    node: String,
+    campus: u16,
+    link: SocketAddr,
+    http: SocketAddr,
+    metrics: Option<SocketAddr>,
+    data: String,
+    pid: u32,
+}
+
+/// Runs until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When the box cannot start; the message says what and how to mend it.
+pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
+    let dir = &config.data;
+    // Before anything else, so that a signal during the start is a stop and not a kill.
+    let mut signals = Signals::listen()?;
+    let _lock = lock(dir)?;
+    let identity = Identity::load(dir)?.with_context(|| {
+        format!(
+            "{} holds no membership; ask headquarters for a line and run: yika-edge init --join LINE",
+            dir.display()
+        )
+    })?;
+    let (node, writer) = EdgeNode::start(&identity, dir)?;
+    let links = link::run(Arc::clone(&node), &identity, &config.link).await?;
+    let doors = Doors::start(Arc::clone(&node), &config.doors).context("doors")?;
+    let (stop, stopped) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    let pages = pages(&node, &doors, config)?;
+    let http = listen(&mut serving, config.http.bind, pages, &stopped).await.context("http.bind")?;
+    let figures = metrics::router(Arc::clone(&node), doors.clone());
+    let metrics = match config.http.metrics {
+        Some(bind) => Some(listen(&mut serving, bind, figures, &stopped).await.context("http.metrics")?),
+        None => None,
+    };
+    let mut background = JoinSet::new();
+    background.spawn(control::serve(control::listen(dir)?, Arc::clone(&node), doors.clone()));
+    background.spawn(asking::ask_and_open(Arc::clone(&node)));
+    background.spawn(certificate::keep_fresh(Arc::clone(&node), identity.clone(), links.clone()));
+    background.spawn(tick(Arc::clone(&node)));
+    let discovery = Discovery::start(&config.discovery, &identity, links.clone(), http.port());
+
+    let ready = Ready {
+        ready: true,
+        node: identity.me.to_string(),
+        campus: identity.campus.0,
+        link: links.local_addr()?,
+        http,
+        metrics,
+        data: dir.display().to_string(),
+        pid: std::process::id(),
+    };
+    announce(&ready, ready_file)?;
+    background.spawn(watchdog(Arc::clone(&node)));
+
+    let why = signals.wait().await;
+    tracing::info!(why, "stopping");
+    notify(NotifyState::Stopping);
+    drop(discovery);
+    take_down(node, links, doors, stop, serving, background).await;
+    let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+    if !matches!(joined, Ok(Some(_))) {
+        anyhow::bail!("the writer thread ended badly; everything answered is in the database");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Takes no new requests, finishes those under way, tells peers, lets the writer finish and fold its log.
+async fn take_down(
+    node: Arc<EdgeNode>,
+    links: Links,
+    doors: Doors,
+    stop: watch::Sender<bool>,
+    mut serving: JoinSet<()>,
+    mut background: JoinSet<()>,
+) {
+    stop.send_replace(true);
+    let finish = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), finish).await.is_err() {
+        tracing::warn!("requests under way were cut off; their senders ask again");
+        serving.shutdown().await;
+    }
+    doors.stop().await;
+    background.shutdown().await;
+    links.shutdown("this box is stopping").await;
+    node.stop();
+}
+
+/// Terminals, pages, and the two questions of a supervisor.
+fn pages(node: &Arc<EdgeNode>, doors: &Doors, config: &Config) -> Result<Router> {
+    let health = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(Arc::clone(node));
+    let terminals = Terminals::start(Arc::clone(node), doors.clone());
+    let board = Arc::clone(terminals.board());
+    let console = console::router_with(Arc::clone(node), doors.clone(), board, config.console.clone());
+    Ok(health.merge(terminals.router()).merge(console.context("the pages")?))
+}
+
+/// Ready whether or not headquarters is reached; not ready while nothing can be written.
+async fn readyz(State(node): State<Arc<EdgeNode>>) -> (StatusCode, String) {
+    let unready = |words: String| (StatusCode::SERVICE_UNAVAILABLE, words + "\n");
+    match (node.health(), node.shut()) {
+        (Health::Refusing(error) | Health::Damaged(error), _) => unready(error.to_string()),
+        (Health::Stopped, _) => unready("the box is stopping".to_owned()),
+        (Health::Serving, Some(shut)) => unready(shut.words(node.journal_end())),
+        (Health::Serving, None) => (StatusCode::OK, "ready\n".to_owned()),
+    }
+}
+
+async fn listen(
+    serving: &mut JoinSet<()>,
+    bind: SocketAddr,
+    router: Router,
+    stopped: &watch::Receiver<bool>,
+) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(bind).await.with_context(|| {
+        format!("cannot listen on TCP {bind}; end what holds the port (ss -lntp) or choose another")
+    })?;
+    let bound = listener.local_addr()?;
+    let mut stopped = stopped.clone();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    serving.spawn(async move {
+        let stop = async move { _ = stopped.wait_for(|stopped| *stopped).await };
+        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
+            tracing::error!(%bound, %error, "the listener ended");
+        }
+    });
+    Ok(bound)
+}
+
+/// One process per data folder: two would write the same feeds.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("cannot use the data folder: {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Ends::unsafe_to(format!(
+            "{} is in use by a running box; stop that one first (systemctl stop yika-edge)",
+            dir.display()
+        ))),
+    }
+}
+
+fn announce(ready: &Ready, ready_file: Option<&Path>) -> Result<()> {
+    let line = serde_json::to_string(ready)? + "\n";
+    if let Some(path) = ready_file {
+        yika_store::files::write_durably(path, line.as_bytes(), 0o644)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let mut out = std::io::stdout();
+    // Nobody may be listening; the box serves all the same.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    tracing::info!(node = ready.node, link = %ready.link, http = %ready.http, "ready");
+    notify(NotifyState::Ready);
+    Ok(())
+}
+
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+async fn tick(node: Arc<EdgeNode>) {
+    let mut every = tokio::time::interval(Duration::from_millis(TICK_MS));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = node.call(Command::Tick).await {
+            tracing::debug!(%error, "no tick");
+        }
+    }
+}
+
+/// Tells the service manager that the box lives, as long as the writer answers: with words also, when it refuses.
+async fn watchdog(node: Arc<EdgeNode>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        tokio::time::sleep(limit / 3).await;
+        let answered = tokio::time::timeout(limit / 3, node.call(Command::Tick)).await;
+        if answered.is_ok() && node.health() != Health::Stopped {
+            notify(NotifyState::Watchdog);
+        }
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals> {
+        let on = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -3,17 +3,20 @@
 //! `init --join` makes them; `serve` reads them. The key never leaves the box. Leaves to others: the enrolment
 //! conversation (`yika-link`).
 
-use crate::files;
+use crate::exit::Ends;
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use yika_crdt::channel::Place;
 use yika_crdt::ids::*;
 use yika_link::{EndpointKeys, JoinString, Joined};
+use yika_store::files;
 use zeroize::Zeroizing;
 
 /// Everything a joined box knows of itself.
+#[derive(Clone)]
 pub struct Identity {
     /// Node and life.
     pub me: Writer,
@@ -83,9 +86,14 @@ impl Identity {
     /// In words for the person at the box.
     pub async fn join(dir: &Path, line: &JoinString, name: &str, software: &str) -> Result<Identity> {
         if dir.join("node.toml").exists() {
-            bail!("this box has joined already ({}); `yika-edge leave` comes first", dir.display());
+            return Err(Ends::unsafe_to(format!(
+                "this box has joined already ({}); `yika-edge leave` comes first",
+                dir.display()
+            )));
         }
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
+            format!("cannot make {}; run this as root or name another folder with --data", dir.display())
+        })?;
         let key = make_key(dir)?;
         let addr = tokio::net::lookup_host(&line.hub_addr)
             .await
@@ -116,6 +124,64 @@ fn keep(dir: &Path, joined: &Joined, hub_addr: &str) -> Result<()> {
     Ok(())
 }
 
+/// Keeps a renewed certificate.
+///
+/// # Errors
+/// The system's; then the old one stays.
+pub fn keep_certificate(dir: &Path, certificate_der: &[u8]) -> std::io::Result<()> {
+    files::write_durably(&dir.join("node.crt"), certificate_der, 0o644)
+}
+
+/// Gives the membership up: the key is destroyed, everything else is set aside in a folder named after the life, because
+/// headquarters may want the journal as evidence.
+///
+/// # Errors
+/// Refused while the box runs, without `yes`, or, without `force`, while headquarters lacks a part of the journal.
+pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
+    let identity = Identity::load(dir)?.with_context(|| format!("{} holds no membership", dir.display()))?;
+    if crate::control::ask::<serde_json::Value>(dir, crate::control::Question::Status)?.is_some() {
+        return Err(Ends::unsafe_to("the box runs; stop it first (systemctl stop yika-edge)"));
+    }
+    if !yes {
+        return Err(Ends::unsafe_to(format!(
+            "{} would give up its membership for good; say so with --yes",
+            identity.me
+        )));
+    }
+    let unsent = crate::status::unsent_when_down(dir, &identity)?;
+    if unsent > 0 && !force {
+        return Err(Ends::unsafe_to(format!(
+            "headquarters has not confirmed {unsent} journal entries; let the box run connected until `yika-edge status` \
+             says 0, or leave them behind with --force"
+        )));
+    }
+    let life = identity.me.incarnation;
+    let aside = dir.join(format!("left-n{}-{}-{}", identity.me.node.0, life.generation, life.counter));
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&aside)
+        .with_context(|| format!("cannot make {}", aside.display()))?;
+    // The card first: without it the rest does not count as a membership, wherever this stops.
+    for name in ["node.toml", "node.crt", "ca.crt", "edge.db-wal", "edge.db", "edge.db-shm", "journal.end", "boot"] {
+        match std::fs::rename(dir.join(name), aside.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot set {name} aside"));
+            }
+            _ => {}
+        }
+    }
+    for name in ["node.key", "endpoint.key"] {
+        match std::fs::remove_file(dir.join(name)) {
+            // The service manager keeps the key; destroying it there is the operator's.
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot destroy {name}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The key of an earlier attempt, or a new one.
 fn make_key(dir: &Path) -> Result<SigningKey> {
     if dir.join("node.key").exists() {
@@ -127,8 +193,10 @@ fn make_key(dir: &Path) -> Result<SigningKey> {
     Ok(SigningKey::from_bytes(&seed))
 }
 
+/// The key as the service manager hands it over, else from the data folder.
 fn signing_key(dir: &Path) -> Result<SigningKey> {
-    let path = dir.join("node.key");
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join("node.key"));
+    let path = handed.filter(|path| path.exists()).unwrap_or_else(|| dir.join("node.key"));
     let seed = Zeroizing::new(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     match <[u8; 32]>::try_from(seed.as_slice()) {
         Ok(seed) => Ok(SigningKey::from_bytes(&seed)),

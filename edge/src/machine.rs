@@ -2,14 +2,19 @@
 //!
 //! Leaves to others: decisions (`yika_crdt::edge`), group commit (`yika_store`), who listens to effects (`node`).
 
+use crate::mirror::Mirror;
 use crate::ticks::TickSource;
 use tokio::sync::{broadcast, watch};
+use yika_crdt::Fen;
 use yika_crdt::channel::FeedId;
+use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Effect, Reply};
+use yika_crdt::entry::Row;
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::PersonId;
 use yika_crdt::mesh::Directory;
 use yika_crdt::sale::SaleError;
-use yika_crdt::store::{StoreError, Tx};
+use yika_crdt::store::{Read, StoreError, Tx};
 use yika_store::{Machine, Priority, SqliteStore};
 
 /// Effects that may wait in a listener; one that is slower is told to look at everything.
@@ -25,20 +30,29 @@ pub struct Ears {
     pub grown: broadcast::Sender<FeedId>,
     /// Persons whose rights have grown.
     pub rights: broadcast::Sender<PersonId>,
+    /// Rows that a sale has left low.
+    pub low: broadcast::Sender<(Row, Fen)>,
     /// Who may hold what.
     pub directory: watch::Sender<std::sync::Arc<Directory>>,
+    /// Hub time as the core reckons it, so that a request need not read it from disk.
+    pub clock: watch::Sender<Clock>,
     /// Something on a status page changed.
     pub changed: watch::Sender<u64>,
+    /// Why nothing may be appended to this box's own feeds, if so.
+    pub gate: watch::Sender<Option<Shut>>,
 }
 
 impl Ears {
     /// Nobody listens yet.
-    pub fn new(directory: Directory) -> Ears {
+    pub fn new(directory: Directory, clock: Clock) -> Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
             rights: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            low: broadcast::channel(EFFECTS_WAITING_MAX).0,
             directory: watch::channel(std::sync::Arc::new(directory)).0,
+            clock: watch::channel(clock).0,
             changed: watch::channel(0).0,
+            gate: watch::channel(Some(Shut::Asking)).0,
         }
     }
 }
@@ -48,12 +62,32 @@ pub struct EdgeMachine {
     edge: Edge,
     ticks: TickSource,
     ears: Ears,
+    mirror: Mirror,
 }
 
 impl EdgeMachine {
     /// Puts the core on the thread.
-    pub fn new(edge: Edge, ticks: TickSource, ears: Ears) -> EdgeMachine {
-        EdgeMachine { edge, ticks, ears }
+    pub fn new(edge: Edge, ticks: TickSource, ears: Ears, mirror: Mirror) -> EdgeMachine {
+        ears.gate.send_replace(edge.shut());
+        EdgeMachine { edge, ticks, ears, mirror }
+    }
+
+    /// Keeps the ends of own feeds outside the database, after the commit and before its answers leave.
+    fn mirror(&mut self, store: &SqliteStore, effects: &[Effect]) {
+        let mut own = false;
+        for effect in effects {
+            if let Effect::Grown(feed) = effect
+                && feed.writer == self.edge.mesh.me
+                && let Ok(held) = store.feed(feed)
+            {
+                self.mirror.grown(*feed, held.end);
+                own = true;
+            }
+        }
+        // While the database is behind, the file keeps what it is behind of.
+        if own && self.edge.shut().is_none() {
+            self.mirror.write();
+        }
     }
 }
 
@@ -70,7 +104,9 @@ impl Machine for EdgeMachine {
                 yika_crdt::channel::Class::Rights => Priority::Purchase,
                 _ => Priority::Sync,
             },
-            Command::Purchase { .. } | Command::Refuse { .. } | Command::Refund(_) | Command::Ask { .. } => {
+            Command::Purchase { .. } | Command::Refuse { .. } | Command::Refund(_)
+            | Command::Ask { .. }
+            | Command::Level { .. } => {
                 Priority::Purchase
             }
             _ => Priority::Housekeeping,
@@ -80,6 +116,7 @@ impl Machine for EdgeMachine {
     fn weight(command: &Command) -> usize {
         match command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
+            Command::People { acts, .. } => COMMAND_BYTES * acts.len(),
             _ => COMMAND_BYTES,
         }
     }
@@ -97,16 +134,24 @@ impl Machine for EdgeMachine {
         })
     }
 
-    fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+    fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
+        self.edge.committed();
+        self.mirror(store, &effects);
+        self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),
                 Effect::Rights(person) => _ = self.ears.rights.send(person),
+                Effect::Low { row, right } => _ = self.ears.low.send((row, right)),
                 Effect::Directory(directory) => _ = self.ears.directory.send_replace(std::sync::Arc::new(directory)),
                 Effect::Quarantined { feed, seq, cause } => {
                     tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
                 }
                 Effect::Forked(feed) => tracing::error!(%feed, "a feed was forked"),
+                Effect::Gate(shut) => {
+                    tracing::info!(?shut, "whether this box may append");
+                    self.ears.gate.send_replace(shut);
+                }
                 Effect::People | Effect::Receipt(_) => self.ears.changed.send_modify(|n| *n += 1),
             }
         }
@@ -117,5 +162,6 @@ impl Machine for EdgeMachine {
         if let Err(error) = self.edge.reload(store) {
             tracing::error!(%error, "the state cannot be read again");
         }
+        self.ears.gate.send_replace(self.edge.shut());
     }
 }

@@ -5,9 +5,11 @@
 
 use crate::identity::Identity;
 use crate::machine::{Ears, EdgeMachine};
+use crate::mirror::{self, Mirror};
 use crate::ticks::TickSource;
+use crate::vitals::Vitals;
 use ed25519_dalek::SigningKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -15,24 +17,24 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::Fen;
 use yika_crdt::access::SharedAccess;
-use yika_crdt::channel::{FeedId, Place};
-use yika_crdt::clock::Clock;
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge::{Command, Edge, Reply};
 use yika_crdt::entry::*;
-use yika_crdt::feed::Run;
+use yika_crdt::feed::{End, Run, SignedHead};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::mesh::{Directory, for_each_row};
+use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::reason::Reason;
+pub use yika_crdt::registry::RegistryView;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
-use yika_crdt::tariff::sheet::TariffSheet;
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
-use yika_store::{CallError, Options, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
+use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
 /// Name and version as told to peers.
 pub const SOFTWARE: &str = concat!("yika-edge ", env!("CARGO_PKG_VERSION"));
@@ -41,20 +43,8 @@ pub const READERS: usize = 4;
 /// How long a purchase short of rights waits for one holder of rights to answer; then the next, or refusal.
 pub const ASK_MS_MAX: u64 = 800;
 
-/// What the registry says, as pages and terminals need it at every request.
-#[derive(Clone, Debug, Default)]
-pub struct RegistryView {
-    /// Terminals.
-    pub terminals: BTreeMap<TerminalId, TerminalRecord>,
-    /// Campuses.
-    pub campuses: BTreeMap<CampusId, CampusRecord>,
-    /// Nodes.
-    pub nodes: BTreeMap<Writer, NodeRecord>,
-    /// Ended lives.
-    pub fences: BTreeMap<Writer, FenceRecord>,
-    /// The newest tariff.
-    pub tariff: Option<Arc<TariffSheet>>,
-}
+/// Answers about certificates that wait to be looked at.
+const RENEWALS_WAITING_MAX: usize = 4;
 
 /// A live connection.
 struct Connected {
@@ -84,6 +74,10 @@ pub struct EdgeNode {
     peers: Mutex<BTreeMap<Writer, Connected>>,
     /// Refusals of asks that wait in a purchase.
     denied: broadcast::Sender<(Writer, Row)>,
+    vitals: Vitals,
+    losses: Losses,
+    /// Answers to questions for a certificate.
+    renewals: broadcast::Sender<Vec<u8>>,
 }
 
 /// The box cannot serve: its disk, or it is stopping.
@@ -115,10 +109,13 @@ impl EdgeNode {
         let store = SqliteStore::open(&path, &options)?;
         let place = identity.place();
         let edge = Edge::load(&store, identity.me, place)?;
+        let shut = mirror::judge(mirror::read(dir)?, identity.me, &mirror::ends_of(&store, identity.me)?);
+        let edge = edge.started(shut);
+        let mirror = Mirror::open(dir, identity.me, &store)?;
         let people = edge.mesh.people.clone();
         let access = edge.mesh.access.clone();
-        let ears = Ears::new(edge.mesh.directory());
-        let (writer, thread) = StoreWriter::spawn(EdgeMachine::new(edge, ticks, ears.clone()), store)?;
+        let ears = Ears::new(edge.mesh.directory(), edge.clock());
+        let (writer, thread) = StoreWriter::spawn(EdgeMachine::new(edge, ticks, ears.clone(), mirror), store)?;
         let node = EdgeNode {
             me: identity.me,
             place,
@@ -133,6 +130,9 @@ impl EdgeNode {
             registry: RwLock::default(),
             peers: Mutex::default(),
             denied: broadcast::channel(WORDS_WAITING_MAX).0,
+            vitals: Vitals::new(dir, &identity.hub_addr, &identity.certificate_der, ticks.now().mono_ms),
+            losses: Losses::default(),
+            renewals: broadcast::channel(RENEWALS_WAITING_MAX).0,
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -143,7 +143,11 @@ impl EdgeNode {
     /// # Errors
     /// When storage fails or the box is stopping.
     pub async fn call(&self, command: Command) -> Result<Reply, Busy> {
-        Ok(self.writer.call(command).await?)
+        self.asked(&command).await;
+        match self.writer.call(command).await? {
+            Reply::Shut(shut) => Err(Busy(shut.words(self.journal_end()))),
+            reply => Ok(reply),
+        }
     }
 
     /// Sells. Short of rights, it asks the hub, or with the hub away other boxes, within a stated bound (invariant 4).
@@ -151,24 +155,54 @@ impl EdgeNode {
     /// # Errors
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
-        let mut asked = std::collections::BTreeSet::new();
+        let mut asked = BTreeSet::new();
         loop {
-            let next = self.next_to_ask(&asked);
             // Listen before deciding, so that a grant in between is not missed.
             let rights = self.ears.rights.subscribe();
-            let may_ask = next.is_some();
+            let may_ask = !self.lock_peers().is_empty();
             let reply = self.call(Command::Purchase { request: request.clone(), may_ask }).await?;
             let (row, missing) = match reply {
                 Reply::Outcome(Outcome::Answered(answer)) => return Ok(answer),
                 Reply::Outcome(Outcome::Short { row, missing }) => (row, missing),
                 other => return Err(Busy(format!("the core answered a purchase with {other:?}"))),
             };
-            let Some((whom, words)) = next else { continue };
-            asked.insert(whom);
+            let Some((whom, words)) = self.next_to_ask(row, &asked) else {
+                return self.give_up(request, row).await;
+            };
+            asked.insert((whom, row));
             let total = self.granted_by(whom, row)?.add(missing).map_err(|e| Busy(e.to_string()))?;
             if words.try_send(Message::Ask { row, total }).is_ok() {
                 self.wait_for_rights(rights, whom, row).await;
             }
+        }
+    }
+
+    /// Nobody has more rights: refused durably, or with the hub away perhaps served as a guest.
+    async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
+        let hub_is_there = self.lock_peers().keys().any(|w| w.node.is_hub());
+        let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };
+        let last = match hub_is_there {
+            true => Command::Refuse { request, reason },
+            false => Command::Purchase { request, may_ask: false },
+        };
+        match self.call(last).await? {
+            Reply::Answer(answer) | Reply::Outcome(Outcome::Answered(answer)) => Ok(answer),
+            other => Err(Busy(format!("the core answered a purchase with {other:?}"))),
+        }
+    }
+
+    /// A sale has left a row low: with the hub away, a sibling is asked to level.
+    pub fn level(&self, row: Row, right: Fen) {
+        let campus = self.place.campus;
+        let registry = self.registry();
+        let peers = self.lock_peers();
+        let is_sibling = |w: &Writer| registry.nodes.get(w).is_some_and(|node| node.campus == campus);
+        if peers.keys().any(|w| w.node.is_hub()) {
+            return;
+        }
+        if let Some((_, sibling)) = peers.iter().find(|(w, _)| is_sibling(w)) {
+            // A full queue loses nothing: the next sale says it again.
+            let _ = sibling.words.try_send(Message::Level { row, right });
         }
     }
 
@@ -183,18 +217,14 @@ impl EdgeNode {
         }
     }
 
-    /// The next one who may have rights: the hub if it is there, else boxes, each once.
-    fn next_to_ask(&self, asked: &std::collections::BTreeSet<Writer>) -> Option<(Writer, mpsc::Sender<Message>)> {
+    /// The next one who may have rights: the hub if it is there, else boxes, each once for a row.
+    fn next_to_ask(&self, row: Row, asked: &BTreeSet<(Writer, Row)>) -> Option<(Writer, mpsc::Sender<Message>)> {
         let peers = self.lock_peers();
-        let hub = peers.iter().find(|(w, _)| w.node.is_hub());
-        match hub {
-            // With the hub there, it alone is asked: it knows who holds what and recalls.
-            Some((writer, hub)) => (!asked.contains(writer)).then(|| (*writer, hub.words.clone())),
-            None => {
-                let box_ = peers.iter().find(|(w, _)| !asked.contains(w));
-                box_.map(|(writer, peer)| (*writer, peer.words.clone()))
-            }
-        }
+        let hub_is_there = peers.keys().any(|w| w.node.is_hub());
+        // With the hub there, it alone is asked: it knows who holds what and recalls.
+        let mut candidates = peers.iter().filter(|(w, _)| w.node.is_hub() || !hub_is_there);
+        let next = candidates.find(|(w, _)| !asked.contains(&(**w, row)));
+        next.map(|(writer, peer)| (*writer, peer.words.clone()))
     }
 
     async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, whom: Writer, row: Row) {
@@ -240,15 +270,7 @@ impl EdgeNode {
     /// # Errors
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
-        let view = self.pool.read(|store| {
-            let mut view = RegistryView::default();
-            for_each_row(store, keys::TERMINALS, |r: TerminalRecord| _ = view.terminals.insert(r.terminal, r))?;
-            for_each_row(store, keys::CAMPUSES, |r: CampusRecord| _ = view.campuses.insert(r.campus, r))?;
-            for_each_row(store, keys::NODES, |r: NodeRecord| _ = view.nodes.insert(r.writer, r))?;
-            for_each_row(store, keys::FENCES, |r: FenceRecord| _ = view.fences.insert(r.writer, r))?;
-            for_each_row(store, keys::TARIFFS, |r: TariffSheet| view.tariff = Some(Arc::new(r)))?;
-            Ok(view)
-        })?;
+        let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }
@@ -273,9 +295,14 @@ impl EdgeNode {
     /// # Errors
     /// Of storage.
     pub fn now(&self) -> Result<(i64, bool), StoreError> {
-        let clock: Clock = self.row(keys::CLOCK)?.unwrap_or_default();
+        Ok(self.time())
+    }
+
+    /// Hub time now, and whether it can be trusted, from memory: what every request may ask.
+    pub fn time(&self) -> (i64, bool) {
+        let clock = *self.ears.clock.borrow();
         let ticks = self.ticks.now();
-        Ok((clock.now_ms(ticks), clock.is_trusted(ticks)))
+        (clock.now_ms(ticks), clock.is_trusted(ticks))
     }
 
     /// Runs a reading over committed state.
@@ -304,12 +331,18 @@ impl EdgeNode {
     }
 
     /// Forgets a connection that has ended, unless a newer one has taken its place.
-    pub fn disconnected(&self, peer: &Peer) {
+    pub fn disconnected(&self, peer: &Peer, why: &str) {
         let writer = peer.identity().writer();
         let mut peers = self.lock_peers();
         if peers.get(&writer).is_some_and(|c| c.peer.close_reason().is_some()) {
             peers.remove(&writer);
+            self.vitals.lost(writer.node, why);
         }
+    }
+
+    /// Says something to a connected peer; false when there is no connection, or it takes no more words.
+    pub fn say(&self, to: Writer, message: Message) -> bool {
+        self.lock_peers().get(&to).is_some_and(|connected| connected.words.try_send(message).is_ok())
     }
 
     /// Who is connected.
@@ -319,6 +352,96 @@ impl EdgeNode {
 
     fn lock_peers(&self) -> MutexGuard<'_, BTreeMap<Writer, Connected>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the process knows of itself, for status pages, start and stop.
+impl EdgeNode {
+    /// This life.
+    pub fn writer(&self) -> Writer {
+        self.me
+    }
+
+    /// Whom it heard when, and the like.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// The operating system's clocks.
+    pub fn ticks(&self) -> yika_crdt::clock::Ticks {
+        self.ticks.now()
+    }
+
+    /// Whether the operating system was started since the last run.
+    pub fn is_new_boot(&self) -> bool {
+        self.ticks.is_new_boot()
+    }
+
+    /// Whether the writer serves.
+    pub fn health(&self) -> Health {
+        self.writer.health().borrow().clone()
+    }
+
+    /// Why nothing may be appended, if so.
+    pub fn shut(&self) -> Option<Shut> {
+        *self.ears.gate.borrow()
+    }
+
+    /// Where this box's journal ends; 0 when it cannot be read.
+    pub fn journal_end(&self) -> Seq {
+        let feed = FeedId { writer: self.me, channel: Channel::Journal };
+        self.look(|store| store.feed(&feed)).map(|state| state.end.seq).unwrap_or_default()
+    }
+
+    /// Commands that wait for the writer.
+    pub fn writer_waiting(&self) -> usize {
+        Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()
+    }
+
+    /// Whether a peer holds more of this box's own feeds than this box.
+    pub fn takes_back(&self) -> bool {
+        let lost = self.losses.lock();
+        let behind = |feed: &FeedId, seq: &Seq| self.look(|store| store.feed(feed)).is_ok_and(|s| s.end.seq < *seq);
+        self.shut() != Some(Shut::Forked) && lost.iter().any(|(feed, seq)| behind(feed, seq))
+    }
+
+    /// Answers of headquarters about this box's certificate.
+    pub fn renewals(&self) -> broadcast::Receiver<Vec<u8>> {
+        self.renewals.subscribe()
+    }
+
+    /// Ends the writer once everything that waits is answered; later calls are refused.
+    pub fn stop(&self) {
+        self.writer.stop();
+    }
+
+    /// A command that needs the gate waits while peers are being asked: that is bounded and short.
+    async fn asked(&self, command: &Command) {
+        if command.needs_open_gate() && !command.is_of_peer() && self.shut() == Some(Shut::Asking) {
+            let mut gate = self.ears.gate.subscribe();
+            let bound = Duration::from_millis(crate::asking::ASKING_AFTER_BOOT_MS_MAX);
+            _ = tokio::time::timeout(bound, gate.wait_for(|shut| *shut != Some(Shut::Asking))).await;
+        }
+    }
+
+    /// An own feed that does not continue as ours does, signed by our key: the peer is shown our end.
+    fn own_refused(&self, from: Writer, feed: FeedId, refused: &str) -> (FeedId, Seq) {
+        let end = self.look(|store| store.feed(&feed)).map(|state| state.end).unwrap_or_default();
+        tracing::error!(%feed, refused, "a peer holds another continuation of this box's own feed");
+        if end.seq > Seq::ZERO {
+            self.say(from, Message::Diverged(SignedHead::sign(feed, end, &self.key)));
+        }
+        (feed, end.seq)
+    }
+}
+
+/// How far peers hold this box's own feeds, as far as that is more than it holds itself.
+#[derive(Default)]
+struct Losses(Mutex<BTreeMap<FeedId, Seq>>);
+
+impl Losses {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<FeedId, Seq>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -348,9 +471,17 @@ impl Node for EdgeNode {
     }
 
     async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
-        let feed = run.head.feed;
+        let (feed, end) = (run.head.feed, run.head.end.seq);
+        self.vitals.heard(from.node, self.ticks.now().mono_ms);
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
+            Ok(Reply::Refused(refused)) if feed.writer == self.me => {
+                Ok(self.own_refused(from, feed, &refused.to_string()))
+            }
+            Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
+                // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -362,13 +493,23 @@ impl Node for EdgeNode {
 
     async fn on_message(&self, from: &PeerIdentity, message: Message) -> Option<Message> {
         let writer = from.writer();
+        self.vitals.heard(writer.node, self.ticks.now().mono_ms);
         match message {
+            Message::Renewed(reply) if writer.node.is_hub() => {
+                // Nobody listens when nothing was asked.
+                let _ = self.renewals.send(reply);
+                None
+            }
             Message::Ask { row, total } => {
                 let granted = self.call(Command::Ask { from: writer, row, total }).await;
                 (granted != Ok(Reply::Granted(true))).then_some(Message::Denied { row, total })
             }
             Message::Denied { row, .. } => {
                 let _ = self.denied.send((writer, row));
+                None
+            }
+            Message::Level { row, right } => {
+                let _ = self.call(Command::Level { from: writer, row, right }).await;
                 None
             }
             Message::Recall { row, keep } if writer.node.is_hub() => {
@@ -381,6 +522,27 @@ impl Node for EdgeNode {
                 None
             }
             _ => None,
+        }
+    }
+
+    fn on_greeting(&self, from: &PeerIdentity, software: &str, have: &[(FeedId, End)]) {
+        self.vitals.met(from.node, software, self.ticks.now().mono_ms);
+        let mut losses = self.losses.lock();
+        for (feed, end) in have.iter().filter(|(feed, _)| feed.writer == self.me) {
+            if from.node.is_hub() && feed.channel == Channel::Journal {
+                self.vitals.hub_has(end.seq);
+            }
+            let seq = losses.entry(*feed).or_default();
+            *seq = (*seq).max(end.seq);
+        }
+    }
+
+    fn on_stored(&self, from: &PeerIdentity, marks: &[(FeedId, Seq)]) {
+        self.vitals.heard(from.node, self.ticks.now().mono_ms);
+        for (feed, seq) in marks {
+            if from.node.is_hub() && feed.writer == self.me && feed.channel == Channel::Journal {
+                self.vitals.hub_has(*seq);
+            }
         }
     }
 

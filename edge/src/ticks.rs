@@ -13,6 +13,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Clone, Copy, Debug)]
 pub struct TickSource {
     boot: u32,
+    new_boot: bool,
 }
 
 impl TickSource {
@@ -30,11 +31,16 @@ impl TickSource {
         let (count, id) = kept.split_once(' ').unwrap_or(("0", ""));
         let count: u32 = count.parse().unwrap_or(0);
         if !now.is_empty() && id.trim() == now && count > 0 {
-            return Ok(TickSource { boot: count });
+            return Ok(TickSource { boot: count, new_boot: false });
         }
         let boot = count.saturating_add(1);
-        crate::files::write_durably(file, format!("{boot} {now}\n").as_bytes(), 0o600)?;
-        Ok(TickSource { boot })
+        yika_store::files::write_durably(file, format!("{boot} {now}\n").as_bytes(), 0o600)?;
+        Ok(TickSource { boot, new_boot: true })
+    }
+
+    /// Whether the operating system was started since the last time.
+    pub fn is_new_boot(&self) -> bool {
+        self.new_boot
     }
 
     /// Now.

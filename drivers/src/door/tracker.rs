@@ -87,6 +87,11 @@ impl DoorTracker {
         }
     }
 
+    /// Sets how long the leaf may stay open, also while it stands open.
+    pub fn set_held_open_limit(&mut self, limit: Duration) {
+        self.held_open_limit = limit;
+    }
+
     /// The debounced contact.
     pub fn contact(&self) -> ContactState {
         match self.contact.level() {

@@ -70,6 +70,7 @@ impl Bus {
     async fn run(mut self) {
         while !self.port.is_stopping() {
             self.publish();
+            self.follow_held_open();
             if let Some(queued) = self.port.try_command() {
                 self.command(queued).await;
             }
@@ -90,6 +91,16 @@ impl Bus {
         }
         self.end_own_pulses().await;
         self.publish();
+    }
+
+    /// Takes over how long leaves may stand open; a door that is not named keeps what it had.
+    fn follow_held_open(&mut self) {
+        let Some(limits) = self.port.held_open_changed() else { return };
+        for door in self.boards.iter_mut().flat_map(|board| &mut board.doors) {
+            if let Some(limit_ms) = limits.get(&door.wiring.door) {
+                door.tracker.set_held_open_limit(Duration::from_millis(u64::from(*limit_ms)));
+            }
+        }
     }
 
     fn publish(&self) {

@@ -42,6 +42,32 @@ pub struct Identity {
     pub key: Zeroizing<[u8; KEY_LEN_BYTES]>,
 }
 
+/// How long a client waits, and how often it asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// Most tries of one request.
+    pub tries_max: u32,
+    /// How long one try waits, in milliseconds.
+    pub answer_wait_ms: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { tries_max: TRIES_MAX, answer_wait_ms: ANSWER_WAIT_MS }
+    }
+}
+
+/// An answer as it came, its signature not checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RawAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The edge's signature; empty when there is none.
+    pub signature: String,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -84,6 +110,7 @@ impl ClientError {
 /// One terminal's connection.
 pub struct Client {
     who: Identity,
+    patience: Patience,
     http: HttpClient<HttpConnector, Full<Bytes>>,
     /// What to add to the operating system's clock to get the edge's, in milliseconds.
     clock_offset_ms: AtomicI64,
@@ -92,8 +119,15 @@ pub struct Client {
 impl Client {
     /// A client; nothing is sent yet. Must be used inside a tokio runtime.
     pub fn new(who: Identity) -> Client {
-        let http = HttpClient::builder(TokioExecutor::new()).build_http();
-        Client { who, http, clock_offset_ms: AtomicI64::new(0) }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
+        Client { who, patience: Patience::default(), http, clock_offset_ms: AtomicI64::new(0) }
+    }
+
+    /// The same client with another patience.
+    pub fn patient(self, patience: Patience) -> Client {
+        Client { patience, ..self }
     }
 
     /// Who this is.
@@ -159,9 +193,10 @@ impl Client {
         self.post("/batch", batch).await
     }
 
-    /// Asks what the edge holds of a boot.
-    pub async fn totals(&self, boot: u32) -> Result<Totals, ClientError> {
-        self.get(&format!("/totals?boot={boot}")).await
+    /// Asks what the edge holds of a boot: on the open business day, or from a number on.
+    pub async fn totals(&self, boot: u32, from: Option<u32>) -> Result<Totals, ClientError> {
+        let from = from.map(|seq| format!("&from={seq}")).unwrap_or_default();
+        self.get(&format!("/totals?boot={boot}{from}")).await
     }
 
     /// Tells the terminal's state.
@@ -190,7 +225,7 @@ impl Client {
         let mut tries = 1;
         loop {
             match self.once(&method, route, body.clone()).await {
-                Err(error) if error.may_retry() && tries < TRIES_MAX => {
+                Err(error) if error.may_retry() && tries < self.patience.tries_max => {
                     tracing::debug!(route, tries, %error, "asks again");
                     tokio::time::sleep(Duration::from_millis(pause_ms)).await;
                     pause_ms *= 2;
@@ -203,22 +238,35 @@ impl Client {
 
     async fn once<A: DeserializeOwned>(&self, method: &Method, route: &str, body: Bytes) -> Result<A, ClientError> {
         let signed = self.sign(method, route, &body)?;
-        let request = self.request(method, route, &signed, body)?;
-        let wait = Duration::from_millis(ANSWER_WAIT_MS);
-        let exchange = tokio::time::timeout(wait, self.exchange(request));
-        let (status, signature, body) =
-            exchange.await.map_err(|_| ClientError::Unknown(format!("no answer within {ANSWER_WAIT_MS} ms")))??;
-        let checked = sign::verify_answer(&self.who.key, &signed.signature, status.as_u16(), &body, &signature);
+        let RawAnswer { status, signature, body } = self.exchange(method, route, &signed, body).await?;
+        let checked = sign::verify_answer(&self.who.key, &signed.signature, status, &body, &signature);
         if let Err(error) = checked {
             let said = serde_json::from_slice::<Problem>(&body).map(|p| p.code).unwrap_or_default();
             return Err(ClientError::Unknown(format!("answer {status} {said} is not signed by the edge: {error}")));
         }
         self.set_clock(&body);
-        if status == StatusCode::OK {
+        if status == StatusCode::OK.as_u16() {
             return serde_json::from_slice(&body).map_err(|e| ClientError::Unknown(e.to_string()));
         }
         let problem = serde_json::from_slice(&body).map_err(|e| ClientError::Unknown(format!("{status}: {e}")))?;
-        Err(ClientError::Problem { status: status.as_u16(), problem: Box::new(problem) })
+        Err(ClientError::Problem { status, problem: Box::new(problem) })
+    }
+
+    /// Sends a request as signed, right or wrong, once, and gives the answer as it came: for tests and certification.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn exchange(
+        &self,
+        method: &Method,
+        route: &str,
+        signed: &Signed,
+        body: Bytes,
+    ) -> Result<RawAnswer, ClientError> {
+        let request = self.request(method, route, signed, body)?;
+        let wait_ms = self.patience.answer_wait_ms;
+        let answer = tokio::time::timeout(Duration::from_millis(wait_ms), self.send(request));
+        answer.await.map_err(|_| ClientError::Unknown(format!("no answer within {wait_ms} ms")))?
     }
 
     /// Signs a request to a route below [`PREFIX`].
@@ -258,13 +306,14 @@ impl Client {
         request.body(Full::new(body)).map_err(|e| ClientError::Request(e.to_string()))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, String, Bytes), ClientError> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<RawAnswer, ClientError> {
         let answer = self.http.request(request).await.map_err(|e| ClientError::Unknown(causes(&e)))?;
-        let status = answer.status();
+        let status = answer.status().as_u16();
         let signature = answer.headers().get(sign::ANSWER_SIGNATURE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let signature = signature.to_owned();
         let body = Limited::new(answer.into_body(), ANSWER_LEN_BYTES_MAX).collect().await;
-        Ok((status, signature, body.map_err(|e| ClientError::Unknown(e.to_string()))?.to_bytes()))
+        let body = body.map_err(|e| ClientError::Unknown(e.to_string()))?.to_bytes();
+        Ok(RawAnswer { status, signature, body })
     }
 
     /// Every answer carries the edge's time; only a signed one reaches here.

@@ -436,13 +436,15 @@ pub struct TotalLine {
     pub fen: i64,
 }
 
-/// What the edge holds of one boot of a terminal on the open business day.
+/// What the edge holds of one boot of a terminal: on the open business day, or from a number on (a shift).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
     /// Of this boot.
     pub boot: u32,
     /// Highest sequence known.
     pub last_seq: u32,
+    /// Numbers from this one on were looked at; a boot with more is not counted whole.
+    pub from_seq: u32,
     /// Sales decided by the edge.
     pub online: KindTotal,
     /// Sales decided by the terminal.

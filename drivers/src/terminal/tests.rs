@@ -4,6 +4,7 @@
 use super::list::*;
 use super::message::*;
 use super::sign::*;
+use super::vectors;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -127,4 +128,27 @@ fn what_is_not_in_the_form_is_refused() {
     let right = wrong[5].replace("0123456789abcdef", "0b3e3636");
     let read: Purchase = serde_json::from_str(&right).unwrap();
     assert_eq!(read.card.chip(), Some(0x0B3E_3636));
+}
+
+#[test]
+fn our_signatures_are_those_of_another_implementation() {
+    let published = vectors::vectors().unwrap();
+    let mut key = [0; 32];
+    hex::decode_to_slice(&published.key, &mut key).unwrap();
+    assert!(!published.vectors.is_empty());
+    for v in published.vectors {
+        let unsigned = Signed {
+            terminal: v.terminal,
+            key_version: v.key_version,
+            boot: v.boot,
+            time_ms: v.time_ms,
+            nonce: u128::from_str_radix(&v.nonce, 16).unwrap(),
+            signature: [0; 32],
+        };
+        assert_eq!(unsigned.text(&v.method, &v.path, v.body.as_bytes()).unwrap(), v.signed_text, "{}", v.name);
+        let signed = unsigned.sign(&key, &v.method, &v.path, v.body.as_bytes()).unwrap();
+        assert_eq!(hex::encode(signed.signature), v.signature, "{}", v.name);
+        let answer = sign_answer(&key, &signed.signature, v.answer_status, v.answer_body.as_bytes());
+        assert_eq!(hex::encode(answer), v.answer_signature, "{}", v.name);
+    }
 }

@@ -96,6 +96,11 @@ impl<T> Outbox<T> {
         })
     }
 
+    /// Lets the thread look around.
+    pub(crate) fn wake(&self) {
+        self.thread.0.unpark();
+    }
+
     pub(crate) fn waiting(&self, priority: Priority) -> usize {
         let sender = self.sender(priority);
         sender.max_capacity() - sender.capacity()

@@ -43,6 +43,21 @@ impl SqliteReader {
         Ok(value)
     }
 
+    /// Looks through the whole file for damage; may take seconds on a large one.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] with the first places that are wrong, or what the device said.
+    pub fn quick_check(&self) -> Result<(), StoreError> {
+        let doing = "checking the database";
+        let mut statement = self.conn.prepare("PRAGMA quick_check(5)").map_err(failed(doing))?;
+        let lines: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0)).map_err(failed(doing))?.collect();
+        let lines = lines.map_err(failed(doing))?;
+        match lines.as_slice() {
+            [ok] if ok == "ok" => Ok(()),
+            wrong => Err(crate::error::corrupt("the database", wrong.join("; "))),
+        }
+    }
+
     /// For reading a product's own tables.
     pub fn connection(&self) -> &Connection {
         &self.conn

@@ -9,6 +9,7 @@ pub use crate::queue::{Priority, QUEUE_COMMANDS_MAX};
 use crate::store::SqliteStore;
 use rusqlite::Transaction;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -111,11 +112,12 @@ struct Call<M: Machine> {
 pub struct Writer<M: Machine> {
     outbox: Arc<Outbox<Call<M>>>,
     health: watch::Receiver<Health>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl<M: Machine> Clone for Writer<M> {
     fn clone(&self) -> Self {
-        Writer { outbox: Arc::clone(&self.outbox), health: self.health.clone() }
+        Writer { outbox: Arc::clone(&self.outbox), health: self.health.clone(), stopping: Arc::clone(&self.stopping) }
     }
 }
 
@@ -146,13 +148,29 @@ impl<M: Machine> Writer<M> {
         let checkpointer = Checkpointer::spawn(&store)?;
         let (health_tx, health) = watch::channel(Health::Serving);
         let (slots, inbox) = queue::queue();
-        let inner = Loop { machine, store, inbox, checkpointer, health: HealthReport(health_tx), refused_at: None };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let inner = Loop {
+            machine,
+            store,
+            inbox,
+            checkpointer,
+            health: HealthReport(health_tx),
+            refused_at: None,
+            stopping: Arc::clone(&stopping),
+        };
         let thread = std::thread::Builder::new()
             .name("yika-writer".to_owned())
             .spawn(move || inner.run())
             .map_err(|e| crate::error::device("starting the writer thread", e.to_string()))?;
         let outbox = Arc::new(slots.wake(thread.thread().clone()));
-        Ok((Writer { outbox, health }, WriterThread { thread }))
+        Ok((Writer { outbox, health, stopping }, WriterThread { thread }))
+    }
+
+    /// Ends the thread once every command that waits is answered, although handles remain; a later call gets
+    /// [`CallError::Stopped`].
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.outbox.wake();
     }
 
     /// Sends a command and waits until its answer is durable. While its queue is full, the sender waits; dropping
@@ -233,6 +251,7 @@ struct Loop<M: Machine> {
     checkpointer: Checkpointer,
     health: HealthReport,
     refused_at: Option<Instant>,
+    stopping: Arc<AtomicBool>,
 }
 
 type Waiting<M> = Vec<(<M as Machine>::Answer, oneshot::Sender<Result<<M as Machine>::Answer, StoreError>>)>;
@@ -248,7 +267,7 @@ impl<M: Machine> Loop<M> {
                 self.checkpointer.after_turn(&mut self.store);
                 continue;
             }
-            if self.inbox.closed() {
+            if self.inbox.closed() || self.stopping.load(Ordering::Acquire) {
                 break;
             }
             if idle_told {

@@ -41,7 +41,7 @@ fn core_row(tx: &Transaction<'_>, row: &core::TableRow, now_ms: i64, sums: &mut 
         }
         core::TableRow::Refund { feed, seq, at_ms, record } => refund(tx, feed, *seq, *at_ms, record),
         core::TableRow::Refusal { feed, seq, at_ms, record } => refusal(tx, feed, *seq, *at_ms, record),
-        core::TableRow::Door { feed, seq, at_ms, record } => door(tx, feed, *seq, *at_ms, record),
+        core::TableRow::Door { feed, seq, record, .. } => door(tx, feed, *seq, record),
         core::TableRow::Note { feed, seq, at_ms, kind, word, detail } => {
             note(tx, feed, *seq, *at_ms, kind, word, detail)
         }
@@ -218,13 +218,13 @@ fn refusal(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &Refuse
     Ok(())
 }
 
-fn door(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &DoorRecord) -> Result<(), StoreError> {
+fn door(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, r: &DoorRecord) -> Result<(), StoreError> {
     let (node, generation, counter) = writer(feed);
     let (event, reason) = match &r.event {
         DoorEvent::Granted => ("granted", None),
         DoorEvent::Denied(reason) => ("denied", Some(reason.code().to_owned())),
         DoorEvent::Button => ("button", None),
-        DoorEvent::Opened => ("opened", None),
+        DoorEvent::Opened(by) => ("opened", Some(opened_by(*by))),
         DoorEvent::Closed => ("closed", None),
         DoorEvent::Forced => ("forced", None),
         DoorEvent::HeldOpen => ("held_open", None),
@@ -232,6 +232,7 @@ fn door(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &DoorRecor
         DoorEvent::LineLost => ("line_lost", None),
         DoorEvent::LineBack => ("line_back", None),
         DoorEvent::Fire => ("fire", None),
+        DoorEvent::Unconfirmed => ("unconfirmed", None),
     };
     let (card, person) = (r.card.map(|c| c.0 as i64), r.person.map(|p| p.0 as i64));
     tx.prepare_cached(
@@ -245,7 +246,7 @@ fn door(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &DoorRecor
             generation,
             counter,
             seq.0 as i64,
-            at_ms,
+            r.at_ms,
             r.door.0,
             terminal,
             card,
@@ -256,6 +257,17 @@ fn door(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &DoorRecor
     })
     .map_err(failed("writing a door event"))?;
     Ok(())
+}
+
+fn opened_by(by: OpenedBy) -> String {
+    match by {
+        OpenedBy::Card => "card".into(),
+        OpenedBy::Button => "button".into(),
+        OpenedBy::Remote(operator) => operator.to_string(),
+        OpenedBy::HeldOpen => "held_open".into(),
+        OpenedBy::Fire => "fire".into(),
+        OpenedBy::Unobserved => "unobserved".into(),
+    }
 }
 
 fn note(

@@ -27,12 +27,18 @@ pub struct Kit {
     pub words: Words,
     /// Address of the global search (GET, parameter `q`); `None` hides the box.
     pub search_action: Option<&'static str>,
+    /// Roles that see the search box; empty for everybody.
+    pub search_roles: &'static [Role],
     /// Whether cookies carry `Secure`, that is, whether browsers reach the console by TLS.
     pub tls: bool,
     /// Civil time shown to operators, minutes east of UTC.
     pub utc_offset_minutes: i16,
+    /// Extra style sheet URLs for every page of this product, in layer `product`.
+    pub styles: Vec<String>,
     /// Extra script URLs for every page of this product (served from `'self'`).
     pub scripts: Vec<String>,
+    /// Key of the words that say where passwords are changed, if not here; there is no form then.
+    pub passwords_elsewhere: Option<&'static str>,
 }
 
 impl Kit {
@@ -44,9 +50,12 @@ impl Kit {
             menu,
             words,
             search_action: None,
+            search_roles: &[],
             tls: true,
             utc_offset_minutes: 480,
+            styles: Vec::new(),
             scripts: Vec::new(),
+            passwords_elsewhere: None,
         }
     }
 }
@@ -405,7 +414,17 @@ impl Page {
 
     /// Whether this operator sees a menu item.
     pub fn may_see(&self, item: &MenuItem) -> bool {
-        item.roles.is_empty() || self.ui.operator.as_ref().is_some_and(|operator| item.roles.contains(&operator.role))
+        self.has_role(item.roles)
+    }
+
+    /// Where this operator searches; `None` hides the box.
+    pub fn search_action(&self) -> Option<&'static str> {
+        self.ui.kit.search_action.filter(|_| self.has_role(self.ui.kit.search_roles))
+    }
+
+    /// Whether the operator has one of the roles; none asked for is everybody.
+    pub fn has_role(&self, roles: &[Role]) -> bool {
+        roles.is_empty() || self.ui.operator.as_ref().is_some_and(|operator| roles.contains(&operator.role))
     }
 
     /// Whether this operator sees any item of a group.

@@ -41,6 +41,7 @@ struct PasswordPage {
     first: bool,
     problem: &'static str,
     mismatch: bool,
+    elsewhere: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +112,7 @@ async fn login<D: OperatorDirectory>(
             return with_session(&ui, &token, Redirect::to(target));
         }
         SignIn::Refused => (StatusCode::UNPROCESSABLE_ENTITY, ui.t("auth.refused").to_owned()),
+        SignIn::Inactive(word) => (StatusCode::FORBIDDEN, ui.t(word).to_owned()),
         SignIn::Locked { minutes } => {
             (StatusCode::TOO_MANY_REQUESTS, ui.t_args("auth.locked", &[("n", &minutes.to_string())]))
         }
@@ -133,6 +135,9 @@ async fn password<D: OperatorDirectory>(
     extensions: Extensions,
     Form(form): Form<PasswordForm>,
 ) -> Response {
+    if let Some(word) = ui.kit.passwords_elsewhere {
+        return UiError::Invalid(ui.t(word).to_owned()).into_response();
+    }
     if form.new != form.again {
         return password_view(&ui, &operator, "password.mismatch", true);
     }
@@ -170,6 +175,7 @@ fn password_view(ui: &Ui, operator: &CurrentOperator, problem: &'static str, bad
         first: operator.must_change,
         problem,
         mismatch: problem == "password.mismatch",
+        elsewhere: ui.kit.passwords_elsewhere,
     };
     if bad { View::invalid(template).into_response() } else { View::new(template).into_response() }
 }

@@ -113,6 +113,12 @@ pub trait OperatorDirectory: Send + Sync + 'static {
     /// memory or a read connection.
     fn by_id(&self, id: &str) -> impl Future<Output = Result<Option<Operator>, DirectoryError>> + Send;
 
+    /// Key of the words that tell an operator whose password was right why he may not sign in all the same;
+    /// `None` gives the answer of a wrong password.
+    fn inactive_word(&self, _operator: &Operator) -> Option<&'static str> {
+        None
+    }
+
     /// Stores a new verifier, clears `must_change` and raises `credential_epoch`, durably.
     fn set_password(&self, id: &str, verifier: &str) -> impl Future<Output = Result<(), DirectoryError>> + Send;
 
@@ -204,6 +210,8 @@ pub enum SignIn {
     Welcome(SessionToken, Box<Operator>),
     /// Wrong name or password, or not active.
     Refused,
+    /// The password was right, but the operator may not sign in: key of the words that say why.
+    Inactive(&'static str),
     /// Too many failures; minutes until the next try.
     Locked {
         /// Whole minutes, rounded up.
@@ -265,9 +273,11 @@ impl<D: OperatorDirectory> Auth<D> {
             Err(error) => return self.cannot(&login, &error),
         };
         let who = found.as_ref().map_or(login.clone(), |o| o.id.clone());
-        let Some(operator) = found.filter(|o| verified && o.active && !o.verifier.is_empty()) else {
+        let known = found.filter(|o| verified && !o.verifier.is_empty());
+        let word = known.as_ref().filter(|o| !o.active).and_then(|o| self.directory.inactive_word(o));
+        let Some(operator) = known.filter(|o| o.active) else {
             self.audit(&who, AuthAct::Refused, from).await;
-            return SignIn::Refused;
+            return word.map_or(SignIn::Refused, SignIn::Inactive);
         };
         self.lockout.succeed(&login);
         let Ok(token) = self.open_session(&operator) else {

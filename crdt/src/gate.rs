@@ -1,0 +1,197 @@
+//! Whether this node may append to its own feeds: not before it has asked its peers how far they hold them, and not
+//! while its database is behind what it wrote before (design section 4, clones and roll-backs).
+//!
+//! Appending from an older state would write positions a second time: a fork, and money spent twice. Leaves to
+//! others: asking (shell), the copy of the ends outside the database (`yika-edge`), taking entries back (`takeback`).
+
+use crate::channel::Channel;
+use crate::edge::{Command, Edge, Reply};
+use crate::entry::Entry;
+use crate::feed::End;
+use crate::ids::Seq;
+use crate::keys;
+use crate::mesh::Event;
+use crate::sale::SaleError;
+use crate::store::{Read, StoreError, Tx, decode_row};
+use serde::{Deserialize, Serialize};
+
+/// Journal entries that wait while the gate is shut; at the bound the newest are refused, doors open all the same.
+pub const HELD_ENTRIES_MAX: u64 = 200_000;
+/// Waiting entries read at once.
+const HELD_ROWS: usize = 1_024;
+
+/// Where all own feeds end, in brief.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct OwnEnds {
+    /// The journal's end.
+    pub journal: End,
+    /// Entries of all own feeds together.
+    pub entries: u64,
+}
+
+impl OwnEnds {
+    /// From the end of each own channel.
+    pub fn of(ends: impl IntoIterator<Item = (Channel, End)>) -> OwnEnds {
+        let mut own = OwnEnds::default();
+        for (channel, end) in ends {
+            own.entries = own.entries.saturating_add(end.seq.0);
+            if channel == Channel::Journal {
+                own.journal = end;
+            }
+        }
+        own
+    }
+
+    /// Whether a state with these ends is older than one with `kept`, or of another branch.
+    pub fn is_behind(&self, kept: &OwnEnds) -> bool {
+        let other_branch = self.journal.seq == kept.journal.seq && self.journal.hash != kept.journal.hash;
+        self.journal.seq < kept.journal.seq || self.entries < kept.entries || other_branch
+    }
+}
+
+/// Why nothing may be appended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Shut {
+    /// Just started: peers are being asked. Short.
+    Asking,
+    /// The ends outside the database are lost: only the hub can say whether the database is the newest.
+    Unsure,
+    /// The database is older than what this box wrote: until peers have given back as much.
+    Behind(OwnEnds),
+    /// Peers hold another continuation signed with this box's key: for ever, the box must be enrolled again.
+    Forked,
+}
+
+impl Shut {
+    /// What it is, for the operator.
+    pub fn words(&self, held: Seq) -> String {
+        match self {
+            Shut::Asking => "asking the other boxes and headquarters how far they hold this box's journal".into(),
+            Shut::Unsure => "the journal's end beside the key is lost; headquarters must confirm this database".into(),
+            Shut::Behind(kept) => format!(
+                "the database is older than what this box wrote (journal {held}, written {}): it was put back from a \
+                 copy; nothing is spent until headquarters or another box has given back the rest",
+                kept.journal.seq
+            ),
+            Shut::Forked => "another box writes with this box's key: nothing is spent; enrol this box again with \
+                             --replaces"
+                .into(),
+        }
+    }
+}
+
+impl Command {
+    /// Whether a peer said it: such a command is refused at once while the gate is shut, because waiting would stop what
+    /// opens it.
+    pub fn is_of_peer(&self) -> bool {
+        matches!(self, Command::Ask { .. } | Command::Level { .. } | Command::Recall { .. })
+    }
+
+    /// Whether it would append to this node's own feeds and cannot wait as a held entry.
+    pub fn needs_open_gate(&self) -> bool {
+        !matches!(
+            self,
+            Command::Door(_)
+                | Command::Act(_)
+                | Command::Alarm(_)
+                | Command::Ingest(_)
+                | Command::Diverged(_)
+                | Command::TrustHub(_)
+                | Command::ConfirmTime { .. }
+                | Command::Tick
+                | Command::Asked { .. }
+        )
+    }
+}
+
+impl Edge {
+    /// After loading: nothing is appended until peers were asked, and longer if `found` says so.
+    pub fn started(mut self, found: Option<Shut>) -> Edge {
+        self.shut = self.shut.or(found).or(Some(Shut::Asking));
+        self
+    }
+
+    /// Why nothing may be appended, if so.
+    pub fn shut(&self) -> Option<Shut> {
+        self.shut
+    }
+
+    /// Peers were asked: opens unless the database is still behind.
+    pub(crate) fn asked<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        hub: bool,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let opens = match self.shut {
+            None | Some(Shut::Forked) => false,
+            Some(Shut::Asking) => true,
+            Some(Shut::Unsure) => hub,
+            Some(Shut::Behind(kept)) => !self.own_ends(tx)?.is_behind(&kept),
+        };
+        if opens {
+            self.shut = None;
+            self.append_held(tx, events)?;
+        }
+        Ok(self.shut.map_or(Reply::Done, Reply::Shut))
+    }
+
+    /// Appends to the journal, or keeps the entry until that is allowed.
+    pub(crate) fn append_or_hold<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        entry: Entry,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        if self.shut.is_none() {
+            self.mesh.append(tx, Channel::Journal, &entry, events)?;
+            return Ok(());
+        }
+        let number = last_held(tx)?.map_or(0, |last| last.saturating_add(1));
+        if number < HELD_ENTRIES_MAX {
+            tx.put(keys::held(number), &entry);
+        }
+        Ok(())
+    }
+
+    /// Appends what has waited, in its order and with its own stamps.
+    fn append_held<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, events: &mut Vec<Event>) -> Result<(), SaleError> {
+        loop {
+            let rows = tx.scan(keys::HELD, None, HELD_ROWS)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for (key, bytes) in rows {
+                let entry: Entry = decode_row(&key, &bytes)?;
+                self.mesh.append(tx, Channel::Journal, &entry, events)?;
+                tx.delete(key);
+            }
+        }
+    }
+
+    fn own_ends<R: Read + ?Sized>(&self, tx: &Tx<'_, R>) -> Result<OwnEnds, StoreError> {
+        let mut ends = Vec::new();
+        for (feed, _) in tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == self.mesh.me) {
+            ends.push((feed.channel, tx.feed(&feed)?.end));
+        }
+        Ok(OwnEnds::of(ends))
+    }
+}
+
+/// The number of the newest waiting entry. Numbers have no gaps, so the largest is found by halving.
+fn last_held<R: Read + ?Sized>(tx: &Tx<'_, R>) -> Result<Option<u64>, StoreError> {
+    let is_held = |number: u64| Ok::<bool, StoreError>(tx.get_bytes(&keys::held(number))?.is_some());
+    if !is_held(0)? {
+        return Ok(None);
+    }
+    let (mut held, mut free) = (0, HELD_ENTRIES_MAX);
+    while free - held > 1 {
+        let middle = held + (free - held) / 2;
+        if is_held(middle)? {
+            held = middle;
+        } else {
+            free = middle;
+        }
+    }
+    Ok(Some(held))
+}

@@ -1,0 +1,143 @@
+//! Taking back what this node has lost of its own feeds, and noticing that somebody else writes with its key.
+//!
+//! A run of an own feed that continues what is held was written by this node before its database was put back or lost
+//! its last pages: it is stored and everything it did to counters, marks and rights is done again. One that does not
+//! continue it, but is signed with this node's key, proves a fork. Leaves to others: when to ask (`gate`), foreign
+//! feeds (`mesh`), what an entry does (`sale`).
+
+use crate::channel::{Channel, FeedId};
+use crate::edge::{Edge, Reply};
+use crate::entry::*;
+use crate::feed::{End, FeedError, Run, SignedHead};
+use crate::gate::Shut;
+use crate::keys;
+use crate::mesh::{Event, RunRefused};
+use crate::sale::{self, Now, SaleError};
+use crate::store::{IngestError, Read, Tx};
+
+impl Edge {
+    /// Stores a run of this node's own feed and does again what its entries did.
+    pub(crate) fn take_back<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        run: Run,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let head = run.head.clone();
+        let held = tx.feed(&head.feed)?.end;
+        let mut taken = Vec::new();
+        match self.mesh.ingest(tx, run, &mut taken) {
+            Ok(end) if end.seq > held.seq => {
+                for event in taken {
+                    self.redo(tx, head.feed, &event)?;
+                    events.push(event);
+                }
+                if self.shut.is_none() {
+                    // Too late to have been asked for, and nothing was written on top: no harm, but worth a word.
+                    let detail = format!("{} was taken back from {} to {} while writing", head.feed, held.seq, end.seq);
+                    self.alarm(tx, "rollback", detail, now, events)?;
+                }
+                Ok(Reply::Stored(head.feed, end.seq))
+            }
+            Ok(_) | Err(RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_)))) => {
+                self.own_branch(tx, held, head, now, events)
+            }
+            Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
+            Err(refused) => Ok(Reply::Refused(refused)),
+        }
+    }
+
+    /// A run of an own feed that adds nothing: held already, or another branch.
+    fn own_branch<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        held: End,
+        head: SignedHead,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        if tx.end_at(&head.feed, head.end.seq)? == Some(head.end) {
+            return Ok(Reply::Stored(head.feed, held.seq));
+        }
+        let feed = head.feed;
+        self.forked_by_another(tx, head, now, events)?;
+        Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()))
+    }
+
+    /// A peer shows that a feed ends otherwise at a position: two signed branches are proof, of a foreign feed an
+    /// alarm, of an own one the end of appending.
+    pub(crate) fn diverged<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        head: SignedHead,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let differs = tx.end_at(&head.feed, head.end.seq)?.is_some_and(|ours| ours != head.end);
+        if !differs {
+            return Ok(Reply::Done);
+        }
+        if head.feed.writer == self.mesh.me {
+            self.forked_by_another(tx, head, now, events)?;
+            return Ok(Reply::Done);
+        }
+        let known = tx.get_bytes(&keys::fork(&head.feed))?.is_some();
+        if !known
+            && let Some(own) = tx.head_from(&head.feed, head.end.seq)?
+            && self.mesh.prove_fork(tx, &own, &head)
+        {
+            events.push(Event::Forked(head.feed));
+            let detail = format!("{} was written twice up to {}", head.feed, head.end.seq);
+            self.alarm(tx, "fork", detail, now, events)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Another box writes with this one's key: nothing is appended from here on, also after a restart.
+    fn forked_by_another<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        head: SignedHead,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        let signed = self.mesh.nodes.get(&head.feed.writer).is_some_and(|node| head.verify(&node.key).is_ok());
+        if !signed || self.shut == Some(Shut::Forked) {
+            return Ok(());
+        }
+        tx.put(keys::FORKED.to_vec(), &head);
+        self.shut = Some(Shut::Forked);
+        events.push(Event::Forked(head.feed));
+        let detail = format!("another box writes {} with this box's key, up to {}", head.feed, head.end.seq);
+        self.alarm(tx, "fork", detail, now, events)
+    }
+
+    pub(crate) fn alarm<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        kind: &str,
+        detail: String,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        let body = Body::Alarm(AlarmRecord { kind: kind.into(), detail });
+        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)
+    }
+
+    /// What an entry of this node's own did when it was written.
+    fn redo<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, feed: FeedId, event: &Event) -> Result<(), SaleError> {
+        match event {
+            Event::Journal { seq, entry, .. } => sale::redo_journal(&self.mesh, tx, feed, *seq, entry),
+            Event::Granted { grant, .. } => {
+                let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
+                let mut rights = sale::rights_of(tx, grant.row)?;
+                let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
+                *given = (*given).max(grant.total);
+                sale::put_rights(tx, grant.row, &rights);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+// The web till: keys, keyboard reader, sound, and the id of each sale.
+//
+// A sale keeps its id and body until the box has answered; asked again, the box gives its first answer. The browser is
+// not the store of record: it only remembers the question. All words come from the page.
+"use strict";
+(() => {
+  const till = document.getElementById("till");
+  if (!till) return;
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const GAP_MS = 60; // a person does not press two keys within it, a reader does not pause longer
+  const SCAN_CHARS_MIN = 4;
+  const NOISE_CHARS_MIN = 6; // fast keys without Enter: a reader without its suffix, never an amount
+  const ANSWER_MS_MAX = 12000;
+  const BUSY_MS = 250;
+  const RETRY_MS = 2000;
+  const STATE_MS = 10000;
+  const SHOWN_MS = 8000;
+  const SUM_FEN_MAX = 650000;
+  const { terminal, csrf, attached } = till.dataset;
+  const boot = Number(till.dataset.boot);
+  const store = "yika-till-" + terminal;
+  const money = (fen) => "¥" + Math.floor(fen / 100) + "." + String(fen % 100).padStart(2, "0");
+
+  // ---- what is keyed -------------------------------------------------------------------------------------------
+  let mode = "amount";
+  let terms = []; // fen, finished with +
+  let entry = ""; // being keyed
+  let unit = 0; // portions: price of one, once keyed
+  const toFen = (text) => {
+    const [yuan, cents = ""] = text.split(".");
+    return Number(yuan || 0) * 100 + Number(cents.padEnd(2, "0"));
+  };
+  const sum = () => terms.reduce((a, b) => a + b, 0) + toFen(entry);
+
+  // What a card would pay for; null while nothing is keyed.
+  function asked() {
+    if (mode === "fixed" || mode === "count") return { mode };
+    if (mode === "amount") return sum() > 0 ? { mode, fen: sum() } : null;
+    const fen = unit || toFen(entry);
+    const portions = unit ? Number(entry || 1) : 1;
+    return fen > 0 && portions > 0 ? { mode, fen, portions } : null;
+  }
+  function shownSum() {
+    if (mode === "fixed") return $("#w-fixed").textContent;
+    if (mode === "count") return $("#w-count").textContent;
+    const ask = asked();
+    return money(ask ? ask.fen * (ask.portions || 1) : 0);
+  }
+  function show() {
+    $("#till-sum").textContent = shownSum();
+    let small = "";
+    if (mode === "amount" && terms.length) small = terms.map(money).join(" + ") + (entry ? " + " + money(toFen(entry)) : " +");
+    if (mode === "portions" && unit) small = money(unit) + " × " + (entry || 1);
+    $("#till-terms").textContent = small;
+    till.dataset.mode = mode;
+    for (const key of till.querySelectorAll("[data-mode]")) key.setAttribute("aria-pressed", String(key.dataset.mode === mode));
+  }
+  function type(keys) {
+    for (const key of keys) {
+      if (mode === "fixed" || mode === "count") return;
+      if (key === "+" || key === "*" || key === "x") plus();
+      else if (key === "." ? !entry.includes(".") && !unit : /^\d$/.test(key)) digit(key);
+    }
+    if (!pending) ready();
+    show();
+  }
+  function digit(key) {
+    const next = entry === "0" && key !== "." ? key : entry + key;
+    const [, cents = ""] = next.split(".");
+    const fits = unit ? Number(next) <= 99 : cents.length <= 2 && terms.reduce((a, b) => a + b, 0) + toFen(next) <= SUM_FEN_MAX;
+    if (fits) entry = next;
+  }
+  function plus() {
+    const fen = toFen(entry);
+    if (!fen || (mode === "portions" && unit)) return;
+    if (mode === "portions") unit = fen;
+    else terms.push(fen);
+    entry = "";
+  }
+  function erase() {
+    if (entry) entry = entry.slice(0, -1);
+    else if (mode === "portions") unit = 0;
+    else terms.pop();
+    show();
+  }
+  function clear() {
+    terms = [];
+    entry = "";
+    unit = 0;
+    if (!pending) ready();
+    show();
+  }
+  function choose(next) {
+    if (pending || mode === next) return;
+    mode = next;
+    clear();
+  }
+
+  // ---- the big panel -------------------------------------------------------------------------------------------
+  let timer = 0;
+  function panel(name, slots = {}) {
+    clearTimeout(timer);
+    const fresh = $("#p-" + name).content.firstElementChild.cloneNode(true);
+    fresh.id = "result";
+    fresh.setAttribute("role", "status");
+    for (const slot of fresh.querySelectorAll("[data-slot]")) slot.textContent = slots[slot.dataset.slot] || "";
+    $("#result").replaceWith(fresh);
+    $("#till-left").dataset.state = name;
+  }
+  const ready = () => panel(mode === "fixed" || mode === "count" ? "asking" : "ready", { money: shownSum() });
+  function passing(name) {
+    panel(name);
+    timer = setTimeout(ready, SHOWN_MS);
+  }
+
+  // ---- sound ---------------------------------------------------------------------------------------------------
+  let audio = null;
+  function sound(kind) {
+    const tones = { approved: [[880, 0.09], [1320, 0.16]], refused: [[220, 0.22], [180, 0.3]], undone: [[660, 0.12], [440, 0.16]] }[kind];
+    if (!tones) return;
+    try {
+      audio = audio || new AudioContext();
+      let at = audio.currentTime;
+      for (const [hertz, seconds] of tones) {
+        const tone = audio.createOscillator();
+        const volume = audio.createGain();
+        tone.frequency.value = hertz;
+        tone.type = kind === "refused" ? "square" : "sine";
+        volume.gain.setValueAtTime(0.25, at);
+        volume.gain.exponentialRampToValueAtTime(0.001, at + seconds);
+        tone.connect(volume).connect(audio.destination);
+        tone.start(at);
+        tone.stop(at + seconds);
+        at += seconds;
+      }
+    } catch {
+      // A tablet without sound still has colour and words.
+    }
+  }
+
+  // ---- sending, until answered ---------------------------------------------------------------------------------
+  let pending = null;
+  let retry = 0;
+  let underway = false;
+  function remember() {
+    try {
+      if (pending) localStorage.setItem(store, JSON.stringify(pending));
+      else localStorage.removeItem(store);
+    } catch {
+      // Without storage the id lives as long as the page.
+    }
+  }
+  function recall() {
+    try {
+      return JSON.parse(localStorage.getItem(store) || "null");
+    } catch {
+      return null;
+    }
+  }
+  const next = () => Number($("#till-left").dataset.next);
+  function send(to, body) {
+    pending = { to, body };
+    remember();
+    attempt();
+  }
+  async function attempt() {
+    if (underway || !pending) return;
+    underway = true;
+    clearTimeout(retry);
+    const busy = setTimeout(() => panel("busy"), BUSY_MS);
+    let response = null;
+    let text = "";
+    try {
+      const abort = new AbortController();
+      const stop = setTimeout(() => abort.abort(), ANSWER_MS_MAX);
+      response = await fetch(pending.to, {
+        method: "POST",
+        headers: { "content-type": "application/x-www-form-urlencoded", "x-csrf-token": csrf, "hx-request": "true" },
+        body: new URLSearchParams({ ...pending.body, attached }),
+        signal: abort.signal,
+      });
+      text = await response.text();
+      clearTimeout(stop);
+    } catch {
+      response = null;
+    }
+    clearTimeout(busy);
+    underway = false;
+    settle(response, text);
+  }
+  function settle(response, text) {
+    if (response?.headers.get("hx-redirect")) return panel("out");
+    const fresh = response ? fragment(text) : null;
+    if (fresh && response.status === 503) {
+      // The box is there and cannot write: its words, and the same question again.
+      $("#till-left").replaceWith(fresh);
+      online(true);
+      retry = setTimeout(attempt, RETRY_MS);
+      return;
+    }
+    if (!fresh) {
+      panel("lost", { id: "t" + terminal + "-" + pending.body.boot + "-" + pending.body.seq });
+      online(false);
+      retry = setTimeout(attempt, RETRY_MS);
+      return;
+    }
+    online(true);
+    // A locked page keeps its question for the page that takes over.
+    if (!("locked" in fresh.dataset)) pending = null;
+    remember();
+    const { state } = fresh.dataset;
+    $("#till-left").replaceWith(fresh);
+    sound(state);
+    if (state === "approved") {
+      terms = [];
+      entry = "";
+      show();
+    }
+    clearTimeout(timer);
+    if (!pending) timer = setTimeout(ready, SHOWN_MS);
+  }
+  function fragment(text) {
+    const box = document.createElement("template");
+    box.innerHTML = text;
+    return box.content.querySelector("#till-left");
+  }
+  function scanned(card, typed) {
+    if (pending || $("dialog[open]")) return;
+    const ask = asked();
+    if (!ask) {
+      sound("refused");
+      return passing("empty");
+    }
+    send("/till/sale", { ...ask, boot, seq: next(), card, typed: typed ? 1 : 0, at_ms: Date.now() });
+  }
+  function giveBack(to, of, seq, ofBoot) {
+    send(to, { boot: ofBoot, seq, of });
+  }
+
+  // ---- the line to the box -------------------------------------------------------------------------------------
+  function online(is, header) {
+    const link = $("#till-link");
+    if (!is) {
+      link.className = "till-link is-lost";
+      link.textContent = link.dataset.lost;
+    } else if (header) {
+      link.className = "till-link" + (header.offline ? " is-offline" : "");
+      link.textContent = header.link;
+      $("#till-period").textContent = header.period;
+      $("#till-clock").textContent = header.clock;
+      if ($("#w-fixed").textContent !== header.price) {
+        $("#w-fixed").textContent = header.price;
+        show();
+      }
+    } else if (link.classList.contains("is-lost")) look();
+  }
+  async function look() {
+    try {
+      const response = await fetch("/till/state", { headers: { "x-yika-background": "1", "hx-request": "true" } });
+      if (response.headers.get("hx-redirect")) return pending || panel("out");
+      if (response.ok) online(true, await response.json());
+    } catch {
+      online(false);
+    }
+  }
+
+  // ---- keys and reader -----------------------------------------------------------------------------------------
+  let burst = "";
+  let last = 0;
+  let flushing = 0;
+  const inField = (event) => event.target instanceof HTMLInputElement && event.target.type !== "hidden";
+  function charOf(event) {
+    // Under a Chinese input method the key is "Process"; the place on the keyboard still tells the digit.
+    const code = /^(?:Digit|Numpad)(\d)$/.exec(event.code);
+    if (code && !event.shiftKey) return code[1];
+    return event.key.length === 1 ? event.key : "";
+  }
+  function flush(typed) {
+    clearTimeout(flushing);
+    const keys = burst;
+    burst = "";
+    if (!keys || typed) return;
+    if (keys.length >= NOISE_CHARS_MIN) {
+      if (pending) return;
+      sound("refused");
+      return passing("noise");
+    }
+    if (keys === "-") return act("undo");
+    if (!pending) type(keys);
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const now = event.timeStamp;
+    const field = inField(event);
+    const dialog = $("dialog[open]");
+    if (event.key === "Enter") {
+      const scan = burst.length >= SCAN_CHARS_MIN && now - last <= GAP_MS * 2;
+      if (scan) {
+        const card = burst;
+        flush(true);
+        event.preventDefault();
+        event.stopPropagation();
+        if (dialog?.id === "manual") dialog.close();
+        return scanned(card, false);
+      }
+      flush(Boolean(dialog));
+      if (dialog) return;
+      event.preventDefault();
+      return act("go");
+    }
+    const char = charOf(event);
+    if (char) {
+      if (now - last > GAP_MS) flush(Boolean(dialog));
+      last = now;
+      burst += char;
+      if (!field) event.preventDefault();
+      clearTimeout(flushing);
+      flushing = setTimeout(() => flush(Boolean($("dialog[open]"))), GAP_MS + 10);
+      return;
+    }
+    flush(Boolean(dialog));
+    const key = { F1: "amount", F2: "fixed", F3: "portions", F4: "count" }[event.key];
+    if (dialog) return;
+    if (key) choose(key);
+    else if (event.key === "F8") act("manual");
+    else if (event.key === "Backspace" && !pending) erase();
+    else if (event.key === "Delete" && !pending) clear();
+    else if (event.key === "Escape") act(pending ? "cancel" : "clear");
+    else return;
+    event.preventDefault();
+  }, true);
+
+  function act(name) {
+    const left = $("#till-left").dataset;
+    if (name === "go" && !pending) {
+      if (asked()) panel("asking", { money: shownSum() });
+      else passing("empty");
+    } else if (name === "clear" && !pending) clear();
+    else if (name === "back" && !pending) erase();
+    else if (name === "manual" && !pending) {
+      if (!asked()) return passing("empty");
+      $("#manual-card").value = "";
+      $("#manual").showModal();
+    } else if (name === "undo" && !pending) {
+      const dialog = $(left.last ? "#undo" : "#undo-none");
+      const slot = $("[data-slot=last]", dialog);
+      if (slot) slot.textContent = left.lastText;
+      dialog.showModal();
+    } else if (name === "correct") {
+      $("#undo").close();
+      giveBack("/till/correct", Number(left.last), next(), boot);
+    } else if (name === "resend") attempt();
+    else if (name === "cancel" && pending?.to === "/till/sale" && !underway) $("#cancel").showModal();
+    else if (name === "cancel-sure") {
+      $("#cancel").close();
+      // The answer may have come while the question was on the screen.
+      if (pending?.to !== "/till/sale" || underway) return;
+      const { boot: ofBoot, seq } = pending.body;
+      giveBack("/till/cancel", seq, seq + 1, ofBoot);
+    } else if (name === "off" && !pending) $("#off").showModal();
+  }
+  document.addEventListener("click", (event) => {
+    const key = event.target.closest("[data-key], [data-mode], [data-act]");
+    if (!key) return;
+    // A reader's Enter must not press the key that was touched last.
+    if (!key.closest("dialog")) key.blur();
+    if (key.dataset.mode && key !== till) choose(key.dataset.mode);
+    else if (key.dataset.key && !pending) type(key.dataset.key);
+    else if (key.dataset.act) act(key.dataset.act);
+  });
+  $("#manual form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const card = $("#manual-card").value.trim();
+    $("#manual").close();
+    if (card) scanned(card, true);
+  });
+
+  show();
+  pending = recall();
+  if (pending) attempt();
+  setInterval(look, STATE_MS);
+})();

@@ -1,0 +1,271 @@
+//! The command line: what can be asked of the program, and what each command does.
+//!
+//! Leaves to others: the running box (`app`), what is wrong with it (`doctor`), its state in words (`status`).
+
+use crate::config::{self, Loaded, Sources};
+use crate::exit::{Ends, Exit};
+use crate::identity::{self, Identity};
+use crate::node::SOFTWARE;
+use crate::{app, control, doctor, logging, status};
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::Value;
+use yika_link::JoinString;
+use yika_ui::Lang;
+
+/// Worker threads of the runtime: connections block for a moment while they read, so a few more than cores.
+const WORKERS: usize = 4;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a check found problems, 4 refused for safety.
+First steps: `yika-hub edge token create --campus …` at headquarters prints a line;
+             `yika-edge init --join LINE` here; `systemctl enable --now yika-edge`; `yika-edge status`.";
+
+/// The edge box of a Yika campus: tills, doors and pages that go on while the line to headquarters is cut.
+#[derive(Parser, Debug)]
+#[command(name = "yika-edge", version, after_help = AFTER_HELP, propagate_version = true)]
+pub struct Arguments {
+    /// Configuration file instead of /etc/yika/edge.toml; may be given again.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// Data folder instead of the configured one.
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Enrol this box with the line that headquarters printed.
+    Init(Init),
+    /// Run the box until SIGTERM or Ctrl-C.
+    Serve(Serve),
+    /// How the box is: in words, also when it is down.
+    Status(Json),
+    /// What is wrong with the box and how to mend it; ends with 3 if something is.
+    Doctor(Json),
+    /// The configuration in force.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Name and version.
+    Version(Json),
+    /// Give up the membership: the key is destroyed, the data set aside.
+    Leave(Leave),
+}
+
+#[derive(Args, Debug)]
+struct Init {
+    /// The whole line, `yika-join:…`; `-` reads it from standard input, where it stays out of the shell's history.
+    #[arg(long, value_name = "LINE")]
+    join: String,
+    /// Name of the box as shown at headquarters; the host's name if absent.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    /// Check configuration and identity, then end.
+    #[arg(long)]
+    check_config: bool,
+    /// UDP address of the mesh (link.bind).
+    #[arg(long, value_name = "ADDR")]
+    link: Option<SocketAddr>,
+    /// Where other boxes reach it, host:port (link.advertised).
+    #[arg(long = "advertise", value_name = "HOST:PORT")]
+    advertised: Option<String>,
+    /// TCP address of terminals and pages (http.bind).
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// TCP address of metrics (http.metrics).
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Neither publish nor browse by mDNS (discovery.mdns).
+    #[arg(long)]
+    no_mdns: bool,
+    /// Also write the line that says "ready" into this file, when it is so.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Json {
+    /// As one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Every key with its value.
+    Show {
+        /// And where it came from.
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Leave {
+    /// Really.
+    #[arg(long)]
+    yes: bool,
+    /// Even if headquarters has not confirmed everything this box wrote.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Does what was asked; errors go to standard error.
+pub fn run(arguments: Arguments) -> Exit {
+    match obey(arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            // Nothing is left to do if standard error is gone.
+            let _ = writeln!(std::io::stderr(), "yika-edge: {error:#}");
+            Exit::of(&error)
+        }
+    }
+}
+
+fn obey(arguments: Arguments) -> Result<Exit> {
+    let loaded = match config::load(&sources(&arguments)) {
+        Ok(loaded) => loaded,
+        Err(error) => return Err(Ends::usage(format!("{error:#}"))),
+    };
+    let dir = loaded.config.data.clone();
+    match arguments.command {
+        Command::Init(init) => join(&dir, &init),
+        Command::Serve(serve) if serve.check_config => check(&loaded),
+        Command::Serve(serve) => {
+            logging::start(&loaded.config.log)?;
+            runtime()?.block_on(app::run(&loaded.config, serve.ready_file.as_deref()))?;
+            Ok(Exit::Done)
+        }
+        Command::Status(json) => {
+            let status = ask(&dir, control::Question::Status, || status::when_down(&loaded.config))?;
+            let text = if json.json { line_of(&status)? } else { status.in_words(tongue()) };
+            say(&text)?;
+            Ok(if status.needs_hands() { Exit::Problems } else { Exit::Done })
+        }
+        Command::Doctor(json) => {
+            let report = ask(&dir, control::Question::Doctor, || Ok(doctor::when_down(&loaded.config)))?;
+            let text = if json.json { line_of(&report)? } else { report.in_words(tongue()) };
+            say(&text)?;
+            Ok(if report.is_healthy() { Exit::Done } else { Exit::Problems })
+        }
+        Command::Config { what: ConfigCommand::Show { origin } } => {
+            say(&loaded.show(origin))?;
+            Ok(Exit::Done)
+        }
+        Command::Version(json) => version(json.json),
+        Command::Leave(leave) => {
+            identity::leave(&dir, leave.yes, leave.force)?;
+            say("this box has left; headquarters may now replace it (yika-hub edge token create --replaces …)\n")?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn sources(arguments: &Arguments) -> Sources {
+    let mut flags: Vec<(&'static str, Value)> = Vec::new();
+    let mut set = |key, value: Option<String>| flags.extend(value.map(|v| (key, Value::String(v))));
+    set("data", arguments.data.as_ref().map(|d| d.display().to_string()));
+    if let Command::Serve(serve) = &arguments.command {
+        set("link.bind", serve.link.map(|a| a.to_string()));
+        set("link.advertised", serve.advertised.clone());
+        set("http.bind", serve.http.map(|a| a.to_string()));
+        set("http.metrics", serve.metrics.map(|a| a.to_string()));
+        if serve.no_mdns {
+            flags.push(("discovery.mdns", Value::Boolean(false)));
+        }
+    }
+    Sources { files: arguments.config.clone(), env: std::env::vars_os().collect(), flags }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(WORKERS, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(WORKERS))
+        .enable_all()
+        .build()
+        .context("cannot start threads; check the process limits (ulimit -u)")
+}
+
+fn join(dir: &Path, init: &Init) -> Result<Exit> {
+    let text = match init.join.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin()).context("cannot read the line from standard input")?,
+        line => line.to_owned(),
+    };
+    let line: JoinString = text.parse().map_err(|e| Ends::usage(format!("--join: {e}")))?;
+    let name = init.name.clone().or_else(host_name).unwrap_or_else(|| "edge".into());
+    let identity = runtime()?.block_on(Identity::join(dir, &line, &name, SOFTWARE))?;
+    say(&format!(
+        "{} on campus {} has joined {} ({}).\nNext: systemctl enable --now yika-edge, then yika-edge status\n",
+        identity.me, identity.campus, identity.hub_name, identity.hub_addr
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|n| !n.is_empty())
+}
+
+fn check(loaded: &Loaded) -> Result<Exit> {
+    let dir = &loaded.config.data;
+    match Identity::load(dir)? {
+        Some(identity) => {
+            say(&format!("configuration is good; this box is {} of {}\n", identity.me, identity.hub_name))?
+        }
+        None => say(&format!(
+            "configuration is good; {} holds no membership yet: yika-edge init --join …\n",
+            dir.display()
+        ))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The running box's answer, or what can be said without it.
+fn ask<T: serde::de::DeserializeOwned>(
+    dir: &Path,
+    question: control::Question,
+    when_down: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    match control::ask(dir, question)? {
+        Some(answer) => Ok(answer),
+        None => when_down(),
+    }
+}
+
+fn version(json: bool) -> Result<Exit> {
+    let version = serde_json::json!({
+        "name": "yika-edge",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": yika_link::PROTOCOL_MAX,
+        "entry_kind_newest": yika_crdt::entry::KIND_NEWEST,
+    });
+    say(&if json { line_of(&version)? } else { format!("{SOFTWARE}\n") })?;
+    Ok(Exit::Done)
+}
+
+/// The language of the person at the terminal.
+fn tongue() -> Lang {
+    let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")).unwrap_or_default();
+    if locale.starts_with("zh") { Lang::Zh } else { Lang::En }
+}
+
+fn line_of(value: &impl serde::Serialize) -> Result<String> {
+    Ok(format!("{}\n", serde_json::to_string(value)?))
+}
+
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}

@@ -1,0 +1,228 @@
+//! The left half of the till: the big result, and the last five with the sums of the shift.
+//!
+//! Leaves to others: deciding (`till`), reacting to keys and cards (the page's script).
+
+use super::super::{App, cards, show};
+use super::tally::{Answered, Tally, total_of};
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use yika_crdt::Fen;
+use yika_crdt::entry::{Mode, PurchaseRecord, RefundRecord, Source};
+use yika_crdt::ids::{CardNumber, PersonId};
+use yika_crdt::reason::Reason;
+use yika_crdt::sale::Answer;
+use yika_crdt::shift::Shift;
+use yika_ui::{Page, Saved, Ui, UiError, View};
+
+/// The big coloured result.
+pub(super) struct Panel {
+    pub(super) state: &'static str,
+    pub(super) icon: &'static str,
+    pub(super) word: String,
+    pub(super) money: String,
+    pub(super) notes: Vec<String>,
+    /// The page must be opened again before it can go on.
+    pub(super) locked: bool,
+}
+
+/// One of the last five.
+pub(super) struct RecentRow {
+    pub(super) time: String,
+    pub(super) name: String,
+    pub(super) money: String,
+    pub(super) tone: &'static str,
+    pub(super) word: String,
+}
+
+/// All of the left half.
+pub(super) struct Left {
+    pub(super) panel: Panel,
+    pub(super) recent: Vec<RecentRow>,
+    pub(super) next: u32,
+    pub(super) correctable: Option<(u32, String)>,
+    pub(super) sums: String,
+}
+
+#[derive(Template)]
+#[template(path = "till/left.html")]
+struct LeftPart {
+    page: Page,
+    left: Left,
+}
+
+impl Panel {
+    /// Waiting for the next holder.
+    pub(super) fn ready(ui: &Ui) -> Panel {
+        Panel::plain("ready", "nfc", ui.t("till.ready"), Vec::new())
+    }
+
+    /// A word without an amount.
+    pub(super) fn plain(state: &'static str, icon: &'static str, word: &str, notes: Vec<String>) -> Panel {
+        Panel { state, icon, word: word.to_owned(), money: String::new(), notes, locked: false }
+    }
+
+    /// A refusal by this page, before anything was recorded.
+    pub(super) fn refused(ui: &Ui, word: &str, note: &str) -> Panel {
+        Panel::plain("refused", "circle-x", ui.t(word), vec![ui.t(note).to_owned()])
+    }
+
+    /// As [`Panel::refused`], and the page must be opened again.
+    pub(super) fn locked(ui: &Ui, word: &str, note: &str) -> Panel {
+        Panel { locked: true, ..Panel::refused(ui, word, note) }
+    }
+}
+
+impl App {
+    /// The answer of a till request: the left half with a status.
+    pub(super) fn left_response(
+        &self,
+        ui: &Ui,
+        shift: Option<&Shift>,
+        status: StatusCode,
+        panel: Panel,
+    ) -> Result<Response, UiError> {
+        let left = match shift {
+            Some(shift) => self.left(ui, shift, panel)?,
+            None => Left { panel, recent: Vec::new(), next: 0, correctable: None, sums: String::new() },
+        };
+        let page = ui.page("till.title", "/till");
+        Ok((status, View::new(LeftPart { page, left }).into_response()).into_response())
+    }
+
+    /// The left half with this panel.
+    pub(super) fn left(&self, ui: &Ui, shift: &Shift, panel: Panel) -> Result<Left, UiError> {
+        let tally = self.tally(shift)?;
+        let recent = tally.recent.iter().map(|answered| self.recent_row(ui, answered)).collect::<Result<_, _>>()?;
+        let correctable = tally.correctable.as_ref().map(|sale| -> Result<_, UiError> {
+            let total = total_of(sale).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+            Ok((sale.id.seq, format!("{} · {}", self.holder_name(sale.person, sale.card)?, show::money(total))))
+        });
+        Ok(Left { panel, recent, next: tally.next, correctable: correctable.transpose()?, sums: sums(ui, &tally) })
+    }
+
+    /// What a purchase was answered.
+    pub(super) fn panel_of(&self, ui: &Ui, answer: &Answer, card: CardNumber, again: bool) -> Result<Panel, UiError> {
+        let mut panel = match answer {
+            Answer::Approved(sale) => self.approved(ui, sale)?,
+            Answer::Refunded(refund) => self.refunded(ui, refund)?,
+            Answer::Refused(reason) => self.refusal(ui, *reason, card)?,
+            Answer::Voided => {
+                Panel::plain("undone", "undo-2", ui.t("till.voided"), vec![ui.t("till.voided.note").to_owned()])
+            }
+        };
+        if again {
+            panel.notes.push(ui.t("till.again").to_owned());
+        }
+        Ok(panel)
+    }
+
+    fn approved(&self, ui: &Ui, sale: &PurchaseRecord) -> Result<Panel, UiError> {
+        let total = total_of(sale).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+        let who = format!("{} · {}", self.holder_name(sale.person, sale.card)?, show::category(ui, sale.category));
+        let mut notes = vec![who, ui.t_args("till.balance", &[("sum", &show::money(sale.balance))])];
+        if let Mode::Portions { .. } = sale.mode {
+            notes.push(show::mode(ui, &sale.mode));
+        }
+        if sale.adjustment != Fen::ZERO && sale.mode != Mode::Count {
+            let key = if sale.adjustment.is_negative() { "till.discount" } else { "till.surcharge" };
+            let args = [("price", show::money(sale.price)), ("change", show::money(sale.adjustment))];
+            notes.push(ui.t_args(key, &args.each_ref().map(|(name, value)| (*name, value.as_str()))));
+        }
+        if sale.paid.len() > 1 || sale.paid.iter().any(|(source, _)| *source == Source::Guest) {
+            notes.push(paid_by(ui, &sale.paid));
+        }
+        let counted = sale.mode == Mode::Count;
+        Ok(Panel {
+            state: "approved",
+            icon: "circle-check",
+            word: ui.t(if counted { "till.counted" } else { "till.approved" }).to_owned(),
+            money: if counted { String::new() } else { show::money(total) },
+            notes,
+            locked: false,
+        })
+    }
+
+    fn refunded(&self, ui: &Ui, refund: &RefundRecord) -> Result<Panel, UiError> {
+        let back = Fen::sum(refund.back.iter().map(|(_, part)| *part));
+        let back = back.map_err(|e| UiError::internal(e, Saved::Nothing))?;
+        let person = self.person(refund.person)?;
+        let name = person.map_or_else(|| "—".to_owned(), |p| show::masked_name(&p.name));
+        Ok(Panel {
+            money: format!("-{}", show::money(back)),
+            ..Panel::plain("undone", "undo-2", ui.t("till.undone"), vec![name, ui.t("till.undone.note").to_owned()])
+        })
+    }
+
+    fn refusal(&self, ui: &Ui, reason: Reason, card: CardNumber) -> Result<Panel, UiError> {
+        let holder = self.node().people.read().person_of(card);
+        let mut notes = Vec::new();
+        if let Some(person) = holder {
+            notes.push(self.holder_name(person, card)?);
+        } else if card != CardNumber(0) {
+            notes.push(show::masked_card(card));
+        }
+        Ok(Panel::plain("refused", "circle-x", show::reason(ui, reason), notes))
+    }
+
+    fn recent_row(&self, ui: &Ui, answered: &Answered) -> Result<RecentRow, UiError> {
+        let fail = |e| UiError::internal(e, Saved::Nothing);
+        let time = ui.clock_text(answered.hub_time_ms);
+        Ok(match &answered.answer {
+            Answer::Approved(sale) => RecentRow {
+                time,
+                name: self.holder_name(sale.person, sale.card)?,
+                money: match sale.mode {
+                    Mode::Count => ui.t("till.one_meal").to_owned(),
+                    _ => show::money(total_of(sale).map_err(fail)?),
+                },
+                tone: "ok",
+                word: ui.t("till.approved").to_owned(),
+            },
+            Answer::Refunded(refund) => RecentRow {
+                time,
+                name: self.holder_name(refund.person, CardNumber(0))?,
+                money: format!("-{}", show::money(Fen::sum(refund.back.iter().map(|(_, part)| *part)).map_err(fail)?)),
+                tone: "plain",
+                word: ui.t("till.undone").to_owned(),
+            },
+            Answer::Refused(reason) => {
+                let word = show::reason(ui, *reason).to_owned();
+                RecentRow { time, name: ui.t("till.refused").to_owned(), money: "—".to_owned(), tone: "bad", word }
+            }
+            Answer::Voided => {
+                let word = ui.t("till.voided").to_owned();
+                RecentRow { time, name: "—".to_owned(), money: "—".to_owned(), tone: "plain", word }
+            }
+        })
+    }
+
+    /// The masked name of a holder, or the masked card of a stranger.
+    fn holder_name(&self, person: PersonId, card: CardNumber) -> Result<String, UiError> {
+        Ok(match self.person(person)? {
+            Some(person) => show::masked_name(&person.name),
+            None if card == CardNumber(0) => "—".to_owned(),
+            None => show::masked_card(card),
+        })
+    }
+}
+
+fn paid_by(ui: &Ui, paid: &[(Source, Fen)]) -> String {
+    let name = |source: &Source| match source {
+        Source::Wallet(wallet) => cards::wallet_name(ui, *wallet),
+        Source::Guest => ui.t("wallet.guest").to_owned(),
+        Source::Float | Source::Receivable => ui.t("wallet.other").to_owned(),
+    };
+    let parts: Vec<String> =
+        paid.iter().map(|(source, part)| format!("{} {}", name(source), show::money(*part))).collect();
+    parts.join(" + ")
+}
+
+/// `132 · ¥1,650.00`, with counted meals when there are any.
+fn sums(ui: &Ui, tally: &Tally) -> String {
+    let mut sums = format!("{} · {}", show::count(tally.sold.0), show::money(tally.takings()));
+    if tally.meals > 0 {
+        sums.push_str(&ui.t_args("till.meals", &[("n", &show::count(tally.meals))]));
+    }
+    sums
+}

@@ -1,0 +1,85 @@
+//! The disk is full: doors go on for the people they know, events are written late, and that is told.
+
+use crate::rig::*;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command as Program;
+use std::time::Duration;
+use tokio::time::Instant;
+use yika_crdt::entry::*;
+use yika_crdt::reason::Reason;
+use yika_edge::doors::LineState;
+
+/// A file system of its own with little room; unmounted at the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, said loudly, where mounting is not allowed.
+    fn mount() -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Program::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"]).arg(dir.path()).output();
+        if mounted.is_ok_and(|done| done.status.success()) {
+            return Some(SmallDisk(dir));
+        }
+        assert!(std::env::var_os("YIKA_TEST_PEERS").is_none_or(|value| value != "1"), "tmpfs cannot be mounted");
+        writeln!(std::io::stderr(), "SKIPPED: the full-disk test needs the right to mount a tmpfs").unwrap();
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.path().join("ballast")).unwrap();
+        while file.write_all(&[0; 4_096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.path().join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Program::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doors_go_on_while_the_disk_is_full_and_tell_what_was_late() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let board = Board::start().await;
+    let rig = Rig::at(disk.path(), &board.config(), HubVoice::default(), true).await;
+    rig.until("line up", |view| view.line == LineState::Up).await;
+    disk.fill();
+    let deadline = Instant::now() + PATIENCE;
+    let mut refused = 0;
+    while rig.doors.journal().failing.is_none() {
+        assert!(Instant::now() < deadline, "the disk takes everything");
+        assert_eq!(rig.doors.swipe(&reader(FRONT), BOB).await, Err(Reason::NoDoorRight));
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The rolled-back turn reads the index from its rows again; this box's people and policy have none.
+    rig.learn();
+    assert_eq!(rig.doors.swipe(&reader(FRONT), ALICE).await, Ok(holder(ALICE)));
+    assert_eq!(rig.doors.swipe(&reader(BACK), ALICE).await, Ok(holder(ALICE)));
+    assert_eq!(rig.doors.swipe(&reader(FRONT), BOB).await, Err(Reason::NoDoorRight));
+    let state = rig.doors.journal();
+    assert!(state.waiting >= 3 && state.failing.is_some_and(|cause| cause.contains("storage failed")));
+    assert!(!rig.events(FRONT).contains(&DoorEvent::Granted), "nothing is durable yet");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    disk.free();
+    let alarm = rig.alarm("door_journal").await;
+    assert!(alarm.contains("0 lost"), "{alarm}");
+    let records = rig.records();
+    let passed = records.iter().filter(|r| r.card == Some(ALICE) && r.event == DoorEvent::Granted).count();
+    let denied = records.iter().filter(|r| r.card == Some(BOB)).count();
+    assert_eq!((passed, denied), (2, refused + 1), "each once: {records:#?}");
+    let granted = rig.door_event(DoorEvent::Granted).await;
+    let written = records.iter().position(|r| *r == granted).unwrap();
+    assert!(written > 0 && granted.at_ms + 1_000 < rig.node.time().0, "with the time at which it happened");
+    assert_eq!(rig.doors.journal(), Default::default());
+    rig.down().await;
+}
