@@ -209,7 +209,7 @@ fn door_words(ui: &Ui, event: &DoorEvent) -> String {
         DoorEvent::Denied(reason) => format!("{} · {}", ui.t("door.denied"), reason_words(ui, reason.code())),
         DoorEvent::Granted => ui.t("door.granted").to_owned(),
         DoorEvent::Button => ui.t("door.button").to_owned(),
-        DoorEvent::Opened => ui.t("door.opened").to_owned(),
+        DoorEvent::Opened(_) => ui.t("door.opened").to_owned(),
         DoorEvent::Closed => ui.t("door.closed").to_owned(),
         DoorEvent::Forced => ui.t("door.forced").to_owned(),
         DoorEvent::HeldOpen => ui.t("door.held_open").to_owned(),
@@ -217,6 +217,7 @@ fn door_words(ui: &Ui, event: &DoorEvent) -> String {
         DoorEvent::LineLost => ui.t("door.line_lost").to_owned(),
         DoorEvent::LineBack => ui.t("door.line_back").to_owned(),
         DoorEvent::Fire => ui.t("door.fire").to_owned(),
+        DoorEvent::Unconfirmed => ui.t("door.unconfirmed").to_owned(),
     }
 }
 

@@ -320,7 +320,9 @@ pub(super) async fn put_campus(
         let most = crate::desk::NAME_CHARS_MAX.to_string();
         return Ok(invalid(ui.t_args("word.bad_name", &[("n", &most)])));
     }
-    match site.desk.put_campus(&me.actor, CampusRecord { campus, name, utc_offset_minutes, cut_minute }).await {
+    let people_shards = yika_crdt::docs::PEOPLE_SHARDS_DEFAULT;
+    let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute, people_shards };
+    match site.desk.put_campus(&me.actor, record).await {
         Ok(()) => Ok(([("hx-redirect", "/campuses")], "").into_response()),
         Err(DeskError::Refused(words)) => Ok(invalid(words)),
         Err(other) => Err(failed(other)),
