@@ -197,8 +197,8 @@ fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("kind = {place}"));
     }
     format!(
-        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL, person, merchant,
-             -total, '', 0 FROM refunds INDEXED BY {index} WHERE {}",
+        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL AS card, person,
+             merchant, -total AS total, '' AS detail, 0 AS offline FROM refunds INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
@@ -216,8 +216,9 @@ fn refusals_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("card IN ({})", list.join(", ")));
     }
     format!(
-        "SELECT 'refusal', at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
-             coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0), 0, 0, reason, 0
+        "SELECT 'refusal' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
+             coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0) AS person,
+             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline
          FROM refusals INDEXED BY {index} WHERE {}",
         w.text()
     )
@@ -454,10 +455,7 @@ pub fn refunds_of(conn: &Connection, of: PurchaseId) -> Result<Vec<RefundRow>, S
             operator: row.get(10)?,
         })
     };
-    statement
-        .query_map(params![of.terminal.0, of.boot, of.seq], row)
-        .and_then(Iterator::collect)
-        .map_err(failed(doing))
+    statement.query_map(params![of.terminal.0, of.boot, of.seq], row).and_then(Iterator::collect).map_err(failed(doing))
 }
 
 /// Enough of a refund or refusal to lead somewhere.
@@ -484,9 +482,7 @@ pub fn moment_of(conn: &Connection, writer: Writer, seq: u64) -> Result<Option<M
     let life = writer.incarnation;
     let moment = |row: &Row<'_>| {
         let of = match row.get::<_, Option<u32>>(1)? {
-            Some(terminal) => {
-                Some(PurchaseId { terminal: TerminalId(terminal), boot: row.get(2)?, seq: row.get(3)? })
-            }
+            Some(terminal) => Some(PurchaseId { terminal: TerminalId(terminal), boot: row.get(2)?, seq: row.get(3)? }),
             None => None,
         };
         Ok(Moment { at_ms: row.get(0)?, of, card: row.get::<_, Option<i64>>(4)?.map(|c| c as u64) })
