@@ -4,10 +4,12 @@
 
 pub mod check;
 pub mod index;
+pub mod rows;
 pub mod shared;
 
 pub use check::PolicyError;
 pub use index::{Explanation, Granted, Holder, PolicyIndex, Why, decide, explain};
+pub use rows::PolicyItem;
 pub use shared::{Access, SharedAccess};
 
 use crate::ids::{CampusId, Day, DoorId, PersonId};

@@ -2,10 +2,14 @@
 //!
 //! Leaves to others: group commit (`yika-store`), connections (`yika-link`), terminals' wire forms (`yika-edge`).
 
+mod documents;
 mod rights;
 
+use self::documents::DocumentAct;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::clock::{Clock, Ticks};
+use crate::docs::{PolicyAct, VisitorAct};
+use crate::documents::{Documents, PersonChange};
 use crate::entry::*;
 use crate::feed::{Run, SignedHead};
 use crate::fen::Fen;
@@ -104,6 +108,29 @@ pub enum Command {
         /// Who.
         operator: OperatorId,
     },
+    /// An operator changes people of this campus.
+    People {
+        /// Who.
+        operator: OperatorId,
+        /// All of them are written, or none.
+        acts: Vec<PersonChange>,
+    },
+    /// An operator changes the access policy of this campus.
+    Policy {
+        /// Who.
+        operator: OperatorId,
+        /// What.
+        act: Box<PolicyAct>,
+    },
+    /// An operator records or changes a visitor of this campus.
+    Visitor {
+        /// Who.
+        operator: OperatorId,
+        /// The visitor's id, drawn like a person's.
+        visitor: PersonId,
+        /// What.
+        act: VisitorAct,
+    },
     /// Time passes: the day may be cut.
     Tick,
     /// After a start: peers were asked how far they hold this node's feeds, and what they held more was taken back.
@@ -141,6 +168,8 @@ pub enum Reply {
     Shut(Shut),
     /// Done.
     Done,
+    /// Refused, in words for the operator; nothing was written.
+    Denied(String),
 }
 
 /// What else follows from a turn.
@@ -182,6 +211,7 @@ pub enum Effect {
 pub struct Edge {
     /// What it knows of the mesh.
     pub mesh: Mesh,
+    documents: Documents,
     pub(crate) clock: Clock,
     pub(crate) shut: Option<Shut>,
 }
@@ -192,13 +222,14 @@ impl Edge {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
         let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
-        Ok(Edge { mesh, clock: clock.unwrap_or_default(), shut })
+        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
     pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
         let fresh = Edge::load(store, self.mesh.me, self.mesh.place)?;
         self.mesh.replace(fresh.mesh);
+        self.documents = fresh.documents;
         self.clock = fresh.clock;
         Ok(())
     }
@@ -280,9 +311,7 @@ impl Edge {
             Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
             Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
-            Command::Level { from, row, right } => {
-                Reply::Granted(self.level(tx, from, row, right, &now, events)?)
-            }
+            Command::Level { from, row, right } => Reply::Granted(self.level(tx, from, row, right, &now, events)?),
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
             Command::TrustHub(record) => {
                 mesh.trust_hub(tx, record);
@@ -295,10 +324,20 @@ impl Edge {
                 let act = ActRecord { operator, act: "time.confirm".into(), detail: hub_time_ms.to_string() };
                 self.journal(tx, Body::Act(act), &now, events)?
             }
+            Command::People { operator, acts } => {
+                self.change_documents(tx, operator, DocumentAct::People(acts), &now, events)?
+            }
+            Command::Policy { operator, act } => {
+                self.change_documents(tx, operator, DocumentAct::Policy(*act), &now, events)?
+            }
+            Command::Visitor { operator, visitor, act } => {
+                self.change_documents(tx, operator, DocumentAct::Visitor(visitor, act), &now, events)?
+            }
             Command::Tick => {
                 if now.trusted && self.shut.is_none() {
                     sale::prune::prune(mesh, tx, sale::clock_day(mesh, &now))?;
                 }
+                self.documents.turn_epochs(mesh, tx, now.stamp, events)?;
                 Reply::Done
             }
         })
@@ -358,14 +397,17 @@ impl Edge {
         tx: &mut Tx<'_, R>,
         ticks: Ticks,
         now: &Now,
-        events: Vec<Event>,
+        mut events: Vec<Event>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), SaleError> {
+        self.follow_documents(tx, now, &mut events)?;
+        if events.iter().any(|e| matches!(e, Event::Blocks(_) | Event::Person(_))) {
+            effects.push(Effect::People);
+        }
         let mut later = Vec::new();
         for event in events {
             match event {
                 Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
-                Event::Blocks(_) | Event::Person(_) => effects.push(Effect::People),
                 Event::Rights(person) => effects.push(Effect::Rights(person)),
                 Event::Granted { feed, grant, .. } => {
                     if feed.channel == Channel::Rights(self.mesh.me) {
@@ -380,12 +422,13 @@ impl Edge {
                     self.clock.set_by_hub(hub_time_ms, ticks);
                     tx.put(keys::CLOCK.to_vec(), &self.clock);
                 }
-                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
                 }
-                Event::Journal { .. } | Event::Change { .. } => {}
+                Event::Blocks(_) | Event::Person(_) | Event::Journal { .. } => {}
+                // Taken out by `follow_documents`.
+                Event::Change { .. } | Event::Rebase { .. } | Event::Contradiction(_) => {}
             }
         }
         for event in later {

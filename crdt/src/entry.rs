@@ -114,6 +114,8 @@ pub struct CampusRecord {
     pub utc_offset_minutes: i16,
     /// When the business day is cut, minutes after local midnight.
     pub cut_minute: u16,
+    /// Into how many documents its people are cut; chosen when the campus is made, later values are not heard.
+    pub people_shards: u16,
 }
 
 /// A node of the mesh in one of its lives.
@@ -190,8 +192,8 @@ pub struct TerminalRecord {
 pub struct RebaseRecord {
     /// The document and epoch that end.
     pub old: DocId,
-    /// How much of each feed of `old` the new epoch contains.
-    pub covered: Vec<(crate::channel::FeedId, Seq)>,
+    /// How many of each writer's changes of `old` the new epoch contains.
+    pub covered: Vec<(Writer, u64)>,
     /// The document and epoch that begin.
     pub new: DocId,
 }

@@ -3,6 +3,7 @@
 //! Leaves to others: what the rows hold (the module named at each constructor).
 
 use crate::channel::{BlockScope, FeedId};
+use crate::docs::{DocId, DocKind};
 use crate::entry::WalletKey;
 use crate::feed::Hash;
 use crate::ids::*;
@@ -62,6 +63,16 @@ pub const DOCUMENTS: &[u8] = b"d";
 pub const CUTS: &[u8] = b"c";
 /// Prefix of cashiers' shifts by terminal.
 pub const SHIFTS: &[u8] = b"S";
+/// Prefix of persons that stand in documents of two campuses: the copy that does not count.
+pub const PERSON_CLAIMS: &[u8] = b"P";
+/// Prefix of visitors.
+pub const VISITORS: &[u8] = b"v";
+/// Prefix of access policies by campus.
+pub const POLICIES: &[u8] = b"a";
+/// Prefix of epochs of documents.
+pub const EPOCHS: &[u8] = b"e";
+/// Prefix of re-bases by document and the epoch that ends.
+pub const REBASES: &[u8] = b"E";
 /// Prefix of proofs of forks.
 pub const FORKS: &[u8] = b"x";
 
@@ -111,6 +122,36 @@ pub fn lift(block: &Hash, scope: BlockScope) -> Vec<u8> {
 /// A person (`mesh`).
 pub fn person(person: PersonId) -> Vec<u8> {
     key(PERSONS, &[&person.0.to_be_bytes()])
+}
+
+/// The copy of a person in another campus' document (`mesh`).
+pub fn person_claim(person: PersonId, home: CampusId) -> Vec<u8> {
+    key(PERSON_CLAIMS, &[&person.0.to_be_bytes(), &home.0.to_be_bytes()])
+}
+
+/// Everything recorded under a visitor's id (`mesh`).
+pub fn visits(visitor: PersonId) -> Vec<u8> {
+    key(VISITORS, &[&visitor.0.to_be_bytes()])
+}
+
+/// A visitor as one document has it (`mesh`).
+pub fn visit(visitor: PersonId, campus: CampusId, month: u16) -> Vec<u8> {
+    key(VISITORS, &[&visitor.0.to_be_bytes(), &campus.0.to_be_bytes(), &month.to_be_bytes()])
+}
+
+/// The policy of a campus, a row per value (`access::rows`).
+pub fn policy(campus: CampusId) -> Vec<u8> {
+    key(POLICIES, &[&campus.0.to_be_bytes()])
+}
+
+/// The present epoch of a document (`documents`).
+pub fn epoch(kind: &DocKind) -> Vec<u8> {
+    key(EPOCHS, &[&wire::encode(kind)])
+}
+
+/// The re-base that ends an epoch (`documents`).
+pub fn rebase(old: &DocId) -> Vec<u8> {
+    key(REBASES, &[&wire::encode(old)])
 }
 
 /// A person's rights at this box (`rights`).

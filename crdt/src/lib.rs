@@ -8,6 +8,7 @@ pub mod channel;
 pub mod civil;
 pub mod clock;
 pub mod docs;
+pub mod documents;
 pub mod edge;
 pub mod entry;
 pub mod feed;

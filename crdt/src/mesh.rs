@@ -3,6 +3,8 @@
 //! Rows are written in the turn that stores the entry, the in-memory index beside them; after a failed commit the index
 //! is loaded again. Leaves to others: rights and sales (`sale`), documents' content (`docs`), the wire (`sync`).
 
+mod projected;
+
 use crate::access::SharedAccess;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::entry::*;
@@ -17,6 +19,8 @@ use ed25519_dalek::VerifyingKey;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+pub use projected::VisitRow;
 
 /// Rows read at once while loading.
 const LOAD_ROWS: usize = 4_096;
@@ -130,13 +134,26 @@ pub enum Event {
     },
     /// Two signed branches of a feed were shown.
     Forked(FeedId),
-    /// A document change to project.
+    /// A document change to take in.
     Change {
         /// Its feed.
         feed: FeedId,
         /// Its position.
         seq: Seq,
+        /// What it says.
+        record: ChangeRecord,
     },
+    /// A document starts a new epoch.
+    Rebase {
+        /// Its feed.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+        /// Which.
+        record: RebaseRecord,
+    },
+    /// What documents say contradicts itself: somebody must look.
+    Contradiction(AlarmRecord),
 }
 
 /// Where every known writer stands.
@@ -207,6 +224,7 @@ impl Mesh {
         each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.scope))?;
         mesh.people.replace(people);
         each(store, keys::FORKS, |r: (SignedHead, SignedHead)| _ = mesh.forked.insert(r.0.feed.writer))?;
+        mesh.load_projected(store)?;
         each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
         let lease = store.get(keys::LEASE)?.map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b)).transpose()?;
         mesh.lease = lease.filter(|l| l.incarnation == me.incarnation);
@@ -216,9 +234,9 @@ impl Mesh {
     /// Takes over a freshly loaded index; who shares the people index keeps sharing it.
     pub fn replace(&mut self, fresh: Mesh) {
         let shared = self.people.clone();
-        shared.replace(fresh.people.read().clone());
+        shared.replace(fresh.people.take());
         let access = self.access.clone();
-        access.replace(fresh.access.read().clone());
+        access.replace(fresh.access.take());
         *self = Mesh { people: shared, access, ..fresh };
     }
 
@@ -400,12 +418,12 @@ impl Mesh {
                 tx.put(keys::operator(operator.operator), &operator);
                 Ok(())
             }
-            Body::Change(_) => {
-                events.push(Event::Change { feed, seq });
+            Body::Change(record) => {
+                events.push(Event::Change { feed, seq, record });
                 Ok(())
             }
-            Body::Rebase(_) => {
-                events.push(Event::Change { feed, seq });
+            Body::Rebase(record) => {
+                events.push(Event::Rebase { feed, seq, record });
                 Ok(())
             }
             Body::Settled(_) => Ok(()),
@@ -422,20 +440,6 @@ impl Mesh {
                 Ok(())
             }
         }
-    }
-
-    /// Writes and indexes a person as projected from its document.
-    pub fn put_person<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        person: &Person,
-        events: &mut Vec<Event>,
-    ) -> Result<(), StoreError> {
-        let old = tx.get::<Person>(&keys::person(person.person))?;
-        tx.put(keys::person(person.person), person);
-        self.people.write().put(person, old.as_ref());
-        events.push(Event::Person(person.person));
-        Ok(())
     }
 
     /// Makes the hub's own key known before its registry has arrived; the key was proved by the TLS handshake.
@@ -462,7 +466,8 @@ impl Mesh {
         true
     }
 
-    fn quarantine<R: Read + ?Sized>(
+    /// Keeps aside an entry that cannot be used; it gates the day.
+    pub(crate) fn quarantine<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         feed: FeedId,
@@ -478,7 +483,11 @@ impl Mesh {
 
     fn apply_registry<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, body: Body, events: &mut Vec<Event>) {
         match body {
-            Body::Campus(record) => {
+            Body::Campus(mut record) => {
+                // Where a person's document is follows from it at every node, so it never changes.
+                if let Some(known) = self.campuses.get(&record.campus) {
+                    record.people_shards = known.people_shards;
+                }
                 tx.put(keys::campus(record.campus), &record);
                 self.index_campus(record);
             }

@@ -3,15 +3,22 @@
 //! Shared between the writer thread, which changes it entry by entry, and doors, which only read it; nobody holds the
 //! lock across a write to disk. Leaves to others: rows on disk (`mesh`), door policy (`access`).
 
+mod claims;
+
+use crate::access::GroupId;
 use crate::channel::BlockScope;
+use crate::docs::Visitor;
 use crate::entry::BlockTarget;
 use crate::feed::Hash;
 use crate::ids::*;
 use crate::person::{CardState, Person, PersonStatus};
 use crate::reason::Reason;
+use claims::Claims;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The category of visitors: tariffs price it, or visitors buy as guests only.
+pub const VISITOR_CATEGORY: CategoryId = CategoryId(0);
 
 /// A person as decisions need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,12 +35,28 @@ pub struct Holder {
     pub cards: Box<[(CardNumber, CardState, Option<Day>)]>,
 }
 
+/// A visitor with a temporary card.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Visit {
+    holder: Holder,
+    card: CardNumber,
+    uid: Option<u64>,
+    from_ms: i64,
+    until_ms: i64,
+    groups: Box<[GroupId]>,
+}
+
 /// Cards, holders and blocks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct People {
     holders: BTreeMap<PersonId, Holder>,
-    cards: BTreeMap<CardNumber, PersonId>,
-    uids: BTreeMap<u64, CardNumber>,
+    /// Of two persons with one card number the one whose card is active wins, then the lower id.
+    cards: Claims<CardNumber, (u8, PersonId)>,
+    uids: Claims<u64, (CardNumber, PersonId)>,
+    visits: BTreeMap<PersonId, Visit>,
+    /// Asked only where the registry knows no such card.
+    visit_cards: Claims<CardNumber, PersonId>,
+    visit_uids: Claims<u64, (CardNumber, PersonId)>,
     blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockScope>>,
     /// Which blocks are lifted, and on whose authority: a lift counts if it is the hub's or of the block's own campus.
     lifted: BTreeSet<(Hash, BlockScope)>,
@@ -41,23 +64,50 @@ pub struct People {
 
 impl People {
     /// The holder of a usable card on `day`, or why it is refused. A block wins over everything.
+    ///
+    /// A visitor's card is usable from the first to the last day of the visit; [`People::usable_at`] knows the minute.
     pub fn usable(&self, card: CardNumber, day: Day) -> Result<(PersonId, &Holder), Reason> {
+        self.judge(card, day, None)
+    }
+
+    /// As [`People::usable`] at a moment of hub time: a visitor's card also keeps to the hours of the visit.
+    pub fn usable_at(&self, card: CardNumber, day: Day, hub_time_ms: i64) -> Result<(PersonId, &Holder), Reason> {
+        self.judge(card, day, Some(hub_time_ms))
+    }
+
+    fn judge(&self, card: CardNumber, day: Day, at_ms: Option<i64>) -> Result<(PersonId, &Holder), Reason> {
         if self.is_blocked(BlockTarget::Card(card)) {
             return Err(Reason::Blocked);
         }
-        let person = *self.cards.get(&card).ok_or(Reason::UnknownCard)?;
+        let Some((_, person)) = self.cards.winner(card) else {
+            return self.judge_visit(card, day, at_ms);
+        };
         if self.is_blocked(BlockTarget::Person(person)) {
             return Err(Reason::Blocked);
         }
         let holder = self.holders.get(&person).ok_or(Reason::UnknownCard)?;
         let (_, state, until) = holder.cards.iter().find(|(n, _, _)| *n == card).ok_or(Reason::UnknownCard)?;
-        let in_time = until.is_none_or(|u| day <= u)
-            && holder.valid.0.is_none_or(|f| day >= f)
-            && holder.valid.1.is_none_or(|u| day <= u);
-        if *state != CardState::Active || holder.status != PersonStatus::Active || !in_time {
+        if *state != CardState::Active || !holder.takes_part(day) || until.is_some_and(|u| day > u) {
             return Err(Reason::NotActive);
         }
         Ok((person, holder))
+    }
+
+    /// A temporary card goes from hand to hand: the visit that holds at the moment counts.
+    fn judge_visit(&self, card: CardNumber, day: Day, at_ms: Option<i64>) -> Result<(PersonId, &Holder), Reason> {
+        let mut refusal = Reason::UnknownCard;
+        for visitor in self.visit_cards.all(card) {
+            let Some(visit) = self.visits.get(&visitor) else { continue };
+            let in_hours = at_ms.is_none_or(|ms| (visit.from_ms..visit.until_ms).contains(&ms));
+            if !visit.holder.takes_part(day) || !in_hours {
+                refusal = Reason::NotActive;
+            } else if self.is_blocked(BlockTarget::Person(visitor)) {
+                return Err(Reason::Blocked);
+            } else {
+                return Ok((visitor, &visit.holder));
+            }
+        }
+        Err(refusal)
     }
 
     /// Whether any block on the target is not lifted.
@@ -71,37 +121,55 @@ impl People {
         blocks.filter(|block| !self.is_lifted(*block)).map(|(h, s)| (*h, *s)).collect()
     }
 
-    /// A person as decisions need it.
+    /// A person or visitor as decisions need it.
     pub fn holder(&self, person: PersonId) -> Option<&Holder> {
-        self.holders.get(&person)
+        self.holders.get(&person).or_else(|| self.visits.get(&person).map(|v| &v.holder))
     }
 
     /// Whose card it is, usable or not.
     pub fn person_of(&self, card: CardNumber) -> Option<PersonId> {
-        self.cards.get(&card).copied()
+        self.registered(card).or_else(|| self.visit_cards.winner(card))
+    }
+
+    /// The person of the registry whose card it is.
+    pub fn registered(&self, card: CardNumber) -> Option<PersonId> {
+        self.cards.winner(card).map(|(_, person)| person)
+    }
+
+    /// Whether the card number stands with several persons, or with a person and a visitor.
+    pub fn is_contested(&self, card: CardNumber) -> bool {
+        let persons = self.cards.all(card).count();
+        persons > 1 || persons == 1 && self.visit_cards.winner(card).is_some()
     }
 
     /// The card a reader's chip number belongs to.
     pub fn card_of_uid(&self, uid: u64) -> Option<CardNumber> {
-        self.uids.get(&uid).copied()
+        self.uids.winner(uid).or_else(|| self.visit_uids.winner(uid)).map(|(card, _)| card)
     }
 
     /// The only card whose 32-bit chip number has these bits: some readers deliver a part of it. `None` if several have.
     pub fn card_of_uid_bits(&self, bits: u32, mask: u32) -> Option<CardNumber> {
         let fits = |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
-        let mut cards = self.uids.iter().filter(|(uid, _)| fits(uid)).map(|(_, card)| *card);
+        let all = self.uids.after(None).chain(self.visit_uids.after(None));
+        let mut cards = all.filter(|(uid, _)| fits(uid)).map(|(_, (card, _))| card);
         let first = cards.next();
         first.filter(|_| cards.next().is_none())
     }
 
     /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
     pub fn cards_after(&self, after: Option<CardNumber>, limit: usize) -> Vec<CardNumber> {
-        self.cards.range(above(after)).take(limit).map(|(card, _)| *card).collect()
+        let persons = self.cards.after(after).take(limit).map(|(card, _)| card);
+        let visitors = self.visit_cards.after(after).take(limit).map(|(card, _)| card);
+        let both: BTreeSet<CardNumber> = persons.chain(visitors).collect();
+        both.into_iter().take(limit).collect()
     }
 
     /// Up to `limit` chip numbers above one with their cards, ascending.
     pub fn chips_after(&self, after: Option<u64>, limit: usize) -> Vec<(u64, CardNumber)> {
-        self.uids.range(above(after)).take(limit).map(|(uid, card)| (*uid, *card)).collect()
+        let visitors = self.visit_uids.after(after).take(limit);
+        let mut both: BTreeMap<u64, CardNumber> = visitors.map(|(uid, (card, _))| (uid, card)).collect();
+        both.extend(self.uids.after(after).take(limit).map(|(uid, (card, _))| (uid, card)));
+        both.into_iter().take(limit).collect()
     }
 
     /// Every card that an open block stops, known or not.
@@ -120,31 +188,70 @@ impl People {
         cards
     }
 
-    /// How many people and cards are indexed.
+    /// How many people and cards are indexed, visitors not counted.
     pub fn counts(&self) -> (usize, usize) {
         (self.holders.len(), self.cards.len())
     }
 
     /// Indexes a person in place of what was known of it.
     pub fn put(&mut self, person: &Person, old: Option<&Person>) {
-        for card in old.into_iter().flat_map(|p| &p.cards) {
-            if self.cards.get(&card.number) == Some(&person.person) {
-                self.cards.remove(&card.number);
-            }
-            if let Some(uid) = card.uid {
-                self.uids.remove(&uid);
-            }
+        if let Some(old) = old {
+            self.unclaim(old);
         }
         for card in &person.cards {
-            self.cards.insert(card.number, person.person);
+            self.cards.add(card.number, (card.state.rank(), person.person));
             if let Some(uid) = card.uid {
-                self.uids.insert(uid, card.number);
+                self.uids.add(uid, (card.number, person.person));
             }
         }
         let cards = person.cards.iter().map(|c| (c.number, c.state, c.valid_until)).collect();
         let holder =
             Holder { home: person.home, category: person.category, status: person.status, valid: person.valid, cards };
         self.holders.insert(person.person, holder);
+    }
+
+    /// Forgets a person, given as it was indexed.
+    pub fn remove(&mut self, old: &Person) {
+        self.unclaim(old);
+        self.holders.remove(&old.person);
+    }
+
+    fn unclaim(&mut self, old: &Person) {
+        for card in &old.cards {
+            self.cards.remove(card.number, (card.state.rank(), old.person));
+            if let Some(uid) = card.uid {
+                self.uids.remove(uid, (card.number, old.person));
+            }
+        }
+    }
+
+    /// Indexes a visitor of a campus whose validity covers these days, in place of what was known.
+    pub fn put_visitor(&mut self, visitor: &Visitor, home: CampusId, days: (Day, Day)) {
+        self.remove_visitor(visitor.visitor);
+        let status = if visitor.ended { PersonStatus::Left } else { PersonStatus::Active };
+        let valid = (Some(days.0), Some(days.1));
+        let holder = Holder { home, category: VISITOR_CATEGORY, status, valid, cards: Box::default() };
+        self.visit_cards.add(visitor.card, visitor.visitor);
+        if let Some(uid) = visitor.uid {
+            self.visit_uids.add(uid, (visitor.card, visitor.visitor));
+        }
+        let groups = visitor.groups.iter().copied().collect();
+        let (card, uid, from_ms, until_ms) = (visitor.card, visitor.uid, visitor.from_ms, visitor.until_ms);
+        self.visits.insert(visitor.visitor, Visit { holder, card, uid, from_ms, until_ms, groups });
+    }
+
+    /// Forgets a visitor.
+    pub fn remove_visitor(&mut self, visitor: PersonId) {
+        let Some(visit) = self.visits.remove(&visitor) else { return };
+        self.visit_cards.remove(visit.card, visitor);
+        if let Some(uid) = visit.uid {
+            self.visit_uids.remove(uid, (visit.card, visitor));
+        }
+    }
+
+    /// Access groups of a visit.
+    pub fn visit_groups(&self, visitor: PersonId) -> &[GroupId] {
+        self.visits.get(&visitor).map_or(&[], |v| &v.groups)
     }
 
     /// Indexes a block.
@@ -162,8 +269,11 @@ impl People {
     }
 }
 
-fn above<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
-    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+impl Holder {
+    fn takes_part(&self, day: Day) -> bool {
+        let (first, last) = self.valid;
+        self.status == PersonStatus::Active && first.is_none_or(|f| f <= day) && last.is_none_or(|l| day <= l)
+    }
 }
 
 /// The index as shared between threads.
@@ -185,6 +295,11 @@ impl SharedPeople {
     pub fn replace(&self, people: People) {
         *self.write() = people;
     }
+
+    /// Takes the index out, leaving an empty one.
+    pub fn take(&self) -> People {
+        std::mem::take(&mut *self.write())
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +312,7 @@ mod tests {
     const CAMPUS: BlockScope = BlockScope::Campus(CampusId(1));
     const CARD: CardNumber = CardNumber(10);
 
-    fn person() -> Person {
+    fn one() -> Person {
         let card = Card { number: CARD, uid: Some(77), state: CardState::Active, valid_until: None };
         Person {
             person: PersonId(1),
@@ -214,7 +329,7 @@ mod tests {
 
     fn people() -> People {
         let mut people = People::default();
-        people.put(&person(), None);
+        people.put(&one(), None);
         people
     }
 
@@ -250,6 +365,28 @@ mod tests {
         assert!(people().usable(CARD, Day(100)).is_ok());
         assert_eq!(people().usable(CARD, Day(101)).err(), Some(Reason::NotActive));
         assert_eq!(people().usable(CardNumber(11), Day(1)).err(), Some(Reason::UnknownCard));
+    }
+
+    #[test]
+    fn a_card_of_two_persons_has_one_holder_whatever_the_order() {
+        let with = |person: u64, state| {
+            let card = Card { number: CARD, uid: Some(77), state, valid_until: None };
+            Person { person: PersonId(person), cards: vec![card], valid: (None, None), ..one() }
+        };
+        let all = [with(1, CardState::Cancelled), with(3, CardState::Active), with(2, CardState::Active)];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut people = People::default();
+            for at in order {
+                people.put(&all[at], None);
+            }
+            assert_eq!(people.usable(CARD, Day(1)).unwrap().0, PersonId(2), "{order:?}");
+            people.remove(&all[2]);
+            assert_eq!(people.registered(CARD), Some(PersonId(3)));
+            people.remove(&all[1]);
+            assert_eq!(people.usable(CARD, Day(1)).err(), Some(Reason::NotActive));
+            people.remove(&all[0]);
+            assert_eq!(people, People::default());
+        }
     }
 
     proptest! {

@@ -50,6 +50,17 @@ pub enum CardState {
     Cancelled,
 }
 
+impl CardState {
+    /// Which card of several comes first: the one that trades.
+    pub fn rank(self) -> u8 {
+        match self {
+            CardState::Active => 0,
+            CardState::Issued => 1,
+            CardState::Cancelled => 2,
+        }
+    }
+}
+
 /// A card in somebody's hand.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Card {

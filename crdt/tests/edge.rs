@@ -57,7 +57,10 @@ impl HubVoice {
     fn grant(&mut self, to: Writer, total: i64) -> Run {
         let row = Row { person: PERSON, wallet: WalletKey::Main };
         let basis = Some(HubVoice::statement(to, Fen(total)));
-        self.say(Channel::Rights(to), vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })])
+        self.say(
+            Channel::Rights(to),
+            vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })],
+        )
     }
 }
 
@@ -158,7 +161,13 @@ impl HubVoice {
         self.ends.remove(&feed);
         let campus = |c: u16| {
             let name = format!("校区{c}");
-            Body::Campus(CampusRecord { campus: CampusId(c), name, utc_offset_minutes: 480, cut_minute: 180 })
+            Body::Campus(CampusRecord {
+                campus: CampusId(c),
+                name,
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 4,
+            })
         };
         let till = |campus: u16| {
             Body::Terminal(TerminalRecord {

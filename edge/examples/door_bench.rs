@@ -143,7 +143,8 @@ fn fill(rig: &Rig) {
         (DoorId(n), Door { name: format!("门{n}"), areas, pulse_ms: PULSE_MS, held_open_ms: 15_000, device })
     });
     let day = vec![(0, 480), (480, 960), (960, 1440)];
-    let day: Vec<_> = day.into_iter().map(|(from_minute, until_minute)| Interval { from_minute, until_minute }).collect();
+    let day: Vec<_> =
+        day.into_iter().map(|(from_minute, until_minute)| Interval { from_minute, until_minute }).collect();
     let week = std::array::from_fn(|_| day.clone());
     let schedule = Schedule { name: "时段".into(), week, holidays: Default::default() };
     let schedules = (1..=50).map(|n| (ScheduleId(n), schedule.clone())).collect();
@@ -155,7 +156,13 @@ fn fill(rig: &Rig) {
     };
     let holidays = (0..32).map(|n| (Day(20_000 + n * 11), 1)).collect();
     let doors = doors.collect();
-    rig.set_policy(Policy { campus: Some(CAMPUS), doors, schedules, groups: (0..GROUPS).map(group).collect(), holidays });
+    rig.set_policy(Policy {
+        campus: Some(CAMPUS),
+        doors,
+        schedules,
+        groups: (0..GROUPS).map(group).collect(),
+        holidays,
+    });
     let mut people = rig.node.people.write();
     for card in 0..CARDS {
         people.put(&person(CardNumber(card)), None);

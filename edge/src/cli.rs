@@ -78,7 +78,7 @@ struct Serve {
     #[arg(long, value_name = "ADDR")]
     link: Option<SocketAddr>,
     /// Where other boxes reach it, host:port (link.advertised).
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long = "advertise", value_name = "HOST:PORT")]
     advertised: Option<String>,
     /// TCP address of terminals and pages (http.bind).
     #[arg(long, value_name = "ADDR")]

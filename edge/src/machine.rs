@@ -104,11 +104,11 @@ impl Machine for EdgeMachine {
                 yika_crdt::channel::Class::Rights => Priority::Purchase,
                 _ => Priority::Sync,
             },
-            Command::Purchase { .. } | Command::Refuse { .. } | Command::Refund(_)
+            Command::Purchase { .. }
+            | Command::Refuse { .. }
+            | Command::Refund(_)
             | Command::Ask { .. }
-            | Command::Level { .. } => {
-                Priority::Purchase
-            }
+            | Command::Level { .. } => Priority::Purchase,
             _ => Priority::Housekeeping,
         }
     }
@@ -134,6 +134,7 @@ impl Machine for EdgeMachine {
     }
 
     fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
+        self.edge.committed();
         self.mirror(store, &effects);
         self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_hub::config::Config;
@@ -111,6 +112,9 @@ enum Campus {
         /// When the business day is cut, minutes after midnight.
         #[arg(long, default_value_t = 180)]
         cut_minute: u16,
+        /// How many people it is made for; settled when the campus is made.
+        #[arg(long, default_value_t = 100_000)]
+        people: u32,
     },
 }
 
@@ -276,8 +280,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Init(init) => return initialise(&config, &init),
         Command::Serve(serve) => return serve_hub(config, serve).await,
         Command::Version { json } => version(json)?,
-        Command::Campus(Campus::Put { campus, name, utc_offset_minutes, cut_minute }) => {
-            let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute };
+        Command::Campus(Campus::Put { campus, name, utc_offset_minutes, cut_minute, people }) => {
+            let people_shards = shard_count_for(people);
+            let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute, people_shards };
             ask("/v1/campus", serde_json::to_vec(&record)?).await?;
         }
         Command::Edge(Edge::Token(Token::Create { campus, ttl, replaces })) => {

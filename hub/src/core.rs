@@ -9,6 +9,7 @@ mod fence;
 mod fork;
 mod grant;
 mod journal;
+mod people;
 mod receipts;
 mod recover;
 mod refund;
@@ -16,26 +17,28 @@ mod refund;
 pub use books::balances;
 pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
-pub use grant::{PoolSizes, WAITING_MAX, WAIT_MS_MAX};
+pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX};
+pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
 
 use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
-use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
+use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
+use yika_crdt::documents::{Documents, PersonChange};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
-use yika_crdt::person::Person;
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
 use yika_crdt::sync::Message;
 
@@ -124,8 +127,47 @@ pub enum Command {
     },
     /// Nothing of the core's: rows of the hub's own tables go with it.
     Nothing,
-    /// People as imported or edited.
-    People(Vec<Person>),
+    /// People as imported or edited: all of them are written, or none. An import is several commands
+    /// ([`yika_crdt::documents::chunks`]).
+    People {
+        /// Who says so.
+        operator: OperatorId,
+        /// What happens to whom.
+        acts: Vec<PersonChange>,
+    },
+    /// A person's home is another campus.
+    MovePerson {
+        /// Who says so.
+        operator: OperatorId,
+        /// Who moves.
+        person: PersonId,
+        /// Whereto.
+        to: CampusId,
+    },
+    /// Numbers for so many new persons: [`Reply::PersonIds`] names the first of them.
+    PersonIds(u32),
+    /// The access policy of a campus changes.
+    Policy {
+        /// Whose.
+        campus: CampusId,
+        /// Who says so.
+        operator: OperatorId,
+        /// What.
+        act: Box<PolicyAct>,
+    },
+    /// A visitor of a campus is recorded or changed.
+    Visitor {
+        /// Whose.
+        campus: CampusId,
+        /// Who says so.
+        operator: OperatorId,
+        /// The visitor's id, drawn like a person's.
+        visitor: PersonId,
+        /// What.
+        act: VisitorAct,
+    },
+    /// A document starts a new epoch without its history (yearly, after an erasure).
+    Rebase(DocKind),
     /// Money paid in at a counter.
     TopUp {
         /// Made by the asker; the same id is posted once.
@@ -238,6 +280,8 @@ pub enum Reply {
     Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
     /// How many blocks were lifted.
     Lifted(usize),
+    /// The first of the numbers that were asked for.
+    PersonIds(PersonId),
     /// Done.
     Done,
     /// Refused, in words for the operator.
@@ -366,6 +410,7 @@ pub enum CoreError {
 pub struct Hub {
     /// What it knows of the mesh.
     pub mesh: Mesh,
+    documents: Documents,
     key: SigningKey,
     /// Being put together again after a restore.
     recovery: Option<Recovery>,
@@ -389,7 +434,8 @@ impl Hub {
         let place = Place { node: NodeId::HUB, campus: None };
         let (me, recovery) = recover::present_life(store, identity.me)?;
         let mesh = Mesh::load(store, me, place)?;
-        Ok(Hub { mesh, key: identity.key, recovery, waiting: BTreeMap::new() })
+        let documents = Documents::load(store)?;
+        Ok(Hub { mesh, documents, key: identity.key, recovery, waiting: BTreeMap::new() })
     }
 
     /// Reads everything again after a turn was rolled back.
@@ -397,6 +443,7 @@ impl Hub {
         let (me, recovery) = recover::present_life(store, self.mesh.me)?;
         let fresh = Mesh::load(store, me, self.mesh.place)?;
         self.mesh.replace(fresh);
+        self.documents = Documents::load(store)?;
         self.recovery = recovery;
         self.waiting.clear();
         Ok(())
@@ -472,12 +519,14 @@ impl Hub {
                 }
                 Reply::Done
             }
-            Command::People(people) => {
-                for person in &people {
-                    self.mesh.put_person(turn.tx, person, &mut turn.events)?;
-                }
-                Reply::Done
+            Command::People { operator, acts } => return self.people(turn, operator, acts),
+            Command::MovePerson { operator, person, to } => return self.move_person(turn, operator, person, to),
+            Command::PersonIds(count) => return self.person_ids(turn, count),
+            Command::Policy { campus, operator, act } => return self.policy(turn, campus, operator, *act),
+            Command::Visitor { campus, operator, visitor, act } => {
+                return self.visitor(turn, operator, (campus, visitor, act));
             }
+            Command::Rebase(kind) => return self.rebase(turn, kind),
             Command::TopUp { id, person, amount, by } => return self.top_up(turn, id, person, amount, by),
             Command::UndoTopUp { of, by } => return self.undo_top_up(turn, of, by),
             Command::Withdraw { id, person, amount, by } => return self.withdraw(turn, id, person, amount, by),
@@ -510,6 +559,7 @@ impl Hub {
                 }
                 self.forget_waiting(turn.stamp.hub_time_ms);
                 self.sweep(turn)?;
+                self.documents.turn_epochs(&mut self.mesh, turn.tx, turn.stamp, &mut turn.events)?;
                 Reply::Done
             }
         })
@@ -552,6 +602,7 @@ impl Hub {
 
     /// Does what stored entries ask for: postings first, then what follows from them.
     fn follow<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        self.follow_documents(turn)?;
         let mut touched = BTreeSet::new();
         for event in std::mem::take(&mut turn.events) {
             match event {

@@ -81,7 +81,7 @@ impl HubNode {
     /// # Errors
     /// When the database cannot be read.
     pub fn life(identity: &HubIdentity, dir: &Path) -> anyhow::Result<Writer> {
-        let sqlite = SqliteStore::open(&dir.join("hub.db"), &store::options())?;
+        let sqlite = SqliteStore::open(dir.join("hub.db"), &store::options())?;
         Ok(core::present_life(&sqlite, identity.me)?.0)
     }
 

@@ -2,6 +2,7 @@
 //! The power-cut layer for SQLite is the crate `yika-powercut`, the only one here with unsafe code.
 
 pub mod books;
+pub mod crowd;
 pub mod demo;
 pub mod http;
 #[cfg(target_os = "linux")]

@@ -2,6 +2,7 @@
 //!
 //! The demo and the end-to-end tests play in it. Leaves to others: how a program is started (`site`), what is sold.
 
+use crate::books::{Books, Comparison, Journal, compare};
 use crate::process::{Launch, Port, Process};
 use crate::site::{BoxProgram, HubProgram, Reach, until};
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use yika_crdt::channel::FeedId;
 use yika_crdt::ids::{CampusId, PersonId};
 use yika_crdt::keys;
 use yika_crdt::store::{FeedState, Read};
-use yika_drivers::terminal::simulator::TerminalPlan;
+use yika_drivers::terminal::simulator::{Plan, TerminalPlan};
 use yika_hub::control::{PersonLine, TopUpWish, ToppedUp};
 use yika_hub::desk::{ImportReport, TerminalMade};
 use yika_store::{Options as StoreOptions, SqliteReader};
@@ -53,7 +54,7 @@ impl World {
         say("starting headquarters · 启动总部");
         let hub = HubProgram::start(dir, "演示总部").await?;
         for (campus, name) in CAMPUSES {
-            hub.command(&["campus", "put", campus, name]).await?;
+            hub.command(&["campus", "put", campus, name, "--people", "2000"]).await?;
         }
         let tariff = dir.join("tariff.toml");
         std::fs::write(&tariff, include_str!("../../deploy/samples/tariff.toml"))?;
@@ -102,6 +103,42 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// A crowd of a campus at its tills (and its gate, in the east) for so many seconds.
+    #[must_use]
+    pub fn plan(&self, campus: u16, seconds: u64, seed: u64) -> Plan {
+        let readers = if campus == 1 { vec![self.reader.clone()] } else { Vec::new() };
+        Plan {
+            tills: self.tills[usize::from(campus == 2)].clone(),
+            swipes_per_second: if readers.is_empty() { 0 } else { 3 },
+            readers,
+            cards: self.cards_of(campus).iter().map(u64::to_string).collect(),
+            seed,
+            per_second: 25,
+            seconds: Some(seconds),
+            ..Plan::default()
+        }
+    }
+
+    /// What the boxes have journaled.
+    ///
+    /// # Errors
+    /// A database cannot be read.
+    pub fn journals(&self) -> Result<Vec<Journal>> {
+        self.boxes.iter().map(|edge| Journal::read(&edge.database(), edge.node()?)).collect()
+    }
+
+    /// Waits until headquarters holds everything the boxes wrote, and compares entry by entry.
+    ///
+    /// # Errors
+    /// It does not come within `bound`, or a database cannot be read.
+    pub async fn settle(&self, bound: Duration) -> Result<Comparison> {
+        until("headquarters holds everything the boxes wrote", bound, async || {
+            Ok(Books::read(&self.hub.database())?.holds(&self.journals()?))
+        })
+        .await?;
+        Ok(compare(&self.journals()?, &Books::read(&self.hub.database())?))
     }
 
     /// Cards of a campus' people.

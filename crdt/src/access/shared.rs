@@ -36,4 +36,9 @@ impl SharedAccess {
     pub fn replace(&self, access: Access) {
         *self.write() = access;
     }
+
+    /// Takes the policy out, leaving an empty one.
+    pub fn take(&self) -> Access {
+        std::mem::take(&mut *self.write())
+    }
 }

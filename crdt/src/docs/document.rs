@@ -256,10 +256,8 @@ impl Document {
         acts: &[Act],
         time_s: i64,
     ) -> Result<(Authored, BTreeSet<String>), DocError> {
+        self.may_author(writer)?;
         let actor = actor_of(writer);
-        if self.state.refused.contains_key(&actor) || self.waiting.contains_key(&actor) {
-            return Err(DocError::Refused(self.id));
-        }
         let mut batch = Batch::default();
         let mut each = Vec::with_capacity(acts.len());
         for act in acts {
@@ -279,6 +277,26 @@ impl Document {
         }
         self.flush(&mut batch)?;
         Ok((each, batch.touched))
+    }
+
+    /// Whether an act could be written as one change; nothing changes.
+    ///
+    /// # Errors
+    /// As [`Document::author`].
+    pub fn check(&self, writer: Writer, act: &Act) -> Result<(), DocError> {
+        self.may_author(writer)?;
+        let effect = Effect::of(act.writes(&self.id.kind)?);
+        let batch = Batch::default();
+        let ops = self.ops_for(&effect, &batch);
+        self.build(actor_of(writer), act.to_message()?, ops, 0, &batch).map(drop)
+    }
+
+    fn may_author(&self, writer: Writer) -> Result<(), DocError> {
+        let actor = actor_of(writer);
+        match self.state.refused.contains_key(&actor) || self.waiting.contains_key(&actor) {
+            true => Err(DocError::Refused(self.id)),
+            false => Ok(()),
+        }
     }
 
     fn author_one(

@@ -77,6 +77,9 @@ pub fn shard_of(person: PersonId, shard_count: u16) -> u16 {
     (u64::from_le_bytes(*head) % u64::from(shard_count.max(1))) as u16
 }
 
+/// Shards of a campus that says nothing else: for about 100,000 people.
+pub const PEOPLE_SHARDS_DEFAULT: u16 = 256;
+
 /// Shards for so many people.
 pub fn shard_count_for(people: u32) -> u16 {
     people.div_ceil(SHARD_PERSONS).clamp(1, u32::from(u16::MAX)) as u16
@@ -188,7 +191,7 @@ fn person_in<F: Fields>(doc: &F, home: CampusId, person: PersonId) -> Option<Per
         }
     }
     let mut cards: Vec<Card> = cards.iter().filter_map(|(number, fields)| card_of(*number, fields)).collect();
-    cards.sort_by_key(|c| (rank(c.state), c.number));
+    cards.sort_by_key(|c| (c.state.rank(), c.number));
     Some(Person {
         person,
         home,
@@ -221,14 +224,6 @@ fn card_of(number: CardNumber, fields: &BTreeMap<String, Value>) -> Option<Card>
         },
         valid_until: day(fields, "u"),
     })
-}
-
-fn rank(state: CardState) -> u8 {
-    match state {
-        CardState::Active => 0,
-        CardState::Issued => 1,
-        CardState::Cancelled => 2,
-    }
 }
 
 pub(super) fn text(fields: &BTreeMap<String, Value>, field: &str) -> Option<String> {

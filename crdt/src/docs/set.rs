@@ -3,16 +3,16 @@
 //! Rows: the saved document, a log of changes since (folded in every [`LOG_CHANGES_MAX`]), waiting changes, state. All
 //! are written in the caller's transaction. Leaves to others: the transaction itself, the tables made of patches.
 
-use super::DocId;
 use super::act::Act;
 use super::chunk::ChangeRefused;
 use super::document::{ActorKey, Document};
 use super::outcome::{Authored, DocError, DocState, Patch, Taken};
+use super::{DocId, DocKind};
 use crate::channel::Place;
-use crate::ids::Writer;
+use crate::ids::{CampusId, Writer};
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes in a document's log before it is saved whole.
 pub const LOG_CHANGES_MAX: u32 = 64;
@@ -148,6 +148,20 @@ impl DocSet {
         Ok((each, open.doc.project(&touched)))
     }
 
+    /// Whether an act of ours could be written; nothing changes.
+    ///
+    /// # Errors
+    /// The act breaks its rules or does not fit ([`SetError::Doc`]), or our own side failed.
+    pub fn check<S: Read + ?Sized>(
+        &mut self,
+        tx: &Tx<'_, S>,
+        id: DocId,
+        writer: Writer,
+        act: &Act,
+    ) -> Result<(), SetError> {
+        Ok(self.get(tx, id)?.check(writer, act)?)
+    }
+
     /// Re-bases a document: the next epoch is stored, with what came for it before, and the old one let go.
     ///
     /// The patch is of everything that either epoch holds. `None` when covered changes are missing here still; ask
@@ -197,6 +211,38 @@ impl DocSet {
     /// The transaction was dropped: documents it changed are forgotten and opened afresh.
     pub fn rolled_back(&mut self) {
         self.open.retain(|_, open| !open.dirty);
+    }
+
+    /// The months of which this node holds a visitors document of a campus, in any epoch.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn visitor_months<S: Read + ?Sized>(tx: &Tx<'_, S>, campus: CampusId) -> Result<BTreeSet<u16>, StoreError> {
+        let mut months = BTreeSet::new();
+        for (mark, tail_bytes) in [(b'b', 0), (b'l', 4), (b'w', 4)] {
+            // Ids begin with the kind's number and the campus, whatever follows.
+            let first = DocId { kind: DocKind::Visitors { campus, month: 0 }, epoch: 0 };
+            let mut prefix = key(mark, &first);
+            prefix.truncate(prefix.len() - 2);
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let page = tx.scan(&prefix, after.as_deref(), SCAN_ROWS)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (key, _) in &page {
+                    let id = key.get(2..key.len() - tail_bytes).unwrap_or_default();
+                    if let Ok(DocId { kind: DocKind::Visitors { month, .. }, .. }) = wire::decode(id, id.len()) {
+                        months.insert(month);
+                    }
+                }
+            }
+        }
+        Ok(months)
+    }
+
+    /// Closes a document that failed; the next use opens it afresh.
+    pub fn forget(&mut self, id: DocId) {
+        self.open.remove(&id);
     }
 
     /// How many documents are open.

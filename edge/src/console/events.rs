@@ -68,19 +68,19 @@ impl App {
             Body::Purchase(sale) => {
                 set(About::Till, "event.sale", "ok", ui.t("event.sold"));
                 let total = sale.price.add(sale.adjustment).unwrap_or(sale.price);
-                line.who = self.masked_holder(Some(sale.person), Some(sale.card))?;
+                line.who = self.holder_text(Some(sale.person), Some(sale.card))?;
                 line.place = self.terminal_name(sale.id.terminal);
                 line.money = show::money(if sale.mode == Mode::Count { Fen::ZERO } else { total });
             }
             Body::Refused(refused) => {
                 set(About::Till, "event.sale", "bad", show::reason(ui, refused.reason));
                 let holder = self.node().people.read().person_of(refused.card);
-                line.who = self.masked_holder(holder, Some(refused.card))?;
+                line.who = self.holder_text(holder, Some(refused.card))?;
                 line.place = self.terminal_name(refused.id.terminal);
             }
             Body::Refund(refund) => {
                 set(About::Till, "event.refund", "info", ui.t("event.given_back"));
-                line.who = self.masked_holder(Some(refund.person), None)?;
+                line.who = self.holder_text(Some(refund.person), None)?;
                 line.place = self.terminal_name(refund.id.terminal);
                 let back = Fen::sum(refund.back.iter().map(|(_, part)| *part)).unwrap_or_default();
                 line.money = format!("-{}", show::money(back));
@@ -92,11 +92,13 @@ impl App {
             Body::Door(door) => {
                 let (tone, word) = self.door_word(ui, &door.event);
                 set(About::Door, "event.door", tone, &word);
-                line.who = self.masked_holder(door.person, door.card)?;
+                line.who = self.holder_text(door.person, door.card)?;
                 line.place = self.door_name(door.door);
             }
             Body::Act(act) => {
-                set(About::Other, "event.act", "plain", &act.act);
+                let key = format!("act.{}", act.act);
+                let known = ui.kit.words.has(&key);
+                set(About::Other, "event.act", "plain", if known { ui.t(&key) } else { &act.act });
                 line.who =
                     if act.operator == OperatorId(0) { String::new() } else { self.operator_name(ui, act.operator) };
                 line.place = act.detail.clone();
@@ -108,7 +110,7 @@ impl App {
             }
             Body::Taken(taken) => {
                 set(About::Other, "event.taken", "info", &cards::wallet_name(ui, taken.row.wallet));
-                line.who = self.masked_holder(Some(taken.row.person), None)?;
+                line.who = self.holder_text(Some(taken.row.person), None)?;
                 line.money = show::money(taken.total);
             }
             _ => set(About::Other, "event.unreadable", "bad", ""),
@@ -137,7 +139,7 @@ impl App {
     }
 
     /// Name and staff number of a holder where known, else the card.
-    fn masked_holder(&self, person: Option<PersonId>, card: Option<CardNumber>) -> Result<String, UiError> {
+    fn holder_text(&self, person: Option<PersonId>, card: Option<CardNumber>) -> Result<String, UiError> {
         let known = match person {
             Some(person) => self.person(person)?,
             None => None,

@@ -19,7 +19,7 @@ pub(super) fn span(ui: &Ui, span_ms: i64) -> String {
     let (key, n) = match seconds {
         0..120 => ("show.seconds", seconds),
         120..7_200 => ("show.minutes", seconds / 60),
-        7_200..172_800 => ("show.hours", seconds / 3_600),
+        7_200..345_600 => ("show.hours", seconds / 3_600),
         _ => ("show.days", seconds / 86_400),
     };
     ui.t_args(key, &[("n", &n.to_string())])

@@ -203,6 +203,8 @@ impl Rig {
             hub_name: "总部".into(),
         };
         let (node, thread) = EdgeNode::start(&identity, dir).unwrap();
+        // Nobody is reachable who could hold more of this box's journal.
+        assert_eq!(node.call(Command::Asked { hub: false }).await, Ok(Reply::Done));
         let mut hub = hub;
         if node.registry().campuses.is_empty() {
             introduce(&node, &mut hub, &identity).await;
@@ -322,7 +324,7 @@ async fn introduce(node: &EdgeNode, hub: &mut HubVoice, identity: &Identity) {
     };
     node.call(Command::TrustHub(record(HUB, None, &HubVoice::key()))).await.unwrap();
     let name = "一号校区".into();
-    let campus = CampusRecord { campus: CAMPUS, name, utc_offset_minutes: 480, cut_minute: 180 };
+    let campus = CampusRecord { campus: CAMPUS, name, utc_offset_minutes: 480, cut_minute: 180, people_shards: 4 };
     let bodies = vec![Body::Campus(campus), Body::Node(record(ME, Some(CAMPUS), &identity.key))];
     assert!(matches!(node.call(hub.say(Channel::Registry, bodies)).await, Ok(Reply::Stored(..))));
     node.refresh_registry().unwrap();

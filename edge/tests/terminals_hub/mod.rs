@@ -71,7 +71,13 @@ impl Hub {
     fn registry(&mut self) -> Run {
         let campus = |c: u16| {
             let name = format!("校区{c}");
-            Body::Campus(CampusRecord { campus: CampusId(c), name, utc_offset_minutes: 480, cut_minute: 180 })
+            Body::Campus(CampusRecord {
+                campus: CampusId(c),
+                name,
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 4,
+            })
         };
         let mut bodies = vec![campus(1), campus(2), Body::Node(node_record(EDGE, Some(CAMPUS)))];
         bodies.extend((0..self.tills).map(|n| Body::Terminal(till(TILL + n, CAMPUS, TerminalState::Deployed))));
@@ -149,6 +155,7 @@ pub struct Campus {
     pub node: Arc<EdgeNode>,
     pub terminals: Arc<Terminals>,
     pub address: SocketAddr,
+    doors: Doors,
     thread: WriterThread<EdgeMachine>,
     server: tokio::task::JoinHandle<()>,
 }
@@ -169,6 +176,8 @@ impl Campus {
             campus.ingest(run).await;
         }
         campus.node.refresh_registry().unwrap();
+        // Headquarters has just set the clock back to noon: what was signed before is old, from here on nothing is.
+        campus.client(TILL).time().await.unwrap();
         campus
     }
 
@@ -176,20 +185,21 @@ impl Campus {
     pub async fn start(dir: &Path, hub: Hub) -> Campus {
         let (node, thread) = EdgeNode::start(&identity(), dir).unwrap();
         let doors = Doors::start(Arc::clone(&node), &DoorsConfig::default()).unwrap();
-        let terminals = Terminals::start(Arc::clone(&node), doors);
+        let terminals = Terminals::start(Arc::clone(&node), doors.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = terminals.router();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Campus { hub, node, terminals, address, thread, server }
+        Campus { hub, node, terminals, address, doors, thread, server }
     }
 
     /// The same box started again: memory is gone, the folder stays.
     pub async fn restart(self, dir: &Path) -> Campus {
-        let Campus { hub, node, terminals, thread, server, .. } = self;
+        let Campus { hub, node, terminals, doors, thread, server, .. } = self;
+        doors.stop().await;
         server.abort();
         let _ = server.await;
-        drop((node, terminals));
+        drop((node, terminals, doors));
         // Whoever still holds the node (a connection, a watcher) lets go of it soon.
         tokio::task::spawn_blocking(move || thread.join()).await.unwrap();
         Campus::start(dir, hub).await

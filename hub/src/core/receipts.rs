@@ -11,16 +11,14 @@ use yika_crdt::store::{Read, StoreError};
 
 /// How long a lease lasts from its signing.
 pub const LEASE_MS: i64 = 72 * 3_600_000;
+/// Least time between two receipts that tell only of what is held: acknowledgements of the sync say it at once.
+const RECEIPT_MS_MIN: i64 = 10_000;
 /// A lease is renewed when less than this is left of it.
 pub const LEASE_RENEW_BELOW_MS: i64 = LEASE_MS - 3_600_000;
 
 impl Hub {
     /// A lease entry is durable here before it can be sent; renewed when an hour of it has passed.
-    pub(super) fn lease<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        to: Writer,
-    ) -> Result<(), StoreError> {
+    pub(super) fn lease<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, to: Writer) -> Result<(), StoreError> {
         if !self.is_alive(to) || self.mesh.forked.contains(&to) {
             return Ok(());
         }
@@ -30,8 +28,7 @@ impl Hub {
             let until_ms = now_ms.saturating_add(LEASE_MS);
             turn.tx.put(renewed_key(to), &until_ms);
             self.assume_lease(turn, to, until_ms)?;
-            let mut lease =
-                LeaseRecord { incarnation: to.incarnation, until_ms, signature: SignatureBytes([0; 64]) };
+            let mut lease = LeaseRecord { incarnation: to.incarnation, until_ms, signature: SignatureBytes([0; 64]) };
             lease.signature = feed::sign("lease", &lease.signed(to.node), &self.key);
             self.tell(turn, to.node, Body::Lease(lease))?;
         }
@@ -51,11 +48,7 @@ impl Hub {
     }
 
     /// The end of the longest lease that a life may hold.
-    pub(super) fn lease_end_ms<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
-        of: Writer,
-    ) -> Result<i64, StoreError> {
+    pub(super) fn lease_end_ms<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, of: Writer) -> Result<i64, StoreError> {
         Ok(turn.tx.get(&leased_key(of))?.unwrap_or_default())
     }
 
@@ -70,8 +63,13 @@ impl Hub {
         let archived = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
         let receipt = ReceiptRecord { incarnation: of.incarnation, held, archived };
         let key = told_key(self.mesh.me, of);
-        if turn.tx.get::<ReceiptRecord>(&key)? != Some(receipt) {
-            turn.tx.put(key, &receipt);
+        let told = turn.tx.get::<(ReceiptRecord, i64)>(&key)?;
+        let now_ms = turn.stamp.hub_time_ms;
+        let due = told.is_none_or(|(told, at_ms)| {
+            told.archived != archived || told != receipt && now_ms.saturating_sub(at_ms) >= RECEIPT_MS_MIN
+        });
+        if due {
+            turn.tx.put(key, &(receipt, now_ms));
             self.tell(turn, of.node, Body::Receipt(receipt))?;
         }
         Ok(())

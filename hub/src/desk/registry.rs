@@ -63,7 +63,7 @@ impl Desk {
     ///
     /// # Errors
     /// When a value is out of range, or the hub cannot serve.
-    pub async fn put_campus(&self, actor: &Actor, record: CampusRecord) -> Result<(), DeskError> {
+    pub async fn put_campus(&self, actor: &Actor, mut record: CampusRecord) -> Result<(), DeskError> {
         named(&record.name)?;
         if record.campus.0 == 0 {
             return refused("campus numbers begin with 1");
@@ -74,6 +74,10 @@ impl Desk {
         let twin = self.node.registry().campuses.values().any(|c| c.campus != record.campus && c.name == record.name);
         if twin {
             return refused(format!("another campus is called {}", record.name));
+        }
+        if let Some(known) = self.node.registry().campuses.get(&record.campus) {
+            // How its people are cut into documents is settled once.
+            record.people_shards = known.people_shards;
         }
         let (object, detail) = (record.campus.to_string(), record.name.clone());
         self.act(actor, "campus.put", object, detail, registry(Body::Campus(record)), Vec::new()).await?;

@@ -2,7 +2,7 @@
 
 use super::rush::Times;
 use super::{Options, Progress};
-use crate::books::{Books, Comparison, Journal, compare, inject_fault};
+use crate::books::{Books, Comparison, compare, inject_fault};
 use crate::site::until;
 use crate::world::World;
 use anyhow::{Context, Result};
@@ -40,7 +40,7 @@ pub(crate) async fn add_up(world: &World, times: &Times, options: &Options, prog
         inject_fault(&world.hub.database())?;
     }
     progress.say("adding the books up again from the databases · 重新核对各数据库");
-    let journals = journals(world)?;
+    let journals = world.journals()?;
     let books = Books::read(&world.hub.database())?;
     let Comparison { edges_sum_fen, hub_sum_fen, differences, duplicates } = compare(&journals, &books);
     let in_cut = |at_ms: i64| (times.cut_ms..times.healed_ms).contains(&at_ms);
@@ -71,7 +71,7 @@ async fn catch_up(world: &World, times: &Times) -> Result<u64> {
     // The rush went on after the line was back, so the last entries count, measured from now if they took longer.
     let start = super::rush::now_ms();
     until("headquarters holds everything the boxes wrote", CATCH_UP, async || {
-        Ok(Books::read(&world.hub.database())?.holds(&journals(world)?))
+        Ok(Books::read(&world.hub.database())?.holds(&world.journals()?))
     })
     .await?;
     let waited = super::rush::now_ms().saturating_sub(start).unsigned_abs();
@@ -84,10 +84,6 @@ fn newest_received_of_cut(world: &World, times: &Times) -> Result<Option<i64>> {
     let conn = rusqlite::Connection::open_with_flags(world.hub.database(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let sql = "SELECT max(received_ms) FROM sales WHERE at_ms >= ?1 AND at_ms < ?2";
     conn.query_row(sql, [times.cut_ms, times.healed_ms], |row| row.get(0)).context("reading when sales were received")
-}
-
-fn journals(world: &World) -> Result<Vec<Journal>> {
-    world.boxes.iter().map(|edge| Journal::read(&edge.database(), edge.node()?)).collect()
 }
 
 impl Report {

@@ -1,15 +1,12 @@
 //! The lunch rush in three parts: with the line, with the line cut, with the line back.
 
 use super::{Options, Progress};
-use crate::process::{Launch, Process};
+use crate::crowd::Crowd;
 use crate::world::World;
-use anyhow::{Context, Result, bail};
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use anyhow::{Result, bail};
+use std::time::{SystemTime, UNIX_EPOCH};
 use yika_drivers::terminal::simulator::{Mix, Plan};
 
-/// What a part may take beyond its length: retries at its end.
-const LINGER: Duration = Duration::from_secs(60);
 /// People of the other campus who eat here.
 const VISITORS: usize = 15;
 
@@ -39,24 +36,20 @@ pub(crate) async fn rush(world: &World, options: &Options, progress: &Progress) 
 }
 
 async fn part(world: &World, options: &Options, name: &str, times: &mut Times, progress: &Progress) -> Result<()> {
-    let mut running = Vec::new();
+    let mut crowds = Vec::new();
     for campus in [1u16, 2] {
         let plan = plan_of(world, options, campus, name);
-        running.push(start(&world.dir, &format!("tills-c{campus}-{name}"), &plan).await?);
+        crowds.push(Crowd::start(&world.dir, &format!("tills-c{campus}-{name}"), &plan).await?);
     }
-    let bound = Duration::from_secs(options.seconds) + LINGER;
     let (mut approved, mut opened) = (0, 0);
-    for mut process in running {
-        let status = process.wait(bound).await?;
-        let summary: serde_json::Value = serde_json::from_str(&process.stdout()?)
-            .with_context(|| format!("{} ended with {status}{}", process.name(), process.tail()))?;
-        let count = |key: &str| summary[key].as_u64().unwrap_or(0);
-        times.contradictions += count("contradictions");
-        times.unanswered += count("unanswered") + count("left_open");
-        approved += count("approved");
-        opened += count("opened");
-        if summary["problems"].as_object().is_some_and(|p| !p.is_empty()) {
-            bail!("{}: the terminals' requests were refused as wrong: {}", process.name(), summary["problems"]);
+    for crowd in crowds {
+        let summary = crowd.finish().await?;
+        times.contradictions += summary.contradictions;
+        times.unanswered += summary.unanswered + summary.left_open;
+        approved += summary.approved;
+        opened += summary.opened;
+        if !summary.problems.is_empty() {
+            bail!("the terminals' requests were refused as wrong: {:?}", summary.problems);
         }
     }
     progress.say(&format!("  {approved} sales, {opened} door openings · 成交 {approved} 笔，开门 {opened} 次"));
@@ -89,14 +82,6 @@ fn plan_of(world: &World, options: &Options, campus: u16, name: &str) -> Plan {
         mix,
         ..Plan::default()
     }
-}
-
-async fn start(dir: &Path, name: &str, plan: &Plan) -> Result<Process> {
-    let file = dir.join(format!("{name}.json"));
-    std::fs::write(&file, serde_json::to_vec_pretty(plan)?)?;
-    let log = dir.join(format!("{name}.jsonl"));
-    let launch = Launch::binary("yika-terminal-sim")?.name(name).dir(dir);
-    launch.arg("--plan").arg(&file).arg("--log").arg(&log).start().await
 }
 
 pub(crate) fn now_ms() -> i64 {

@@ -10,8 +10,8 @@ use yika_crdt::entry::{Mode, PurchaseRecord};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::{PurchaseId, TerminalId};
 use yika_crdt::sale::{Answer, answer_of};
-use yika_crdt::sold::known_after;
 use yika_crdt::shift::Shift;
+use yika_crdt::sold::known_after;
 use yika_ui::{Saved, UiError};
 
 /// Answers kept for the list beside the keypad.
@@ -24,7 +24,6 @@ const TILLS_MAX: usize = 256;
 /// An id with the first answer that it got.
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
-    pub(super) id: PurchaseId,
     pub(super) hub_time_ms: i64,
     pub(super) answer: Answer,
 }
@@ -118,7 +117,7 @@ impl App {
                 tally.next = known.id.seq.saturating_add(1);
                 let Some(entry) = known.entry else { continue };
                 let Some(answer) = answer_of(&entry.body) else { continue };
-                let answered = Answered { id: known.id, hub_time_ms: entry.stamp.hub_time_ms, answer };
+                let answered = Answered { hub_time_ms: entry.stamp.hub_time_ms, answer };
                 tally.take(answered).map_err(|e| UiError::internal(e, Saved::Nothing))?;
             }
             if end {

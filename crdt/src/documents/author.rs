@@ -1,0 +1,355 @@
+//! Acts of operators written into documents: checked as a whole, then written as a whole, or refused in words.
+//!
+//! Leaves to others: who the operator is and may do (consoles), reading spreadsheets (the hub's import).
+
+use super::{Documents, epochs, own_failure, project};
+use crate::channel::FeedId;
+use crate::civil;
+use crate::docs::act::{ACT_PERSONS_MAX, DAY_MAX};
+use crate::docs::{
+    Act, ActBody, ActId, DocError, DocId, DocKind, PersonAct, PolicyAct, SetError, VisitorAct, shard_of,
+};
+use crate::entry::{Body, CampusRecord, ChangeRecord, Entry, Stamp};
+use crate::feed;
+use crate::ids::*;
+use crate::mesh::{Event, Mesh};
+use crate::person::{CardState, Person};
+use crate::store::{Read, StoreError, Tx};
+use crate::wire;
+use std::collections::BTreeMap;
+
+/// Most changes of persons in one command; an import is several commands ([`chunks`]).
+pub const PERSON_CHANGES_MAX: usize = 2_048;
+/// Keys that the persons of one change write together, about; leaves it far below the largest change.
+const CHANGE_KEYS: usize = 160;
+/// Bytes of the act that one change carries, about.
+const CHANGE_ACT_BYTES: usize = 3 << 10;
+
+/// What happens to one person.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PersonChange {
+    /// Who.
+    pub person: PersonId,
+    /// The campus whose documents hold the person.
+    pub home: CampusId,
+    /// What.
+    pub act: PersonAct,
+}
+
+impl PersonChange {
+    /// Records a person, or sets all of it again.
+    pub fn add(person: Person) -> PersonChange {
+        let Person { person, home, name, staff_number, category, status, valid, cards, id_hash } = person;
+        PersonChange {
+            person,
+            home,
+            act: PersonAct::Add { name, staff_number, category, status, valid, id_hash, cards },
+        }
+    }
+}
+
+/// Why acts are not written, in words for the operator; nothing of the command was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Denied(pub String);
+
+/// What authors a command, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Author {
+    /// The operator.
+    pub operator: OperatorId,
+    /// The node's stamp of the turn.
+    pub stamp: Stamp,
+}
+
+/// Outer: our own side failed and the turn must be dropped. Inner: refused, nothing was written.
+pub type Written = Result<Result<(), Denied>, StoreError>;
+
+/// Returns from the function with a refusal.
+macro_rules! deny {
+    ($($words:tt)*) => {
+        return Ok(Err(Denied(format!($($words)*))))
+    };
+}
+
+impl Documents {
+    /// Changes persons of campuses that this node may write for.
+    pub fn people<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        changes: Vec<PersonChange>,
+        events: &mut Vec<Event>,
+    ) -> Written {
+        if changes.len() > PERSON_CHANGES_MAX {
+            deny!("{} persons at once; at most {PERSON_CHANGES_MAX}, split them", changes.len());
+        }
+        if let Err(denied) = judge_people(mesh, &changes) {
+            return Ok(Err(denied));
+        }
+        self.write_people(mesh, tx, by, changes, events)
+    }
+
+    /// Moves a person to another campus: into its documents, and out of those of the old one.
+    pub fn move_person<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        person: &Person,
+        to: CampusId,
+        events: &mut Vec<Event>,
+    ) -> Written {
+        if let Err(denied) = campus_of(mesh, to) {
+            return Ok(Err(denied));
+        }
+        let out = PersonChange { person: person.person, home: person.home, act: PersonAct::Remove };
+        let into = PersonChange::add(Person { home: to, ..person.clone() });
+        self.write_people(mesh, tx, by, vec![out, into], events)
+    }
+
+    fn write_people<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        changes: Vec<PersonChange>,
+        events: &mut Vec<Event>,
+    ) -> Written {
+        let mut by_document: BTreeMap<DocKind, Vec<(PersonId, PersonAct)>> = BTreeMap::new();
+        for change in changes {
+            let campus = match campus_of(mesh, change.home) {
+                Ok(campus) => campus,
+                Err(denied) => return Ok(Err(denied)),
+            };
+            let shard = shard_of(change.person, campus.people_shards);
+            let kind = DocKind::People { campus: change.home, shard };
+            by_document.entry(kind).or_default().push((change.person, change.act));
+        }
+        let packed = by_document.into_iter();
+        let bodies = packed.map(|(kind, acts)| (kind, pack(acts).into_iter().map(ActBody::People).collect()));
+        self.write(mesh, tx, by, bodies.collect(), events)
+    }
+
+    /// Changes the policy of a campus.
+    pub fn policy<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        (campus, act): (CampusId, PolicyAct),
+        events: &mut Vec<Event>,
+    ) -> Written {
+        if let Err(denied) = campus_of(mesh, campus) {
+            return Ok(Err(denied));
+        }
+        let body = ActBody::Policy(Box::new(act));
+        self.write(mesh, tx, by, vec![(DocKind::Policy(campus), vec![body])], events)
+    }
+
+    /// Records or changes a visitor of a campus.
+    pub fn visitor<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        (campus, visitor, act): (CampusId, PersonId, VisitorAct),
+        events: &mut Vec<Event>,
+    ) -> Written {
+        let offset_minutes = match campus_of(mesh, campus) {
+            Ok(campus) => campus.utc_offset_minutes,
+            Err(denied) => return Ok(Err(denied)),
+        };
+        let known = Mesh::visitor(tx, visitor, campus)?;
+        if let VisitorAct::Add(visit) = &act {
+            if let Some(person) = mesh.people.read().registered(visit.card) {
+                deny!("card {} is the card of {person}; take another temporary card", visit.card);
+            }
+            if visit.until_ms <= visit.from_ms {
+                deny!("the visit ends before it begins; give a later end");
+            }
+        }
+        let month = match (&known, &act) {
+            (Some(row), _) => row.month,
+            (None, VisitorAct::Add(visit)) => month_of(visit.until_ms, offset_minutes),
+            (None, _) => deny!("{visitor} is not a visitor of {campus}"),
+        };
+        let body = ActBody::Visitors(vec![(visitor, act)]);
+        self.write(mesh, tx, by, vec![(DocKind::Visitors { campus, month }, vec![body])], events)
+    }
+
+    /// Writes acts, a change each, into this node's feeds; all of them or none.
+    fn write<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        bodies: Vec<(DocKind, Vec<ActBody>)>,
+        events: &mut Vec<Event>,
+    ) -> Written {
+        let mut all = Vec::with_capacity(bodies.len());
+        for (kind, bodies) in bodies {
+            let doc = DocId { kind, epoch: epochs::current(tx, &kind)? };
+            if !doc.may_write(mesh.place) {
+                deny!("people, policy and visitors of {} are changed there or at headquarters", doc.campus());
+            }
+            let acts = acts_of(mesh, tx, by, doc, bodies)?;
+            for act in &acts {
+                match self.set.check(tx, doc, mesh.me, act) {
+                    Ok(()) => {}
+                    Err(SetError::Doc(error)) => deny!("{error}"),
+                    Err(SetError::Store(error)) => return Err(error),
+                }
+            }
+            all.push((doc, acts));
+        }
+        for (doc, acts) in all {
+            if let Some(cause) = self.say(mesh, tx, by.stamp, doc, &acts, events)? {
+                return Err(own_failure(cause.into()));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Writes checked acts of ours into a document and its changes into our feed. The first refusal, if any.
+    pub(super) fn say<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        stamp: Stamp,
+        doc: DocId,
+        acts: &[Act],
+        events: &mut Vec<Event>,
+    ) -> Result<Option<DocError>, StoreError> {
+        let time_s = stamp.hub_time_ms.div_euclid(1000);
+        let (each, patch) = self.set.author_all(tx, doc, mesh.me, acts, time_s).map_err(own_failure)?;
+        let feed = FeedId { writer: mesh.me, channel: doc.channel() };
+        let mut refused = None;
+        for change in each {
+            match change {
+                Ok(Some(change)) => {
+                    let body = Body::Change(ChangeRecord { doc, change });
+                    tx.append(feed, Entry { stamp, body }.encode())?;
+                }
+                Ok(None) => {}
+                Err(cause) => refused = refused.or(Some(cause)),
+            }
+        }
+        project(mesh, tx, &doc.kind, patch, events)?;
+        Ok(refused)
+    }
+}
+
+/// Cuts an import into commands that open each document once and fit memory: sorted by campus and shard.
+pub fn chunks(mesh: &Mesh, mut changes: Vec<PersonChange>) -> Vec<Vec<PersonChange>> {
+    let place = |change: &PersonChange| {
+        let shards = mesh.campuses.get(&change.home).map_or(1, |c| c.people_shards);
+        (change.home, shard_of(change.person, shards))
+    };
+    changes.sort_by_cached_key(place);
+    let mut chunks: Vec<Vec<PersonChange>> = Vec::new();
+    for change in changes {
+        match chunks.last_mut().filter(|chunk| chunk.len() < PERSON_CHANGES_MAX) {
+            Some(chunk) => chunk.push(change),
+            None => chunks.push(vec![change]),
+        }
+    }
+    chunks
+}
+
+/// Whether the changes make sense together with what this node knows.
+fn judge_people(mesh: &Mesh, changes: &[PersonChange]) -> Result<(), Denied> {
+    let people = mesh.people.read();
+    let mut added: BTreeMap<PersonId, CampusId> = BTreeMap::new();
+    let mut handed_out: BTreeMap<CardNumber, PersonId> = BTreeMap::new();
+    for PersonChange { person, home, act } in changes {
+        campus_of(mesh, *home)?;
+        let known = people.holder(*person).map(|h| h.home).or_else(|| added.get(person).copied());
+        match (known, act) {
+            (Some(known), _) if known != *home => {
+                return Err(Denied(format!("{person} is of {known}, not {home}; move the person first")));
+            }
+            (None, PersonAct::Add { .. }) => drop(added.insert(*person, *home)),
+            (None, _) => return Err(Denied(format!("{person} is not a person of {home}"))),
+            (Some(_), _) => {}
+        }
+        let cards = match act {
+            PersonAct::Add { cards, .. } => cards.as_slice(),
+            PersonAct::AddCard(card) => std::slice::from_ref(card),
+            _ => &[],
+        };
+        for card in cards.iter().filter(|c| c.state != CardState::Cancelled) {
+            let holder = handed_out.insert(card.number, *person).or_else(|| people.registered(card.number));
+            if let Some(holder) = holder.filter(|h| h != person) {
+                let number = card.number;
+                return Err(Denied(format!("card {number} for {person}: {holder} has it; take it back first")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn campus_of(mesh: &Mesh, campus: CampusId) -> Result<&CampusRecord, Denied> {
+    mesh.campuses.get(&campus).ok_or_else(|| {
+        let known: Vec<_> = mesh.campuses.keys().map(ToString::to_string).collect();
+        Denied(format!("{campus} is not a campus; known are {}", known.join(", ")))
+    })
+}
+
+/// Small groups of persons, a change each, in order.
+fn pack(acts: Vec<(PersonId, PersonAct)>) -> Vec<Vec<(PersonId, PersonAct)>> {
+    let mut packed: Vec<Vec<(PersonId, PersonAct)>> = Vec::new();
+    let (mut keys, mut bytes) = (0, 0);
+    for (person, act) in acts {
+        let (act_keys, act_bytes) = (keys_of(&act), wire::encode(&act).len());
+        let same = packed.last().is_some_and(|group| group.iter().any(|(p, _)| *p == person));
+        let full = packed.last().is_none_or(|group| group.len() >= ACT_PERSONS_MAX);
+        if full || same || keys + act_keys > CHANGE_KEYS || bytes + act_bytes > CHANGE_ACT_BYTES {
+            packed.push(Vec::new());
+            (keys, bytes) = (0, 0);
+        }
+        keys += act_keys;
+        bytes += act_bytes;
+        if let Some(group) = packed.last_mut() {
+            group.push((person, act));
+        }
+    }
+    packed
+}
+
+/// About how many keys an act writes.
+fn keys_of(act: &PersonAct) -> usize {
+    match act {
+        PersonAct::Add { cards, .. } => 7 + 3 * cards.len(),
+        // Everything of the person or card may be deleted: a change of its own.
+        PersonAct::Remove | PersonAct::RemoveCard(_) => CHANGE_KEYS,
+        _ => 3,
+    }
+}
+
+/// Gives each act its id: made of the place in our feed where its change goes.
+fn acts_of<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &Tx<'_, R>,
+    by: Author,
+    doc: DocId,
+    bodies: Vec<ActBody>,
+) -> Result<Vec<Act>, StoreError> {
+    let feed = FeedId { writer: mesh.me, channel: doc.channel() };
+    let end = tx.feed(&feed)?.end;
+    let acts = (0u64..).zip(bodies).map(|(at, body)| {
+        let hash = feed::digest("yika act 1", &wire::encode(&(feed, end, doc, at)));
+        let (head, _) = hash.0.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+        Act { id: ActId(u64::from_le_bytes(*head)), operator: by.operator, body }
+    });
+    Ok(acts.collect())
+}
+
+/// Months since 1970 at a moment, by the campus' calendar.
+fn month_of(ms: i64, offset_minutes: i16) -> u16 {
+    let day = civil::civil(ms, offset_minutes).day;
+    let day = Day(day.0.clamp(0, DAY_MAX));
+    let months =
+        civil::date_of(day).map_or(0, |date| (date.year() - 1970) * 12 + i32::from(u8::from(date.month())) - 1);
+    u16::try_from(months).unwrap_or(u16::MAX)
+}

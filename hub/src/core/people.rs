@@ -1,0 +1,147 @@
+//! People, policies and visitors at headquarters: acts of operators written into documents, epochs, fences.
+//!
+//! Leaves to others: merging and projection (`yika_crdt::documents`), reading spreadsheets (`import`), profiles that
+//! never leave the hub (`store`).
+
+use super::{CoreError, Hub, Reply, TableRow, Turn};
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
+use yika_crdt::documents::{Author, Denied, PersonChange, Written};
+use yika_crdt::entry::*;
+use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::person::Person;
+use yika_crdt::store::{Read, StoreError, Tx};
+
+/// The last number given to a person by this generation of the hub.
+const LAST_PERSON: &[u8] = b"!lastperson";
+/// The last note headquarters made of its own.
+const LAST_NOTE: &[u8] = b"!lastnote";
+/// Most numbers asked for at once.
+pub const PERSON_IDS_MAX: u32 = 1 << 20;
+/// Numbers of one generation of the hub: a restored hub never gives a number a second time.
+const GENERATION_PERSONS: u64 = 1 << 40;
+
+impl Hub {
+    /// The turn is durable.
+    pub fn committed(&mut self) {
+        self.documents.committed();
+    }
+
+    pub(super) fn people<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        operator: OperatorId,
+        acts: Vec<PersonChange>,
+    ) -> Result<Reply, CoreError> {
+        let by = Author { operator, stamp: turn.stamp };
+        reply(self.documents.people(&mut self.mesh, turn.tx, by, acts, &mut turn.events))
+    }
+
+    pub(super) fn move_person<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        operator: OperatorId,
+        person: PersonId,
+        to: CampusId,
+    ) -> Result<Reply, CoreError> {
+        let Some(known) = turn.tx.get::<Person>(&keys::person(person))? else {
+            return Ok(Reply::Denied(format!("{person} is not a person of this registry")));
+        };
+        if known.home == to {
+            return Ok(Reply::Done);
+        }
+        let by = Author { operator, stamp: turn.stamp };
+        reply(self.documents.move_person(&mut self.mesh, turn.tx, by, &known, to, &mut turn.events))
+    }
+
+    pub(super) fn person_ids<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        count: u32,
+    ) -> Result<Reply, CoreError> {
+        if count == 0 || count > PERSON_IDS_MAX {
+            return Ok(Reply::Denied(format!("{count} numbers; ask for 1 to {PERSON_IDS_MAX}")));
+        }
+        Ok(Reply::PersonIds(next_person_id(turn.tx, self.mesh.me, count)?))
+    }
+
+    pub(super) fn policy<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        campus: CampusId,
+        operator: OperatorId,
+        act: PolicyAct,
+    ) -> Result<Reply, CoreError> {
+        let by = Author { operator, stamp: turn.stamp };
+        reply(self.documents.policy(&mut self.mesh, turn.tx, by, (campus, act), &mut turn.events))
+    }
+
+    pub(super) fn visitor<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        operator: OperatorId,
+        act: (CampusId, PersonId, VisitorAct),
+    ) -> Result<Reply, CoreError> {
+        let by = Author { operator, stamp: turn.stamp };
+        reply(self.documents.visitor(&mut self.mesh, turn.tx, by, act, &mut turn.events))
+    }
+
+    /// Orders a new epoch of a document, containing what headquarters holds of it.
+    pub(super) fn rebase<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        kind: DocKind,
+    ) -> Result<Reply, CoreError> {
+        self.documents.turn_kind(&mut self.mesh, turn.tx, turn.stamp, kind, &mut turn.events)?;
+        let record = self.documents.rebase_record(&self.mesh, turn.tx, kind)?;
+        if turn.tx.get_bytes(&keys::rebase(&record.old))?.is_some() {
+            return Ok(Reply::Denied(format!("the re-base of {} is under way", record.old)));
+        }
+        self.append(turn, Channel::Registry, Body::Rebase(record))?;
+        Ok(Reply::Done)
+    }
+
+    /// After a fence the documents of the campus go on without whatever else the box wrote; what headquarters had of
+    /// it and an earlier re-base left out is said again here.
+    pub(super) fn fence_documents<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        fenced: Writer,
+    ) -> Result<(), CoreError> {
+        let Some(campus) = self.mesh.place_of(fenced).and_then(|p| p.campus) else { return Ok(()) };
+        self.documents.say_for_fenced(&mut self.mesh, turn.tx, turn.stamp, fenced, &mut turn.events)?;
+        for kind in self.documents.kinds_of(&self.mesh, turn.tx, campus)? {
+            self.rebase(turn, kind)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what came for documents in this turn; other events are left, and new ones added.
+    pub(super) fn follow_documents<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        let alarms = self.documents.follow(&mut self.mesh, turn.tx, turn.stamp, &mut turn.events)?;
+        let feed = FeedId { writer: self.mesh.me, channel: Channel::Registry };
+        let at_ms = turn.stamp.hub_time_ms;
+        for AlarmRecord { kind: word, detail } in alarms {
+            let seq = turn.tx.get::<Seq>(LAST_NOTE)?.unwrap_or_default().next();
+            turn.tx.put(LAST_NOTE.to_vec(), &seq);
+            turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: "alarm", word, detail });
+        }
+        Ok(())
+    }
+}
+
+/// Hands out numbers for `count` new persons and gives the first of them; a number is never given twice.
+pub fn next_person_id<R: Read + ?Sized>(tx: &mut Tx<'_, R>, me: Writer, count: u32) -> Result<PersonId, StoreError> {
+    let base = u64::from(me.incarnation.generation.saturating_sub(1)) * GENERATION_PERSONS;
+    let last = tx.get::<u64>(LAST_PERSON)?.unwrap_or_default().max(base);
+    tx.put(LAST_PERSON.to_vec(), &(last + u64::from(count)));
+    Ok(PersonId(last + 1))
+}
+
+fn reply(written: Written) -> Result<Reply, CoreError> {
+    match written? {
+        Ok(()) => Ok(Reply::Done),
+        Err(Denied(words)) => Ok(Reply::Denied(words)),
+    }
+}
