@@ -7,10 +7,11 @@ mod author;
 mod epochs;
 
 pub use author::{Author, Denied, PERSON_CHANGES_MAX, PersonChange, Written, chunks};
+pub use epochs::Say;
 
 use crate::channel::{FeedId, Place};
 use crate::docs::{ActorKey, ChangeRefused, DocId, DocKind, DocSet, Patch, SetError, actor_of};
-use crate::entry::{AlarmRecord, ChangeRecord, Stamp};
+use crate::entry::{AlarmRecord, ChangeRecord};
 use crate::ids::*;
 use crate::mesh::{Event, Mesh, VisitRow};
 use crate::store::{Read, StoreError, Tx};
@@ -70,7 +71,7 @@ impl Documents {
         self.set.open_count()
     }
 
-    /// Takes in what a turn's entries say of documents and turns epochs; other events are left, and new ones added.
+    /// Takes in what a turn's entries say of documents; other events are left, and new ones added.
     /// Contradictions that somebody must look at are returned.
     ///
     /// # Errors
@@ -79,7 +80,7 @@ impl Documents {
         &mut self,
         mesh: &mut Mesh,
         tx: &mut Tx<'_, R>,
-        stamp: Stamp,
+        say: Say,
         events: &mut Vec<Event>,
     ) -> Result<Vec<AlarmRecord>, StoreError> {
         let mut arrived = Vec::new();
@@ -100,7 +101,7 @@ impl Documents {
         }
         self.take(mesh, tx, &arrived, events)?;
         if !arrived.is_empty() || !orders.is_empty() {
-            self.turn_epochs(mesh, tx, stamp, events)?;
+            self.turn_epochs(mesh, tx, say, events)?;
         }
         let mut alarms = Vec::new();
         events.retain(|event| match event {

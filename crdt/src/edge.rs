@@ -334,10 +334,11 @@ impl Edge {
                 self.change_documents(tx, operator, DocumentAct::Visitor(visitor, act), &now, events)?
             }
             Command::Tick => {
+                self.turn_epochs(tx, &now, events)?;
                 if now.trusted && self.shut.is_none() {
-                    sale::prune::prune(mesh, tx, sale::clock_day(mesh, &now))?;
+                    let today = sale::clock_day(&self.mesh, &now);
+                    sale::prune::prune(&self.mesh, tx, today)?;
                 }
-                self.documents.turn_epochs(mesh, tx, now.stamp, events)?;
                 Reply::Done
             }
         })

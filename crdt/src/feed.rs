@@ -110,27 +110,6 @@ pub fn link(feed: &FeedId, end: End, entry: &[u8]) -> End {
     End { seq: end.seq.next(), hash: Hash(hasher.finalize().into()) }
 }
 
-/// The end that a chain had at a position, linked from its beginning; `None` where entries are not there any more.
-///
-/// `read` gives consecutive entries from a position on, at least one if there is one.
-pub fn chain_at<E>(
-    feed: &FeedId,
-    at: Seq,
-    mut read: impl FnMut(Seq) -> Result<Vec<Vec<u8>>, E>,
-) -> Result<Option<End>, E> {
-    let mut end = End::default();
-    while end.seq < at {
-        let entries = read(end.seq.next())?;
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        for entry in entries.iter().take((at.0 - end.seq.0) as usize) {
-            end = link(feed, end, entry);
-        }
-    }
-    Ok(Some(end))
-}
-
 /// SHA-256 of some bytes under a domain name.
 pub fn digest(domain: &str, bytes: &[u8]) -> Hash {
     let mut hasher = Sha256::new();

@@ -59,10 +59,6 @@ pub const OPERATORS: &[u8] = b"o";
 pub const RECEIPTS: &[u8] = b"R";
 /// Prefix of documents, `docs/`.
 pub const DOCUMENTS: &[u8] = b"d";
-/// Prefix of the positions where journals cut their days.
-pub const CUTS: &[u8] = b"c";
-/// Prefix of cashiers' shifts by terminal.
-pub const SHIFTS: &[u8] = b"S";
 /// Prefix of persons that stand in documents of two campuses: the copy that does not count.
 pub const PERSON_CLAIMS: &[u8] = b"P";
 /// Prefix of visitors.
@@ -73,6 +69,10 @@ pub const POLICIES: &[u8] = b"a";
 pub const EPOCHS: &[u8] = b"e";
 /// Prefix of re-bases by document and the epoch that ends.
 pub const REBASES: &[u8] = b"E";
+/// Prefix of the positions where journals cut their days.
+pub const CUTS: &[u8] = b"c";
+/// Prefix of cashiers' shifts by terminal.
+pub const SHIFTS: &[u8] = b"S";
 /// Prefix of proofs of forks.
 pub const FORKS: &[u8] = b"x";
 

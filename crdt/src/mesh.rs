@@ -7,6 +7,7 @@ mod projected;
 
 use crate::access::SharedAccess;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
+use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
@@ -223,8 +224,8 @@ impl Mesh {
         each(store, keys::LIFTS, |r: (Hash, BlockScope)| people.lift(r.0, r.1))?;
         each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.scope))?;
         mesh.people.replace(people);
-        each(store, keys::FORKS, |r: (SignedHead, SignedHead)| _ = mesh.forked.insert(r.0.feed.writer))?;
         mesh.load_projected(store)?;
+        each(store, keys::FORKS, |r: (SignedHead, SignedHead)| _ = mesh.forked.insert(r.0.feed.writer))?;
         each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
         let lease = store.get(keys::LEASE)?.map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b)).transpose()?;
         mesh.lease = lease.filter(|l| l.incarnation == me.incarnation);
@@ -485,9 +486,8 @@ impl Mesh {
         match body {
             Body::Campus(mut record) => {
                 // Where a person's document is follows from it at every node, so it never changes.
-                if let Some(known) = self.campuses.get(&record.campus) {
-                    record.people_shards = known.people_shards;
-                }
+                let known = self.campuses.get(&record.campus).map(|known| known.people_shards);
+                record.people_shards = known.unwrap_or(record.people_shards).clamp(1, PEOPLE_SHARDS_MAX);
                 tx.put(keys::campus(record.campus), &record);
                 self.index_campus(record);
             }

@@ -150,26 +150,27 @@ impl People {
     /// The only card whose 32-bit chip number has these bits: some readers deliver a part of it. `None` if several have.
     pub fn card_of_uid_bits(&self, bits: u32, mask: u32) -> Option<CardNumber> {
         let fits = |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
-        let all = self.uids.after(None).chain(self.visit_uids.after(None));
-        let mut cards = all.filter(|(uid, _)| fits(uid)).map(|(_, (card, _))| card);
+        let known = self.uids.after(None).chain(self.visit_uids.after(None));
+        let mut cards = known.filter(|(uid, _)| fits(uid)).map(|(_, (card, _))| card);
         let first = cards.next();
         first.filter(|_| cards.next().is_none())
     }
 
     /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
     pub fn cards_after(&self, after: Option<CardNumber>, limit: usize) -> Vec<CardNumber> {
-        let persons = self.cards.after(after).take(limit).map(|(card, _)| card);
-        let visitors = self.visit_cards.after(after).take(limit).map(|(card, _)| card);
-        let both: BTreeSet<CardNumber> = persons.chain(visitors).collect();
-        both.into_iter().take(limit).collect()
+        let persons = self.cards.after(after).map(|(card, _)| card).take(limit);
+        let visitors = self.visit_cards.after(after).map(|(card, _)| card).take(limit);
+        let cards: BTreeSet<CardNumber> = persons.chain(visitors).collect();
+        cards.into_iter().take(limit).collect()
     }
 
     /// Up to `limit` chip numbers above one with their cards, ascending.
     pub fn chips_after(&self, after: Option<u64>, limit: usize) -> Vec<(u64, CardNumber)> {
         let visitors = self.visit_uids.after(after).take(limit);
-        let mut both: BTreeMap<u64, CardNumber> = visitors.map(|(uid, (card, _))| (uid, card)).collect();
-        both.extend(self.uids.after(after).take(limit).map(|(uid, (card, _))| (uid, card)));
-        both.into_iter().take(limit).collect()
+        let persons = self.uids.after(after).take(limit);
+        // A person's chip wins over a visitor's.
+        let chips: BTreeMap<u64, CardNumber> = visitors.chain(persons).map(|(uid, (card, _))| (uid, card)).collect();
+        chips.into_iter().take(limit).collect()
     }
 
     /// Every card that an open block stops, known or not.
@@ -182,6 +183,7 @@ impl People {
                 BlockTarget::Person(person) => {
                     let held = self.holders.get(&person).into_iter().flat_map(|h| h.cards.iter());
                     cards.extend(held.map(|(card, _, _)| *card));
+                    cards.extend(self.visits.get(&person).map(|visit| visit.card));
                 }
             }
         }
@@ -312,7 +314,7 @@ mod tests {
     const CAMPUS: BlockScope = BlockScope::Campus(CampusId(1));
     const CARD: CardNumber = CardNumber(10);
 
-    fn one() -> Person {
+    fn person() -> Person {
         let card = Card { number: CARD, uid: Some(77), state: CardState::Active, valid_until: None };
         Person {
             person: PersonId(1),
@@ -329,7 +331,7 @@ mod tests {
 
     fn people() -> People {
         let mut people = People::default();
-        people.put(&one(), None);
+        people.put(&person(), None);
         people
     }
 
@@ -369,9 +371,9 @@ mod tests {
 
     #[test]
     fn a_card_of_two_persons_has_one_holder_whatever_the_order() {
-        let with = |person: u64, state| {
+        let with = |number: u64, state| {
             let card = Card { number: CARD, uid: Some(77), state, valid_until: None };
-            Person { person: PersonId(person), cards: vec![card], valid: (None, None), ..one() }
+            Person { person: PersonId(number), cards: vec![card], valid: (None, None), ..person() }
         };
         let all = [with(1, CardState::Cancelled), with(3, CardState::Active), with(2, CardState::Active)];
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {

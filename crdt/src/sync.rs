@@ -397,13 +397,13 @@ impl PeerSync {
         mut cursor: Cursor,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
-        // Signed where the peer's own head stands, so that both together prove the fork.
-        let at = feed::chain_at(&feed, cursor.sent.seq, |seq| store.entries(&feed, seq, RUN_BYTES_MAX))?;
         let held = store.feed(&feed)?.end;
+        // Shown where the peer's ends, so that the two heads are a proof.
+        let shown = crate::store::end_at(store, &feed, cursor.sent.seq)?.unwrap_or(held);
         // Nothing more of this feed goes to this peer on this connection.
         cursor.sent = held;
         cursor.proved = true;
         self.cursors.insert(feed, cursor);
-        Ok(Some(Message::Diverged(SignedHead::sign(feed, at.unwrap_or(held), key))))
+        Ok(Some(Message::Diverged(SignedHead::sign(feed, shown, key))))
     }
 }

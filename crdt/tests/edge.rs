@@ -1,6 +1,9 @@
 //! The edge machine over a store in memory: purchases, answers, refunds, cheques, blocks, days.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
+#[path = "edge/clones.rs"]
+mod clones;
+
 use ed25519_dalek::SigningKey;
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};

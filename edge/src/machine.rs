@@ -116,6 +116,7 @@ impl Machine for EdgeMachine {
     fn weight(command: &Command) -> usize {
         match command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
+            Command::People { acts, .. } => COMMAND_BYTES * acts.len(),
             _ => COMMAND_BYTES,
         }
     }

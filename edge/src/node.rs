@@ -270,7 +270,7 @@ impl EdgeNode {
     /// # Errors
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
-        let view = self.pool.read(|store| RegistryView::load(store))?;
+        let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }

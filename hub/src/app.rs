@@ -1,12 +1,14 @@
 //! Puts the running hub together: node, link, control socket, HTTP, in that order, and takes it down again.
 
 use crate::config::Config;
+use crate::console::{self, SignIns};
 use crate::control;
 use crate::core::Command;
 use crate::desk::Desk;
 use crate::identity::HubIdentity;
 use crate::link;
 use crate::machine::Order;
+use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
 use crate::store::{OperatorRow, TableRow};
 use crate::vault::random;
@@ -62,15 +64,29 @@ pub async fn run(config: &Config) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}; is another program there?", config.http.bind))?;
     let http = listener.local_addr()?;
-    let app = machine_routes(Arc::clone(&node));
+    let sign_ins = SignIns::default();
+    let options = console::Options { tls: config.http.tls, ..console::Options::default() };
+    let app = console::router(desk.clone(), options, sign_ins.clone())?.merge(machine_routes(Arc::clone(&node)));
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut until = stopping.clone();
     let serving = tokio::spawn(async move {
         axum::serve(listener, service).with_graceful_shutdown(async move { _ = until.wait_for(|s| *s).await }).await
     });
+    let metrics = match config.http.metrics {
+        None => None,
+        Some(address) => {
+            let metrics = Metrics::new(desk.clone(), dir, sign_ins);
+            Some(metrics::serve(metrics, address, stopping).await?)
+        }
+    };
     let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
-    announce(&Ready { ready: true, link: bound.to_string(), http: http.to_string(), metrics: None })?;
+    announce(&Ready {
+        ready: true,
+        link: bound.to_string(),
+        http: http.to_string(),
+        metrics: metrics.map(|m| m.to_string()),
+    })?;
     let mut new_life = node.ears().new_life.subscribe();
     let restored = tokio::select! {
         signal = wait_for_signal() => {
@@ -131,10 +147,14 @@ fn machine_routes(node: Arc<HubNode>) -> Router {
 }
 
 async fn readyz(State(node): State<Arc<HubNode>>) -> (StatusCode, String) {
-    match node.health() {
-        yika_store::writer::Health::Serving => (StatusCode::OK, "ok\n".into()),
-        other => (StatusCode::SERVICE_UNAVAILABLE, format!("{other:?}\n")),
-    }
+    use yika_store::writer::Health;
+    let why = match node.health() {
+        Health::Serving => return (StatusCode::OK, "ok\n".into()),
+        Health::Refusing(error) => format!("the disk refuses writes: {error}; free or mend it, writing is tried again"),
+        Health::Damaged(error) => format!("stored data is damaged: {error}; restore the last good backup"),
+        Health::Stopped => "the writer has stopped; start headquarters again".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
 }
 
 /// Keeps the view of the registry up to date.

@@ -53,6 +53,9 @@ enum Command {
     /// Read a people-and-cards file (人员导入).
     #[command(subcommand)]
     Import(Import),
+    /// Access policy of a campus (门禁).
+    #[command(subcommand)]
+    Access(Access),
     /// Pay money in for a person (充值).
     TopUp(TopUp),
     /// Cards (卡片).
@@ -207,6 +210,18 @@ enum Import {
     },
 }
 
+#[derive(Subcommand)]
+enum Access {
+    /// Change doors, schedules and groups: a JSON list of acts, as in deploy/samples/access.json.
+    Apply {
+        /// Campus, as in c1.
+        #[arg(long)]
+        campus: CampusId,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
 #[derive(Args)]
 struct TopUp {
     /// The person, as in p17.
@@ -318,6 +333,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             say(&format!("tariff v{version}"))?;
         }
         Command::Import(Import::People { file, dry_run }) => return import_people(&socket, &file, dry_run).await,
+        Command::Access(Access::Apply { campus, file }) => {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let acts: Vec<yika_crdt::docs::PolicyAct> =
+                serde_json::from_str(&text).with_context(|| format!("{} is not a list of acts", file.display()))?;
+            ask("/v1/policy", serde_json::to_vec(&(campus, acts))?).await?;
+        }
         Command::TopUp(TopUp { person, fen, request }) => {
             let body = serde_json::to_vec(&TopUpWish { person, fen, request })?;
             let done: ToppedUp = control::ask(&socket, "POST", "/v1/top-up", body).await?;

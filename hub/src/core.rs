@@ -32,7 +32,7 @@ use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Documents, PersonChange};
+use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
@@ -559,7 +559,7 @@ impl Hub {
                 }
                 self.forget_waiting(turn.stamp.hub_time_ms);
                 self.sweep(turn)?;
-                self.documents.turn_epochs(&mut self.mesh, turn.tx, turn.stamp, &mut turn.events)?;
+                self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
                 Reply::Done
             }
         })

@@ -106,6 +106,7 @@ impl Machine for HubMachine {
     fn weight(order: &Order) -> usize {
         match &order.command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
+            Command::People { acts, .. } => COMMAND_BYTES * (acts.len() + order.rows.len()),
             _ => COMMAND_BYTES + order.rows.len() * COMMAND_BYTES,
         }
     }
@@ -139,6 +140,7 @@ impl Machine for HubMachine {
     }
 
     fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+        self.hub.committed();
         self.rows.clear();
         self.hub.committed();
         for effect in effects {

@@ -3,7 +3,8 @@
 //! What the desk, pages and peers call. Leaves to others: decisions (`core`), what an operator may do (`desk`), sockets
 //! (`link`).
 
-use crate::clock::HubClock;
+use crate::clock::{HubClock, wall_ms};
+use crate::core::enrol::CERTIFICATE_DAYS;
 use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order};
@@ -24,9 +25,9 @@ use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
-use yika_link::{Peer, PeerIdentity};
+use yika_link::{Authority, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
-use yika_store::{CallError, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
+use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
 /// Name and version as told to peers.
 pub const SOFTWARE: &str = concat!("yika-hub ", env!("CARGO_PKG_VERSION"));
@@ -47,6 +48,7 @@ pub struct HubNode {
     pub name: String,
     /// Opens what is sealed.
     pub vault: Arc<Vault>,
+    authority: Arc<Authority>,
     writer: StoreWriter<HubMachine>,
     pool: ReadPool,
     ears: Ears,
@@ -108,6 +110,7 @@ impl HubNode {
             key: identity.key.clone(),
             name: identity.name.clone(),
             vault: Arc::clone(&identity.vault),
+            authority: Arc::clone(&identity.authority),
             writer,
             pool: ReadPool::open(&path, &options, READERS)?,
             ears,
@@ -157,6 +160,19 @@ impl HubNode {
         Ok(done.map_err(|e| Busy(e.to_string()))??)
     }
 
+    /// Runs a reading of feeds and state rows over committed data, off the runtime's threads.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn look_off_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Busy> {
+        let node = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || node.look(read)).await;
+        Ok(done.map_err(|e| Busy(e.to_string()))??)
+    }
+
     /// A state row.
     ///
     /// # Errors
@@ -176,7 +192,7 @@ impl HubNode {
     /// # Errors
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
-        let view = self.pool.read(|store| RegistryView::load(store))?;
+        let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }
@@ -189,6 +205,11 @@ impl HubNode {
     /// Whether the writer serves.
     pub fn health(&self) -> yika_store::writer::Health {
         self.writer.health().borrow().clone()
+    }
+
+    /// Commands that wait for the writer, all priorities together.
+    pub fn waiting(&self) -> usize {
+        Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()
     }
 
     /// Remembers a live connection; an older one to the same life is closed.
@@ -236,6 +257,29 @@ fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
     }
     let newest = store.entries(&feed, end, 1)?;
     Ok(newest.first().and_then(|bytes| Entry::decode(bytes).ok()).map_or(0, |entry| entry.stamp.hub_time_ms))
+}
+
+impl HubNode {
+    /// Later dates for the same key and life; who asks was admitted by the registry.
+    fn renew(&self, from: &PeerIdentity, question: &[u8]) -> RenewReply {
+        let valid = Validity::days(wall_ms().div_euclid(1000), CERTIFICATE_DAYS);
+        let renewed = match RenewRequest::decode(question) {
+            Ok(RenewRequest::V1 { csr }) => {
+                self.authority.renew(from.identity(), &from.key, &csr, valid).map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match renewed {
+            Ok(certificate_der) => {
+                tracing::info!(peer = %from.writer(), "a certificate was renewed");
+                RenewReply::Renewed { certificate_der }
+            }
+            Err(words) => {
+                tracing::warn!(peer = %from.writer(), words, "a certificate was not renewed");
+                RenewReply::Refused { words }
+            }
+        }
+    }
 }
 
 impl Node for HubNode {
@@ -293,6 +337,7 @@ impl Node for HubNode {
                 let _ = self.call(Command::Diverged(head)).await;
                 None
             }
+            Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {
                 let _ = self.call(Command::Address { writer, address }).await;
                 None

@@ -445,7 +445,7 @@ fn do_something(world: &mut World, dice: &mut Dice) {
 /// Whatever is edited where, sent in whatever order, repeated and lost: in the end all rows are the same.
 #[test]
 fn concurrent_edits_converge_in_any_order() {
-    for seed in 1..=24u64 {
+    for seed in 1..=10u64 {
         let mut world = World::new();
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         policy(&mut world);
@@ -468,7 +468,6 @@ fn concurrent_edits_converge_in_any_order() {
             }
         }
         world.heal();
-        println!("seed {seed}");
         world.assert_converged();
         for node in &world.nodes {
             assert_eq!(node.mesh().quarantined, 0, "seed {seed}: {:?}", node.alarms());

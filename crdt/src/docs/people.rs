@@ -80,9 +80,12 @@ pub fn shard_of(person: PersonId, shard_count: u16) -> u16 {
 /// Shards of a campus that says nothing else: for about 100,000 people.
 pub const PEOPLE_SHARDS_DEFAULT: u16 = 256;
 
+/// Most shards of a campus: a fence re-bases them all.
+pub const PEOPLE_SHARDS_MAX: u16 = 1024;
+
 /// Shards for so many people.
 pub fn shard_count_for(people: u32) -> u16 {
-    people.div_ceil(SHARD_PERSONS).clamp(1, u32::from(u16::MAX)) as u16
+    people.div_ceil(SHARD_PERSONS).clamp(1, u32::from(PEOPLE_SHARDS_MAX)) as u16
 }
 
 fn key(person: PersonId, field: &str) -> String {

@@ -19,6 +19,17 @@ pub(super) const REBASES_PER_TURN_MAX: usize = 2;
 /// The epoch of a document that was never re-based.
 const FIRST_EPOCH: u32 = 1;
 
+/// Whether this node may write into its feeds what a re-base makes it say again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Say {
+    /// It may, with this stamp.
+    Now(Stamp),
+    /// Not yet: re-bases wait.
+    Later,
+    /// Never again: re-bases are done in silence.
+    Never,
+}
+
 /// The present epoch of a document at this node.
 pub(super) fn current<R: Read + ?Sized>(tx: &Tx<'_, R>, kind: &DocKind) -> Result<u32, StoreError> {
     Ok(tx.get(&keys::epoch(kind))?.unwrap_or(FIRST_EPOCH))
@@ -72,16 +83,19 @@ impl Documents {
         &mut self,
         mesh: &mut Mesh,
         tx: &mut Tx<'_, R>,
-        stamp: Stamp,
+        say: Say,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
+        if say == Say::Later || self.turning.is_empty() {
+            return Ok(());
+        }
         let after = self.tried.unwrap_or(DocKind::People { campus: CampusId(0), shard: 0 });
         let later = self.turning.range((Bound::Excluded(after), Bound::Unbounded));
         let next: Vec<DocKind> =
             later.chain(self.turning.range(..=after)).copied().take(REBASES_PER_TURN_MAX).collect();
         for kind in next {
             self.tried = Some(kind);
-            self.turn_kind(mesh, tx, stamp, kind, events)?;
+            self.turn_kind(mesh, tx, say, kind, events)?;
         }
         Ok(())
     }
@@ -91,13 +105,13 @@ impl Documents {
         &mut self,
         mesh: &mut Mesh,
         tx: &mut Tx<'_, R>,
-        stamp: Stamp,
+        say: Say,
         kind: DocKind,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
         let old = DocId { kind, epoch: current(tx, &kind)? };
         match tx.get::<RebaseRecord>(&keys::rebase(&old))? {
-            Some(record) => self.turn_one(mesh, tx, stamp, &record, events),
+            Some(record) => self.turn_one(mesh, tx, say, &record, events),
             None => {
                 self.turning.remove(&kind);
                 Ok(())
@@ -110,7 +124,7 @@ impl Documents {
         &mut self,
         mesh: &mut Mesh,
         tx: &mut Tx<'_, R>,
-        stamp: Stamp,
+        say: Say,
         record: &RebaseRecord,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
@@ -139,7 +153,9 @@ impl Documents {
         quarantine_waiting(mesh, tx, &new, &outcome.refused, events)?;
         project(mesh, tx, &new.kind, outcome.patch, events)?;
         // What makes no sense any more on the new epoch is left out.
-        self.say(mesh, tx, stamp, new, &uncovered, events)?;
+        if let Say::Now(stamp) = say {
+            self.say(mesh, tx, stamp, new, &uncovered, events)?;
+        }
         Ok(())
     }
 

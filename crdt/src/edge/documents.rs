@@ -5,11 +5,12 @@
 use super::{Edge, Reply};
 use crate::channel::Channel;
 use crate::docs::{PolicyAct, VisitorAct};
-use crate::documents::{Author, Denied, PersonChange};
+use crate::documents::{Author, Denied, PersonChange, Say};
 use crate::entry::*;
+use crate::gate::Shut;
 use crate::ids::*;
 use crate::mesh::Event;
-use crate::sale::Now;
+use crate::sale::{Now, SaleError};
 use crate::store::{Read, StoreError, Tx};
 
 /// What operators of a campus change in its documents.
@@ -70,14 +71,35 @@ impl Edge {
         Ok(Reply::Done)
     }
 
+    /// Goes on with re-bases that are under way.
+    pub(super) fn turn_epochs<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        let say = self.say(now);
+        self.documents.turn_epochs(&mut self.mesh, tx, say, events)
+    }
+
+    /// What the gate allows a re-base to write.
+    fn say(&self, now: &Now) -> Say {
+        match self.shut {
+            None => Say::Now(now.stamp),
+            Some(Shut::Forked) => Say::Never,
+            Some(_) => Say::Later,
+        }
+    }
+
     /// Takes in what came for documents in this turn; other events are left, and new ones added.
     pub(super) fn follow_documents<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         now: &Now,
         events: &mut Vec<Event>,
-    ) -> Result<(), StoreError> {
-        let came = self.documents.follow(&mut self.mesh, tx, now.stamp, events)?;
+    ) -> Result<(), SaleError> {
+        let say = self.say(now);
+        let came = self.documents.follow(&mut self.mesh, tx, say, events)?;
         let mut alarms = Vec::new();
         let bad: Vec<&Event> = events.iter().filter(|e| matches!(e, Event::Quarantined { .. })).collect();
         if let Some(Event::Quarantined { feed, seq, cause }) = bad.first() {
@@ -86,8 +108,7 @@ impl Edge {
         }
         alarms.extend(came);
         for alarm in alarms {
-            let entry = Entry { stamp: now.stamp, body: Body::Alarm(alarm) };
-            self.mesh.append(tx, Channel::Journal, &entry, events)?;
+            self.append_or_hold(tx, Entry { stamp: now.stamp, body: Body::Alarm(alarm) }, events)?;
         }
         Ok(())
     }

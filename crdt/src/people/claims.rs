@@ -30,10 +30,10 @@ impl<K: Ord + Copy, V: Ord + Copy> Claims<K, V> {
         self.winner(key).into_iter().chain(self.losers.get(&key).into_iter().flatten().copied())
     }
 
-    /// Claims that hold on keys above one, ascending.
+    /// The claims that hold on keys above one, ascending.
     pub(super) fn after(&self, after: Option<K>) -> impl Iterator<Item = (K, V)> + '_ {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.winners.range((from, Bound::Unbounded)).map(|(key, value)| (*key, *value))
+        let above = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.winners.range(above).map(|(key, value)| (*key, *value))
     }
 
     /// How many keys are claimed.

@@ -45,7 +45,7 @@ pub(super) fn decide<R: Read + ?Sized>(
         return Ok(Reason::NoPrice.into());
     };
     let people = mesh.people.read();
-    let (person, holder) = match people.usable(request.card, day) {
+    let (person, holder) = match people.usable_at(request.card, day, now.stamp.hub_time_ms) {
         Ok(known) => known,
         Err(reason) if request.offline => {
             return fact_of_stranger(terminal, &sheet, request, day, reason);

@@ -184,6 +184,9 @@ impl Campus {
     /// The box of a folder, started.
     pub async fn start(dir: &Path, hub: Hub) -> Campus {
         let (node, thread) = EdgeNode::start(&identity(), dir).unwrap();
+        // No peers here: nobody holds more of this box's feeds than the box.
+        node.call(Command::Asked { hub: true }).await.unwrap();
+        assert_eq!(node.shut(), None);
         let doors = Doors::start(Arc::clone(&node), &DoorsConfig::default()).unwrap();
         let terminals = Terminals::start(Arc::clone(&node), doors.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

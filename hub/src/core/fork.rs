@@ -11,7 +11,6 @@ use yika_crdt::entry::Entry;
 use yika_crdt::feed::{self, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::store::Read;
-use yika_crdt::takeback::end_at;
 
 impl Hub {
     /// A peer shows that a feed of its ends otherwise than here.
@@ -20,7 +19,7 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         head: SignedHead,
     ) -> Result<Reply, CoreError> {
-        let ours = end_at(turn.tx, &head.feed, head.end.seq)?;
+        let ours = turn.tx.end_at(&head.feed, head.end.seq)?;
         if ours.is_some_and(|ours| ours != head.end)
             && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
             && self.mesh.prove_fork(turn.tx, &own, &head)
@@ -50,7 +49,7 @@ impl Hub {
         if feed.channel != Channel::Journal || run.from == Seq::ZERO {
             return Ok(Reply::Denied(format!("{feed} is not a journal; only journals are posted twice")));
         }
-        let Some(base) = end_at(turn.tx, &feed, Seq(run.from.0 - 1))? else {
+        let Some(base) = turn.tx.end_at(&feed, Seq(run.from.0 - 1))? else {
             return Ok(Reply::Denied(format!("{feed}: begin the branch at most one after what is held")));
         };
         if let Err(refused) = feed::check_run(base, &run, &node.key) {

@@ -6,7 +6,7 @@
 use super::{CoreError, Hub, Reply, TableRow, Turn};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Author, Denied, PersonChange, Written};
+use yika_crdt::documents::{Author, Denied, PersonChange, Say, Written};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -93,7 +93,7 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         kind: DocKind,
     ) -> Result<Reply, CoreError> {
-        self.documents.turn_kind(&mut self.mesh, turn.tx, turn.stamp, kind, &mut turn.events)?;
+        self.documents.turn_kind(&mut self.mesh, turn.tx, Say::Now(turn.stamp), kind, &mut turn.events)?;
         let record = self.documents.rebase_record(&self.mesh, turn.tx, kind)?;
         if turn.tx.get_bytes(&keys::rebase(&record.old))?.is_some() {
             return Ok(Reply::Denied(format!("the re-base of {} is under way", record.old)));
@@ -119,7 +119,7 @@ impl Hub {
 
     /// Takes in what came for documents in this turn; other events are left, and new ones added.
     pub(super) fn follow_documents<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
-        let alarms = self.documents.follow(&mut self.mesh, turn.tx, turn.stamp, &mut turn.events)?;
+        let alarms = self.documents.follow(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
         let feed = FeedId { writer: self.mesh.me, channel: Channel::Registry };
         let at_ms = turn.stamp.hub_time_ms;
         for AlarmRecord { kind: word, detail } in alarms {

@@ -20,7 +20,7 @@ use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 /// People written in one transaction.
 pub(super) const GROUP_PERSONS_MAX: usize = 1_024;
 /// Refused rows shown; the error workbook holds them all.
-pub(super) const ROWS_SHOWN_MAX: usize = 200;
+pub const ROWS_SHOWN_MAX: usize = 200;
 
 /// What an import did, or would do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -70,16 +70,12 @@ impl Desk {
         &self,
         actor: &Actor,
         file_name: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Arc<Vec<u8>>>,
         dry_run: bool,
         lang: Lang,
         progress: Progress,
     ) -> Result<ImportReport, DeskError> {
-        let name = file_name.to_owned();
-        let read = tokio::task::spawn_blocking(move || import::read_people(&name, &bytes, &Limits::default()));
-        let sheet = read.await.map_err(|e| DeskError::Busy(e.to_string()))?;
-        let mut sheet = sheet.map_err(|e| DeskError::Refused(e.message(lang)))?;
-        self.name_campuses(&mut sheet);
+        let sheet = self.read_file(file_name, bytes.into(), lang).await?;
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
         let (plan, known) = self.judge(sheet).await?;
         let (entering, mut errors) = self.place(actor, &plan, &known, lang)?;
@@ -103,6 +99,46 @@ impl Desk {
             self.enter(actor, entering, &progress).await?;
         }
         Ok(report)
+    }
+
+    /// The refused rows of a file as a workbook in the form of the template, with the words why in a last column.
+    ///
+    /// # Errors
+    /// As [`Desk::import_people`].
+    pub async fn import_errors(
+        &self,
+        actor: &Actor,
+        file_name: &str,
+        bytes: impl Into<Arc<Vec<u8>>>,
+        lang: Lang,
+    ) -> Result<Vec<u8>, DeskError> {
+        let sheet = self.read_file(file_name, bytes.into(), lang).await?;
+        let mut refused: BTreeMap<u32, (Vec<String>, String)> = BTreeMap::new();
+        for row in &sheet.rows {
+            if let Err(errors) = &row.record {
+                refused.insert(row.line, (row.cells.clone(), import::reasons(errors, lang)));
+            }
+        }
+        let (plan, known) = self.judge(sheet).await?;
+        let (_, errors) = self.place(actor, &plan, &known, lang)?;
+        let fresh = plan.new.iter().map(|p| (p.line, &p.record));
+        let records: BTreeMap<u32, &PersonRecord> =
+            fresh.chain(plan.changed.iter().map(|c| (c.line, &c.after))).collect();
+        for row in errors {
+            let cells = records.get(&row.line).map(|r| import::record_cells(r, lang)).unwrap_or_default();
+            refused.insert(row.line, (cells, row.errors.join("; ")));
+        }
+        let made = tokio::task::spawn_blocking(move || import::refused_xlsx(refused.into_values(), lang)).await;
+        made.map_err(|e| DeskError::Busy(e.to_string()))?.map_err(|e| DeskError::Refused(e.to_string()))
+    }
+
+    async fn read_file(&self, file_name: &str, bytes: Arc<Vec<u8>>, lang: Lang) -> Result<import::Sheet, DeskError> {
+        let name = file_name.to_owned();
+        let read = tokio::task::spawn_blocking(move || import::read_people(&name, &bytes, &Limits::default()));
+        let sheet = read.await.map_err(|e| DeskError::Busy(e.to_string()))?;
+        let mut sheet = sheet.map_err(|e| DeskError::Refused(e.message(lang)))?;
+        self.name_campuses(&mut sheet);
+        Ok(sheet)
     }
 
     /// Compares the file with the registry; also the people it names who are known.

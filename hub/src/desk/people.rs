@@ -6,6 +6,7 @@ use crate::core::{Command, Reply, Teller};
 use crate::rights::{PersonWallets, is_money};
 use serde::Serialize;
 use yika_crdt::Fen;
+use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::*;
 use yika_crdt::feed;
 use yika_crdt::ids::*;
@@ -15,9 +16,12 @@ use yika_crdt::person::Person;
 /// A shift lasts a day, in milliseconds.
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Most that one top-up brings (customary cap of a named prepaid account: 5,000 yuan).
-pub(super) const TOP_UP_FEN_MAX: i64 = 500_000;
+pub const TOP_UP_FEN_MAX: i64 = 500_000;
 /// Longest request number, in characters.
 pub(super) const REQUEST_CHARS_MAX: usize = 64;
+
+/// Longest account of a policy act in the audit, in characters.
+const POLICY_DETAIL_CHARS_MAX: usize = 500;
 
 /// What a person has, and where it lies.
 #[derive(Clone, Debug, Serialize)]
@@ -100,6 +104,23 @@ impl Desk {
             Reply::Lifted(count) => Ok(count),
             other => Err(DeskError::Busy(format!("the core answered a lift with {other:?}"))),
         }
+    }
+
+    /// Changes the access policy of a campus, act by act; stops at the first that is refused.
+    ///
+    /// # Errors
+    /// Which act was refused and why (those before it hold), or the hub cannot serve.
+    pub async fn change_policy(&self, actor: &Actor, campus: CampusId, acts: Vec<PolicyAct>) -> Result<(), DeskError> {
+        actor.may_touch(campus)?;
+        for (number, act) in acts.into_iter().enumerate() {
+            let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act.clone()) };
+            let detail = format!("{act:?}").chars().take(POLICY_DETAIL_CHARS_MAX).collect();
+            match self.act(actor, "policy.change", campus.to_string(), detail, command, Vec::new()).await {
+                Err(DeskError::Refused(words)) => return refused(format!("act {}: {words}", number + 1)),
+                other => other?,
+            };
+        }
+        Ok(())
     }
 
     /// What a person holds.

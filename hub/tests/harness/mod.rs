@@ -165,10 +165,10 @@ impl World {
     fn know(&mut self, index: usize, person: &Person) {
         let known = self.hub.hub.mesh.people.read().holder(person.person).is_some();
         if !known {
-            let mut tx = Tx::new(&self.hub.store);
-            self.hub.hub.mesh.put_person(&mut tx, person, &mut Vec::new()).unwrap();
-            let batch = tx.into_batch();
-            self.hub.store.commit(&batch).unwrap();
+            self.order(core::Command::People {
+                operator: OperatorId(0),
+                acts: vec![yika_crdt::documents::PersonChange::add(person.clone())],
+            });
         }
         let edge = &mut self.edges[index];
         let mut tx = Tx::new(&edge.store);
