@@ -311,9 +311,7 @@ impl Edge {
             Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
             Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
-            Command::Level { from, row, right } => {
-                Reply::Granted(self.level(tx, from, row, right, &now, events)?)
-            }
+            Command::Level { from, row, right } => Reply::Granted(self.level(tx, from, row, right, &now, events)?),
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
             Command::TrustHub(record) => {
                 mesh.trust_hub(tx, record);

@@ -24,10 +24,10 @@ use crate::reason::Reason;
 use crate::rights::RightsError;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use decide::{Decided, decide};
 use rows::{charge, count, give_back, uncount};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a terminal asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -60,7 +60,10 @@ impl HubVoice {
     fn grant(&mut self, to: Writer, total: i64) -> Run {
         let row = Row { person: PERSON, wallet: WalletKey::Main };
         let basis = Some(HubVoice::statement(to, Fen(total)));
-        self.say(Channel::Rights(to), vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })])
+        self.say(
+            Channel::Rights(to),
+            vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })],
+        )
     }
 }
 

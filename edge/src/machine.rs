@@ -104,11 +104,11 @@ impl Machine for EdgeMachine {
                 yika_crdt::channel::Class::Rights => Priority::Purchase,
                 _ => Priority::Sync,
             },
-            Command::Purchase { .. } | Command::Refuse { .. } | Command::Refund(_)
+            Command::Purchase { .. }
+            | Command::Refuse { .. }
+            | Command::Refund(_)
             | Command::Ask { .. }
-            | Command::Level { .. } => {
-                Priority::Purchase
-            }
+            | Command::Level { .. } => Priority::Purchase,
             _ => Priority::Housekeeping,
         }
     }

@@ -81,7 +81,12 @@ pub async fn run(config: &Config) -> Result<()> {
         }
     };
     let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
-    announce(&Ready { ready: true, link: bound.to_string(), http: http.to_string(), metrics: metrics.map(|m| m.to_string()) })?;
+    announce(&Ready {
+        ready: true,
+        link: bound.to_string(),
+        http: http.to_string(),
+        metrics: metrics.map(|m| m.to_string()),
+    })?;
     let mut new_life = node.ears().new_life.subscribe();
     let restored = tokio::select! {
         signal = wait_for_signal() => {

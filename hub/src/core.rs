@@ -19,16 +19,16 @@ pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use books::balances;
 pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
-pub use grant::{PoolSizes, WAITING_MAX, WAIT_MS_MAX};
+pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
 
 use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
-use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;

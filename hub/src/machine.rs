@@ -151,7 +151,9 @@ impl Machine for HubMachine {
                 Effect::Say(to, message) => _ = self.ears.said.send((to, message)),
                 Effect::Recovering(life) => _ = self.ears.new_life.send_replace(Some(life)),
                 Effect::Recovered => tracing::info!("every living box has reported: granting and paying again"),
-                Effect::Forked(feed) => tracing::error!(%feed, "a feed was written twice: a box was cloned or put back"),
+                Effect::Forked(feed) => {
+                    tracing::error!(%feed, "a feed was written twice: a box was cloned or put back")
+                }
                 Effect::Quarantined { feed, seq, cause } => {
                     tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
                 }

@@ -136,10 +136,15 @@ fn history(seed: u64, steps: usize) -> Probes {
     assert_eq!(edges, hub, "what edges sold is what merchants have");
     for person in [1, 2] {
         let paid_in = memory.paid_in.get(&person).unwrap_or(&0) - memory.paid_out.get(&person).unwrap_or(&0);
-        let spent: i64 = memory.answers.iter().filter(|(_, a)| a.0 == person).map(|(key, (_, _, answer))| match answer {
-            Answer::Approved(_) => paid(answer) - memory.refunded.get(key).unwrap_or(&0),
-            _ => 0,
-        }).sum();
+        let spent: i64 = memory
+            .answers
+            .iter()
+            .filter(|(_, a)| a.0 == person)
+            .map(|(key, (_, _, answer))| match answer {
+                Answer::Approved(_) => paid(answer) - memory.refunded.get(key).unwrap_or(&0),
+                _ => 0,
+            })
+            .sum();
         assert!(spent <= paid_in, "person {person} spent {spent} of {paid_in}");
         assert_eq!(world.total(person), paid_in - spent, "person {person}");
         assert_eq!(world.hub.wallets(PersonId(person)).owed().unwrap(), Fen::ZERO);
@@ -247,7 +252,8 @@ impl HubBoxOnly {
         let stamp = Stamp { hub_time_ms: self.now_ms, boot: 1, mono_ms: 0 };
         let (mut rows, mut effects) = (Vec::new(), Vec::new());
         let mut tx = Tx::new(&self.store);
-        let reply = self.hub.handle(&mut tx, core::Command::Ingest(Box::new(run.clone())), stamp, &mut rows, &mut effects);
+        let reply =
+            self.hub.handle(&mut tx, core::Command::Ingest(Box::new(run.clone())), stamp, &mut rows, &mut effects);
         assert!(matches!(reply, Ok(core::Reply::Stored(..))), "{reply:?}");
         let batch = tx.into_batch();
         yika_crdt::store::Store::commit(&mut self.store, &batch).unwrap();

@@ -264,4 +264,3 @@ pub fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
 pub fn has_lease(mesh: &Mesh, now: &Now) -> bool {
     !mesh.is_fenced(mesh.me) && mesh.lease.is_some_and(|lease| now.trusted && now.stamp.hub_time_ms <= lease.until_ms)
 }
-

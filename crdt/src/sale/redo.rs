@@ -21,9 +21,7 @@ pub(crate) fn redo_journal<R: Read + ?Sized>(
     entry: &Entry,
 ) -> Result<(), SaleError> {
     let (answered, day) = match &entry.body {
-        Body::Purchase(sale) => {
-            (Some((sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline)))), Some(sale.day))
-        }
+        Body::Purchase(sale) => (Some((sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline)))), Some(sale.day)),
         Body::Refused(refused) => {
             // Only sales that a terminal did not decide alone are refused.
             (Some((refused.id, digest_of(&(&refused.card, &refused.mode, false)))), Some(refused.day))

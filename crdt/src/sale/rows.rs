@@ -145,11 +145,7 @@ pub(super) fn counters_of<R: Read + ?Sized>(
 }
 
 /// Counts a sale, unless a later day is counted already (a sibling's late word).
-pub(super) fn count<R: Read + ?Sized>(
-    tx: &mut Tx<'_, R>,
-    sale: &PurchaseRecord,
-    at_ms: i64,
-) -> Result<(), SaleError> {
+pub(super) fn count<R: Read + ?Sized>(tx: &mut Tx<'_, R>, sale: &PurchaseRecord, at_ms: i64) -> Result<(), SaleError> {
     if is_past(tx, sale.person, sale.day)? {
         return Ok(());
     }

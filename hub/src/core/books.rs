@@ -190,12 +190,7 @@ pub(super) fn right_account(owner: Owner, key: WalletKey, writer: Writer, replic
 }
 
 /// What derived figures moved: returns, overdrafts, settlements, losses.
-fn cover(
-    owner: Owner,
-    before: &PersonWallets,
-    now: &PersonWallets,
-    posting: &mut Posting,
-) -> Result<(), CoreError> {
+fn cover(owner: Owner, before: &PersonWallets, now: &PersonWallets, posting: &mut Posting) -> Result<(), CoreError> {
     let (nothing, no_replica) = (Wallet::default(), Replica::default());
     for (key, wallet) in now.wallets.iter().filter(|(key, _)| is_money(**key)) {
         let old = before.wallets.get(key).unwrap_or(&nothing);

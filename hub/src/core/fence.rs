@@ -143,11 +143,7 @@ impl Hub {
     }
 
     /// One portion of the step that a life is at.
-    fn wind_up<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        mut winding: Winding,
-    ) -> Result<(), CoreError> {
+    fn wind_up<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, mut winding: Winding) -> Result<(), CoreError> {
         let Some(step) = winding.steps.first().copied() else { return Ok(()) };
         let rows = turn.tx.scan(keys::RIGHTS, winding.after.as_deref(), SWEEP_PERSONS_MAX)?;
         let done = rows.len() < SWEEP_PERSONS_MAX;

@@ -30,7 +30,8 @@ impl Hub {
     }
 
     fn alarm_fork<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>, feed: FeedId, seq: Seq) {
-        let detail = format!("{feed} was written twice up to {seq}: fence {} if it was cloned or restored", feed.writer);
+        let detail =
+            format!("{feed} was written twice up to {seq}: fence {} if it was cloned or restored", feed.writer);
         Hub::alarm(turn, Place { feed, seq, branch: None }, "fork", detail);
         turn.effects.push(Effect::Forked(feed));
     }

@@ -282,11 +282,7 @@ impl Hub {
     }
 
     /// Whether a row may be asked for: money always, a counter only of the holder's own strict limit.
-    fn prepare_counter<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        row: Row,
-    ) -> Result<bool, CoreError> {
+    fn prepare_counter<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, row: Row) -> Result<bool, CoreError> {
         match row.wallet {
             WalletKey::Main | WalletKey::Subsidy(_) => Ok(true),
             WalletKey::Limit(..) => {

@@ -51,10 +51,7 @@ impl Place {
     }
 
     /// The sale that stands here.
-    pub(super) fn sale<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
-    ) -> Result<Option<PurchaseRecord>, StoreError> {
+    pub(super) fn sale<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Result<Option<PurchaseRecord>, StoreError> {
         Ok(match self.entry(turn)?.map(|entry| entry.body) {
             Some(Body::Purchase(sale)) => Some(sale),
             _ => None,
@@ -262,12 +259,7 @@ impl Hub {
     }
 
     /// A refund of the hub's own, for the tables.
-    pub(super) fn tell_refund<R: Read + ?Sized>(
-        &self,
-        turn: &mut Turn<'_, '_, R>,
-        place: Place,
-        record: RefundRecord,
-    ) {
+    pub(super) fn tell_refund<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>, place: Place, record: RefundRecord) {
         let feed = FeedId { writer: self.mesh.me, channel: Channel::Registry };
         let (at_ms, record) = (turn.stamp.hub_time_ms, Box::new(record));
         turn.rows.push(TableRow::Refund { feed, seq: place.seq, at_ms, record });

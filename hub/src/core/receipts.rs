@@ -16,11 +16,7 @@ pub const LEASE_RENEW_BELOW_MS: i64 = LEASE_MS - 3_600_000;
 
 impl Hub {
     /// A lease entry is durable here before it can be sent; renewed when an hour of it has passed.
-    pub(super) fn lease<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        to: Writer,
-    ) -> Result<(), StoreError> {
+    pub(super) fn lease<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, to: Writer) -> Result<(), StoreError> {
         if !self.is_alive(to) || self.mesh.forked.contains(&to) {
             return Ok(());
         }
@@ -30,8 +26,7 @@ impl Hub {
             let until_ms = now_ms.saturating_add(LEASE_MS);
             turn.tx.put(renewed_key(to), &until_ms);
             self.assume_lease(turn, to, until_ms)?;
-            let mut lease =
-                LeaseRecord { incarnation: to.incarnation, until_ms, signature: SignatureBytes([0; 64]) };
+            let mut lease = LeaseRecord { incarnation: to.incarnation, until_ms, signature: SignatureBytes([0; 64]) };
             lease.signature = feed::sign("lease", &lease.signed(to.node), &self.key);
             self.tell(turn, to.node, Body::Lease(lease))?;
         }
@@ -51,11 +46,7 @@ impl Hub {
     }
 
     /// The end of the longest lease that a life may hold.
-    pub(super) fn lease_end_ms<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
-        of: Writer,
-    ) -> Result<i64, StoreError> {
+    pub(super) fn lease_end_ms<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, of: Writer) -> Result<i64, StoreError> {
         Ok(turn.tx.get(&leased_key(of))?.unwrap_or_default())
     }
 

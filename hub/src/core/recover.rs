@@ -33,10 +33,7 @@ pub struct Recovery {
 ///
 /// # Errors
 /// Of storage.
-pub fn present_life<R: Read + ?Sized>(
-    store: &R,
-    identity: Writer,
-) -> Result<(Writer, Option<Recovery>), StoreError> {
+pub fn present_life<R: Read + ?Sized>(store: &R, identity: Writer) -> Result<(Writer, Option<Recovery>), StoreError> {
     let stored: Option<(Writer, Option<Recovery>)> =
         store.get(LIFE)?.map(|bytes| decode_row(LIFE, &bytes)).transpose()?;
     Ok(stored.filter(|(life, _)| *life >= identity).unwrap_or((identity, None)))
@@ -129,10 +126,7 @@ impl Hub {
     }
 
     /// The recovery ends when every living box has greeted and all it held more of has arrived.
-    pub(super) fn look_for_reports<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-    ) -> Result<(), CoreError> {
+    pub(super) fn look_for_reports<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
         let Some(recovery) = &self.recovery else { return Ok(()) };
         let edges: Vec<_> = self.mesh.nodes.keys().copied().filter(|w| self.is_alive(*w)).collect();
         for writer in edges {

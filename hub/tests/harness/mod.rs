@@ -258,7 +258,13 @@ impl World {
         let numbers: BTreeSet<_> = campuses.iter().copied().chain([1, 2]).collect();
         for campus in numbers {
             let name = format!("校区{campus}");
-            let record = CampusRecord { campus: CampusId(campus), name, utc_offset_minutes: 480, cut_minute: 180, people_shards: 1 };
+            let record = CampusRecord {
+                campus: CampusId(campus),
+                name,
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 1,
+            };
             world.order(core::Command::Registry(Box::new(Body::Campus(record))));
             world.order(core::Command::Registry(Box::new(Body::Terminal(till(campus)))));
         }
@@ -272,7 +278,8 @@ impl World {
 
     pub fn add_edge(&mut self, me: Writer, campus: u16) -> usize {
         let key = key_of(me.node).verifying_key().to_bytes();
-        let record = NodeRecord { writer: me, campus: Some(CampusId(campus)), key, name: me.to_string(), address: None };
+        let record =
+            NodeRecord { writer: me, campus: Some(CampusId(campus)), key, name: me.to_string(), address: None };
         self.order(core::Command::Registry(Box::new(Body::Node(record))));
         self.edges.push(EdgeBox::new(me, campus));
         let index = self.edges.len() - 1;
@@ -565,7 +572,8 @@ impl World {
         loop {
             self.connect();
             self.send();
-            let next = self.flights.iter().enumerate().min_by_key(|(_, f)| (f.at_ms, f.number)).map(|(i, f)| (i, f.at_ms));
+            let next =
+                self.flights.iter().enumerate().min_by_key(|(_, f)| (f.at_ms, f.number)).map(|(i, f)| (i, f.at_ms));
             match next {
                 Some((i, at_ms)) if at_ms <= until && at_ms <= self.next_tick_ms => {
                     self.now_ms = self.now_ms.max(at_ms);
@@ -743,7 +751,8 @@ impl World {
             asked.insert((whom, row));
             let writer = self.ends[&(me, whom)].sync.peer();
             let had = self.edges[n].right(row.person, row.wallet);
-            let granted = self.edges[n].rights(row.person).rows.get(&row.wallet).and_then(|r| r.granted_in.get(&writer).copied());
+            let granted =
+                self.edges[n].rights(row.person).rows.get(&row.wallet).and_then(|r| r.granted_in.get(&writer).copied());
             let total = granted.unwrap_or_default().add(missing).unwrap();
             self.ends.get_mut(&(me, whom)).unwrap().sync.say(Message::Ask { row, total });
             let until = self.now_ms + ASK_MS;
@@ -760,8 +769,7 @@ impl World {
 
     pub fn refund(&mut self, n: usize, seq: u32, of: u32, kind: RefundKind, amount: Option<i64>) -> Answer {
         let id = |seq| PurchaseId { terminal: self.edges[n].till(), boot: 1, seq };
-        let request =
-            RefundRequest { id: id(seq), of: id(of), kind, amount: amount.map(Fen), operator: OperatorId(1) };
+        let request = RefundRequest { id: id(seq), of: id(of), kind, amount: amount.map(Fen), operator: OperatorId(1) };
         match self.tell(n, edge::Command::Refund(request)) {
             edge::Reply::Answer(answer) => answer,
             other => panic!("{other:?}"),
