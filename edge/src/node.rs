@@ -42,6 +42,8 @@ pub const SOFTWARE: &str = concat!("yika-edge ", env!("CARGO_PKG_VERSION"));
 pub const READERS: usize = 4;
 /// How long a purchase short of rights waits for one holder of rights to answer; then the next, or refusal.
 pub const ASK_MS_MAX: u64 = 800;
+/// Who left a question unanswered is asked again after this, or as soon as it is heard.
+pub const SILENT_RETRY_MS: u64 = 3_000;
 
 /// Answers about certificates that wait to be looked at.
 const RENEWALS_WAITING_MAX: usize = 4;
@@ -50,6 +52,15 @@ const RENEWALS_WAITING_MAX: usize = 4;
 struct Connected {
     peer: Peer,
     words: mpsc::Sender<Message>,
+    /// It left a question unanswered, and nothing was heard of it since.
+    silent_since: Option<Instant>,
+}
+
+impl Connected {
+    /// Whether a purchase should wait for it: a line that was just cut looks open for a while.
+    fn answers(&self) -> bool {
+        self.silent_since.is_none_or(|since| since.elapsed() > Duration::from_millis(SILENT_RETRY_MS))
+    }
 }
 
 /// Version and secret of a terminal's key.
@@ -172,14 +183,15 @@ impl EdgeNode {
             asked.insert((whom, row));
             let total = self.granted_by(whom, row)?.add(missing).map_err(|e| Busy(e.to_string()))?;
             if words.try_send(Message::Ask { row, total }).is_ok() {
-                self.wait_for_rights(rights, whom, row).await;
+                let answered = self.wait_for_rights(rights, whom, row).await;
+                self.note_answer(whom, answered);
             }
         }
     }
 
     /// Nobody has more rights: refused durably, or with the hub away perhaps served as a guest.
     async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
-        let hub_is_there = self.lock_peers().keys().any(|w| w.node.is_hub());
+        let hub_is_there = self.lock_peers().iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
         let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };
         let last = match hub_is_there {
             true => Command::Refuse { request, reason },
@@ -220,26 +232,42 @@ impl EdgeNode {
     /// The next one who may have rights: the hub if it is there, else boxes, each once for a row.
     fn next_to_ask(&self, row: Row, asked: &BTreeSet<(Writer, Row)>) -> Option<(Writer, mpsc::Sender<Message>)> {
         let peers = self.lock_peers();
-        let hub_is_there = peers.keys().any(|w| w.node.is_hub());
+        let hub_is_there = peers.iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
         // With the hub there, it alone is asked: it knows who holds what and recalls.
-        let mut candidates = peers.iter().filter(|(w, _)| w.node.is_hub() || !hub_is_there);
+        let mut candidates = peers.iter().filter(|(w, peer)| peer.answers() && (w.node.is_hub() || !hub_is_there));
         let next = candidates.find(|(w, _)| !asked.contains(&(**w, row)));
         next.map(|(writer, peer)| (*writer, peer.words.clone()))
     }
 
-    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, whom: Writer, row: Row) {
+    /// Remembers whether somebody who was asked has answered.
+    fn note_answer(&self, whom: Writer, answered: bool) {
+        if let Some(peer) = self.lock_peers().get_mut(&whom) {
+            peer.silent_since = if answered { None } else { Some(Instant::now()) };
+        }
+    }
+
+    /// Something came from a peer.
+    fn heard(&self, from: Writer) {
+        self.vitals.heard(from.node, self.ticks.now().mono_ms);
+        if let Some(peer) = self.lock_peers().get_mut(&from) {
+            peer.silent_since = None;
+        }
+    }
+
+    /// Waits for a grant or a denial; `false` when neither came within the bound.
+    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, whom: Writer, row: Row) -> bool {
         let mut denied = self.denied.subscribe();
         let until = Instant::now() + Duration::from_millis(ASK_MS_MAX);
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
+                () = tokio::time::sleep_until(until) => return false,
                 person = rights.recv() => match person {
                     Ok(person) if person != row.person => {}
-                    _ => return,
+                    _ => return true,
                 },
                 said = denied.recv() => match said {
                     Ok(said) if said != (whom, row) => {}
-                    _ => return,
+                    _ => return true,
                 },
             }
         }
@@ -326,7 +354,7 @@ impl EdgeNode {
     /// Remembers a live connection; an older one to the same node is closed by its own loop's end.
     pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
         let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
-        self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words });
+        self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words, silent_since: None });
         waiting
     }
 
@@ -472,7 +500,7 @@ impl Node for EdgeNode {
 
     async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
-        self.vitals.heard(from.node, self.ticks.now().mono_ms);
+        self.heard(from);
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Refused(refused)) if feed.writer == self.me => {
@@ -493,7 +521,7 @@ impl Node for EdgeNode {
 
     async fn on_message(&self, from: &PeerIdentity, message: Message) -> Option<Message> {
         let writer = from.writer();
-        self.vitals.heard(writer.node, self.ticks.now().mono_ms);
+        self.heard(writer);
         match message {
             Message::Renewed(reply) if writer.node.is_hub() => {
                 // Nobody listens when nothing was asked.
