@@ -630,7 +630,7 @@ impl World {
             let until = self.now_ms + ASK_MS;
             while self.now_ms < until {
                 self.run_ms(20);
-                let denied = self.denied.iter().any(|d| *d == (me, whom, row));
+                let denied = self.denied.contains(&(me, whom, row));
                 if denied || self.edges[n].right(row.person, row.wallet) != had {
                     break;
                 }
