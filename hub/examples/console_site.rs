@@ -11,5 +11,9 @@ async fn main() {
     let folder = arguments.next().expect("a folder that is empty or absent");
     let per_campus = arguments.next().map_or(120, |n| n.parse().expect("a number of people"));
     let site = site::filled(std::path::Path::new(&folder), per_campus).await;
-    println!("{} people; operators chief, clerk, cashier, auditor, east, eastadmin / {}", per_campus * 2, site::PASSWORD);
+    println!(
+        "{} people; operators chief, clerk, cashier, auditor, east, eastadmin / {}",
+        per_campus * 2,
+        site::PASSWORD
+    );
 }

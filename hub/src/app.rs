@@ -7,8 +7,8 @@ use crate::core::Command;
 use crate::desk::Desk;
 use crate::identity::HubIdentity;
 use crate::link;
-use crate::metrics::{self, Metrics};
 use crate::machine::Order;
+use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
 use crate::store::{OperatorRow, TableRow};
 use crate::vault::random;
@@ -79,7 +79,12 @@ pub async fn run(config: &Config) -> Result<()> {
         }
     };
     let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
-    announce(&Ready { ready: true, link: bound.to_string(), http: http.to_string(), metrics: metrics.map(|m| m.to_string()) })?;
+    announce(&Ready {
+        ready: true,
+        link: bound.to_string(),
+        http: http.to_string(),
+        metrics: metrics.map(|m| m.to_string()),
+    })?;
     wait_for_signal().await?;
     tracing::info!("stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

@@ -168,7 +168,14 @@ fn life(registry: &RegistryView, writer: Writer) -> &'static str {
 fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLine) -> TailLine {
     let Some(entry) = &line.entry else {
         let words = ui.t("journal.unreadable").to_owned();
-        return TailLine { seq: line.seq, time: "–".into(), kind: "journal.unknown", words, money: String::new(), href: String::new() };
+        return TailLine {
+            seq: line.seq,
+            time: "–".into(),
+            kind: "journal.unknown",
+            words,
+            money: String::new(),
+            href: String::new(),
+        };
     };
     let terminal = |terminal: TerminalId| terminal_name(registry, terminal);
     let (kind, words, money) = match &entry.body {
@@ -190,11 +197,15 @@ fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLin
             (kind, refund.of.to_string(), yuan(-back))
         }
         Body::Void(id) => ("journal.void", id.to_string(), String::new()),
-        Body::Taken(taken) => ("journal.taken", format!("{} {}", taken.row.person, taken.feed.writer), yuan(taken.total.0)),
+        Body::Taken(taken) => {
+            ("journal.taken", format!("{} {}", taken.row.person, taken.feed.writer), yuan(taken.total.0))
+        }
         Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
         Body::Act(act) => ("journal.act", format!("{} · {} · {}", act.operator, act.act, act.detail), String::new()),
         Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
-        Body::Alarm(alarm) => ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new()),
+        Body::Alarm(alarm) => {
+            ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new())
+        }
         _ => ("journal.unknown", String::new(), String::new()),
     };
     let href = match kind.starts_with("kind.") {
@@ -263,10 +274,9 @@ fn token_form(site: &Site, ui: &Ui, me: &Me, wish: &TokenWish, problem: String) 
         value: b.writer.node.to_string(),
         text: format!("{} {} · {}", b.writer.node, b.name, campus_name(&registry, b.campus)),
     }));
-    let ttls = TTLS_S.iter().map(|(code, _)| Choice {
-        value: (*code).to_owned(),
-        text: ui.t(&format!("ttl.{code}")).to_owned(),
-    });
+    let ttls = TTLS_S
+        .iter()
+        .map(|(code, _)| Choice { value: (*code).to_owned(), text: ui.t(&format!("ttl.{code}")).to_owned() });
     TokenForm {
         page: site.page(ui, "edge.token.title", "/edges"),
         campuses,

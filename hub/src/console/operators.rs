@@ -50,7 +50,9 @@ pub(super) async fn list(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Resul
             id: row.operator,
             own: row.operator == me.actor.operator,
             role: Role::from_code(&row.role).map_or("word.unknown", Role::label),
-            campus: row.campus.map_or_else(|| ui.t("word.headquarters").to_owned(), |c| campus_name(&registry, Some(c))),
+            campus: row
+                .campus
+                .map_or_else(|| ui.t("word.headquarters").to_owned(), |c| campus_name(&registry, Some(c))),
             tone,
             state,
             active: row.active,

@@ -153,7 +153,8 @@ fn terminal_of(ui: &Ui, wish: &TerminalWish) -> Result<NewTerminal, String> {
         text => text.trim_start_matches(char::is_alphabetic).parse::<u32>().map_err(|_| ui.t(key).to_owned()),
     };
     let campus = wish.campus.parse::<CampusId>().map_err(|_| ui.t("edge.token.no_campus").to_owned())?;
-    let (outlet, merchant) = (number(&wish.outlet, "terminal.bad_number")?, number(&wish.merchant, "terminal.bad_number")?);
+    let (outlet, merchant) =
+        (number(&wish.outlet, "terminal.bad_number")?, number(&wish.merchant, "terminal.bad_number")?);
     let door = number(&wish.door, "terminal.bad_number")?;
     let till = wish.kind == "till";
     if till && (outlet == 0 || merchant == 0) {

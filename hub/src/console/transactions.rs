@@ -4,7 +4,9 @@ use super::overview::period_name;
 use super::people::category_words;
 use super::shared::*;
 use crate::store::people::{self, PeopleQuery};
-use crate::store::transactions::{self as store, Place, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow};
+use crate::store::transactions::{
+    self as store, Place, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
+};
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -233,7 +235,10 @@ pub(super) async fn list(
     let (mut rows, totals) = match wanted.problem.is_empty() {
         true => {
             let query = TransactionQuery { limit: ROWS + 1, ..wanted.query.clone() };
-            let read = site.desk.node.query(move |conn| Ok((store::transactions(conn, &query)?, store::totals(conn, &query)?)));
+            let read = site
+                .desk
+                .node
+                .query(move |conn| Ok((store::transactions(conn, &query)?, store::totals(conn, &query)?)));
             read.await.map_err(busy)?
         }
         false => (Vec::new(), Totals::default()),
@@ -349,7 +354,11 @@ pub(super) async fn detail(
     let others: Vec<TransactionRow> = others.into_iter().filter(|row| row.place != sale.place).collect();
     let back = refunds.iter().fold(0i64, |sum, r| sum.saturating_add(r.total));
     let mut steps = vec![
-        StepLine { tone: "ok", time: ui.time_text(sale.place.at_ms), words: ui.t_args("tx.step.kept", &[("node", &node_name(&ui, &registry, writer.node))]) },
+        StepLine {
+            tone: "ok",
+            time: ui.time_text(sale.place.at_ms),
+            words: ui.t_args("tx.step.kept", &[("node", &node_name(&ui, &registry, writer.node))]),
+        },
         StepLine { tone: "ok", time: ui.time_text(sale.received_ms), words: ui.t("tx.step.posted").to_owned() },
     ];
     if sale.offline {
@@ -411,7 +420,8 @@ async fn not_a_sale(site: &Site, ui: &Ui, writer: Writer, seq: u64) -> Result<Re
     let day = civil::civil(moment.at_ms, ui.kit.utc_offset_minutes).day.to_string();
     let who = moment.card.map(|c| c.to_string()).unwrap_or_default();
     let filter = Filter { from: day.clone(), to: day, who, ..Filter::default() };
-    Ok(Redirect::to(&format!("/transactions?{}", serde_urlencoded::to_string(filter).unwrap_or_default())).into_response())
+    Ok(Redirect::to(&format!("/transactions?{}", serde_urlencoded::to_string(filter).unwrap_or_default()))
+        .into_response())
 }
 
 /// What else the same holder did at about the same time: exposes double taps.

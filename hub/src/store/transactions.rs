@@ -454,10 +454,7 @@ pub fn refunds_of(conn: &Connection, of: PurchaseId) -> Result<Vec<RefundRow>, S
             operator: row.get(10)?,
         })
     };
-    statement
-        .query_map(params![of.terminal.0, of.boot, of.seq], row)
-        .and_then(Iterator::collect)
-        .map_err(failed(doing))
+    statement.query_map(params![of.terminal.0, of.boot, of.seq], row).and_then(Iterator::collect).map_err(failed(doing))
 }
 
 /// Enough of a refund or refusal to lead somewhere.
@@ -484,9 +481,7 @@ pub fn moment_of(conn: &Connection, writer: Writer, seq: u64) -> Result<Option<M
     let life = writer.incarnation;
     let moment = |row: &Row<'_>| {
         let of = match row.get::<_, Option<u32>>(1)? {
-            Some(terminal) => {
-                Some(PurchaseId { terminal: TerminalId(terminal), boot: row.get(2)?, seq: row.get(3)? })
-            }
+            Some(terminal) => Some(PurchaseId { terminal: TerminalId(terminal), boot: row.get(2)?, seq: row.get(3)? }),
             None => None,
         };
         Ok(Moment { at_ms: row.get(0)?, of, card: row.get::<_, Option<i64>>(4)?.map(|c| c as u64) })

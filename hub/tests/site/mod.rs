@@ -146,12 +146,8 @@ pub async fn filled(dir: &Path, per_campus: usize) -> Site {
 impl Site {
     pub async fn campuses(&self) {
         for (number, name) in [(1, "东校区"), (2, "西校区")] {
-            let record = CampusRecord {
-                campus: CampusId(number),
-                name: name.into(),
-                utc_offset_minutes: 480,
-                cut_minute: 180,
-            };
+            let record =
+                CampusRecord { campus: CampusId(number), name: name.into(), utc_offset_minutes: 480, cut_minute: 180 };
             self.desk.put_campus(&Actor::console(), record).await.unwrap();
         }
     }
@@ -266,13 +262,8 @@ impl Site {
     }
 
     pub fn refusal(&mut self, at: usize, card: CardNumber, reason: Reason, at_ms: i64) -> Body {
-        let sale = Holder {
-            person: PersonId(0),
-            card,
-            name: String::new(),
-            staff_number: String::new(),
-            campus: CampusId(1),
-        };
+        let sale =
+            Holder { person: PersonId(0), card, name: String::new(), staff_number: String::new(), campus: CampusId(1) };
         let sale = self.sale(at, &sale, 1_000, at_ms);
         Body::Refused(RefusedRecord { id: sale.id, card, mode: sale.mode, reason, day: sale.day })
     }
