@@ -160,7 +160,7 @@ async fn take<N: Node>(
             sync.on_hello(&message).map_err(|e| e.to_string())?;
             node.on_greeting(identity, software, have);
             all_grown(node, sync);
-            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store)));
+            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }

@@ -251,7 +251,7 @@ pub(super) struct TokenMade {
     command: String,
     campus: String,
     until: String,
-    until_ms: i64,
+    seconds: i64,
 }
 
 #[derive(Deserialize)]
@@ -317,7 +317,7 @@ pub(super) async fn make_token(
                 command: format!("yika-edge init --join {line}"),
                 campus: campus_name(&site.desk.node.registry(), Some(campus)),
                 until: ui.time_text(until_ms),
-                until_ms,
+                seconds: *ttl_s,
             })
             .into_response())
         }

@@ -156,7 +156,12 @@ pub(super) async fn set_active(
     Path(operator): Path<String>,
     Form(wish): Form<ActiveWish>,
 ) -> Result<Response, UiError> {
-    site.desk.set_operator_active(&me.actor, id(&operator)?, wish.active == "1").await.map_err(failed)?;
+    let active = match wish.active.as_str() {
+        "1" => true,
+        "0" => false,
+        _ => return Err(UiError::NotFound),
+    };
+    site.desk.set_operator_active(&me.actor, id(&operator)?, active).await.map_err(failed)?;
     Ok(([("hx-redirect", "/operators")], "").into_response())
 }
 

@@ -197,8 +197,8 @@ fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("kind = {place}"));
     }
     format!(
-        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL, person, merchant,
-             -total, '', 0 FROM refunds INDEXED BY {index} WHERE {}",
+        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL AS card, person,
+             merchant, -total AS total, '' AS detail, 0 AS offline FROM refunds INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
@@ -216,8 +216,9 @@ fn refusals_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("card IN ({})", list.join(", ")));
     }
     format!(
-        "SELECT 'refusal', at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
-             coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0), 0, 0, reason, 0
+        "SELECT 'refusal' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
+             coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0) AS person,
+             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline
          FROM refusals INDEXED BY {index} WHERE {}",
         w.text()
     )

@@ -1,6 +1,6 @@
 //! A headquarters with invented people, boxes that sign their journals, and a day of sales: what the console's tests and
 //! its example show. Everything goes in by the ways of production: the desk, tokens, signed runs.
-#![allow(dead_code)] // each user takes what it needs
+#![allow(dead_code, unreachable_pub)] // each user takes what it needs
 
 use ed25519_dalek::SigningKey;
 use std::path::Path;
@@ -146,8 +146,13 @@ pub async fn filled(dir: &Path, per_campus: usize) -> Site {
 impl Site {
     pub async fn campuses(&self) {
         for (number, name) in [(1, "东校区"), (2, "西校区")] {
-            let record =
-                CampusRecord { campus: CampusId(number), name: name.into(), utc_offset_minutes: 480, cut_minute: 180 };
+            let record = CampusRecord {
+                campus: CampusId(number),
+                name: name.into(),
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 4,
+            };
             self.desk.put_campus(&Actor::console(), record).await.unwrap();
         }
     }
@@ -268,7 +273,7 @@ impl Site {
         Body::Refused(RefusedRecord { id: sale.id, card, mode: sale.mode, reason, day: sale.day })
     }
 
-    /// The sales of this day a week ago and of today until now, with a refund, refusals and alarms.
+    /// The sales of a day a week ago, of yesterday and of today until now, with a refund, refusals and alarms.
     pub async fn sell(&mut self) {
         let now_ms = wall_ms();
         let midnight_ms = (now_ms + 8 * 3_600_000).div_euclid(DAY_MS) * DAY_MS - 8 * 3_600_000;
@@ -279,9 +284,9 @@ impl Site {
             let campus = self.boxes[at].campus;
             let own: Vec<Holder> = holders.iter().filter(|h| h.campus == campus).take(150).cloned().collect();
             let mut said: Vec<(i64, Body)> = Vec::new();
-            for (begin_ms, end_ms) in
-                [(midnight_ms - 7 * DAY_MS, newest_ms[at] - 7 * DAY_MS), (midnight_ms, newest_ms[at])]
-            {
+            for days in [7, 1, 0] {
+                let begin_ms = midnight_ms - days * DAY_MS;
+                let end_ms = newest_ms[at].min(begin_ms + DAY_MS);
                 for (turn, holder) in own.iter().enumerate() {
                     for (hour, minutes, fen) in [(7, 95, 500), (11, 130, 1_200), (17, 110, 1_000)] {
                         let shift = (turn * 7 + at * 3 + hour) % minutes;
@@ -312,7 +317,7 @@ impl Site {
                     .into_iter()
                     .enumerate()
             {
-                let card = if turn == 1 { CardNumber(99_000_001) } else { own[turn].card };
+                let card = if turn == 1 { CardNumber(99_000_001) } else { own[turn % own.len()].card };
                 let at_ms = newest_ms[at] - 900 + turn as i64;
                 said.push((at_ms, self.refusal(at, card, reason, at_ms)));
             }
@@ -323,6 +328,8 @@ impl Site {
                 said.push((newest_ms[at] - 50, Body::Alarm(alarm)));
             }
             let door = DoorRecord {
+                at_ms: newest_ms[at],
+                time_trusted: true,
                 door: DoorId(1),
                 terminal: None,
                 card: Some(last.card),
@@ -334,4 +341,9 @@ impl Site {
             self.say(at, said).await;
         }
     }
+}
+
+/// Invented people of both campuses, as a file would hold them.
+pub fn records(seed: u64, per_campus: usize) -> Vec<yika_hub::import::PersonRecord> {
+    yika_hub::import::demo_records(seed, &["东校区", "西校区"], per_campus)
 }
