@@ -147,6 +147,8 @@ pub struct PeerSync {
     in_flight: BTreeMap<(FeedId, Seq), usize>,
     in_flight_bytes: usize,
     to_say: Vec<Message>,
+    /// Feeds about which this side has shown its head.
+    disputed: BTreeSet<FeedId>,
 }
 
 /// A message that breaks the protocol: the connection is closed with these words.
@@ -189,6 +191,7 @@ impl PeerSync {
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             to_say: Vec::new(),
+            disputed: BTreeSet::new(),
         }
     }
 
@@ -288,6 +291,11 @@ impl PeerSync {
             }
         }
         Ok(found)
+    }
+
+    /// A feed ends otherwise at the peer: true the first time, when this side's head is to be shown.
+    pub fn dispute(&mut self, feed: FeedId) -> bool {
+        self.disputed.len() < FEEDS_MAX && self.disputed.insert(feed)
     }
 
     /// Whether a feed may be held by the peer at all.
