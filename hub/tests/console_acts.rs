@@ -227,6 +227,8 @@ async fn an_export_is_exactly_the_filter_and_pages_show_each_row_once() {
             let Some((before, _)) = page.text.split_once("\" rel=\"next\"") else { break };
             path = before.rsplit('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
         }
+        let totals = browser.get(&format!("/transactions/totals?{filter}")).await.text;
+        assert!(totals.contains(&format!("共 {} 条", shown.len())) || shown.len() > 999, "{filter}: {totals}");
         let csv = browser.get(&format!("/transactions/export/csv?{filter}")).await;
         assert!(csv.bytes.starts_with("\u{feff}".as_bytes()), "no mark for Excel");
         let body = csv.text.trim_start_matches('\u{feff}').to_owned();

@@ -279,11 +279,11 @@ pub(super) async fn audit(
     let shown = |line: AuditLine| AuditShown {
         number: line.number,
         time: ui.time_text(line.row.at_ms),
-        who: if line.row.who == "console" { ui.t("word.console").to_owned() } else { line.row.who },
+        who: who_words(&ui, &line.row.who),
         act: ui.t(&format!("act.{}", line.row.act)).to_owned(),
         object: line.row.object,
         detail: line.row.detail,
-        origin: if line.row.origin == "console" { ui.t("word.console").to_owned() } else { line.row.origin },
+        origin: who_words(&ui, &line.row.origin),
     };
     Ok(View::new(AuditPage {
         page: site.page(&ui, "audit.title", "/audit"),

@@ -272,6 +272,11 @@ pub(super) fn alarm_words(ui: &Ui, word: &str) -> String {
     if ui.kit.words.has(&key) { ui.t(&key).to_owned() } else { word.to_owned() }
 }
 
+/// Who acted: a sign-in name, or the command line of the server.
+pub(super) fn who_words(ui: &Ui, who: &str) -> String {
+    if who == "console" { ui.t("word.console").to_owned() } else { who.to_owned() }
+}
+
 /// A wallet's name in words.
 pub(super) fn wallet_words(ui: &Ui, wallet: &str) -> String {
     let (kind, rest) = wallet.split_once('-').unwrap_or((wallet, ""));

@@ -220,7 +220,7 @@ pub(super) async fn slip(
         amount: yuan(movement.amount),
         before: yuan(movement.balance.saturating_sub(movement.change)),
         after: yuan(movement.balance),
-        who: act.map_or_else(|| "–".into(), |line| line.row.who.clone()),
+        who: act.map_or_else(|| "–".into(), |line| who_words(&ui, &line.row.who)),
     }))
 }
 

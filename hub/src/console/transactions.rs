@@ -196,12 +196,18 @@ pub(super) struct List {
     to: String,
     kinds: Vec<Choice>,
     rows: Vec<Line>,
-    totals: Summary,
     problem: String,
     query: String,
     older: Option<String>,
     newest: String,
     first: bool,
+}
+
+#[derive(Template)]
+#[template(path = "transactions_totals.html")]
+pub(super) struct TotalsPart {
+    page: Page,
+    totals: Summary,
 }
 
 struct Summary {
@@ -232,16 +238,12 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<View<List>, UiError> {
     let wanted = wanted(&site, &ui, &filter).await?;
-    let (mut rows, totals) = match wanted.problem.is_empty() {
+    let mut rows = match wanted.problem.is_empty() {
         true => {
             let query = TransactionQuery { limit: ROWS + 1, ..wanted.query.clone() };
-            let read = site
-                .desk
-                .node
-                .query(move |conn| Ok((store::transactions(conn, &query)?, store::totals(conn, &query)?)));
-            read.await.map_err(busy)?
+            site.desk.node.query(move |conn| store::transactions(conn, &query)).await.map_err(busy)?
         }
-        false => (Vec::new(), Totals::default()),
+        false => Vec::new(),
     };
     let more = rows.len() > ROWS as usize;
     rows.truncate(ROWS as usize);
@@ -257,7 +259,6 @@ pub(super) async fn list(
         page: site.page(&ui, "tx.title", "/transactions"),
         kinds: choices(&ui, "kind", &KINDS),
         rows: lines(&ui, &registry, &rows),
-        totals: summary(&totals),
         problem: wanted.problem,
         older,
         newest: format!("/transactions?{query}"),
@@ -267,6 +268,21 @@ pub(super) async fn list(
         to: filter.to.clone(),
         filter,
     }))
+}
+
+/// What the filter adds up to: asked for by the page itself, because it may take seconds where the list takes none.
+pub(super) async fn totals(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    Query(filter): Query<Filter>,
+) -> Result<View<TotalsPart>, UiError> {
+    let wanted = wanted(&site, &ui, &filter).await?;
+    if !wanted.problem.is_empty() {
+        return Err(UiError::Invalid(wanted.problem));
+    }
+    let query = wanted.query;
+    let totals = site.desk.node.query(move |conn| store::totals(conn, &query)).await.map_err(busy)?;
+    Ok(View::new(TotalsPart { page: site.page(&ui, "tx.title", "/transactions"), totals: summary(&totals) }))
 }
 
 /// A cursor in an address: time, box, life, position.

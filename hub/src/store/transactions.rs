@@ -13,7 +13,7 @@ use yika_store::rusqlite::{Connection, OptionalExtension, Row, params, params_fr
 type Sql<T> = yika_store::rusqlite::Result<T>;
 
 /// Rows that a total adds up; beyond, it says "more than".
-pub const TOTAL_ROWS_MAX: u32 = 200_000;
+pub const TOTAL_ROWS_MAX: u32 = 500_000;
 
 /// A line of the list: a sale, a refund or a refusal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -240,7 +240,8 @@ fn arms(q: &TransactionQuery, w: &mut Where) -> String {
 
 const NEWEST_FIRST: &str = "at_ms DESC, node DESC, generation DESC, counter DESC, seq DESC";
 
-/// Newest first.
+/// Newest first. The order stands directly behind the arms, so that each is read in it and the three are merged; around
+/// them it would sort everything.
 ///
 /// # Errors
 /// Of the database.
@@ -254,7 +255,7 @@ pub fn transactions(conn: &Connection, q: &TransactionQuery) -> Result<Vec<Trans
     let limit = w.bind(q.limit);
     let sql = format!(
         "SELECT t.*, p.name, p.staff_number
-         FROM (SELECT * FROM ({arms}) ORDER BY {NEWEST_FIRST} LIMIT {limit}) t
+         FROM ({arms} ORDER BY {NEWEST_FIRST} LIMIT {limit}) t
          LEFT JOIN profiles p ON p.person = t.person ORDER BY {NEWEST_FIRST}"
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
@@ -276,7 +277,7 @@ pub fn totals(conn: &Connection, q: &TransactionQuery) -> Result<Totals, StoreEr
     let sql = format!(
         "SELECT count(*), coalesce(sum(kind = 'sale'), 0), coalesce(sum(kind = 'refusal'), 0),
              coalesce(sum(iif(total > 0, total, 0)), 0), coalesce(sum(iif(total < 0, -total, 0)), 0)
-         FROM (SELECT * FROM ({arms}) LIMIT {limit})"
+         FROM ({arms} LIMIT {limit})"
     );
     conn.prepare_cached(&sql)
         .and_then(|mut s| {
