@@ -337,7 +337,7 @@ impl Edge {
                 self.turn_epochs(tx, &now, events)?;
                 if now.trusted && self.shut.is_none() {
                     let today = sale::clock_day(&self.mesh, &now);
-                    sale::prune::prune(&mut self.mesh, tx, today)?;
+                    sale::prune::prune(&self.mesh, tx, today)?;
                 }
                 Reply::Done
             }

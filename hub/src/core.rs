@@ -14,12 +14,11 @@ mod receipts;
 mod recover;
 mod refund;
 
-pub use people::{PERSON_IDS_MAX, next_person_id};
-
 pub use books::balances;
 pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX};
+pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
 
@@ -435,7 +434,8 @@ impl Hub {
         let place = Place { node: NodeId::HUB, campus: None };
         let (me, recovery) = recover::present_life(store, identity.me)?;
         let mesh = Mesh::load(store, me, place)?;
-        Ok(Hub { mesh, documents: Documents::load(store)?, key: identity.key, recovery, waiting: BTreeMap::new() })
+        let documents = Documents::load(store)?;
+        Ok(Hub { mesh, documents, key: identity.key, recovery, waiting: BTreeMap::new() })
     }
 
     /// Reads everything again after a turn was rolled back.

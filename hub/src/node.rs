@@ -83,7 +83,7 @@ impl HubNode {
     /// # Errors
     /// When the database cannot be read.
     pub fn life(identity: &HubIdentity, dir: &Path) -> anyhow::Result<Writer> {
-        let sqlite = SqliteStore::open(&dir.join("hub.db"), &store::options())?;
+        let sqlite = SqliteStore::open(dir.join("hub.db"), &store::options())?;
         Ok(core::present_life(&sqlite, identity.me)?.0)
     }
 
@@ -192,7 +192,7 @@ impl HubNode {
     /// # Errors
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
-        let view = self.pool.read(|store| RegistryView::load(store))?;
+        let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }

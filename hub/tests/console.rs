@@ -328,6 +328,10 @@ fn without_tags(text: &str) -> String {
 fn words_have_no_gaps_and_templates_use_only_words_and_classes_that_exist() {
     let words = yika_hub::console::words().unwrap();
     assert_eq!(words.gaps(), Vec::<String>::new());
+    use yika_hub::ledger::Kind::*;
+    for kind in [TopUp, Withdrawal, Grant, Return, Cheque, Purchase, Refund, Fence, Overdraft, Settle, Loss, Surplus] {
+        assert!(words.has(&format!("movement.{}", kind.name())), "{kind:?} has no words");
+    }
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let css = std::fs::read_to_string(root.join("ui/assets/app.css")).unwrap();
     let (mut keys, mut classes) = (0, 0);

@@ -11,6 +11,7 @@ use crate::ids::*;
 use crate::mesh::Event;
 use crate::sale::{self, Answer, Now, Outcome, SaleError};
 use crate::store::{Read, Tx};
+use ed25519_dalek::VerifyingKey;
 
 /// A row below this part of what the hub last vouched for is low: siblings are asked to level.
 const LOW_PART: i64 = 3;
@@ -189,20 +190,26 @@ impl Edge {
         if statement.replica != giver || statement.row != grant.row || grant.row.person == PersonId(0) {
             return Err("the hub's word is about something else");
         }
-        let by_hub = |purpose, signed: &dyn Fn(&ed25519_dalek::VerifyingKey) -> bool| {
-            let hubs = self.mesh.nodes.iter().filter(|(w, _)| w.node.is_hub());
-            hubs.map(|(_, node)| signed(&node.key)).any(|ok| ok).then_some(()).ok_or(purpose)
+        let word =
+            |key: &VerifyingKey| feed::verify("statement", &statement.signed(), &statement.signature, key).is_ok();
+        let lease = |key: &VerifyingKey| {
+            grant.lease.is_none_or(|lease| {
+                let own = lease.incarnation == giver.incarnation;
+                own && feed::verify("lease", &lease.signed(giver.node), &lease.signature, key).is_ok()
+            })
         };
-        by_hub("the word on it is not the hub's", &|key| {
-            feed::verify("statement", &statement.signed(), &statement.signature, key).is_ok()
-        })?;
-        if let Some(lease) = grant.lease {
-            let ours = lease.incarnation == giver.incarnation;
-            by_hub("the lease on it is not the hub's", &|key| {
-                ours && feed::verify("lease", &lease.signed(giver.node), &lease.signature, key).is_ok()
-            })?;
+        if !self.is_by_hub(word) {
+            return Err("the word on it is not the hub's");
+        }
+        if !self.is_by_hub(lease) {
+            return Err("the lease on it is not the hub's");
         }
         Ok(statement)
+    }
+
+    /// Whether some life of the hub signed something.
+    fn is_by_hub(&self, verified: impl Fn(&VerifyingKey) -> bool) -> bool {
+        self.mesh.nodes.iter().any(|(writer, node)| writer.node.is_hub() && verified(&node.key))
     }
 }
 

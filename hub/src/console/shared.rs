@@ -39,8 +39,8 @@ impl Site {
         let free = ui.operator.as_ref().is_some_and(|o| o.campus.is_none());
         if free {
             page.campuses = campus_choices(&self.desk.node.registry());
+            page.alerts = self.alarms.load(Ordering::Relaxed);
         }
-        page.alerts = self.alarms.load(Ordering::Relaxed);
         page
     }
 
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn amounts_have_marks_between_thousands() {
         assert_eq!(yuan(4_823_650), "48,236.50");
-        assert_eq!(yuan(-100_000_05), "-100,000.05");
+        assert_eq!(yuan(-10_000_005), "-100,000.05");
         assert_eq!((yuan(5), yuan(-99_900), signed_yuan(1)), ("0.05".into(), "-999.00".into(), "+0.01".into()));
         assert_eq!((count(999), count(1_000), count(12_846_000)), ("999".into(), "1,000".into(), "12,846,000".into()));
     }

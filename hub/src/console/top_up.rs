@@ -216,7 +216,7 @@ pub(super) async fn slip(
         time: ui.time_text(movement.posted_ms),
         name: profile.name,
         staff_number: profile.staff_number,
-        card: profile.card.map_or_else(|| "–".into(), |card| masked_card(card)),
+        card: profile.card.map_or_else(|| "–".into(), masked_card),
         amount: yuan(movement.amount),
         before: yuan(movement.balance.saturating_sub(movement.change)),
         after: yuan(movement.balance),

@@ -11,6 +11,8 @@ use yika_crdt::store::{Read, StoreError};
 
 /// How long a lease lasts from its signing.
 pub const LEASE_MS: i64 = 72 * 3_600_000;
+/// Least time between two receipts that tell only of what is held: acknowledgements of the sync say it at once.
+const RECEIPT_MS_MIN: i64 = 10_000;
 /// A lease is renewed when less than this is left of it.
 pub const LEASE_RENEW_BELOW_MS: i64 = LEASE_MS - 3_600_000;
 
@@ -61,8 +63,13 @@ impl Hub {
         let archived = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
         let receipt = ReceiptRecord { incarnation: of.incarnation, held, archived };
         let key = told_key(self.mesh.me, of);
-        if turn.tx.get::<ReceiptRecord>(&key)? != Some(receipt) {
-            turn.tx.put(key, &receipt);
+        let told = turn.tx.get::<(ReceiptRecord, i64)>(&key)?;
+        let now_ms = turn.stamp.hub_time_ms;
+        let due = told.is_none_or(|(told, at_ms)| {
+            told.archived != archived || told != receipt && now_ms.saturating_sub(at_ms) >= RECEIPT_MS_MIN
+        });
+        if due {
+            turn.tx.put(key, &(receipt, now_ms));
             self.tell(turn, of.node, Body::Receipt(receipt))?;
         }
         Ok(())

@@ -280,13 +280,13 @@ impl Site {
         // Newest event of each box: normal, late, off line.
         let newest_ms = [now_ms - 4_000, now_ms - 260_000, now_ms - 3 * 3_600_000];
         let holders = self.holders.clone();
-        for at in 0..3 {
+        for (at, newest_ms) in newest_ms.into_iter().enumerate() {
             let campus = self.boxes[at].campus;
             let own: Vec<Holder> = holders.iter().filter(|h| h.campus == campus).take(150).cloned().collect();
             let mut said: Vec<(i64, Body)> = Vec::new();
             for days in [7, 1, 0] {
                 let begin_ms = midnight_ms - days * DAY_MS;
-                let end_ms = newest_ms[at].min(begin_ms + DAY_MS);
+                let end_ms = newest_ms.min(begin_ms + DAY_MS);
                 for (turn, holder) in own.iter().enumerate() {
                     for (hour, minutes, fen) in [(7, 95, 500), (11, 130, 1_200), (17, 110, 1_000)] {
                         let shift = (turn * 7 + at * 3 + hour) % minutes;
@@ -300,7 +300,7 @@ impl Site {
                 }
             }
             let last = own.first().unwrap().clone();
-            let sale = self.sale(at, &last, 880, newest_ms[at] - 1_000);
+            let sale = self.sale(at, &last, 880, newest_ms - 1_000);
             let refund = RefundRecord {
                 id: PurchaseId { seq: sale.id.seq + 500_000, ..sale.id },
                 of: sale.id,
@@ -311,24 +311,24 @@ impl Site {
                 operator: OperatorId(3),
                 day: sale.day,
             };
-            said.push((newest_ms[at] - 1_000, Body::Purchase(sale)));
+            said.push((newest_ms - 1_000, Body::Purchase(sale)));
             for (turn, reason) in
                 [Reason::NotEnough, Reason::Blocked, Reason::NotEnough, Reason::RepeatTap, Reason::OutsidePeriod]
                     .into_iter()
                     .enumerate()
             {
                 let card = if turn == 1 { CardNumber(99_000_001) } else { own[turn % own.len()].card };
-                let at_ms = newest_ms[at] - 900 + turn as i64;
+                let at_ms = newest_ms - 900 + turn as i64;
                 said.push((at_ms, self.refusal(at, card, reason, at_ms)));
             }
-            said.push((newest_ms[at] - 100, Body::Refund(refund)));
+            said.push((newest_ms - 100, Body::Refund(refund)));
             if at != 1 {
                 let detail = format!("终端 {} 的时钟慢了 4 分钟", self.boxes[at].tills[0]);
                 let alarm = AlarmRecord { kind: "clock".into(), detail };
-                said.push((newest_ms[at] - 50, Body::Alarm(alarm)));
+                said.push((newest_ms - 50, Body::Alarm(alarm)));
             }
             let door = DoorRecord {
-                at_ms: newest_ms[at],
+                at_ms: newest_ms,
                 time_trusted: true,
                 door: DoorId(1),
                 terminal: None,
@@ -336,7 +336,7 @@ impl Site {
                 person: Some(last.person),
                 event: DoorEvent::Granted,
             };
-            said.push((newest_ms[at], Body::Door(door)));
+            said.push((newest_ms, Body::Door(door)));
             said.sort_by_key(|(at_ms, _)| *at_ms);
             self.say(at, said).await;
         }
