@@ -144,6 +144,11 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         self.batch.state.insert(key, Some(wire::encode(value)));
     }
 
+    /// Writes raw bytes.
+    pub fn put_bytes(&mut self, key: Vec<u8>, bytes: Vec<u8>) {
+        self.batch.state.insert(key, Some(bytes));
+    }
+
     /// Deletes a value.
     pub fn delete(&mut self, key: Vec<u8>) {
         self.batch.state.insert(key, None);
@@ -193,9 +198,15 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         Ok(self.store.entries(feed, seq, 1)?.into_iter().next())
     }
 
-    /// Consecutive stored entries from `from` on, without this turn's; at least one if stored.
-    pub fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.store.entries(feed, from, bytes_max)
+    /// The chain of a feed at a position, this turn's entries included; see [`end_at`].
+    pub fn end_at(&self, feed: &FeedId, seq: Seq) -> Result<Option<End>, StoreError> {
+        let stored = self.store.feed(feed)?.end;
+        let Some(appended) = self.batch.appended.get(feed).filter(|_| seq > stored.seq) else {
+            return end_at(self.store, feed, seq);
+        };
+        let wanted = usize::try_from(seq.0 - stored.seq.0).unwrap_or(usize::MAX);
+        let entries = appended.entries.get(..wanted);
+        Ok(entries.map(|entries| entries.iter().fold(stored, |end, entry| feed::link(feed, end, entry))))
     }
 
     /// All feeds of which anything is stored.
@@ -243,6 +254,32 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         self.batch.prune.insert(feed, upto);
     }
 }
+
+/// The chain of a held feed at a position; `None` beyond its end, or where what it follows from was pruned. Computed
+/// again from the start unless a head tells it: for disputes only.
+pub fn end_at<R: Read + ?Sized>(store: &R, feed: &FeedId, seq: Seq) -> Result<Option<End>, StoreError> {
+    let held = store.feed(feed)?;
+    if held.end.seq == seq {
+        return Ok(Some(held.end));
+    }
+    let head = store.head_from(feed, seq)?.filter(|head| head.end.seq == seq);
+    if head.is_some() || seq > held.end.seq || held.pruned > Seq::ZERO {
+        return Ok(head.map(|head| head.end));
+    }
+    let mut end = End::default();
+    while end.seq < seq {
+        let entries = store.entries(feed, end.seq.next(), WALK_BYTES)?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let wanted = usize::try_from(seq.0 - end.seq.0).unwrap_or(usize::MAX);
+        end = entries.iter().take(wanted).fold(end, |end, entry| feed::link(feed, end, entry));
+    }
+    Ok(Some(end))
+}
+
+/// Bytes read at once while a chain is computed again.
+const WALK_BYTES: usize = 256 << 10;
 
 /// Reads a state row; wrong bytes name the key.
 pub fn decode_row<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {

@@ -8,16 +8,12 @@
 use crate::channel::{Channel, FeedId};
 use crate::edge::{Edge, Reply};
 use crate::entry::*;
-use crate::feed::{self, End, FeedError, Run, SignedHead};
+use crate::feed::{End, FeedError, Run, SignedHead};
 use crate::gate::Shut;
-use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Event, RunRefused};
 use crate::sale::{self, Now, SaleError};
-use crate::store::{IngestError, Read, StoreError, Tx};
-
-/// Bytes read at once while a chain is computed again.
-const WALK_BYTES: usize = 256 << 10;
+use crate::store::{IngestError, Read, Tx};
 
 impl Edge {
     /// Stores a run of this node's own feed and does again what its entries did.
@@ -61,7 +57,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        if end_at(tx, &head.feed, head.end.seq)? == Some(head.end) {
+        if tx.end_at(&head.feed, head.end.seq)? == Some(head.end) {
             return Ok(Reply::Stored(head.feed, held.seq));
         }
         let feed = head.feed;
@@ -78,7 +74,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        let differs = end_at(tx, &head.feed, head.end.seq)?.is_some_and(|ours| ours != head.end);
+        let differs = tx.end_at(&head.feed, head.end.seq)?.is_some_and(|ours| ours != head.end);
         if !differs {
             return Ok(Reply::Done);
         }
@@ -117,7 +113,7 @@ impl Edge {
         self.alarm(tx, "fork", detail, now, events)
     }
 
-    fn alarm<R: Read + ?Sized>(
+    pub(crate) fn alarm<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         kind: &str,
@@ -135,36 +131,13 @@ impl Edge {
             Event::Journal { seq, entry, .. } => sale::redo_journal(&self.mesh, tx, feed, *seq, entry),
             Event::Granted { grant, .. } => {
                 let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
-                let mut rights = sale::rights_of(tx, grant.row.person)?;
+                let mut rights = sale::rights_of(tx, grant.row)?;
                 let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
                 *given = (*given).max(grant.total);
-                tx.put(keys::rights(grant.row.person), &rights);
+                sale::put_rights(tx, grant.row, &rights);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
-}
-
-/// The chain of a held feed at a position; `None` beyond its end, or where what it follows from was pruned.
-pub fn end_at<R: Read + ?Sized>(tx: &Tx<'_, R>, feed: &FeedId, seq: Seq) -> Result<Option<End>, StoreError> {
-    let held = tx.feed(feed)?;
-    if held.end.seq == seq {
-        return Ok(Some(held.end));
-    }
-    let head = tx.head_from(feed, seq)?.filter(|head| head.end.seq == seq);
-    if head.is_some() || seq > held.end.seq || held.pruned > Seq::ZERO {
-        return Ok(head.map(|head| head.end));
-    }
-    let mut end = End::default();
-    while end.seq < seq {
-        let entries = tx.entries(feed, end.seq.next(), WALK_BYTES)?;
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        for entry in entries.iter().take((seq.0 - end.seq.0) as usize) {
-            end = feed::link(feed, end, entry);
-        }
-    }
-    Ok(Some(end))
 }

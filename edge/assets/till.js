@@ -190,7 +190,14 @@
   }
   function settle(response, text) {
     if (response?.headers.get("hx-redirect")) return panel("out");
-    const fresh = response && response.status < 500 ? fragment(text) : null;
+    const fresh = response ? fragment(text) : null;
+    if (fresh && response.status === 503) {
+      // The box is there and cannot write: its words, and the same question again.
+      $("#till-left").replaceWith(fresh);
+      online(true);
+      retry = setTimeout(attempt, RETRY_MS);
+      return;
+    }
     if (!fresh) {
       panel("lost", { id: "t" + terminal + "-" + pending.body.boot + "-" + pending.body.seq });
       online(false);

@@ -7,7 +7,8 @@ use crate::exit::Ends;
 use crate::identity::Identity;
 use crate::link::Links;
 use crate::node::EdgeNode;
-use crate::{asking, certificate, console, control, link, metrics, terminals};
+use crate::terminals::Terminals;
+use crate::{asking, certificate, console, control, link, metrics};
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
@@ -66,7 +67,7 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     let doors = Doors::start(Arc::clone(&node), &config.doors).context("doors")?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
-    let pages = pages(&node, &doors)?;
+    let pages = pages(&node, &doors, config)?;
     let http = listen(&mut serving, config.http.bind, pages, &stopped).await.context("http.bind")?;
     let figures = metrics::router(Arc::clone(&node), doors.clone());
     let metrics = match config.http.metrics {
@@ -128,13 +129,15 @@ async fn take_down(
 }
 
 /// Terminals, pages, and the two questions of a supervisor.
-fn pages(node: &Arc<EdgeNode>, doors: &Doors) -> Result<Router> {
+fn pages(node: &Arc<EdgeNode>, doors: &Doors, config: &Config) -> Result<Router> {
     let health = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(Arc::clone(node));
-    let console = console::router(Arc::clone(node), doors.clone()).context("the pages")?;
-    Ok(health.merge(terminals::router(Arc::clone(node), doors.clone())).merge(console))
+    let terminals = Terminals::start(Arc::clone(node), doors.clone());
+    let board = Arc::clone(terminals.board());
+    let console = console::router_with(Arc::clone(node), doors.clone(), board, config.console.clone());
+    Ok(health.merge(terminals.router()).merge(console.context("the pages")?))
 }
 
 /// Ready whether or not headquarters is reached; not ready while nothing can be written.

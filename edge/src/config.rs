@@ -3,6 +3,7 @@
 //! Every layer is checked by itself, so that an error names the file or variable it stands in; where each value came
 //! from is kept for `config show --origin`. Leaves to others: what doors' settings mean (`doors`).
 
+use crate::console::ConsoleConfig;
 use crate::doors::DoorsConfig;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Config {
     pub log: Log,
     /// Door hardware.
     pub doors: DoorsConfig,
+    /// The box's own pages, and the readers at its web tills.
+    pub console: ConsoleConfig,
 }
 
 /// `[link]`
@@ -89,6 +92,7 @@ impl Default for Config {
             discovery: Discovery::default(),
             log: Log::default(),
             doors: DoorsConfig::default(),
+            console: ConsoleConfig::default(),
         }
     }
 }
@@ -181,10 +185,12 @@ fn validate(config: &Config) -> Result<()> {
     if config.http.metrics.is_some_and(|metrics| metrics.port() != 0 && metrics == config.http.bind) {
         bail!("http.metrics is http.bind: metrics need a port of their own");
     }
+    config.doors.validate()?;
     if let Err(error) = config.log.filter.parse::<tracing_subscriber::EnvFilter>() {
         bail!("log.filter = {:?}: {error}; use error, warn, info, debug or trace", config.log.filter);
     }
-    Ok(())
+    config.doors.validate()?;
+    config.console.validate()
 }
 
 fn is_host_port(text: &str) -> bool {

@@ -7,7 +7,6 @@ mod cards;
 mod config;
 mod doors;
 mod events;
-mod facts;
 mod find;
 mod live;
 mod operators;
@@ -21,6 +20,7 @@ pub use config::{ConsoleConfig, Delivers, TillReader, WedgeReader};
 
 use crate::doors::Doors;
 use crate::node::EdgeNode;
+use crate::status::Status;
 use crate::terminals::Board;
 use axum::Router;
 use axum::response::Redirect;
@@ -83,6 +83,11 @@ impl App {
         self.node().now().map_err(|e| UiError::unavailable(e, Saved::Nothing))
     }
 
+    /// The box at a glance.
+    fn status(&self) -> Status {
+        tokio::task::block_in_place(|| crate::status::gather(self.node(), &self.0.doors))
+    }
+
     /// A page whose data are as of hub time, not of the wall clock.
     fn page(&self, ui: &Ui, title: &str, active: &str) -> Result<Page, UiError> {
         let (now_ms, trusted) = self.now()?;
@@ -116,7 +121,7 @@ pub fn router_with(
     let shared = Shared { node, doors, board, config, tills: till::Tills::default(), live: live::Listeners::default() };
     let app = App(Arc::new(shared));
     let mounted = mount(pages(app), Router::new(), Console::new(kit, auth));
-    Ok(mounted.merge(assets::router_of::<Files, ()>(FILES_PREFIX)))
+    Ok(mounted.merge(yika_ui::files::<Files>(FILES_PREFIX)))
 }
 
 fn pages(app: App) -> Router {

@@ -171,7 +171,13 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
         }
     }
     for name in ["node.key", "endpoint.key"] {
-        std::fs::remove_file(dir.join(name)).with_context(|| format!("cannot destroy {name}"))?;
+        match std::fs::remove_file(dir.join(name)) {
+            // The service manager keeps the key; destroying it there is the operator's.
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).with_context(|| format!("cannot destroy {name}"));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -187,8 +193,10 @@ fn make_key(dir: &Path) -> Result<SigningKey> {
     Ok(SigningKey::from_bytes(&seed))
 }
 
+/// The key as the service manager hands it over, else from the data folder.
 fn signing_key(dir: &Path) -> Result<SigningKey> {
-    let path = dir.join("node.key");
+    let handed = std::env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join("node.key"));
+    let path = handed.filter(|path| path.exists()).unwrap_or_else(|| dir.join("node.key"));
     let seed = Zeroizing::new(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     match <[u8; 32]>::try_from(seed.as_slice()) {
         Ok(seed) => Ok(SigningKey::from_bytes(&seed)),

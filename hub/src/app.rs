@@ -1,16 +1,18 @@
 //! Puts the running hub together: node, link, control socket, HTTP, in that order, and takes it down again.
 
 use crate::config::Config;
+use crate::console::{self, SignIns};
 use crate::control;
 use crate::core::Command;
 use crate::desk::Desk;
 use crate::identity::HubIdentity;
 use crate::link;
 use crate::machine::Order;
+use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
 use crate::store::{OperatorRow, TableRow};
 use crate::vault::random;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -48,8 +50,10 @@ struct Ready {
 /// # Errors
 /// When it cannot start; the message says what and how to mend it.
 pub async fn run(config: &Config) -> Result<()> {
-    let identity = HubIdentity::load(&config.data)?;
     let dir = config.data.clone();
+    let identity = HubIdentity::load(&dir)?;
+    let life = tokio::task::block_in_place(|| HubNode::life(&identity, &dir))?;
+    let identity = identity.in_life(life)?;
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &dir))?;
     let link = link::run(&node, &identity, config.link.bind)?;
     let bound = link.local_addr()?;
@@ -60,17 +64,38 @@ pub async fn run(config: &Config) -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}; is another program there?", config.http.bind))?;
     let http = listener.local_addr()?;
-    let app = machine_routes(Arc::clone(&node));
+    let sign_ins = SignIns::default();
+    let options = console::Options { tls: config.http.tls, ..console::Options::default() };
+    let app = console::router(desk.clone(), options, sign_ins.clone())?.merge(machine_routes(Arc::clone(&node)));
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut until = stopping.clone();
     let serving = tokio::spawn(async move {
         axum::serve(listener, service).with_graceful_shutdown(async move { _ = until.wait_for(|s| *s).await }).await
     });
+    let metrics = match config.http.metrics {
+        None => None,
+        Some(address) => {
+            let metrics = Metrics::new(desk.clone(), dir, sign_ins);
+            Some(metrics::serve(metrics, address, stopping).await?)
+        }
+    };
     let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
-    announce(&Ready { ready: true, link: bound.to_string(), http: http.to_string(), metrics: None })?;
-    wait_for_signal().await?;
-    tracing::info!("stopping");
+    announce(&Ready {
+        ready: true,
+        link: bound.to_string(),
+        http: http.to_string(),
+        metrics: metrics.map(|m| m.to_string()),
+    })?;
+    let mut new_life = node.ears().new_life.subscribe();
+    let restored = tokio::select! {
+        signal = wait_for_signal() => {
+            signal?;
+            false
+        }
+        _ = new_life.wait_for(Option::is_some) => true,
+    };
+    tracing::info!(restored, "stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), serving).await;
@@ -80,6 +105,9 @@ pub async fn run(config: &Config) -> Result<()> {
     let _ = std::fs::remove_file(&socket);
     // The process ends here; what waited in the writer is answered or will be asked again.
     drop((desk, node, thread));
+    if restored {
+        bail!("this hub was restored from a backup: it goes on in a new life as soon as it is started again");
+    }
     Ok(())
 }
 
@@ -119,10 +147,14 @@ fn machine_routes(node: Arc<HubNode>) -> Router {
 }
 
 async fn readyz(State(node): State<Arc<HubNode>>) -> (StatusCode, String) {
-    match node.health() {
-        yika_store::writer::Health::Serving => (StatusCode::OK, "ok\n".into()),
-        other => (StatusCode::SERVICE_UNAVAILABLE, format!("{other:?}\n")),
-    }
+    use yika_store::writer::Health;
+    let why = match node.health() {
+        Health::Serving => return (StatusCode::OK, "ok\n".into()),
+        Health::Refusing(error) => format!("the disk refuses writes: {error}; free or mend it, writing is tried again"),
+        Health::Damaged(error) => format!("stored data is damaged: {error}; restore the last good backup"),
+        Health::Stopped => "the writer has stopped; start headquarters again".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
 }
 
 /// Keeps the view of the registry up to date.

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_hub::config::Config;
@@ -52,6 +53,9 @@ enum Command {
     /// Read a people-and-cards file (人员导入).
     #[command(subcommand)]
     Import(Import),
+    /// Access policy of a campus (门禁).
+    #[command(subcommand)]
+    Access(Access),
     /// Pay money in for a person (充值).
     TopUp(TopUp),
     /// Cards (卡片).
@@ -111,9 +115,9 @@ enum Campus {
         /// When the business day is cut, minutes after midnight.
         #[arg(long, default_value_t = 180)]
         cut_minute: u16,
-        /// Into how many documents its people are cut, about 400 each; cannot be changed later.
-        #[arg(long, default_value_t = yika_crdt::docs::PEOPLE_SHARDS_DEFAULT)]
-        people_shards: u16,
+        /// How many people it is made for; settled when the campus is made.
+        #[arg(long, default_value_t = 100_000)]
+        people: u32,
     },
 }
 
@@ -206,6 +210,18 @@ enum Import {
     },
 }
 
+#[derive(Subcommand)]
+enum Access {
+    /// Change doors, schedules and groups: a JSON list of acts, as in deploy/samples/access.json.
+    Apply {
+        /// Campus, as in c1.
+        #[arg(long)]
+        campus: CampusId,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
 #[derive(Args)]
 struct TopUp {
     /// The person, as in p17.
@@ -279,7 +295,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Init(init) => return initialise(&config, &init),
         Command::Serve(serve) => return serve_hub(config, serve).await,
         Command::Version { json } => version(json)?,
-        Command::Campus(Campus::Put { campus, name, utc_offset_minutes, cut_minute, people_shards }) => {
+        Command::Campus(Campus::Put { campus, name, utc_offset_minutes, cut_minute, people }) => {
+            let people_shards = shard_count_for(people);
             let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute, people_shards };
             ask("/v1/campus", serde_json::to_vec(&record)?).await?;
         }
@@ -316,6 +333,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             say(&format!("tariff v{version}"))?;
         }
         Command::Import(Import::People { file, dry_run }) => return import_people(&socket, &file, dry_run).await,
+        Command::Access(Access::Apply { campus, file }) => {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let acts: Vec<yika_crdt::docs::PolicyAct> =
+                serde_json::from_str(&text).with_context(|| format!("{} is not a list of acts", file.display()))?;
+            ask("/v1/policy", serde_json::to_vec(&(campus, acts))?).await?;
+        }
         Command::TopUp(TopUp { person, fen, request }) => {
             let body = serde_json::to_vec(&TopUpWish { person, fen, request })?;
             let done: ToppedUp = control::ask(&socket, "POST", "/v1/top-up", body).await?;

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
 use yika_crdt::Fen;
+use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::TariffSheet;
@@ -48,6 +49,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/import", post(import))
         .route("/v1/people", get(find_people))
         .route("/v1/top-up", post(top_up))
+        .route("/v1/policy", post(policy))
         .route("/v1/block", post(block))
         .route("/v1/lift", post(lift))
         .route("/v1/fence", post(fence))
@@ -208,6 +210,10 @@ pub struct ToppedUp {
 async fn top_up(State(desk): State<Desk>, Json(wish): Json<TopUpWish>) -> Answer<ToppedUp> {
     let (total, repeated) = desk.top_up(&Actor::console(), wish.person, Fen(wish.fen), &wish.request).await?;
     Ok(Json(ToppedUp { total_fen: total.0, repeated }))
+}
+
+async fn policy(State(desk): State<Desk>, Json((campus, acts)): Json<(CampusId, Vec<PolicyAct>)>) -> Answer<()> {
+    desk.change_policy(&Actor::console(), campus, acts).await.map(Json)
 }
 
 async fn block(State(desk): State<Desk>, Json(target): Json<BlockTarget>) -> Answer<()> {

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod core;
 pub mod desk;
@@ -14,6 +15,7 @@ pub mod import;
 pub mod ledger;
 pub mod link;
 pub mod machine;
+pub mod metrics;
 pub mod node;
 pub mod provision;
 pub mod rights;

@@ -3,8 +3,9 @@
 //! What the desk, pages and peers call. Leaves to others: decisions (`core`), what an operator may do (`desk`), sockets
 //! (`link`).
 
-use crate::clock::HubClock;
-use crate::core::{Command, Hub, Identity, Reply};
+use crate::clock::{HubClock, wall_ms};
+use crate::core::enrol::CERTIFICATE_DAYS;
+use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order};
 use crate::store;
@@ -16,17 +17,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
-use yika_crdt::feed::Run;
+use yika_crdt::feed::{End, Run};
 use yika_crdt::ids::*;
-use yika_crdt::mesh::Directory;
+use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
-use yika_link::{Peer, PeerIdentity};
+use yika_link::{Authority, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
-use yika_store::{CallError, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
+use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
 /// Name and version as told to peers.
 pub const SOFTWARE: &str = concat!("yika-hub ", env!("CARGO_PKG_VERSION"));
@@ -47,6 +48,7 @@ pub struct HubNode {
     pub name: String,
     /// Opens what is sealed.
     pub vault: Arc<Vault>,
+    authority: Arc<Authority>,
     writer: StoreWriter<HubMachine>,
     pool: ReadPool,
     ears: Ears,
@@ -54,6 +56,8 @@ pub struct HubNode {
     pub people: SharedPeople,
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
+    /// What boxes said they hold, until it is judged.
+    greetings: Mutex<BTreeMap<Writer, Vec<(FeedId, End)>>>,
 }
 
 /// The hub cannot serve: its disk, or it is stopping.
@@ -74,6 +78,15 @@ impl From<StoreError> for Busy {
 }
 
 impl HubNode {
+    /// The life that the hub of this data folder is in: a later one than its identity says after a restore.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn life(identity: &HubIdentity, dir: &Path) -> anyhow::Result<Writer> {
+        let sqlite = SqliteStore::open(dir.join("hub.db"), &store::options())?;
+        Ok(core::present_life(&sqlite, identity.me)?.0)
+    }
+
     /// Opens the store, loads the index, starts the writer thread; the first start lists the hub in its registry.
     ///
     /// # Errors
@@ -97,12 +110,14 @@ impl HubNode {
             key: identity.key.clone(),
             name: identity.name.clone(),
             vault: Arc::clone(&identity.vault),
+            authority: Arc::clone(&identity.authority),
             writer,
             pool: ReadPool::open(&path, &options, READERS)?,
             ears,
             people,
             registry: RwLock::default(),
             peers: Mutex::default(),
+            greetings: Mutex::default(),
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -145,6 +160,19 @@ impl HubNode {
         Ok(done.map_err(|e| Busy(e.to_string()))??)
     }
 
+    /// Runs a reading of feeds and state rows over committed data, off the runtime's threads.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn look_off_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Busy> {
+        let node = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || node.look(read)).await;
+        Ok(done.map_err(|e| Busy(e.to_string()))??)
+    }
+
     /// A state row.
     ///
     /// # Errors
@@ -164,7 +192,7 @@ impl HubNode {
     /// # Errors
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
-        let view = self.pool.read(|store| RegistryView::load(store))?;
+        let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }
@@ -177,6 +205,11 @@ impl HubNode {
     /// Whether the writer serves.
     pub fn health(&self) -> yika_store::writer::Health {
         self.writer.health().borrow().clone()
+    }
+
+    /// Commands that wait for the writer, all priorities together.
+    pub fn waiting(&self) -> usize {
+        Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()
     }
 
     /// Remembers a live connection; an older one to the same life is closed.
@@ -226,6 +259,29 @@ fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
     Ok(newest.first().and_then(|bytes| Entry::decode(bytes).ok()).map_or(0, |entry| entry.stamp.hub_time_ms))
 }
 
+impl HubNode {
+    /// Later dates for the same key and life; who asks was admitted by the registry.
+    fn renew(&self, from: &PeerIdentity, question: &[u8]) -> RenewReply {
+        let valid = Validity::days(wall_ms().div_euclid(1000), CERTIFICATE_DAYS);
+        let renewed = match RenewRequest::decode(question) {
+            Ok(RenewRequest::V1 { csr }) => {
+                self.authority.renew(from.identity(), &from.key, &csr, valid).map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match renewed {
+            Ok(certificate_der) => {
+                tracing::info!(peer = %from.writer(), "a certificate was renewed");
+                RenewReply::Renewed { certificate_der }
+            }
+            Err(words) => {
+                tracing::warn!(peer = %from.writer(), words, "a certificate was not renewed");
+                RenewReply::Refused { words }
+            }
+        }
+    }
+}
+
 impl Node for HubNode {
     fn me(&self) -> Writer {
         self.me
@@ -252,9 +308,13 @@ impl Node for HubNode {
     }
 
     async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
-        let feed = run.head.feed;
+        let (feed, end) = (run.head.feed, run.head.end.seq);
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
+            Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
+                // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -269,13 +329,15 @@ impl Node for HubNode {
         match message {
             Message::Ask { row, total } => {
                 let granted = self.call(Command::Ask { from: writer, row, total }).await;
-                (granted != Ok(Reply::Granted(true))).then_some(Message::Denied { row, total })
+                let comes = matches!(granted, Ok(Reply::Granted(true) | Reply::Waiting));
+                (!comes).then_some(Message::Denied { row, total })
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
                 let _ = self.call(Command::Diverged(head)).await;
                 None
             }
+            Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {
                 let _ = self.call(Command::Address { writer, address }).await;
                 None
@@ -284,8 +346,18 @@ impl Node for HubNode {
         }
     }
 
+    fn on_greeting(&self, from: &PeerIdentity, _software: &str, have: &[(FeedId, End)]) {
+        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        greetings.insert(from.writer(), have.to_vec());
+    }
+
     async fn on_connected(&self, peer: &PeerIdentity) {
         tracing::info!(peer = %peer.writer(), "connected");
+        let have = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer.writer());
+        let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
+        if let Err(error) = self.call(greeted).await {
+            tracing::error!(%error, "a greeting could not be judged");
+        }
         if let Err(error) = self.call(Command::Connected(peer.writer())).await {
             tracing::error!(%error, "a box could not be served");
         }

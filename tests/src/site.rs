@@ -153,7 +153,7 @@ impl BoxProgram {
             "serve",
             "--link",
             &link.address().to_string(),
-            "--advertised",
+            "--advertise",
             &advertise.to_string(),
             "--http",
             &http.address().to_string(),

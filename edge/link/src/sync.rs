@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::feed::{End, Run};
+use yika_crdt::feed::{End, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
-use yika_crdt::store::{Read, StoreError};
+use yika_crdt::store::{Read, StoreError, end_at};
 use yika_crdt::sync::{Message, PeerSync};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
@@ -67,34 +67,39 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
     let (runs, stored) = ingest_worker(Arc::clone(&node), identity.writer());
     let mut stored = stored;
     let mut later: BTreeMap<FeedId, Instant> = BTreeMap::new();
+    // One message at a time waits for room at the peer, while everything else goes on: two peers with full queues that
+    // both only sent would wait for each other.
+    let mut sending: Option<Message> = None;
     loop {
-        // Send what there is, a frame at a time, so that what arrives in between is seen.
-        let next = tokio::task::block_in_place(|| {
-            let directory = node.directory();
-            node.read(|store| sync.poll(&directory, store, node.key()))
-        });
-        let next = match next {
-            Ok(next) => next,
-            Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
-        };
-        let idle = next.is_none();
-        if let Some(message) = next
-            && peer.send(message.class(), message.encode()).await.is_err()
-        {
-            return peer.closed().await;
+        if sending.is_none() {
+            let next = tokio::task::block_in_place(|| {
+                let directory = node.directory();
+                node.read(|store| sync.poll(&directory, store, node.key()))
+            });
+            match next {
+                Ok(next) => sending = next,
+                Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
+            }
         }
         tokio::select! {
             biased;
-            received = peer.recv() => {
+            Some(result) = stored.recv() => match result {
+                Ok(mark) => sync.say(Message::Stored(vec![mark])),
+                Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
+            },
+            // A run is taken off the wire only when the worker has room: its results must never wait behind it.
+            received = peer.recv(), if runs.capacity() > 0 => {
                 let Some((_, bytes)) = received else { return peer.closed().await };
                 if let Err(said) = take(&node, &mut sync, &identity, &runs, &bytes).await {
                     return refuse(&peer, CloseCode::PROTOCOL, &said).await;
                 }
             }
-            Some(result) = stored.recv() => match result {
-                Ok(mark) => sync.say(Message::Stored(vec![mark])),
-                Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
-            },
+            sent = send(&peer, sending.as_ref()), if sending.is_some() => {
+                if sent.is_err() {
+                    return peer.closed().await;
+                }
+                sending = None;
+            }
             () = tokio::time::sleep_until(pass_on_at(&later)), if !later.is_empty() => {
                 let feeds = std::mem::take(&mut later);
                 sync.on_grown(feeds.keys());
@@ -110,8 +115,15 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 Err(broadcast::error::RecvError::Closed) => return refuse(&peer, CloseCode::SHUTDOWN, "").await,
             },
             Some(word) = words.recv() => sync.say(word),
-            () = std::future::ready(()), if !idle => {}
         }
+    }
+}
+
+/// Hands a message over; cancel safe.
+async fn send(peer: &Peer, message: Option<&Message>) -> Result<(), crate::SendError> {
+    match message {
+        Some(message) => peer.send(message.class(), message.encode()).await,
+        None => Ok(()),
     }
 }
 
@@ -148,7 +160,7 @@ async fn take<N: Node>(
             sync.on_hello(&message).map_err(|e| e.to_string())?;
             node.on_greeting(identity, software, have);
             all_grown(node, sync);
-            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store)));
+            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }
@@ -162,12 +174,36 @@ async fn take<N: Node>(
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
         }
         other => {
+            if let Message::Diverged(head) = &other {
+                show(node, sync, head);
+            }
             if let Some(answer) = node.on_message(identity, other).await {
                 sync.say(answer);
             }
         }
     }
     Ok(())
+}
+
+/// Both sides of a dispute, the feed's writer and who holds its feed, show what they hold where the other's head
+/// stands, once on a connection: two signed heads are the proof, and the writer must know.
+fn show<N: Node>(node: &Arc<N>, sync: &mut PeerSync, theirs: &SignedHead) {
+    let feed = theirs.feed;
+    if !sync.dispute(feed) {
+        return;
+    }
+    let ours = tokio::task::block_in_place(|| {
+        node.read(|store| match feed.writer == node.me() {
+            true => Ok(end_at(store, &feed, theirs.end.seq)?.map(|end| SignedHead::sign(feed, end, node.key()))),
+            false if feed.writer == sync.peer() => store.head_from(&feed, theirs.end.seq),
+            false => Ok(None),
+        })
+    });
+    if let Ok(Some(ours)) = ours
+        && ours.end != theirs.end
+    {
+        sync.say(Message::Diverged(ours));
+    }
 }
 
 fn all_grown<N: Node>(node: &Arc<N>, sync: &mut PeerSync) {

@@ -3,7 +3,6 @@
 //! A confirmation names the object and says where it holds already. Leaves to others: searching (`find`), what a block
 //! stops (`yika_crdt::people`).
 
-use super::facts::Facts;
 use super::find::{FOUND_MAX, Found};
 use super::{App, SERVE, operator_id, show};
 use askama::Template;
@@ -356,7 +355,7 @@ fn ask(app: &App, ui: &Ui, target: BlockTarget, lifting: bool, problem: String) 
         object: object(app, ui, target)?,
         target: text_of(target),
         problem,
-        places: places(app, ui)?,
+        places: places(app, ui),
         ours: open.iter().any(|(_, scope)| campus.map(BlockScope::Campus) == Some(*scope)),
     })
 }
@@ -380,22 +379,21 @@ fn object(app: &App, ui: &Ui, target: BlockTarget) -> Result<String, UiError> {
 }
 
 /// Where a block or lift holds at once, and how fresh the line to the others is.
-fn places(app: &App, ui: &Ui) -> Result<Vec<PlaceRow>, UiError> {
-    let read = tokio::task::block_in_place(|| Facts::read(app.node()));
-    let facts = read.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
+fn places(app: &App, ui: &Ui) -> Vec<PlaceRow> {
+    let status = app.status();
     let here = PlaceRow { tone: "ok", name: ui.kit.node_name.clone(), word: ui.t("place.here").to_owned() };
-    let far = |linked: bool, age_ms: Option<i64>| match (linked, age_ms) {
+    let far = |linked: bool, age_ms: Option<u64>| match (linked, age_ms) {
         (true, _) => ("ok", ui.t("place.linked").to_owned()),
         (false, Some(age_ms)) => ("warn", ui.t_args("place.cut", &[("t", &show::age(ui, age_ms))])),
         (false, None) => ("warn", ui.t("place.never").to_owned()),
     };
-    let (tone, word) = far(facts.hub_linked, facts.hub_age_ms);
-    let hub = PlaceRow { tone, name: app.node().hub_name.clone(), word };
-    let siblings = facts.siblings.iter().map(|sibling| {
-        let (tone, word) = far(sibling.linked, sibling.heard_age_ms);
-        PlaceRow { tone, name: sibling.name.clone(), word }
+    let (tone, word) = far(status.hub_connected, status.hub_heard_age_ms.or(status.lists_age_ms));
+    let hub = PlaceRow { tone, name: status.hub_name, word };
+    let siblings = status.siblings.into_iter().map(|sibling| {
+        let (tone, word) = far(sibling.connected, sibling.heard_age_ms);
+        PlaceRow { tone, name: sibling.name, word }
     });
-    Ok(std::iter::once(here).chain(siblings).chain([hub]).collect())
+    std::iter::once(here).chain(siblings).chain([hub]).collect()
 }
 
 fn found_row(app: &App, ui: &Ui, person: &Person) -> FoundRow {

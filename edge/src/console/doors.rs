@@ -164,9 +164,7 @@ fn row(app: &App, ui: &Ui, door: &DoorView) -> DoorRow {
         lock,
         line_tone,
         line,
-        age: door
-            .age_ms
-            .map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms.min(i64::MAX as u64) as i64)),
+        age: door.age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
         last,
         last_time,
         problems: door.problems.iter().map(|p| if ui.lang == Lang::Zh { p.0.clone() } else { p.1.clone() }).collect(),

@@ -3,11 +3,11 @@
 //! Leaves to others: sending (`link`), pruning (core).
 
 use super::events::EventLine;
-use super::facts::Facts;
 use super::{App, show};
 use askama::Template;
 use axum::extract::State;
 use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::ReceiptRecord;
 use yika_crdt::ids::Seq;
 use yika_crdt::keys;
 use yika_crdt::store::decode_row;
@@ -36,11 +36,14 @@ pub(super) struct OutboxPage {
 
 /// The queue.
 pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<OutboxPage>, UiError> {
-    let facts = tokio::task::block_in_place(|| Facts::read(app.node()));
-    let facts = facts.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
-    let journal = FeedId { writer: app.node().me(), channel: Channel::Journal };
-    let from = facts.held.next();
-    let entries = match facts.unsent() {
+    let status = app.status();
+    let me = app.node().me();
+    let receipt = app.node().row::<ReceiptRecord>(&keys::receipt(me.incarnation));
+    let receipt = receipt.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
+    let journal = FeedId { writer: me, channel: Channel::Journal };
+    let held = Seq(status.journal.saturating_sub(status.unsent));
+    let from = held.next();
+    let entries = match status.unsent {
         0 => Vec::new(),
         _ => app.look(|store| store.entries(&journal, from, WAITING_BYTES_MAX))?,
     };
@@ -52,11 +55,11 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<OutboxPa
     })?;
     Ok(View::new(OutboxPage {
         page: app.page(&ui, "outbox.title", "/outbox")?,
-        unsent: show::count(facts.unsent()),
-        oldest: facts.oldest_age_ms.map_or_else(|| "—".to_owned(), |age_ms| show::age(&ui, age_ms)),
-        written: facts.written.to_string(),
-        held: facts.held.to_string(),
-        archived: facts.archived.to_string(),
+        unsent: show::count(status.unsent),
+        oldest: status.unsent_age_ms.map_or_else(|| "—".to_owned(), |age_ms| show::age(&ui, age_ms)),
+        written: Seq(status.journal).to_string(),
+        held: held.to_string(),
+        archived: receipt.map_or(Seq::ZERO, |r| r.archived).min(held).to_string(),
         waiting,
         quarantine,
     }))

@@ -8,14 +8,14 @@ use yika_crdt::keys;
 use yika_crdt::reason::Reason;
 use yika_ui::{Lang, Ui};
 
-/// `12 s ago`, in whole units; a negative age is none.
-pub(super) fn age(ui: &Ui, age_ms: i64) -> String {
+/// `12 s ago`, in whole units.
+pub(super) fn age(ui: &Ui, age_ms: u64) -> String {
     ui.t_args("show.ago", &[("t", &span(ui, age_ms))])
 }
 
 /// A length of time in its largest unit.
-pub(super) fn span(ui: &Ui, span_ms: i64) -> String {
-    let seconds = span_ms.max(0) / 1000;
+pub(super) fn span(ui: &Ui, span_ms: u64) -> String {
+    let seconds = span_ms / 1000;
     let (key, n) = match seconds {
         0..120 => ("show.seconds", seconds),
         120..7_200 => ("show.minutes", seconds / 60),
@@ -33,6 +33,15 @@ pub(super) fn money(amount: Fen) -> String {
     format!("{sign}¥{}.{cents}", grouped(yuan))
 }
 
+/// `12.4 GB`, `830 MB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    const MB: u64 = 1_000_000;
+    match bytes / MB {
+        0..1_000 => format!("{}.{} MB", bytes / MB, bytes % MB / (MB / 10)),
+        _ => format!("{}.{} GB", bytes / (1_000 * MB), bytes % (1_000 * MB) / (100 * MB)),
+    }
+}
+
 /// `12,846`.
 pub(super) fn count(n: u64) -> String {
     grouped(&n.to_string())
@@ -41,7 +50,7 @@ pub(super) fn count(n: u64) -> String {
 fn grouped(digits: &str) -> String {
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

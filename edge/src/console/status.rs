@@ -1,9 +1,9 @@
 //! Status of the box (screen E2): one word, the numbers behind it, what to do, what goes on working.
 //!
-//! Leaves to others: reading the numbers (`facts`).
+//! Leaves to others: reading and judging the numbers (`crate::status`).
 
-use super::facts::{Facts, State, Trouble};
-use super::{App, operator_id, show};
+use super::{App, RUN, operator_id, show};
+use crate::status::{self, State};
 use askama::Template;
 use axum::Form;
 use axum::extract::State as Shared;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use time::format_description::well_known::Iso8601;
 use time::{PrimitiveDateTime, UtcOffset};
 use yika_crdt::edge::Command;
-use yika_ui::{CurrentOperator, Page, Role, Saved, Ui, UiError, View};
+use yika_ui::{CurrentOperator, Lang, Page, Saved, Ui, UiError, View};
 
 /// An hour typed by an operator may not be further from the wall clock than this.
 const TYPED_TIME_OFF_MS_MAX: i64 = 7 * 86_400_000;
@@ -31,31 +31,27 @@ pub(super) struct StatusPart {
     glance: Glance,
 }
 
-/// The facts in words.
+/// The status in words.
 struct Glance {
     tone: &'static str,
     icon: &'static str,
     word: &'static str,
     lead: &'static str,
+    remarks: Vec<String>,
+    tiles: Vec<Tile>,
     cut_off: bool,
-    unsent: String,
-    oldest: String,
-    unsent_tone: &'static str,
-    hub_name: String,
-    hub_age: String,
-    hub_tone: &'static str,
-    hub_note: &'static str,
-    lease: String,
-    lease_tone: &'static str,
-    clock: String,
-    clock_tone: &'static str,
-    clock_note: &'static str,
-    people: String,
-    cards: String,
     siblings: Vec<SiblingRow>,
-    troubles: Vec<TroubleRow>,
+    facts: Vec<(&'static str, String)>,
     confirms_time: bool,
     time_typed: String,
+}
+
+struct Tile {
+    tone: &'static str,
+    icon: &'static str,
+    label: &'static str,
+    value: String,
+    note: String,
 }
 
 struct SiblingRow {
@@ -64,13 +60,6 @@ struct SiblingRow {
     tone: &'static str,
     word: &'static str,
     heard: String,
-}
-
-struct TroubleRow {
-    tone: &'static str,
-    icon: &'static str,
-    title: &'static str,
-    hint: &'static str,
 }
 
 /// The whole page.
@@ -121,74 +110,88 @@ fn parse_time(ui: &Ui, text: &str) -> Option<i64> {
 }
 
 fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
-    let read = tokio::task::block_in_place(|| Facts::read(app.node()));
-    let facts = read.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
-    let (tone, icon, word, lead) = match facts.state() {
+    let status = app.status();
+    let (tone, icon, word, lead) = match status.state {
         State::Normal => ("ok", "circle-check", "state.normal", "state.normal.lead"),
-        State::CutOff => ("warn", "wifi-off", "state.cut_off", "state.cut_off.lead"),
-        State::Attention => ("bad", "triangle-alert", "state.attention", "state.attention.lead"),
+        State::Offline => ("warn", "wifi-off", "state.cut_off", "state.cut_off.lead"),
+        State::Attention | State::Down => ("bad", "triangle-alert", "state.attention", "state.attention.lead"),
     };
-    let has = |trouble| facts.troubles.contains(&trouble);
-    let never = || ui.t("show.never").to_owned();
-    let admin = ui.operator.as_ref().is_some_and(|o| o.role == Role::Admin);
+    let counts = app.node().people.read().counts();
+    let runs = ui.operator.as_ref().is_some_and(|o| RUN.contains(&o.role));
+    let remark = |remark: &status::Remark| if ui.lang == Lang::Zh { remark.zh.clone() } else { remark.en.clone() };
     Ok(Glance {
         tone,
         icon,
         word,
         lead,
-        cut_off: !facts.hub_linked,
-        unsent: show::count(facts.unsent()),
-        oldest: match facts.oldest_age_ms {
-            Some(age_ms) => ui.t_args("status.oldest", &[("t", &show::age(ui, age_ms))]),
-            None => ui.t("status.all_sent").to_owned(),
-        },
-        unsent_tone: if facts.unsent() == 0 { "ok" } else { "info" },
-        hub_name: app.node().hub_name.clone(),
-        hub_age: facts.hub_age_ms.map_or_else(never, |age_ms| show::age(ui, age_ms)),
-        hub_tone: if facts.hub_linked { "ok" } else { "warn" },
-        hub_note: if facts.hub_linked { "status.hub.linked" } else { "status.hub.cut" },
-        lease: match facts.lease_left_ms {
-            Some(left) if left >= 0 => show::span(ui, left),
-            Some(_) => ui.t("status.lease.over").to_owned(),
-            None => ui.t("status.lease.none").to_owned(),
-        },
-        lease_tone: match () {
-            () if has(Trouble::NoLease) => "bad",
-            () if has(Trouble::LeaseShort) => "warn",
-            () => "ok",
-        },
-        clock: ui.clock_text(facts.now_ms),
-        clock_tone: if facts.trusted { "ok" } else { "bad" },
-        clock_note: if facts.trusted { "status.clock.trusted" } else { "status.clock.untrusted" },
-        people: show::count(facts.known.0 as u64),
-        cards: show::count(facts.known.1 as u64),
-        siblings: siblings(ui, &facts),
-        troubles: facts.troubles.iter().map(|trouble| words_of(*trouble)).collect(),
-        confirms_time: admin && !facts.trusted && !facts.hub_linked,
-        time_typed: ui.time_text(ui.now_ms.max(facts.now_ms)).replace(' ', "T"),
+        remarks: status.remarks.iter().map(remark).collect(),
+        tiles: tiles(ui, &status),
+        cut_off: !status.hub_connected,
+        siblings: siblings(ui, &status),
+        facts: vec![
+            ("status.people", show::count(counts.0 as u64)),
+            ("status.cards", show::count(counts.1 as u64)),
+            ("status.hub_name", format!("{} {}", status.hub_name, status.hub_addr)),
+            ("status.software", status.software.clone()),
+            ("status.certificate", status.certificate_days.map_or_else(|| "—".to_owned(), |d| days(ui, d))),
+            ("status.uptime", show::span(ui, status.uptime_ms)),
+        ],
+        confirms_time: runs && !status.clock_trusted && !status.hub_connected,
+        time_typed: ui.time_text(ui.now_ms.max(status.hub_time_ms)).replace(' ', "T"),
     })
 }
 
-fn siblings(ui: &Ui, facts: &Facts) -> Vec<SiblingRow> {
-    let row = |sibling: &super::facts::Sibling| SiblingRow {
-        name: sibling.name.clone(),
-        node: sibling.node.to_string(),
-        tone: if sibling.linked { "ok" } else { "warn" },
-        word: if sibling.linked { "status.sibling.linked" } else { "status.sibling.cut" },
-        heard: sibling.heard_age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
+fn tiles(ui: &Ui, status: &status::Status) -> Vec<Tile> {
+    let tile = |tone, icon, label, value, note| Tile { tone, icon, label, value, note };
+    let heard = status.hub_heard_age_ms.or(status.lists_age_ms);
+    let lease_tone = match status.lease_left_ms {
+        Some(left) if left >= status::LEASE_LEFT_MS_MIN => "ok",
+        Some(left) if left > 0 => "warn",
+        _ => "bad",
     };
-    facts.siblings.iter().map(row).collect()
+    let lease = match status.lease_left_ms {
+        Some(left) if left > 0 => show::span(ui, left.unsigned_abs()),
+        Some(_) => ui.t("status.lease.over").to_owned(),
+        None => ui.t("status.lease.none").to_owned(),
+    };
+    let oldest = match status.unsent_age_ms {
+        Some(age_ms) => ui.t_args("status.oldest", &[("t", &show::age(ui, age_ms))]),
+        None => ui.t("status.all_sent").to_owned(),
+    };
+    let clock = if status.clock_trusted { ("ok", "status.clock.trusted") } else { ("bad", "status.clock.untrusted") };
+    let hub = if status.hub_connected { ("ok", "status.hub.linked") } else { ("warn", "status.hub.cut") };
+    let unsent = if status.unsent == 0 { "ok" } else { "info" };
+    let mut tiles = vec![
+        tile(unsent, "upload", "status.unsent", show::count(status.unsent), oldest),
+        tile(
+            hub.0,
+            "building-2",
+            "status.hub",
+            heard.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
+            ui.t(hub.1).to_owned(),
+        ),
+        tile(lease_tone, "shield-check", "status.lease", lease, ui.t("status.lease.note").to_owned()),
+        tile(clock.0, "clock", "status.clock", ui.clock_text(status.hub_time_ms), ui.t(clock.1).to_owned()),
+    ];
+    if let Some(disk) = &status.disk {
+        let tone = if disk.free_bytes < status::DISK_FREE_BYTES_MIN { "bad" } else { "ok" };
+        let note = ui.t_args("status.disk.note", &[("size", &show::bytes(status.database_bytes))]);
+        tiles.push(tile(tone, "hard-drive", "status.disk", show::bytes(disk.free_bytes), note));
+    }
+    tiles
 }
 
-fn words_of(trouble: Trouble) -> TroubleRow {
-    let row = |tone, icon, title, hint| TroubleRow { tone, icon, title, hint };
-    match trouble {
-        Trouble::Fenced => row("bad", "ban", "trouble.fenced", "trouble.fenced.hint"),
-        Trouble::Clock => row("bad", "clock", "trouble.clock", "trouble.clock.hint"),
-        Trouble::NoLease => row("bad", "lock", "trouble.no_lease", "trouble.no_lease.hint"),
-        Trouble::LeaseShort => row("warn", "clock", "trouble.lease_short", "trouble.lease_short.hint"),
-        Trouble::NoTariff => row("bad", "receipt", "trouble.no_tariff", "trouble.no_tariff.hint"),
-        Trouble::Quarantine => row("bad", "inbox", "trouble.quarantine", "trouble.quarantine.hint"),
-        Trouble::Fork => row("bad", "copy", "trouble.fork", "trouble.fork.hint"),
-    }
+fn days(ui: &Ui, days: i64) -> String {
+    ui.t_args("show.days", &[("n", &days.to_string())])
+}
+
+fn siblings(ui: &Ui, status: &status::Status) -> Vec<SiblingRow> {
+    let row = |sibling: &status::Sibling| SiblingRow {
+        name: sibling.name.clone(),
+        node: format!("n{}", sibling.node),
+        tone: if sibling.connected { "ok" } else { "warn" },
+        word: if sibling.connected { "status.sibling.linked" } else { "status.sibling.cut" },
+        heard: sibling.heard_age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
+    };
+    status.siblings.iter().map(row).collect()
 }

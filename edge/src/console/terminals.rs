@@ -76,7 +76,7 @@ fn heard(ui: &Ui, status: Option<&Status>) -> (&'static str, String) {
         Presence::Late => "warn",
         Presence::Lost => "bad",
     };
-    (tone, show::age(ui, i64::try_from(status.age.as_millis()).unwrap_or(i64::MAX)))
+    (tone, show::age(ui, u64::try_from(status.age.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// Maker, software, backlog.

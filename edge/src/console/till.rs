@@ -11,6 +11,7 @@ mod view;
 pub(in crate::console) use tally::Tills;
 
 use super::{App, operator_id, show};
+use crate::node::Busy;
 use crate::terminals::Presence;
 use askama::Template;
 use axum::extract::{Path, State};
@@ -255,9 +256,13 @@ pub(super) async fn sale(
         app.node().call(Command::Act(act)).await.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
     }
     let request = PurchaseRequest { id, card, mode, terminal_time_ms: form.at_ms, offline: false };
-    let answer = app.node().purchase(request).await.map_err(|e| UiError::unavailable(e, Saved::Unknown))?;
-    let panel = app.panel_of(&ui, &answer, card, again)?;
-    app.left_response(&ui, Some(&shift), StatusCode::OK, panel)
+    match app.node().purchase(request).await {
+        Ok(answer) => {
+            let panel = app.panel_of(&ui, &answer, card, again)?;
+            app.left_response(&ui, Some(&shift), StatusCode::OK, panel)
+        }
+        Err(busy) => app.wait(&ui, &shift, &busy),
+    }
 }
 
 /// Takes the last sale of the shift back: a linked negative (POS-20).
@@ -273,7 +278,7 @@ pub(super) async fn correct(
     };
     let of = PurchaseId { seq: form.of, ..id };
     let again = app.look(|store| is_known(store, id))?;
-    if !again && !app.tally(&shift)?.correctable.is_some_and(|sale| sale.id == of) {
+    if !again && app.tally(&shift)?.correctable.is_none_or(|sale| sale.id != of) {
         let panel = Panel::refused(&ui, "till.not_last", "till.not_last.note");
         return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
     }
@@ -322,8 +327,7 @@ pub(super) async fn slip(
         me.require(super::RUN)?;
     }
     let tally = app.tally(&shift)?;
-    let facts = tokio::task::block_in_place(|| super::facts::Facts::read(app.node()));
-    let unsent = facts.map_err(|e| UiError::unavailable(e, Saved::Nothing))?.unsent();
+    let unsent = app.status().unsent;
     let rows = vec![
         ("slip.sold", format!("{} · {}", show::count(tally.sold.0), show::money(tally.sold.1))),
         ("slip.back", format!("{} · -{}", show::count(tally.back.0), show::money(tally.back.1))),
@@ -380,6 +384,14 @@ impl App {
         Ok(Ok((shift, PurchaseId { terminal: shift.terminal, boot, seq })))
     }
 
+    /// The box cannot write at present: the page keeps the question and asks again under the same number.
+    fn wait(&self, ui: &Ui, shift: &Shift, busy: &Busy) -> Result<Response, UiError> {
+        tracing::warn!(%busy, terminal = %shift.terminal, "a till waits");
+        let panel =
+            Panel::plain("waiting", "clock", ui.t("till.box_busy"), vec![ui.t("till.box_busy.note").to_owned()]);
+        self.left_response(ui, Some(shift), StatusCode::SERVICE_UNAVAILABLE, panel)
+    }
+
     async fn give_back(
         &self,
         ui: &Ui,
@@ -387,7 +399,10 @@ impl App {
         request: RefundRequest,
         again: bool,
     ) -> Result<Response, UiError> {
-        let answer = self.node().refund(request).await.map_err(|e| UiError::unavailable(e, Saved::Unknown))?;
+        let answer = match self.node().refund(request).await {
+            Ok(answer) => answer,
+            Err(busy) => return self.wait(ui, shift, &busy),
+        };
         let panel = match answer {
             Answer::Refused(Reason::DayCut) => Panel::refused(ui, "till.day_cut", "till.day_cut.note"),
             answer => self.panel_of(ui, &answer, CardNumber(0), again)?,

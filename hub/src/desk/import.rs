@@ -4,10 +4,10 @@
 //! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
 
 use super::{Actor, Desk, DeskError};
-use crate::core::Command;
+use crate::core::{Command, Reply};
 use crate::import::{self, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
 use crate::store::{ProfileRow, TableRow, people};
-use crate::vault::{Vault, random};
+use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use yika_crdt::ids::*;
 use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 
 /// People written in one transaction.
-pub(super) const GROUP_PERSONS_MAX: usize = 512;
+pub(super) const GROUP_PERSONS_MAX: usize = 1_024;
 /// Refused rows shown; the error workbook holds them all.
-pub(super) const ROWS_SHOWN_MAX: usize = 200;
+pub const ROWS_SHOWN_MAX: usize = 200;
 
 /// What an import did, or would do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -53,11 +53,12 @@ pub struct ImportRow {
 /// How far an import has come: rows done of all.
 pub type Progress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
-/// One person to be written.
+/// One person to be written; who is new has no number yet.
 struct Entering {
-    person: PersonId,
+    person: Option<PersonId>,
     home: CampusId,
     record: PersonRecord,
+    moved: bool,
 }
 
 impl Desk {
@@ -69,16 +70,12 @@ impl Desk {
         &self,
         actor: &Actor,
         file_name: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Arc<Vec<u8>>>,
         dry_run: bool,
         lang: Lang,
         progress: Progress,
     ) -> Result<ImportReport, DeskError> {
-        let name = file_name.to_owned();
-        let read = tokio::task::spawn_blocking(move || import::read_people(&name, &bytes, &Limits::default()));
-        let sheet = read.await.map_err(|e| DeskError::Busy(e.to_string()))?;
-        let mut sheet = sheet.map_err(|e| DeskError::Refused(e.message(lang)))?;
-        self.name_campuses(&mut sheet);
+        let sheet = self.read_file(file_name, bytes.into(), lang).await?;
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
         let (plan, known) = self.judge(sheet).await?;
         let (entering, mut errors) = self.place(actor, &plan, &known, lang)?;
@@ -88,7 +85,7 @@ impl Desk {
                 .map(|row| ImportRow { line: row.line, errors: row.errors.iter().map(|e| e.message(lang)).collect() }),
         );
         errors.sort_by_key(|row| row.line);
-        let new = entering.iter().filter(|e| !known.contains_key(&e.person)).count();
+        let new = entering.iter().filter(|e| e.person.is_none()).count();
         let report = ImportReport {
             dry_run,
             new,
@@ -102,6 +99,46 @@ impl Desk {
             self.enter(actor, entering, &progress).await?;
         }
         Ok(report)
+    }
+
+    /// The refused rows of a file as a workbook in the form of the template, with the words why in a last column.
+    ///
+    /// # Errors
+    /// As [`Desk::import_people`].
+    pub async fn import_errors(
+        &self,
+        actor: &Actor,
+        file_name: &str,
+        bytes: impl Into<Arc<Vec<u8>>>,
+        lang: Lang,
+    ) -> Result<Vec<u8>, DeskError> {
+        let sheet = self.read_file(file_name, bytes.into(), lang).await?;
+        let mut refused: BTreeMap<u32, (Vec<String>, String)> = BTreeMap::new();
+        for row in &sheet.rows {
+            if let Err(errors) = &row.record {
+                refused.insert(row.line, (row.cells.clone(), import::reasons(errors, lang)));
+            }
+        }
+        let (plan, known) = self.judge(sheet).await?;
+        let (_, errors) = self.place(actor, &plan, &known, lang)?;
+        let fresh = plan.new.iter().map(|p| (p.line, &p.record));
+        let records: BTreeMap<u32, &PersonRecord> =
+            fresh.chain(plan.changed.iter().map(|c| (c.line, &c.after))).collect();
+        for row in errors {
+            let cells = records.get(&row.line).map(|r| import::record_cells(r, lang)).unwrap_or_default();
+            refused.insert(row.line, (cells, row.errors.join("; ")));
+        }
+        let made = tokio::task::spawn_blocking(move || import::refused_xlsx(refused.into_values(), lang)).await;
+        made.map_err(|e| DeskError::Busy(e.to_string()))?.map_err(|e| DeskError::Refused(e.to_string()))
+    }
+
+    async fn read_file(&self, file_name: &str, bytes: Arc<Vec<u8>>, lang: Lang) -> Result<import::Sheet, DeskError> {
+        let name = file_name.to_owned();
+        let read = tokio::task::spawn_blocking(move || import::read_people(&name, &bytes, &Limits::default()));
+        let sheet = read.await.map_err(|e| DeskError::Busy(e.to_string()))?;
+        let mut sheet = sheet.map_err(|e| DeskError::Refused(e.message(lang)))?;
+        self.name_campuses(&mut sheet);
+        Ok(sheet)
     }
 
     /// Compares the file with the registry; also the people it names who are known.
@@ -176,11 +213,6 @@ impl Desk {
                 )
                 .to_owned()));
         }
-        if before.is_some_and(|before| before.campus != home.0) {
-            let words =
-                lang.pick("此人属于另一园区；请先办理调动", "this person is of another campus; move the person first");
-            return Ok(Err(words.to_owned()));
-        }
         let person = before.map(|p| PersonId(p.person));
         if let Some(card) = record.card_number {
             let holder = self.node.people.read().person_of(CardNumber(card));
@@ -190,34 +222,60 @@ impl Desk {
             }
         }
 
-        let person = match person {
-            Some(person) => person,
-            None => draw_person()?,
-        };
-        Ok(Ok(Entering { person, home, record: record.clone() }))
+        let moved = before.is_some_and(|p| p.campus != home.0);
+        Ok(Ok(Entering { person, home, record: record.clone(), moved }))
     }
 
-    async fn enter(&self, actor: &Actor, entering: Vec<Entering>, progress: &Progress) -> Result<(), DeskError> {
-        let (mut done, all) = (0, entering.len());
-        let mut entering = entering;
-        // Group by group each document is opened once, here and at every edge.
+    async fn enter(&self, actor: &Actor, mut entering: Vec<Entering>, progress: &Progress) -> Result<(), DeskError> {
+        self.number(&mut entering).await?;
+        self.move_homes(actor, &entering).await?;
+        // Neighbours in a document are written together.
         let registry = self.node.registry();
         entering.sort_by_cached_key(|one| {
             let shards = registry.campuses.get(&one.home).map_or(1, |c| c.people_shards);
-            (one.home, shard_of(one.person, shards))
+            (one.home, one.person.map(|person| shard_of(person, shards)))
         });
-        let mut rest = entering.into_iter().peekable();
-        while rest.peek().is_some() {
-            let group: Vec<Entering> = rest.by_ref().take(GROUP_PERSONS_MAX).collect();
+        let (mut done, all) = (0, entering.len());
+        for group in entering.chunks(GROUP_PERSONS_MAX) {
             let mut rows = Vec::with_capacity(group.len());
-            for one in &group {
-                rows.push(TableRow::Profile(Box::new(profile_of(&self.node.vault, one)?)));
+            let mut acts = Vec::with_capacity(group.len());
+            for one in group {
+                let Some(person) = one.person else { continue };
+                rows.push(TableRow::Profile(Box::new(profile_of(&self.node.vault, person, one)?)));
+                acts.push(PersonChange::add(person_of(&self.node.vault, person, one)));
             }
             done += group.len();
             let detail = format!("{done} of {all}");
-            let command = command_of(&self.node.vault, actor, &group);
+            let command = Command::People { operator: actor.operator, acts };
             self.act(actor, "people.import", format!("{} people", group.len()), detail, command, rows).await?;
             progress(done, all);
+        }
+        Ok(())
+    }
+
+    /// Gives numbers to those who are new.
+    async fn number(&self, entering: &mut [Entering]) -> Result<(), DeskError> {
+        let fresh: Vec<&mut Entering> = entering.iter_mut().filter(|e| e.person.is_none()).collect();
+        let Ok(count @ 1..) = u32::try_from(fresh.len()) else { return Ok(()) };
+        match self.node.call(Command::PersonIds(count)).await? {
+            Reply::PersonIds(first) => {
+                for (one, number) in fresh.into_iter().zip(first.0..) {
+                    one.person = Some(PersonId(number));
+                }
+                Ok(())
+            }
+            Reply::Denied(words) => Err(DeskError::Refused(words)),
+            other => Err(DeskError::Busy(format!("the core answered a wish for numbers with {other:?}"))),
+        }
+    }
+
+    /// Whose campus has changed moves first.
+    async fn move_homes(&self, actor: &Actor, entering: &[Entering]) -> Result<(), DeskError> {
+        for one in entering.iter().filter(|e| e.moved) {
+            if let Some(person) = one.person {
+                let command = Command::MovePerson { operator: actor.operator, person, to: one.home };
+                self.act(actor, "people.move", person.to_string(), one.home.to_string(), command, Vec::new()).await?;
+            }
         }
         Ok(())
     }
@@ -239,12 +297,7 @@ impl Desk {
     }
 }
 
-fn command_of(vault: &Vault, actor: &Actor, group: &[Entering]) -> Command {
-    let acts = group.iter().map(|one| PersonChange::add(person_of(vault, one))).collect();
-    Command::People { operator: actor.operator, acts }
-}
-
-fn person_of(vault: &Vault, one: &Entering) -> Person {
+fn person_of(vault: &Vault, person: PersonId, one: &Entering) -> Person {
     let record = &one.record;
     let card = record.card_number.map(|number| Card {
         number: CardNumber(number),
@@ -253,7 +306,7 @@ fn person_of(vault: &Vault, one: &Entering) -> Person {
         valid_until: None,
     });
     Person {
-        person: one.person,
+        person,
         home: one.home,
         name: record.name.clone(),
         staff_number: record.staff_number.clone(),
@@ -271,23 +324,16 @@ pub(super) fn category_of(category: import::Category) -> CategoryId {
     CategoryId(u16::try_from(place).unwrap_or(0).saturating_add(1))
 }
 
-/// 63 random bits: unique without asking anybody.
-fn draw_person() -> Result<PersonId, DeskError> {
-    let mut bytes = [0u8; 8];
-    random(&mut bytes).map_err(|e| DeskError::Busy(e.to_string()))?;
-    Ok(PersonId((u64::from_be_bytes(bytes) >> 1).max(1)))
-}
-
 fn id_hash(vault: &Vault, key: &NaturalKey) -> [u8; 16] {
     vault.keyed_hash("identity document", format!("{}\0{}", key.id_type.word(Lang::En), key.id_number).as_bytes())
 }
 
-fn profile_of(vault: &Vault, one: &Entering) -> Result<ProfileRow, DeskError> {
+fn profile_of(vault: &Vault, person: PersonId, one: &Entering) -> Result<ProfileRow, DeskError> {
     let record = &one.record;
     let seal =
         |purpose: &str, text: &str| vault.seal(purpose, text.as_bytes()).map_err(|e| DeskError::Busy(e.to_string()));
     Ok(ProfileRow {
-        person: one.person.0,
+        person: person.0,
         id_hash: id_hash(vault, &record.natural_key()),
         id_type: record.id_type.word(Lang::En).to_owned(),
         id_sealed: seal("id number", &record.id_number)?,

@@ -7,13 +7,15 @@ mod edges;
 mod import;
 mod operators;
 mod people;
+mod profile;
 mod registry;
 
-pub use edges::{EdgeView, LATE_AFTER_MS};
-pub use import::{ImportReport, ImportRow, Progress};
+pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined};
+pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
 pub use operators::NewOperator;
-pub use people::{Holding, WalletView};
-pub use registry::{NewTerminal, TerminalMade};
+pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
+pub use profile::Private;
+pub use registry::{NAME_CHARS_MAX, NewTerminal, TOKEN_TTL_S_MAX, TerminalMade};
 
 use crate::clock::wall_ms;
 use crate::core::{Command, Reply};
@@ -44,7 +46,10 @@ impl Actor {
     }
 
     /// Refuses what lies on another campus.
-    fn may_touch(&self, campus: CampusId) -> Result<(), DeskError> {
+    ///
+    /// # Errors
+    /// In words.
+    pub fn may_touch(&self, campus: CampusId) -> Result<(), DeskError> {
         match self.campus {
             Some(own) if own != campus => Err(DeskError::Refused(format!("{} works for campus {own} only", self.who))),
             _ => Ok(()),
@@ -94,6 +99,14 @@ impl Desk {
     /// A desk.
     pub fn new(node: Arc<HubNode>, advertised: String, pin: Pin) -> Desk {
         Desk { node, advertised, pin }
+    }
+
+    /// Writes a line of the audit alone: somebody looked at something, or took it away.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn note(&self, actor: &Actor, act: &str, object: String, detail: String) -> Result<(), DeskError> {
+        self.act(actor, act, object, detail, Command::Nothing, Vec::new()).await.map(|_| ())
     }
 
     /// Does a command with its audit line in one transaction.

@@ -86,6 +86,7 @@ impl Desk {
         let Some(row) = self.node.query(move |conn| read::operator_by_id(conn, operator)).await? else {
             return refused(format!("{operator} is not an operator"));
         };
+        may_manage(actor, &row)?;
         let credential_epoch = row.credential_epoch.saturating_add(1);
         let row = OperatorRow { verifier, must_change, credential_epoch, ..row };
         self.put_operator(actor, "operator.password", row).await
@@ -122,6 +123,7 @@ impl Desk {
         let Some(row) = all.iter().find(|o| o.operator == operator).cloned() else {
             return refused(format!("{operator} is not an operator"));
         };
+        may_manage(actor, &row)?;
         let is_admin = |o: &&OperatorRow| o.active && o.role == Role::Admin.code() && o.campus.is_none();
         if !active && all.iter().filter(is_admin).all(|o| o.operator == operator) {
             return refused("the last administrator of headquarters stays");
@@ -135,6 +137,15 @@ impl Desk {
         self.act(actor, act, object, detail, Command::Nothing, vec![TableRow::Operator(row)]).await?;
         self.node.ears().provision.send_modify(|n| *n += 1);
         Ok(())
+    }
+}
+
+/// An operator of a campus manages its operators only.
+fn may_manage(actor: &Actor, row: &OperatorRow) -> Result<(), DeskError> {
+    match (actor.campus, row.campus) {
+        (Some(_), None) => refused("only headquarters changes operators of headquarters"),
+        (Some(_), Some(campus)) => actor.may_touch(campus),
+        (None, _) => Ok(()),
     }
 }
 

@@ -14,9 +14,9 @@ use yika_link::{JoinString, Token};
 use zeroize::Zeroizing;
 
 /// Longest name of a campus, terminal or box, in characters.
-pub(super) const NAME_CHARS_MAX: usize = 40;
+pub const NAME_CHARS_MAX: usize = 40;
 /// A token lives at most so long.
-pub(super) const TOKEN_TTL_S_MAX: i64 = 7 * 24 * 3600;
+pub const TOKEN_TTL_S_MAX: i64 = 7 * 24 * 3600;
 
 /// A terminal to be registered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,7 +63,8 @@ impl Desk {
     ///
     /// # Errors
     /// When a value is out of range, or the hub cannot serve.
-    pub async fn put_campus(&self, actor: &Actor, record: CampusRecord) -> Result<(), DeskError> {
+    pub async fn put_campus(&self, actor: &Actor, mut record: CampusRecord) -> Result<(), DeskError> {
+        actor.may_touch(record.campus)?;
         named(&record.name)?;
         if record.campus.0 == 0 {
             return refused("campus numbers begin with 1");
@@ -74,6 +75,10 @@ impl Desk {
         let twin = self.node.registry().campuses.values().any(|c| c.campus != record.campus && c.name == record.name);
         if twin {
             return refused(format!("another campus is called {}", record.name));
+        }
+        if let Some(known) = self.node.registry().campuses.get(&record.campus) {
+            // How its people are cut into documents is settled once.
+            record.people_shards = known.people_shards;
         }
         let (object, detail) = (record.campus.to_string(), record.name.clone());
         self.act(actor, "campus.put", object, detail, registry(Body::Campus(record)), Vec::new()).await?;
@@ -179,6 +184,9 @@ impl Desk {
     /// # Errors
     /// Everything that is wrong with the sheet, or the hub cannot serve.
     pub async fn set_tariff(&self, actor: &Actor, mut sheet: TariffSheet) -> Result<TariffVersion, DeskError> {
+        if actor.campus.is_some() {
+            return refused("a tariff holds on every campus: only operators of headquarters set it");
+        }
         let last = self.node.registry().tariff.as_ref().map_or(0, |t| t.version.0);
         sheet.version = TariffVersion(last.saturating_add(1));
         if let Err(errors) = sheet.validate() {

@@ -22,6 +22,7 @@ pub use record::{
 };
 pub use validate::{CellError, DuplicateOf, Problem, Row};
 pub use write::{WriteError, error_xlsx, export_xlsx, template_xlsx};
+pub(crate) use write::{reasons, record_cells, refused_xlsx};
 
 use grid::Raw;
 

@@ -4,7 +4,7 @@
 
 use super::columns::{Column, REASON_TITLES};
 use super::record::{Category, IdType, LONG_TERM, Lang, PersonRecord, Sex};
-use super::validate::Row;
+use super::validate::{CellError, Row};
 use rust_xlsxwriter::{Color, Format, Workbook, Worksheet, XlsxError};
 use time::{Date, Month};
 
@@ -44,6 +44,24 @@ pub fn template_xlsx(lang: Lang) -> Result<Vec<u8>, WriteError> {
 /// # Errors
 /// [`WriteError`] if the workbook cannot be assembled.
 pub fn error_xlsx(rows: &[Row], lang: Lang) -> Result<Vec<u8>, WriteError> {
+    let refused = rows.iter().filter_map(|row| Some((row.cells.clone(), reasons(row.record.as_ref().err()?, lang))));
+    refused_xlsx(refused, lang)
+}
+
+/// What is wrong with a row, and how to mend it.
+pub(crate) fn reasons(errors: &[CellError], lang: Lang) -> String {
+    let words = errors.iter().map(|e| format!("{}: {} → {}", e.column.title(lang), e.message(lang), e.mend(lang)));
+    words.collect::<Vec<_>>().join("; ")
+}
+
+/// Rows in the form of the template, each with the words why it was refused in a red last column.
+///
+/// # Errors
+/// [`WriteError`] if the workbook cannot be assembled.
+pub(crate) fn refused_xlsx(
+    rows: impl IntoIterator<Item = (Vec<String>, String)>,
+    lang: Lang,
+) -> Result<Vec<u8>, WriteError> {
     let mut book = Workbook::new();
     let sheet = book.add_worksheet();
     header(sheet, lang)?;
@@ -52,15 +70,10 @@ pub fn error_xlsx(rows: &[Row], lang: Lang) -> Result<Vec<u8>, WriteError> {
     let [zh, en] = REASON_TITLES;
     sheet.set_column_width(reason_place, 80)?;
     sheet.write_string_with_format(0, reason_place, lang.pick(zh, en), &red)?;
-    let refused = rows.iter().filter_map(|row| Some((row, row.record.as_ref().err()?)));
-    for (index, (row, errors)) in refused.enumerate() {
+    for (index, (cells, words)) in rows.into_iter().enumerate() {
         let line = index as u32 + 1;
-        write_cells(sheet, line, &row.cells)?;
-        let reasons: Vec<String> = errors
-            .iter()
-            .map(|e| format!("{}: {} → {}", e.column.title(lang), e.message(lang), e.mend(lang)))
-            .collect();
-        sheet.write_string_with_format(line, reason_place, reasons.join("; "), &red)?;
+        write_cells(sheet, line, &cells)?;
+        sheet.write_string_with_format(line, reason_place, words, &red)?;
     }
     Ok(book.save_to_buffer()?)
 }

@@ -6,6 +6,9 @@
 pub mod people;
 pub mod read;
 pub mod rows;
+pub mod statement;
+pub mod totals;
+pub mod transactions;
 pub mod write;
 
 pub use rows::{AuditRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow};
@@ -13,7 +16,10 @@ pub use rows::{AuditRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow};
 use yika_store::{Migration, Options};
 
 /// The hub's schema steps.
-pub const MIGRATIONS: &[Migration] = &[Migration { number: 1, sql: include_str!("sql/0001_books.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, sql: include_str!("sql/0001_books.sql") },
+    Migration { number: 2, sql: include_str!("sql/0002_pages.sql") },
+];
 
 /// How the hub opens its database.
 pub fn options() -> Options {

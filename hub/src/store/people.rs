@@ -110,22 +110,51 @@ pub struct PeopleQuery {
 /// # Errors
 /// Of the database.
 pub fn find(conn: &Connection, query: &PeopleQuery) -> Result<(Vec<ProfileRow>, u64), StoreError> {
-    let doing = "listing people";
     let text = query.text.trim();
-    let like = format!("{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
-    let card: Option<i64> = text.parse().ok();
-    let wanted = "(?1 = '' OR name LIKE ?2 ESCAPE '\\' OR pinyin LIKE ?2 ESCAPE '\\' OR staff_number LIKE ?2 ESCAPE '\\' \
-         OR card = ?3) AND (?4 IS NULL OR campus = ?4)";
+    if text.is_empty() {
+        return page(conn, query, "?1 = '' AND ?2 = ''", ("", ""));
+    }
+    let plain = text.to_lowercase().replace(' ', "");
+    let found = page(conn, query, BEGINS_WITH, (text, &plain))?;
+    // A part of a name costs a look at every name: only when nothing begins with the text.
+    match found.1 == 0 && text.chars().count() >= PART_CHARS_MIN {
+        true => page(conn, query, "instr(name, ?1) > 0 AND ?2 = ?2", (text, &plain)),
+        false => Ok(found),
+    }
+}
+
+/// Shortest text that is looked for inside of names.
+const PART_CHARS_MIN: usize = 2;
+
+/// Each arm is a range of one index.
+const BEGINS_WITH: &str = "person IN (
+    SELECT person FROM profiles WHERE name >= ?1 AND name < ?1 || char(1114111)
+    UNION SELECT person FROM profiles
+        WHERE replace(lower(pinyin), ' ', '') >= ?2 AND replace(lower(pinyin), ' ', '') < ?2 || char(1114111)
+    UNION SELECT person FROM profiles WHERE staff_number >= ?1 AND staff_number < ?1 || char(1114111)
+    UNION SELECT person FROM profiles WHERE card = CAST(?1 AS INTEGER) AND ?1 NOT GLOB '*[^0-9]*')";
+
+fn page(
+    conn: &Connection,
+    query: &PeopleQuery,
+    wanted: &str,
+    (text, plain): (&str, &str),
+) -> Result<(Vec<ProfileRow>, u64), StoreError> {
+    let doing = "listing people";
+    // A campus is the first column of the list's index: written only where it is asked for.
+    let campus = if query.campus.is_some() { "campus = ?3" } else { "?3 IS NULL" };
+    let count = format!("SELECT count(*) FROM profiles WHERE {wanted} AND {campus}");
     let total: i64 = conn
-        .prepare_cached(&format!("SELECT count(*) FROM profiles WHERE {wanted}"))
-        .and_then(|mut s| s.query_row(params![text, like, card, query.campus], |row| row.get(0)))
+        .prepare_cached(&count)
+        .and_then(|mut s| s.query_row(params![text, plain, query.campus], |row| row.get(0)))
         .map_err(failed(doing))?;
     let sql = format!(
-        "SELECT {COLUMNS} FROM profiles WHERE {wanted} ORDER BY campus, staff_number, person LIMIT ?5 OFFSET ?6"
+        "SELECT {COLUMNS} FROM profiles WHERE {wanted} AND {campus} ORDER BY campus, staff_number, person
+         LIMIT ?4 OFFSET ?5"
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
     let rows = statement
-        .query_map(params![text, like, card, query.campus, query.limit, query.offset as i64], profile)
+        .query_map(params![text, plain, query.campus, query.limit, query.offset as i64], profile)
         .and_then(Iterator::collect)
         .map_err(failed(doing))?;
     Ok((rows, total as u64))

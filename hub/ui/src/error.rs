@@ -44,6 +44,8 @@ pub enum UiError {
         /// Roles that may.
         roles: &'static [Role],
     },
+    /// 403: the thing belongs to a campus that is not the operator's.
+    OtherCampus,
     /// 403: the form did not carry the token of this session.
     Forged,
     /// 303 to the login page.
@@ -87,7 +89,7 @@ impl UiError {
         match self {
             UiError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             UiError::NotFound => StatusCode::NOT_FOUND,
-            UiError::Refused { .. } | UiError::Forged => StatusCode::FORBIDDEN,
+            UiError::Refused { .. } | UiError::OtherCampus | UiError::Forged => StatusCode::FORBIDDEN,
             UiError::SignInFirst => StatusCode::SEE_OTHER,
             UiError::Conflict(_) => StatusCode::CONFLICT,
             UiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -100,6 +102,7 @@ impl UiError {
             UiError::Invalid(_) => "error.invalid",
             UiError::NotFound => "error.not_found",
             UiError::Refused { .. } => "error.refused",
+            UiError::OtherCampus => "error.other_campus",
             UiError::Forged => "error.forged",
             UiError::SignInFirst => "auth.title",
             UiError::Conflict(_) => "error.conflict",
@@ -111,7 +114,7 @@ impl UiError {
     fn icon(&self) -> &'static str {
         match self {
             UiError::NotFound => "inbox",
-            UiError::Refused { .. } | UiError::Forged => "lock",
+            UiError::Refused { .. } | UiError::OtherCampus | UiError::Forged => "lock",
             UiError::Unavailable { .. } => "cloud-off",
             UiError::Invalid(_) | UiError::Conflict(_) => "triangle-alert",
             UiError::SignInFirst | UiError::Internal { .. } => "circle-x",

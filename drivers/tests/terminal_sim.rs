@@ -1,0 +1,58 @@
+//! The simulator as a program: plans and flags, an edge that is not there, what it prints and leaves as exit code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+use std::process::{Command, Output};
+
+fn simulate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_yika-terminal-sim")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_plan_that_cannot_be_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan.toml");
+    std::fs::write(&plan, "edges = [\"127.0.0.1:1\"]\ncards = [\"1\"]\nspeed = 3\n").unwrap();
+    let unknown = simulate(&["--plan", plan.to_str().unwrap(), "--count", "1"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("plan.toml") && said.contains("speed"), "{said}");
+    let none = simulate(&["--edge", "127.0.0.1:1", "--card", "1", "--count", "1"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("0 terminals"));
+}
+
+#[test]
+fn an_edge_that_is_not_there_is_counted_and_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plan, log) = (dir.path().join("plan.json"), dir.path().join("log.jsonl"));
+    let key = "07".repeat(32);
+    let text = format!(
+        r#"{{"edges":["http://127.0.0.1:1","http://127.0.0.1:2"],"cards":["5-6"],"count":2,"per_second":0,
+            "give_up_ms":80,"retry_ms":10,"tills":[{{"terminal":10,"key":"{key}"}}]}}"#
+    );
+    std::fs::write(&plan, text).unwrap();
+    let out = simulate(&["--plan", plan.to_str().unwrap(), "--log", log.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let summary: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((summary["approved"].as_u64(), summary["contradictions"].as_u64()), (Some(0), Some(0)));
+    // The second sale is not begun while the first is not undone.
+    assert!(summary["unanswered"].as_u64() >= Some(2) && summary["left_open"].as_u64() == Some(1), "{summary}");
+    assert!(summary["fail_overs"].as_u64() > Some(0) && summary["retries"].as_u64() > Some(2), "{summary}");
+    let lines = std::fs::read_to_string(log).unwrap();
+    let kinds: Vec<_> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .inspect(|line| assert!(line["answer"].is_null() && line["error"].is_string(), "{line}"))
+        .map(|line| line["kind"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(kinds[..2], ["purchase", "reversal"]);
+}
+
+#[test]
+fn certification_of_nothing_fails_with_exit_code_one() {
+    let key = "07".repeat(32);
+    let out = simulate(&["certify", "--edge", "http://127.0.0.1:1", "--terminal", "10", "--key", &key, "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let rules: Vec<serde_json::Value> = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(rules.len() >= 25 && rules.iter().all(|rule| rule["failed"].is_string()));
+}

@@ -1,0 +1,247 @@
+//! The web till: ids drawn by the page, first answers, corrections, cancellations, shifts.
+
+use crate::campus::{Campus, FIRST_CHIP, Seed, app_of, card};
+use crate::client::{Answer, Browser};
+use axum::http::StatusCode;
+use std::sync::Arc;
+use yika_crdt::Fen;
+use yika_crdt::entry::{Body, RefundKind};
+use yika_drivers::card_format::ReaderProfile;
+use yika_edge::console::{ConsoleConfig, Delivers, WedgeReader};
+
+/// A cashier's page with its shift.
+struct Till {
+    browser: Browser,
+    boot: String,
+    attached: String,
+    next: u32,
+}
+
+impl Till {
+    async fn open(campus: &Campus, login: &str, terminal: &str) -> Till {
+        let mut browser = Browser::signed_in(&campus.app, login).await;
+        browser.get("/till").await;
+        let on = browser.post("/till/on", &[("terminal", terminal)]).await;
+        assert_eq!((on.status, on.location()), (StatusCode::SEE_OTHER, "/till"), "{}", on.text);
+        Till::of(browser).await
+    }
+
+    async fn of(mut browser: Browser) -> Till {
+        let page = browser.get("/till").await;
+        let word = |name: &str| page.attribute(name).unwrap_or_else(|| panic!("no {name}: {}", page.text)).to_owned();
+        let next = word("data-next").parse().unwrap();
+        Till { boot: word("data-boot"), attached: word("data-attached"), next, browser }
+    }
+
+    async fn send(&mut self, path: &str, seq: u32, more: &[(&str, &str)]) -> Answer {
+        let seq = seq.to_string();
+        let own = [("boot", self.boot.as_str()), ("attached", self.attached.as_str()), ("seq", seq.as_str())];
+        let fields: Vec<_> = own.into_iter().chain(more.iter().copied()).collect();
+        let answer = self.browser.call(path, &fields).await;
+        if let Some(next) = answer.attribute("data-next") {
+            self.next = next.parse().unwrap();
+        }
+        answer
+    }
+
+    async fn sell(&mut self, fen: &str, card: &str) -> Answer {
+        self.send("/till/sale", self.next, &[("mode", "amount"), ("fen", fen), ("card", card)]).await
+    }
+}
+
+fn state(answer: &Answer) -> &str {
+    answer.attribute("data-state").unwrap_or("none")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_asked_again_gets_the_first_answer_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let number = card(1).to_string();
+    let first = till.sell("1250", &number).await;
+    assert_eq!((first.status, state(&first)), (StatusCode::OK, "approved"), "{}", first.text);
+    assert!(first.text.contains("¥12.50") && first.text.contains("张*") && !first.text.contains("张伟"));
+    assert_eq!(till.next, 2);
+    let sale = [("mode", "amount"), ("fen", "1250"), ("card", number.as_str())];
+    let again = till.send("/till/sale", 1, &sale).await;
+    assert_eq!(state(&again), "approved");
+    assert!(again.text.contains("没有重复扣款"));
+    // The same number for another sale is refused, whatever the page thinks.
+    let other = till.send("/till/sale", 1, &[("mode", "amount"), ("fen", "1300"), ("card", number.as_str())]).await;
+    assert!(state(&other) == "refused" && other.text.contains("流水号重复"), "{}", other.text);
+    assert_eq!(campus.sales().len(), 1);
+
+    let (boot, next) = (till.boot.clone(), till.next);
+    drop(till);
+    let campus = campus.restart(dir.path(), ConsoleConfig::default()).await;
+    let mut till = Till::of(Browser::signed_in(&campus.app, "wu").await).await;
+    assert_eq!((till.boot.as_str(), till.next), (boot.as_str(), next), "the shift outlives the process");
+    let again = till.send("/till/sale", 1, &sale).await;
+    assert_eq!(state(&again), "approved");
+    assert_eq!(campus.sales().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mode_sells_and_every_refusal_has_its_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut campus = Campus::new(dir.path(), Seed::Lunch).await;
+    campus.block_by_hub(card(7)).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let discounted = card(2).to_string();
+    let fixed = till.send("/till/sale", 1, &[("mode", "fixed"), ("card", discounted.as_str())]).await;
+    assert!(
+        state(&fixed) == "approved" && fixed.text.contains("¥9.00") && fixed.text.contains("优惠"),
+        "{}",
+        fixed.text
+    );
+    let portions = [("mode", "portions"), ("fen", "350"), ("portions", "2"), ("card", discounted.as_str())];
+    let portions = till.send("/till/sale", till.next, &portions).await;
+    assert!(state(&portions) == "approved" && portions.text.contains("3.50 × 2"), "{}", portions.text);
+    let counted = till.send("/till/sale", till.next, &[("mode", "count"), ("card", discounted.as_str())]).await;
+    assert!(state(&counted) == "approved" && counted.text.contains("计 1 餐"), "{}", counted.text);
+    for (fen, number, word) in [
+        ("900", card(7), "卡已挂失或冻结"),
+        ("900", card(8), "卡未启用或已过期"),
+        ("900", card(9), "本机不可用此卡"),
+        ("900", card(99), "无此卡"),
+        ("640000", card(1), "余额不足"),
+        ("0", card(1), "金额无效"),
+        ("-5", card(1), "金额无效"),
+        ("9223372036854775807", card(1), "金额无效"),
+    ] {
+        let refused = till.sell(fen, &number.to_string()).await;
+        assert_eq!((refused.status, state(&refused)), (StatusCode::OK, "refused"), "{word}");
+        assert!(refused.text.contains(word), "{word}: {}", refused.text);
+    }
+    // What is no card and no sale is refused before a number is used up.
+    let before = till.next;
+    for fields in [
+        [("mode", "amount"), ("fen", "500"), ("card", "62-00?")],
+        [("mode", "amount"), ("fen", "500"), ("card", "")],
+        [("mode", "weight"), ("fen", "500"), ("card", "62004801")],
+        [("mode", "portions"), ("fen", "500"), ("card", "62004801")],
+    ] {
+        let refused = till.send("/till/sale", before, &fields).await;
+        assert_eq!((refused.status, state(&refused)), (StatusCode::UNPROCESSABLE_ENTITY, "refused"), "{fields:?}");
+        assert_eq!(till.next, before);
+    }
+    for fields in [[("mode", "amount"), ("fen", "12.5")], [("mode", "amount"), ("fen", "99999999999999999999")]] {
+        let refused = till.send("/till/sale", before, &fields).await;
+        assert!(refused.status.is_client_error(), "{fields:?}");
+    }
+    let shift = till.browser.post("/till/off", &[("terminal", "11")]).await;
+    let slip = till.browser.get(shift.location()).await;
+    assert!(slip.text.contains("2 · ¥14.25") && slip.text.contains("吴收银"), "{}", slip.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_sale_is_taken_back_once_by_a_linked_negative() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    till.sell("500", &card(1).to_string()).await;
+    till.sell("700", &card(3).to_string()).await;
+    let not_last = till.send("/till/correct", 3, &[("of", "1")]).await;
+    assert_eq!(not_last.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let back = till.send("/till/correct", 3, &[("of", "2")]).await;
+    assert!(state(&back) == "undone" && back.text.contains("-¥7.00"), "{}", back.text);
+    let again = till.send("/till/correct", 3, &[("of", "2")]).await;
+    assert_eq!(state(&again), "undone");
+    let twice = till.send("/till/correct", 4, &[("of", "2")]).await;
+    assert_eq!(twice.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let refunds: Vec<_> =
+        campus.journal().into_iter().filter_map(|b| if let Body::Refund(r) = b { Some(r) } else { None }).collect();
+    assert_eq!(refunds.len(), 1);
+    assert_eq!((refunds[0].kind, refunds[0].of.seq, refunds[0].operator.0), (RefundKind::Correction, 2, 3));
+    assert_eq!(Fen::sum(refunds[0].back.iter().map(|(_, part)| *part)).unwrap(), Fen(700));
+    assert!(back.text.contains("2 · ¥5.00"), "the sums of the shift follow: {}", back.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_question_is_never_sold_and_a_sold_one_is_reversed() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let number = card(1).to_string();
+    let sale = [("mode", "amount"), ("fen", "500"), ("card", number.as_str())];
+    // The sale never arrived: cancelled first, then its late copy comes.
+    let cancelled = till.send("/till/cancel", 2, &[("of", "1")]).await;
+    assert!(state(&cancelled) == "undone" && cancelled.text.contains("没有扣款"), "{}", cancelled.text);
+    let late = till.send("/till/sale", 1, &sale).await;
+    assert_eq!(state(&late), "refused");
+    assert!(campus.sales().is_empty());
+    // The sale arrived and only its answer was lost.
+    let seq = till.next;
+    till.send("/till/sale", seq, &sale).await;
+    let cancelled = till.send("/till/cancel", seq + 1, &[("of", &seq.to_string())]).await;
+    assert!(state(&cancelled) == "undone" && cancelled.text.contains("-¥5.00"), "{}", cancelled.text);
+    let again = till.send("/till/cancel", seq + 1, &[("of", &seq.to_string())]).await;
+    assert_eq!(state(&again), "undone");
+    let reversals =
+        campus.journal().iter().filter(|b| matches!(b, Body::Refund(r) if r.kind == RefundKind::Reversal)).count();
+    assert_eq!((campus.sales().len(), reversals), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_page_and_one_cashier_have_a_till() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    // Somebody else cannot take it, nor a suspended one, nor a door reader.
+    let mut admin = Browser::signed_in(&campus.app, "lin").await;
+    let choice = admin.get("/till").await;
+    assert!(choice.text.contains("吴收银 使用中") && choice.text.contains("已停用"), "{}", choice.text);
+    for (terminal, status) in [("11", 409), ("13", 422), ("101", 422), ("999", 422)] {
+        let refused = admin.post("/till/on", &[("terminal", terminal)]).await;
+        assert_eq!(refused.status.as_u16(), status, "{terminal}");
+    }
+    // The same cashier in a second window: the first one stops.
+    let second = Browser::signed_in(&campus.app, "wu").await;
+    let mut second = Till::of(second).await;
+    assert_eq!(second.boot, till.boot);
+    let stopped = till.sell("500", &card(1).to_string()).await;
+    assert_eq!((stopped.status, stopped.attribute("data-next")), (StatusCode::CONFLICT, Some("1")));
+    assert!(stopped.text.contains("data-locked"));
+    assert_eq!(state(&second.sell("500", &card(1).to_string()).await), "approved");
+    // The administrator ends the shift: the page sells no more, the till is free.
+    let ended = admin.post("/till/off", &[("terminal", "11")]).await;
+    assert!(ended.location().starts_with("/till/shifts/11/"), "{}", ended.text);
+    let over = second.sell("500", &card(1).to_string()).await;
+    assert_eq!(over.status, StatusCode::CONFLICT);
+    let taken = admin.post("/till/on", &[("terminal", "11")]).await;
+    assert_eq!(taken.location(), "/till");
+    let mut own = Till::of(admin).await;
+    assert!(own.boot.parse::<u32>().unwrap() > second.boot.parse::<u32>().unwrap());
+    // A question left over from the old shift is not sold now; one that was sold gets its answer.
+    let (boot, number) = (second.boot.clone(), card(1).to_string());
+    own.boot = boot;
+    let sale = [("mode", "amount"), ("fen", "500"), ("card", number.as_str())];
+    let sold_then = own.send("/till/sale", 1, &sale).await;
+    assert_eq!(state(&sold_then), "approved");
+    let left_over = own.send("/till/sale", 2, &sale).await;
+    assert_eq!(left_over.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(campus.sales().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_deliver_chips_and_typed_cards_are_journaled() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let reader = WedgeReader { delivers: Delivers::Chip, profile: ReaderProfile::DEC10 };
+    let config = ConsoleConfig { reader, ..ConsoleConfig::default() };
+    campus.app = app_of(&Arc::clone(&campus.node), &campus.doors, config);
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let chip = format!("{:010}", FIRST_CHIP + 3);
+    let sold = till.sell("500", &chip).await;
+    assert!(state(&sold) == "approved" && sold.text.contains("陈**"), "{}", sold.text);
+    // The printed number is no chip; typed by hand it is taken, and noted.
+    let printed = card(3).to_string();
+    assert_eq!(till.sell("600", &printed).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let typed = [("mode", "amount"), ("fen", "600"), ("card", printed.as_str()), ("typed", "1")];
+    let seq = till.next;
+    assert_eq!(state(&till.send("/till/sale", seq, &typed).await), "approved");
+    assert_eq!(state(&till.send("/till/sale", seq, &typed).await), "approved");
+    let noted = campus.journal().iter().filter(|b| matches!(b, Body::Act(a) if a.act == "till.typed_card")).count();
+    assert_eq!(noted, 1);
+}

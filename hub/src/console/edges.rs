@@ -1,0 +1,386 @@
+//! Edge boxes 园区节点: how old their news are, adding one with a token, ending one, the end of its journal.
+
+use super::shared::*;
+use crate::clock::wall_ms;
+use crate::desk::{DeskError, EdgeView, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS};
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use std::sync::Arc;
+use yika_crdt::entry::{Body, DoorEvent};
+use yika_crdt::ids::*;
+use yika_crdt::registry::RegistryView;
+use yika_ui::{Choice, Page, Ui, UiError, View};
+
+/// Longest reason of a fence, in characters.
+const REASON_CHARS_MAX: usize = 200;
+/// Lives that a token may be given, in seconds.
+const TTLS_S: [(&str, i64); 4] = [("30m", 1_800), ("2h", 7_200), ("24h", 86_400), ("7d", 604_800)];
+
+/// A box as a line of a list.
+pub(super) struct EdgeLine {
+    pub(super) node: NodeId,
+    pub(super) writer: String,
+    pub(super) name: String,
+    pub(super) campus: String,
+    pub(super) tone: &'static str,
+    pub(super) state: &'static str,
+    pub(super) age: String,
+    pub(super) newest: String,
+    pub(super) held: String,
+    pub(super) connected: bool,
+    pub(super) address: String,
+    pub(super) quarantined: u64,
+    pub(super) fenced: Option<String>,
+}
+
+/// How a box stands: colour and word. Never "normal" because of an open socket: only its news make it so.
+pub(super) fn standing(edge: &EdgeView) -> (&'static str, &'static str) {
+    match (edge.fenced.is_some(), edge.newest_event_age_ms, edge.connected) {
+        (true, _, _) => ("plain", "edge.state.fenced"),
+        (false, None, _) => ("plain", "edge.state.new"),
+        (false, Some(age), _) if age <= LATE_AFTER_MS => ("ok", "edge.state.normal"),
+        (false, Some(_), true) => ("plain", "edge.state.quiet"),
+        (false, Some(age), false) if age <= OFFLINE_AFTER_MS => ("warn", "edge.state.late"),
+        (false, Some(_), false) => ("bad", "edge.state.offline"),
+    }
+}
+
+/// The boxes of a campus (all when absent) as lines, those that need a look first.
+pub(super) async fn edge_lines(site: &Site, ui: &Ui, campus: Option<CampusId>) -> Result<Vec<EdgeLine>, UiError> {
+    let registry = site.desk.node.registry();
+    let mut edges = site.desk.edges().await.map_err(unread)?;
+    edges.retain(|edge| campus.is_none() || edge.campus == campus);
+    let worst_first = |edge: &EdgeView| match standing(edge).0 {
+        "bad" => 0,
+        "warn" => 1,
+        "ok" => 2,
+        _ => 3,
+    };
+    edges.sort_by_key(|edge| (worst_first(edge), edge.campus, edge.node));
+    Ok(edges.into_iter().map(|edge| line(ui, &registry, edge)).collect())
+}
+
+fn line(ui: &Ui, registry: &RegistryView, edge: EdgeView) -> EdgeLine {
+    let (tone, state) = standing(&edge);
+    EdgeLine {
+        node: edge.node,
+        campus: campus_name(registry, edge.campus),
+        tone,
+        state,
+        age: edge.newest_event_age_ms.map_or_else(|| "–".into(), |ms| age(ui, ms)),
+        newest: edge.newest_event_ms.map_or_else(|| "–".into(), |ms| ui.time_text(ms)),
+        held: count(edge.held),
+        connected: edge.connected,
+        address: edge.address.unwrap_or_else(|| "–".into()),
+        quarantined: edge.quarantined,
+        fenced: edge.fenced,
+        writer: edge.writer,
+        name: edge.name,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "edges.html")]
+pub(super) struct List {
+    page: Page,
+    edges: Vec<EdgeLine>,
+    campuses: bool,
+    admin: bool,
+}
+
+#[derive(Template)]
+#[template(path = "edges_table.html")]
+pub(super) struct Table {
+    page: Page,
+    edges: Vec<EdgeLine>,
+}
+
+pub(super) async fn list(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Result<Response, UiError> {
+    let edges = edge_lines(&site, &ui, site.scope(&ui).campus).await?;
+    let page = site.page(&ui, "edges.title", "/edges");
+    if ui.htmx {
+        return Ok(View::new(Table { page, edges }).into_response());
+    }
+    let campuses = !site.desk.node.registry().campuses.is_empty();
+    let admin = me.operator.role == yika_ui::Role::Admin;
+    Ok(View::new(List { page, edges, campuses, admin }).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "edge.html")]
+pub(super) struct Detail {
+    page: Page,
+    edge: EdgeLine,
+    lives: Vec<(String, &'static str)>,
+    tail: Vec<TailLine>,
+    quarantine: Vec<(String, String)>,
+    admin: bool,
+}
+
+struct TailLine {
+    seq: u64,
+    time: String,
+    kind: &'static str,
+    words: String,
+    money: String,
+    href: String,
+}
+
+pub(super) async fn detail(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+) -> Result<View<Detail>, UiError> {
+    let node: NodeId = id(&node)?;
+    let registry = site.desk.node.registry();
+    let edges = site.desk.edges().await.map_err(unread)?;
+    let edge = edges.into_iter().find(|edge| edge.node == node).ok_or(UiError::NotFound)?;
+    me.may_see(edge.campus)?;
+    let writer = registry.current(node).ok_or(UiError::NotFound)?;
+    let tail = site.desk.journal_tail(writer).await.map_err(unread)?;
+    let quarantine = site.desk.quarantine().await.map_err(unread)?;
+    let quarantine = quarantine.into_iter().filter(|row| row.feed.writer.node == node);
+    let lives = registry.nodes.keys().filter(|w| w.node == node);
+    let page = site.page(&ui, "edges.title", "/edges").titled(edge.name.clone()).crumb(edge.name.clone());
+    Ok(View::new(Detail {
+        lives: lives.map(|w| (w.to_string(), life(&registry, *w))).collect(),
+        tail: tail.iter().map(|line| tail_line(&ui, &registry, writer, line)).collect(),
+        quarantine: quarantine.map(|row| (format!("{} #{}", row.feed, row.seq), row.cause)).collect(),
+        edge: line(&ui, &registry, edge),
+        admin: me.operator.role == yika_ui::Role::Admin,
+        page,
+    }))
+}
+
+fn life(registry: &RegistryView, writer: Writer) -> &'static str {
+    use yika_crdt::registry::Standing;
+    match registry.standing(writer) {
+        Standing::Current => "life.current",
+        Standing::Fenced => "life.fenced",
+        Standing::OldLife | Standing::Unknown => "life.old",
+    }
+}
+
+fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLine) -> TailLine {
+    let Some(entry) = &line.entry else {
+        let words = ui.t("journal.unreadable").to_owned();
+        return TailLine {
+            seq: line.seq,
+            time: "–".into(),
+            kind: "journal.unknown",
+            words,
+            money: String::new(),
+            href: String::new(),
+        };
+    };
+    let terminal = |terminal: TerminalId| terminal_name(registry, terminal);
+    let (kind, words, money) = match &entry.body {
+        Body::Purchase(sale) => {
+            let total = sale.price.0.saturating_add(sale.adjustment.0);
+            ("kind.sale", format!("{} · {}", terminal(sale.id.terminal), sale.card), yuan(total))
+        }
+        Body::Refused(refused) => {
+            let why = reason_words(ui, refused.reason.code());
+            ("kind.refusal", format!("{} · {} · {why}", terminal(refused.id.terminal), refused.card), String::new())
+        }
+        Body::Refund(refund) => {
+            let back = refund.back.iter().fold(0i64, |sum, (_, part)| sum.saturating_add(part.0));
+            let kind = match refund.kind {
+                yika_crdt::entry::RefundKind::Reversal => "kind.reversal",
+                yika_crdt::entry::RefundKind::Correction => "kind.correction",
+                yika_crdt::entry::RefundKind::Refund => "kind.refund",
+            };
+            (kind, refund.of.to_string(), yuan(-back))
+        }
+        Body::Void(id) => ("journal.void", id.to_string(), String::new()),
+        Body::Taken(taken) => {
+            ("journal.taken", format!("{} {}", taken.row.person, taken.feed.writer), yuan(taken.total.0))
+        }
+        Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
+        Body::Act(act) => ("journal.act", format!("{} · {} · {}", act.operator, act.act, act.detail), String::new()),
+        Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
+        Body::Alarm(alarm) => {
+            ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new())
+        }
+        _ => ("journal.unknown", String::new(), String::new()),
+    };
+    let href = match kind.starts_with("kind.") {
+        true => format!("/transactions/{writer}/{}", line.seq),
+        false => String::new(),
+    };
+    TailLine { seq: line.seq, time: ui.time_text(entry.stamp.hub_time_ms), kind, words, money, href }
+}
+
+fn door_words(ui: &Ui, event: &DoorEvent) -> String {
+    match event {
+        DoorEvent::Denied(reason) => format!("{} · {}", ui.t("door.denied"), reason_words(ui, reason.code())),
+        DoorEvent::Granted => ui.t("door.granted").to_owned(),
+        DoorEvent::Button => ui.t("door.button").to_owned(),
+        DoorEvent::Opened(_) => ui.t("door.opened").to_owned(),
+        DoorEvent::Closed => ui.t("door.closed").to_owned(),
+        DoorEvent::Forced => ui.t("door.forced").to_owned(),
+        DoorEvent::HeldOpen => ui.t("door.held_open").to_owned(),
+        DoorEvent::Remote(_) => ui.t("door.remote").to_owned(),
+        DoorEvent::LineLost => ui.t("door.line_lost").to_owned(),
+        DoorEvent::LineBack => ui.t("door.line_back").to_owned(),
+        DoorEvent::Fire => ui.t("door.fire").to_owned(),
+        DoorEvent::Unconfirmed => ui.t("door.unconfirmed").to_owned(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "edge_token.html")]
+pub(super) struct TokenForm {
+    page: Page,
+    campuses: Vec<Choice>,
+    ttls: Vec<Choice>,
+    replaces: Vec<Choice>,
+    campus: String,
+    ttl: String,
+    problem: String,
+}
+
+#[derive(Template)]
+#[template(path = "edge_token_made.html")]
+pub(super) struct TokenMade {
+    page: Page,
+    command: String,
+    campus: String,
+    until: String,
+    seconds: i64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct TokenWish {
+    #[serde(default)]
+    campus: String,
+    #[serde(default)]
+    ttl: String,
+    #[serde(default)]
+    replaces: String,
+}
+
+fn token_form(site: &Site, ui: &Ui, me: &Me, wish: &TokenWish, problem: String) -> TokenForm {
+    let registry = site.desk.node.registry();
+    let mine = |campus: &Option<CampusId>| me.actor.campus.is_none() || me.actor.campus == *campus;
+    let mut campuses = campus_choices(&registry);
+    campuses.retain(|choice| mine(&choice.value.parse().ok()));
+    let mut replaces = vec![Choice { value: String::new(), text: ui.t("edge.token.new_box").to_owned() }];
+    replaces.extend(registry.boxes().into_iter().filter(|b| mine(&b.campus)).map(|b| Choice {
+        value: b.writer.node.to_string(),
+        text: format!("{} {} · {}", b.writer.node, b.name, campus_name(&registry, b.campus)),
+    }));
+    let ttls = TTLS_S
+        .iter()
+        .map(|(code, _)| Choice { value: (*code).to_owned(), text: ui.t(&format!("ttl.{code}")).to_owned() });
+    TokenForm {
+        page: site.page(ui, "edge.token.title", "/edges"),
+        campuses,
+        ttls: ttls.collect(),
+        replaces,
+        campus: wish.campus.clone(),
+        ttl: if wish.ttl.is_empty() { TTLS_S[0].0.to_owned() } else { wish.ttl.clone() },
+        problem,
+    }
+}
+
+pub(super) async fn ask_token(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> View<TokenForm> {
+    let campus = site.scope(&ui).campus.map(|c| c.to_string()).unwrap_or_default();
+    let wish = TokenWish { campus, ttl: String::new(), replaces: String::new() };
+    View::new(token_form(&site, &ui, &me, &wish, String::new()))
+}
+
+pub(super) async fn make_token(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Form(wish): Form<TokenWish>,
+) -> Result<Response, UiError> {
+    let invalid = |problem: &str| View::invalid(token_form(&site, &ui, &me, &wish, problem.to_owned())).into_response();
+    let Ok(campus) = wish.campus.parse::<CampusId>() else { return Ok(invalid(ui.t("edge.token.no_campus"))) };
+    let Some((_, ttl_s)) = TTLS_S.iter().find(|(code, _)| *code == wish.ttl) else {
+        return Ok(invalid(ui.t("edge.token.no_ttl")));
+    };
+    let replaces = match wish.replaces.as_str() {
+        "" => None,
+        text => Some(id::<NodeId>(text)?),
+    };
+    match site.desk.create_token(&me.actor, campus, *ttl_s, replaces).await {
+        Ok(line) => {
+            let until_ms = wall_ms().saturating_add(ttl_s.saturating_mul(1000));
+            Ok(View::new(TokenMade {
+                page: site.page(&ui, "edge.token.title", "/edges"),
+                command: format!("yika-edge init --join {line}"),
+                campus: campus_name(&site.desk.node.registry(), Some(campus)),
+                until: ui.time_text(until_ms),
+                seconds: *ttl_s,
+            })
+            .into_response())
+        }
+        Err(DeskError::Refused(words)) => Ok(invalid(&words)),
+        Err(other) => Err(failed(other)),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "edge_fence.html")]
+pub(super) struct FenceForm {
+    page: Page,
+    node: NodeId,
+    name: String,
+    campus: String,
+    reason: String,
+    problem: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FenceWish {
+    #[serde(default)]
+    reason: String,
+}
+
+fn fence_form(site: &Site, ui: &Ui, me: &Me, node: NodeId, reason: &str, problem: &str) -> Result<FenceForm, UiError> {
+    let registry = site.desk.node.registry();
+    let record = registry.current(node).filter(|w| !w.node.is_hub()).and_then(|w| registry.nodes.get(&w));
+    let record = record.ok_or(UiError::NotFound)?;
+    me.may_see(record.campus)?;
+    Ok(FenceForm {
+        page: site.page(ui, "edge.fence.title", "/edges"),
+        node,
+        name: record.name.clone(),
+        campus: campus_name(&registry, record.campus),
+        reason: reason.to_owned(),
+        problem: problem.to_owned(),
+    })
+}
+
+pub(super) async fn ask_fence(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+) -> Result<View<FenceForm>, UiError> {
+    Ok(View::new(fence_form(&site, &ui, &me, id(&node)?, "", "")?))
+}
+
+pub(super) async fn fence(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+    Form(wish): Form<FenceWish>,
+) -> Result<Response, UiError> {
+    let node: NodeId = id(&node)?;
+    let reason = wish.reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        let form = fence_form(&site, &ui, &me, node, reason, ui.t("edge.fence.no_reason"))?;
+        return Ok(View::invalid(form).into_response());
+    }
+    fence_form(&site, &ui, &me, node, reason, "")?;
+    site.desk.fence(&me.actor, node, reason).await.map_err(failed)?;
+    Ok(([("hx-redirect", format!("/edges/{node}"))], "").into_response())
+}

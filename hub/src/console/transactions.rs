@@ -1,0 +1,473 @@
+//! Transactions 交易: any sale, refund or refusal by time, person, card, terminal and kind; one of them in full.
+
+use super::overview::period_name;
+use super::people::category_words;
+use super::shared::*;
+use crate::store::people::{self, PeopleQuery};
+use crate::store::transactions::{
+    self as store, Place, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
+};
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use yika_crdt::civil::{self, DAY_MS};
+use yika_crdt::ids::*;
+use yika_crdt::registry::RegistryView;
+use yika_ui::{Choice, Page, Ui, UiError, View};
+
+/// Rows on a page.
+const ROWS: u32 = 50;
+/// Neighbours of a transaction: the same holder within this time before and after.
+const NEIGHBOURS_WITHIN_MS: i64 = 10 * 60_000;
+/// Kinds in the order of the filter.
+const KINDS: [&str; 6] = ["", "sale", "refusal", "reversal", "correction", "refund"];
+
+/// The filter as it stands in the address.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Filter {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) who: String,
+    pub(super) terminal: String,
+    pub(super) kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) before: String,
+}
+
+/// A transaction as a line.
+pub(super) struct Line {
+    pub(super) href: String,
+    pub(super) id: String,
+    pub(super) time: String,
+    pub(super) name: String,
+    pub(super) person: Option<PersonId>,
+    pub(super) number: String,
+    pub(super) terminal: String,
+    pub(super) node: String,
+    pub(super) kind: String,
+    pub(super) tone: &'static str,
+    pub(super) detail: String,
+    pub(super) amount: String,
+    pub(super) incoming: bool,
+    pub(super) offline: bool,
+}
+
+pub(super) fn lines(ui: &Ui, registry: &RegistryView, rows: &[TransactionRow]) -> Vec<Line> {
+    rows.iter().map(|row| line(ui, registry, row)).collect()
+}
+
+fn line(ui: &Ui, registry: &RegistryView, row: &TransactionRow) -> Line {
+    let id = PurchaseId { terminal: TerminalId(row.terminal), boot: row.boot, seq: row.serial };
+    Line {
+        href: href(row.place),
+        id: id.to_string(),
+        time: ui.time_text(row.place.at_ms),
+        name: row.name.clone().unwrap_or_else(|| ui.t("word.unknown_holder").to_owned()),
+        person: row.name.is_some().then_some(PersonId(row.person)),
+        number: match (&row.staff_number, row.card) {
+            (_, Some(card)) => card.to_string(),
+            (Some(number), None) => number.clone(),
+            (None, None) => "–".into(),
+        },
+        terminal: terminal_name(registry, id.terminal),
+        node: node_name(ui, registry, NodeId(row.place.node)),
+        kind: ui.t(&format!("kind.{}", row.kind)).to_owned(),
+        tone: tone(&row.kind),
+        detail: match row.kind.as_str() {
+            "refusal" => reason_words(ui, &row.detail),
+            "sale" => ui.t(&format!("mode.{}", row.detail)).to_owned(),
+            _ => String::new(),
+        },
+        amount: if row.kind == "refusal" { "–".into() } else { yuan(row.total) },
+        incoming: row.total < 0,
+        offline: row.offline,
+    }
+}
+
+fn tone(kind: &str) -> &'static str {
+    match kind {
+        "sale" => "ok",
+        "refusal" => "bad",
+        _ => "info",
+    }
+}
+
+fn href(place: Place) -> String {
+    format!("/transactions/{}/{}", place.writer(), place.seq)
+}
+
+/// What the filter asks of the store, and what about it cannot be met.
+pub(super) struct Wanted {
+    pub(super) query: TransactionQuery,
+    pub(super) problem: String,
+    from: Day,
+    to: Day,
+}
+
+/// Reads the filter; days that are not given are today.
+pub(super) async fn wanted(site: &Site, ui: &Ui, filter: &Filter) -> Result<Wanted, UiError> {
+    let today = civil::civil(ui.now_ms, ui.kit.utc_offset_minutes).day;
+    let mut problem = String::new();
+    let mut day = |text: &str, other: Day| match text.trim() {
+        "" => other,
+        text => parse_day(text).unwrap_or_else(|| {
+            problem = ui.t("tx.bad_day").to_owned();
+            other
+        }),
+    };
+    let to = day(&filter.to, today);
+    let from = day(&filter.from, to.min(today));
+    let mut query = TransactionQuery {
+        from_ms: Some(day_begins_ms(ui, from)),
+        until_ms: Some(day_begins_ms(ui, to).saturating_add(DAY_MS)),
+        nodes: site.scope(ui).nodes,
+        limit: ROWS,
+        ..TransactionQuery::default()
+    };
+    if from > to {
+        problem = ui.t("tx.days_swapped").to_owned();
+    }
+    match KINDS.contains(&filter.kind.as_str()) {
+        true => query.kind.clone_from(&filter.kind),
+        false => problem = ui.t("tx.bad_kind").to_owned(),
+    }
+    if !filter.terminal.trim().is_empty() {
+        match filter.terminal.trim().parse::<TerminalId>() {
+            Ok(terminal) => query.terminal = Some(terminal.0),
+            Err(_) => problem = ui.t("tx.bad_terminal").to_owned(),
+        }
+    }
+    if !filter.who.trim().is_empty()
+        && let Err(words) = narrow_to_holder(site, ui, &shortened(&filter.who), &mut query).await?
+    {
+        problem = words;
+    }
+    query.before = read_place(&filter.before);
+    Ok(Wanted { query, problem, from, to })
+}
+
+/// Narrows to one holder or card; the inner error says why that cannot be done.
+async fn narrow_to_holder(
+    site: &Site,
+    ui: &Ui,
+    text: &str,
+    query: &mut TransactionQuery,
+) -> Result<Result<(), String>, UiError> {
+    let person = match text.strip_prefix('p').and_then(|_| text.parse::<PersonId>().ok()) {
+        Some(person) => Some(person),
+        None => {
+            let wish = PeopleQuery { text: text.to_owned(), campus: None, offset: 0, limit: 2 };
+            let (found, _) = site.desk.node.query(move |conn| people::find(conn, &wish)).await.map_err(busy)?;
+            let exact = found.iter().find(|p| p.staff_number == text || p.name == text);
+            let card = text.parse::<u64>().ok();
+            if let Some(card) = card.filter(|card| found.iter().all(|p| p.staff_number != text) && *card > 0) {
+                // A card: also one that nobody holds.
+                query.card = Some(card);
+            }
+            match (found.as_slice(), exact) {
+                ([], _) if query.card.is_some() => Some(PersonId(0)),
+                ([], _) => return Ok(Err(ui.t("tx.nobody").to_owned())),
+                ([only], _) => Some(PersonId(only.person)),
+                (_, Some(_)) if found.iter().filter(|p| p.name == text).count() > 1 => {
+                    return Ok(Err(ui.t("tx.several").to_owned()));
+                }
+                (_, Some(exact)) => Some(PersonId(exact.person)),
+                (_, None) => return Ok(Err(ui.t("tx.several").to_owned())),
+            }
+        }
+    };
+    query.person = person.map(|p| p.0);
+    if let Some(person) = person {
+        let people = site.desk.node.people.read();
+        query.cards = people.holder(person).iter().flat_map(|h| h.cards.iter()).map(|(card, _, _)| card.0).collect();
+    }
+    Ok(Ok(()))
+}
+
+#[derive(Template)]
+#[template(path = "transactions.html")]
+pub(super) struct List {
+    page: Page,
+    filter: Filter,
+    from: String,
+    to: String,
+    kinds: Vec<Choice>,
+    rows: Vec<Line>,
+    totals: Summary,
+    problem: String,
+    query: String,
+    older: Option<String>,
+    newest: String,
+    first: bool,
+}
+
+struct Summary {
+    rows: String,
+    sales: String,
+    refusals: String,
+    sold: String,
+    back: String,
+    net: String,
+    more: Option<String>,
+}
+
+fn summary(totals: &Totals) -> Summary {
+    Summary {
+        rows: count(totals.rows.min(u64::from(TOTAL_ROWS_MAX))),
+        sales: count(totals.sales),
+        refusals: count(totals.refusals),
+        sold: yuan(totals.sold_fen),
+        back: yuan(totals.back_fen),
+        net: yuan(totals.sold_fen.saturating_sub(totals.back_fen)),
+        more: totals.more.then(|| count(u64::from(TOTAL_ROWS_MAX))),
+    }
+}
+
+pub(super) async fn list(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    Query(filter): Query<Filter>,
+) -> Result<View<List>, UiError> {
+    let wanted = wanted(&site, &ui, &filter).await?;
+    let (mut rows, totals) = match wanted.problem.is_empty() {
+        true => {
+            let query = TransactionQuery { limit: ROWS + 1, ..wanted.query.clone() };
+            let read = site
+                .desk
+                .node
+                .query(move |conn| Ok((store::transactions(conn, &query)?, store::totals(conn, &query)?)));
+            read.await.map_err(busy)?
+        }
+        false => (Vec::new(), Totals::default()),
+    };
+    let more = rows.len() > ROWS as usize;
+    rows.truncate(ROWS as usize);
+    let filter = Filter { from: wanted.from.to_string(), to: wanted.to.to_string(), ..filter };
+    let address = |before: String| {
+        let text = serde_urlencoded::to_string(Filter { before, ..filter.clone() });
+        format!("/transactions?{}", text.unwrap_or_default())
+    };
+    let older = rows.last().filter(|_| more).map(|last| address(write_place(last.place)));
+    let query = serde_urlencoded::to_string(Filter { before: String::new(), ..filter.clone() }).unwrap_or_default();
+    let registry = site.desk.node.registry();
+    Ok(View::new(List {
+        page: site.page(&ui, "tx.title", "/transactions"),
+        kinds: choices(&ui, "kind", &KINDS),
+        rows: lines(&ui, &registry, &rows),
+        totals: summary(&totals),
+        problem: wanted.problem,
+        older,
+        newest: format!("/transactions?{query}"),
+        query,
+        first: filter.before.is_empty(),
+        from: filter.from.clone(),
+        to: filter.to.clone(),
+        filter,
+    }))
+}
+
+/// A cursor in an address: time, box, life, position.
+fn write_place(p: Place) -> String {
+    format!("{}.{}.{}.{}.{}", p.at_ms, p.node, p.generation, p.counter, p.seq)
+}
+
+fn read_place(text: &str) -> Option<Place> {
+    let mut parts = text.split('.');
+    let place = Place {
+        at_ms: parts.next()?.parse().ok()?,
+        node: parts.next()?.parse().ok()?,
+        generation: parts.next()?.parse().ok()?,
+        counter: parts.next()?.parse().ok()?,
+        seq: parts.next()?.parse().ok()?,
+    };
+    parts.next().is_none().then_some(place)
+}
+
+#[derive(Template)]
+#[template(path = "transaction.html")]
+pub(super) struct Detail {
+    page: Page,
+    id: String,
+    sale: Facts,
+    paid: Vec<(String, String)>,
+    steps: Vec<StepLine>,
+    others: Vec<Line>,
+}
+
+struct Facts {
+    name: String,
+    person: Option<PersonId>,
+    card: String,
+    category: String,
+    terminal: String,
+    node: String,
+    place: String,
+    day: String,
+    period: String,
+    mode: String,
+    price: String,
+    adjustment: String,
+    total: String,
+    balance: String,
+    outlet: String,
+    merchant: String,
+    tone: &'static str,
+    state: String,
+}
+
+/// A point on the time line of a transaction.
+struct StepLine {
+    tone: &'static str,
+    time: String,
+    words: String,
+}
+
+pub(super) async fn detail(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path((writer, seq)): Path<(String, u64)>,
+) -> Result<Response, UiError> {
+    let writer = read_writer(&writer).ok_or(UiError::NotFound)?;
+    let registry = site.desk.node.registry();
+    me.may_see(registry.nodes.get(&writer).and_then(|record| record.campus))?;
+    let read = site.desk.node.query(move |conn| {
+        let sale = store::sale_at(conn, writer, seq)?;
+        let refunds = match &sale {
+            Some(sale) => store::refunds_of(conn, sale.id)?,
+            None => Vec::new(),
+        };
+        Ok((sale, refunds))
+    });
+    let (sale, refunds) = read.await.map_err(busy)?;
+    let Some(sale) = sale else { return not_a_sale(&site, &ui, writer, seq).await };
+    let known = site.desk.node.people.read().holder(PersonId(sale.person)).is_some();
+    let person = known.then_some(PersonId(sale.person));
+    let profile = match person {
+        Some(person) => site.desk.node.query(move |conn| people::by_person(conn, person.0)).await.map_err(busy)?,
+        None => None,
+    };
+    let others = neighbours(&site, &sale).await?;
+    let others: Vec<TransactionRow> = others.into_iter().filter(|row| row.place != sale.place).collect();
+    let back = refunds.iter().fold(0i64, |sum, r| sum.saturating_add(r.total));
+    let mut steps = vec![
+        StepLine {
+            tone: "ok",
+            time: ui.time_text(sale.place.at_ms),
+            words: ui.t_args("tx.step.kept", &[("node", &node_name(&ui, &registry, writer.node))]),
+        },
+        StepLine { tone: "ok", time: ui.time_text(sale.received_ms), words: ui.t("tx.step.posted").to_owned() },
+    ];
+    if sale.offline {
+        steps.insert(0, StepLine { tone: "warn", time: "–".into(), words: ui.t("tx.step.offline").to_owned() });
+    }
+    steps.extend(refunds.iter().map(|refund| StepLine {
+        tone: "warn",
+        time: ui.time_text(refund.place.at_ms),
+        words: format!("{} {} · {}", ui.t(&format!("kind.{}", refund.kind)), yuan(-refund.total), refund.id),
+    }));
+    let (tone, state) = match back {
+        0 => ("ok", "tx.state.sold"),
+        part if part < sale.total => ("warn", "tx.state.part_back"),
+        _ => ("plain", "tx.state.back"),
+    };
+    let name = profile.as_ref().map_or_else(|| ui.t("word.unknown_holder").to_owned(), |p| p.name.clone());
+    let page = site.page(&ui, "tx.detail", "/transactions").crumb(sale.id.to_string());
+    let facts = Facts {
+        name,
+        person: profile.as_ref().map(|p| PersonId(p.person)),
+        card: sale.card.to_string(),
+        category: profile.as_ref().map_or_else(|| "–".into(), |p| category_words(&ui, &p.category)),
+        terminal: terminal_name(&registry, sale.id.terminal),
+        node: node_name(&ui, &registry, writer.node),
+        place: format!("{writer} #{seq}"),
+        day: Day(sale.day).to_string(),
+        period: period_name(&ui, &registry, sale.period),
+        mode: ui.t(&format!("mode.{}", sale.mode)).to_owned(),
+        price: yuan(sale.price),
+        adjustment: signed_yuan(sale.adjustment),
+        total: yuan(sale.total),
+        balance: yuan(sale.balance),
+        outlet: OutletId(sale.outlet).to_string(),
+        merchant: MerchantId(sale.merchant).to_string(),
+        tone,
+        state: ui.t(state).to_owned(),
+    };
+    Ok(View::new(Detail {
+        page,
+        id: sale.id.to_string(),
+        sale: facts,
+        paid: paid(&ui, &sale.paid),
+        steps,
+        others: lines(&ui, &registry, &others),
+    })
+    .into_response())
+}
+
+/// A refund leads to its sale; a refusal to the list at its moment.
+async fn not_a_sale(site: &Site, ui: &Ui, writer: Writer, seq: u64) -> Result<Response, UiError> {
+    let read = site.desk.node.query(move |conn| store::moment_of(conn, writer, seq));
+    let Some(moment) = read.await.map_err(busy)? else { return Err(UiError::NotFound) };
+    if let Some(of) = moment.of {
+        let sales = site.desk.node.query(move |conn| store::sales_of(conn, of)).await.map_err(busy)?;
+        if let Some(sale) = sales.first() {
+            return Ok(Redirect::to(&href(sale.place)).into_response());
+        }
+    }
+    let day = civil::civil(moment.at_ms, ui.kit.utc_offset_minutes).day.to_string();
+    let who = moment.card.map(|c| c.to_string()).unwrap_or_default();
+    let filter = Filter { from: day.clone(), to: day, who, ..Filter::default() };
+    Ok(Redirect::to(&format!("/transactions?{}", serde_urlencoded::to_string(filter).unwrap_or_default()))
+        .into_response())
+}
+
+/// What else the same holder did at about the same time: exposes double taps.
+async fn neighbours(site: &Site, sale: &SaleRow) -> Result<Vec<TransactionRow>, UiError> {
+    let query = TransactionQuery {
+        from_ms: Some(sale.place.at_ms.saturating_sub(NEIGHBOURS_WITHIN_MS)),
+        until_ms: Some(sale.place.at_ms.saturating_add(NEIGHBOURS_WITHIN_MS)),
+        person: Some(sale.person),
+        cards: vec![sale.card],
+        limit: 20,
+        ..TransactionQuery::default()
+    };
+    site.desk.node.query(move |conn| store::transactions(conn, &query)).await.map_err(busy)
+}
+
+fn paid(ui: &Ui, text: &str) -> Vec<(String, String)> {
+    let part = |part: &str| {
+        let (wallet, fen) = part.rsplit_once(':')?;
+        Some((wallet_words(ui, wallet), yuan(fen.parse().ok()?)))
+    };
+    text.split(' ').filter_map(part).collect()
+}
+
+/// `n3@1.2`.
+fn read_writer(text: &str) -> Option<Writer> {
+    let (node, life) = text.split_once('@')?;
+    let (generation, counter) = life.split_once('.')?;
+    let incarnation = Incarnation { generation: generation.parse().ok()?, counter: counter.parse().ok()? };
+    Some(Writer { node: node.parse().ok()?, incarnation })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+
+    #[test]
+    fn cursors_and_writers_read_back() {
+        let place = Place { at_ms: 1_795_494_600_000, node: 3, generation: 1, counter: 2, seq: 77 };
+        assert_eq!(read_place(&write_place(place)), Some(place));
+        assert_eq!(read_writer(&place.writer().to_string()), Some(place.writer()));
+        for bad in ["", "1.2.3.4", "1.2.3.4.5.6", "x.1.1.1.1", "n3", "n3@1", "@."] {
+            assert_eq!((read_place(bad), read_writer(bad)), (None, None), "{bad:?}");
+        }
+        use crate::console::people::purchase_id;
+        assert_eq!(purchase_id("t12-1-345").unwrap().to_string(), "t12-1-345");
+        assert_eq!((purchase_id("12-1-345"), purchase_id("t1-2"), purchase_id("t1-2-3-4")), (None, None, None));
+    }
+}
