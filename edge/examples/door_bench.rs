@@ -62,7 +62,8 @@ async fn main() {
     let end = Arc::new(AtomicBool::new(false));
     let caught_up = Arc::new(AtomicU64::new(0));
     // On a thread of its own: making the sibling's runs is not the edge's work and must not hold its tasks up.
-    let (feeding, runtime) = (catch_up(Arc::clone(&rig.node), Arc::clone(&end), Arc::clone(&caught_up)), Handle::current());
+    let (feeding, runtime) =
+        (catch_up(Arc::clone(&rig.node), Arc::clone(&end), Arc::clone(&caught_up)), Handle::current());
     let import = std::thread::spawn(move || runtime.block_on(feeding));
     let started = Instant::now();
     let busy = swipes(&rig, &board).await;
