@@ -3,6 +3,7 @@
 //! Leaves to others: group commit (`yika-store`), connections (`yika-link`), terminals' wire forms (`yika-edge`).
 
 mod documents;
+mod rights;
 
 use self::documents::DocumentAct;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
@@ -10,7 +11,7 @@ use crate::clock::{Clock, Ticks};
 use crate::docs::{PolicyAct, VisitorAct};
 use crate::documents::{Documents, PersonChange};
 use crate::entry::*;
-use crate::feed::{self, Run, SignedHead};
+use crate::feed::{Run, SignedHead};
 use crate::fen::Fen;
 use crate::gate::Shut;
 use crate::ids::*;
@@ -19,7 +20,7 @@ use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use crate::shift::{self, Shift, SignOn};
-use crate::store::{Read, StoreError, Tx};
+use crate::store::{IngestError, Read, StoreError, Tx};
 
 /// What the shell asks of the edge.
 #[derive(Clone, Debug)]
@@ -81,6 +82,15 @@ pub enum Command {
         row: Row,
         /// To raise our total to it to at least this.
         total: Fen,
+    },
+    /// A sibling says that it is low in a row while the hub is away.
+    Level {
+        /// Who says so.
+        from: Writer,
+        /// The row.
+        row: Row,
+        /// What it holds.
+        right: Fen,
     },
     /// The hub wants rights back.
     Recall {
@@ -186,6 +196,13 @@ pub enum Effect {
     },
     /// An edge of this mesh has forked a feed.
     Forked(FeedId),
+    /// A sale has left this row low: with the hub away, a sibling may level.
+    Low {
+        /// The row.
+        row: Row,
+        /// What is left of it here.
+        right: Fen,
+    },
     /// Whether this node may append has changed.
     Gate(Option<Shut>),
 }
@@ -240,6 +257,9 @@ impl Edge {
             sale::cut_if_due(&mut self.mesh, tx, &now, &mut events)?;
         }
         let reply = self.obey(tx, command, ticks, now, &mut events)?;
+        if let Reply::Outcome(outcome) = &reply {
+            rights::tell_low_rows(tx, outcome, effects)?;
+        }
         self.follow(tx, ticks, &now, events, effects)?;
         if self.shut != before {
             effects.push(Effect::Gate(self.shut));
@@ -291,6 +311,7 @@ impl Edge {
             Command::Diverged(head) => self.diverged(tx, head, &now, events)?,
             Command::Asked { hub } => self.asked(tx, hub, events)?,
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
+            Command::Level { from, row, right } => Reply::Granted(self.level(tx, from, row, right, &now, events)?),
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
             Command::TrustHub(record) => {
                 mesh.trust_hub(tx, record);
@@ -314,6 +335,10 @@ impl Edge {
             }
             Command::Tick => {
                 self.turn_epochs(tx, &now, events)?;
+                if now.trusted && self.shut.is_none() {
+                    let today = sale::clock_day(&self.mesh, &now);
+                    sale::prune::prune(&self.mesh, tx, today)?;
+                }
                 Reply::Done
             }
         })
@@ -362,67 +387,9 @@ impl Edge {
         }
         match self.mesh.ingest(tx, run, events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
-            Err(RunRefused::Ingest(crate::store::IngestError::Store(error))) => Err(error.into()),
+            Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) => Ok(Reply::Refused(refused)),
         }
-    }
-
-    /// Writes a cheque to another box out of what the hub granted this one, as far as it goes.
-    fn cheque<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        to: Writer,
-        wanted: Row,
-        total: Fen,
-        now: &Now,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, SaleError> {
-        let known = self.mesh.nodes.contains_key(&to) && !self.mesh.is_fenced(to);
-        if !known || to.node.is_hub() || !sale::has_lease(&self.mesh, now) {
-            return Ok(false);
-        }
-        let mut rights = sale::rights_of(tx, wanted.person)?;
-        let row = rights.row(wanted.wallet)?;
-        let given = row.granted_out.get(&to).copied().unwrap_or_default();
-        if given >= total {
-            return Ok(true);
-        }
-        let amount = total.sub(given)?;
-        if row.may_pass_on()? < amount || row.statement.is_none() {
-            return Ok(false);
-        }
-        let total = row.grant(to, amount)?;
-        let (last_day, basis) = (row.last_day, row.statement.clone());
-        tx.put(keys::rights(wanted.person), &rights);
-        let grant = Body::Grant(GrantRecord { row: wanted, total, last_day, basis });
-        self.mesh.append(tx, Channel::Rights(to), &Entry { stamp: now.stamp, body: grant }, events)?;
-        Ok(true)
-    }
-
-    /// Returns to the hub what exceeds `keep`.
-    fn give_up<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        of: Row,
-        keep: Fen,
-        now: &Now,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, SaleError> {
-        let Some(hub) = self.mesh.current(NodeId::HUB) else {
-            return Ok(false);
-        };
-        let mut rights = sale::rights_of(tx, of.person)?;
-        let row = rights.row(of.wallet)?;
-        let excess = row.right()?.sub(keep.max(Fen::ZERO))?;
-        if !excess.is_positive() {
-            return Ok(false);
-        }
-        let total = row.grant(hub, excess)?;
-        let last_day = row.last_day;
-        tx.put(keys::rights(of.person), &rights);
-        let grant = Body::Grant(GrantRecord { row: of, total, last_day, basis: None });
-        self.mesh.append(tx, Channel::Rights(hub), &Entry { stamp: now.stamp, body: grant }, events)?;
-        Ok(true)
     }
 
     /// Does what entries ask for that were stored in this turn, and tells the shell.
@@ -443,19 +410,19 @@ impl Edge {
             match event {
                 Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
                 Event::Rights(person) => effects.push(Effect::Rights(person)),
-                Event::Granted { feed, grant } => {
+                Event::Granted { feed, grant, .. } => {
                     if feed.channel == Channel::Rights(self.mesh.me) {
-                        self.take_hub_grant(tx, feed, &grant)?;
+                        self.take_hub_grant(tx, feed, &grant, now, &mut later)?;
                         effects.push(Effect::Rights(grant.row.person));
                     }
                 }
                 Event::Cheque { feed, seq, grant } => self.take_cheque(tx, feed, seq, &grant, now, &mut later)?,
+                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Receipt(receipt) => effects.push(Effect::Receipt(receipt)),
                 Event::Time(hub_time_ms) => {
                     self.clock.set_by_hub(hub_time_ms, ticks);
                     tx.put(keys::CLOCK.to_vec(), &self.clock);
                 }
-                Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
@@ -472,48 +439,6 @@ impl Edge {
         }
         effects.extend(tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)));
         Ok(())
-    }
-
-    fn take_hub_grant<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        feed: FeedId,
-        grant: &GrantRecord,
-    ) -> Result<(), SaleError> {
-        sale::take_grant(tx, feed.writer, grant)
-    }
-
-    /// A cheque becomes this box's only by a `taken` entry; at most the hub's signed word of what the giver had.
-    fn take_cheque<R: Read + ?Sized>(
-        &mut self,
-        tx: &mut Tx<'_, R>,
-        feed: FeedId,
-        seq: Seq,
-        grant: &GrantRecord,
-        now: &Now,
-        later: &mut Vec<Event>,
-    ) -> Result<(), SaleError> {
-        let Some(covered) = self.covered_by_hub(feed.writer, grant) else {
-            let detail = format!("cheque at {feed} {seq} is not covered by a word of the hub");
-            let alarm = AlarmRecord { kind: "cheque".into(), detail };
-            self.journal(tx, Body::Alarm(alarm), now, later)?;
-            return Ok(());
-        };
-        let total = grant.total.min(covered);
-        let taken = TakenRecord { feed, seq, row: grant.row, total };
-        self.append_or_hold(tx, Entry { stamp: now.stamp, body: Body::Taken(taken) }, later)?;
-        sale::take_grant(tx, feed.writer, &GrantRecord { total, basis: None, ..grant.clone() })?;
-        later.push(Event::Rights(grant.row.person));
-        Ok(())
-    }
-
-    fn covered_by_hub(&self, giver: Writer, grant: &GrantRecord) -> Option<Fen> {
-        let statement = grant.basis.as_ref()?;
-        let speaks_of_it = statement.replica == giver && statement.row == grant.row && !self.mesh.is_fenced(giver);
-        let signed = (statement.replica, statement.row, statement.remaining, statement.hub_time_ms);
-        let hubs = self.mesh.nodes.iter().filter(|(w, _)| w.node.is_hub());
-        let by_hub = hubs.map(|(_, n)| feed::verify("statement", &signed, &statement.signature, &n.key));
-        (speaks_of_it && by_hub.into_iter().any(|v| v.is_ok())).then_some(statement.remaining)
     }
 }
 

@@ -300,6 +300,8 @@ pub struct GrantRecord {
     pub last_day: Option<Day>,
     /// On a cheque: the hub's newest signed word on the giver's right; the receiver takes at most that.
     pub basis: Option<Box<Statement>>,
+    /// On a cheque: the giver's lease; untaken, the cheque lapses with it.
+    pub lease: Option<LeaseRecord>,
 }
 
 /// The hub's signed word of what a replica may still give in a row.
@@ -309,12 +311,21 @@ pub struct Statement {
     pub replica: Writer,
     /// The row.
     pub row: Row,
-    /// Everything the hub and others had granted it, less what came back, when it was signed.
+    /// The replica's right when it was signed, as the hub knew it.
     pub remaining: Fen,
+    /// Everything it had taken by cheque up to then, as the hub knew it: part of `remaining`, so it may be passed on.
+    pub taken_in: Fen,
     /// When.
     pub hub_time_ms: i64,
-    /// The hub's Ed25519 signature over the four above (purpose `statement`).
+    /// The hub's Ed25519 signature over the five above (purpose `statement`).
     pub signature: SignatureBytes,
+}
+
+impl Statement {
+    /// What the signature covers.
+    pub fn signed(&self) -> (Writer, Row, Fen, Fen, i64) {
+        (self.replica, self.row, self.remaining, self.taken_in, self.hub_time_ms)
+    }
 }
 
 /// How the sum of a sale is found.
@@ -548,6 +559,15 @@ pub struct LeaseRecord {
     pub incarnation: Incarnation,
     /// Until this hub time.
     pub until_ms: i64,
+    /// The hub's Ed25519 signature over writer and time (purpose `lease`): a cheque shows it to its receiver.
+    pub signature: SignatureBytes,
+}
+
+impl LeaseRecord {
+    /// What the signature covers.
+    pub fn signed(&self, node: NodeId) -> (Writer, i64) {
+        (Writer { node, incarnation: self.incarnation }, self.until_ms)
+    }
 }
 
 /// A terminal key sealed to one box.

@@ -84,7 +84,7 @@ impl Command {
     /// Whether a peer said it: such a command is refused at once while the gate is shut, because waiting would stop what
     /// opens it.
     pub fn is_of_peer(&self) -> bool {
-        matches!(self, Command::Ask { .. } | Command::Recall { .. })
+        matches!(self, Command::Ask { .. } | Command::Level { .. } | Command::Recall { .. })
     }
 
     /// Whether it would append to this node's own feeds and cannot wait as a held entry.

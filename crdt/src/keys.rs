@@ -4,6 +4,7 @@
 
 use crate::channel::{BlockScope, FeedId};
 use crate::docs::{DocId, DocKind};
+use crate::entry::WalletKey;
 use crate::feed::Hash;
 use crate::ids::*;
 use crate::wire;
@@ -68,6 +69,8 @@ pub const POLICIES: &[u8] = b"a";
 pub const EPOCHS: &[u8] = b"e";
 /// Prefix of re-bases by document and the epoch that ends.
 pub const REBASES: &[u8] = b"E";
+/// Prefix of the positions where journals cut their days.
+pub const CUTS: &[u8] = b"c";
 /// Prefix of cashiers' shifts by terminal.
 pub const SHIFTS: &[u8] = b"S";
 /// Prefix of proofs of forks.
@@ -154,6 +157,21 @@ pub fn rebase(old: &DocId) -> Vec<u8> {
 /// A person's rights at this box (`rights`).
 pub fn rights(person: PersonId) -> Vec<u8> {
     key(RIGHTS, &[&person.0.to_be_bytes()])
+}
+
+/// A pool of a box: a row of its own for each wallet of person 0 (`rights`).
+pub fn pool(wallet: WalletKey) -> Vec<u8> {
+    key(RIGHTS, &[&[0; 8], &wire::encode(&wallet)])
+}
+
+/// Where a writer's journal cut a day (`sale/prune`).
+pub fn cut(writer: Writer, day: Day) -> Vec<u8> {
+    key(CUTS, &[&writer_bytes(writer), &day.0.to_be_bytes()])
+}
+
+/// Prefix of the cuts of one writer.
+pub fn cuts(writer: Writer) -> Vec<u8> {
+    key(CUTS, &[&writer_bytes(writer)])
 }
 
 /// A person's counters of the open day (`sale`).

@@ -18,7 +18,7 @@ use crate::store::{IngestError, Read, StoreError, Tx, decode_row};
 use crate::tariff::sheet::TariffSheet;
 use ed25519_dalek::VerifyingKey;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use projected::VisitRow;
@@ -95,6 +95,8 @@ pub enum Event {
     Granted {
         /// Giver's feed.
         feed: FeedId,
+        /// Its position.
+        seq: Seq,
         /// What it says.
         grant: GrantRecord,
     },
@@ -189,6 +191,8 @@ pub struct Mesh {
     pub access: SharedAccess,
     /// This life's lease.
     pub lease: Option<LeaseRecord>,
+    /// Writers proved to have forked a feed: their cheques are not taken.
+    pub forked: BTreeSet<Writer>,
     /// Entries in quarantine.
     pub quarantined: u64,
 }
@@ -207,6 +211,7 @@ impl Mesh {
             people: SharedPeople::default(),
             access: SharedAccess::default(),
             lease: None,
+            forked: BTreeSet::new(),
             quarantined: 0,
         };
         each(store, keys::CAMPUSES, |r: CampusRecord| mesh.index_campus(r))?;
@@ -220,6 +225,7 @@ impl Mesh {
         each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.scope))?;
         mesh.people.replace(people);
         mesh.load_projected(store)?;
+        each(store, keys::FORKS, |r: (SignedHead, SignedHead)| _ = mesh.forked.insert(r.0.feed.writer))?;
         each(store, keys::QUARANTINE, |_: String| mesh.quarantined += 1)?;
         let lease = store.get(keys::LEASE)?.map(|b| decode_row::<LeaseRecord>(keys::LEASE, &b)).transpose()?;
         mesh.lease = lease.filter(|l| l.incarnation == me.incarnation);
@@ -285,8 +291,16 @@ impl Mesh {
         if !feed.may_hold(writer, self.place) {
             return Err(RunRefused::NotForUs(feed));
         }
+        // The hub posts what a fenced box sold and passed on before it stopped, whenever it is found.
+        let posted = match feed.channel {
+            Channel::Journal => true,
+            Channel::Rights(receiver) => !receiver.node.is_hub(),
+            _ => false,
+        };
+        let evidence = self.me.node.is_hub() && posted;
         if let Some(last) = self.fenced_after(&feed)
             && run.head.end.seq > last
+            && !evidence
         {
             return Err(RunRefused::Fenced { feed, last });
         }
@@ -376,12 +390,13 @@ impl Mesh {
                 let to_us = feed.channel == Channel::Rights(self.me);
                 events.push(match to_us && !feed.writer.node.is_hub() && !self.me.node.is_hub() {
                     true => Event::Cheque { feed, seq, grant },
-                    false => Event::Granted { feed, grant },
+                    false => Event::Granted { feed, seq, grant },
                 });
                 Ok(())
             }
             Body::Lease(lease) => {
-                if lease.incarnation == self.me.incarnation {
+                let longer = self.lease.is_none_or(|held| held.until_ms < lease.until_ms);
+                if lease.incarnation == self.me.incarnation && longer {
                     tx.put(keys::LEASE.to_vec(), &lease);
                     self.lease = Some(lease);
                 }
@@ -438,7 +453,7 @@ impl Mesh {
 
     /// Two signed heads of one feed whose chains differ at the position of `other`: kept as proof. `one` covers that
     /// position, and the caller has compared the chains there. True if they prove a fork.
-    pub fn prove_fork<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
+    pub fn prove_fork<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {
         let Some(node) = self.nodes.get(&one.feed.writer) else {
             return false;
         };
@@ -448,6 +463,7 @@ impl Mesh {
             return false;
         }
         tx.put(keys::fork(&one.feed), &(one, other));
+        self.forked.insert(one.feed.writer);
         true
     }
 

@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn a_card_of_two_persons_has_one_holder_whatever_the_order() {
-        let with = |person: u64, state| {
+        let with = |number: u64, state| {
             let card = Card { number: CARD, uid: Some(77), state, valid_until: None };
-            Person { person: PersonId(person), cards: vec![card], valid: (None, None), ..person() }
+            Person { person: PersonId(number), cards: vec![card], valid: (None, None), ..person() }
         };
         let all = [with(1, CardState::Cancelled), with(3, CardState::Active), with(2, CardState::Active)];
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {

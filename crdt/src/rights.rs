@@ -29,6 +29,28 @@ pub struct RowState {
     pub last_day: Option<Day>,
     /// The hub's newest signed word on this replica's right, shown with a cheque.
     pub statement: Option<Box<Statement>>,
+    /// What went out since that word came.
+    pub since: Since,
+    /// Which word of the hub the last cheque of each giver was taken on.
+    pub heard: BTreeMap<Writer, Heard>,
+}
+
+/// What left a row since the hub's newest word on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Since {
+    /// Spent or returned to the hub.
+    pub spent: Fen,
+    /// Passed on by cheque.
+    pub passed: Fen,
+}
+
+/// A giver's statement as its receiver first heard it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heard {
+    /// When the hub signed it.
+    pub hub_time_ms: i64,
+    /// What had been taken from the giver by then.
+    pub taken: Fen,
 }
 
 /// Why a total is not taken.
@@ -80,7 +102,13 @@ impl RowState {
     /// Spends against the right.
     pub fn spend(&mut self, amount: Fen) -> Result<(), RightsError> {
         self.need(amount)?;
+        self.count(amount)
+    }
+
+    /// Counts what was spent whether or not there is a right: a fact.
+    pub fn count(&mut self, amount: Fen) -> Result<(), RightsError> {
         self.used = self.used.add(amount)?;
+        self.since.spent = self.since.spent.add(amount)?;
         Ok(())
     }
 
@@ -99,16 +127,52 @@ impl RowState {
         if !self.granted_out.contains_key(&receiver) && self.granted_out.len() >= COUNTERPARTS_MAX {
             return Err(RightsError::TooMany(COUNTERPARTS_MAX));
         }
+        let since = if receiver.node.is_hub() { &mut self.since.spent } else { &mut self.since.passed };
+        *since = since.add(amount)?;
         let total = self.granted_out.entry(receiver).or_default();
         *total = total.add(amount)?;
         Ok(*total)
     }
 
-    /// What may be passed on by cheque: the right less what itself came by cheque (one hop only).
+    /// Takes the hub's word on this row; an older one than is held changes nothing.
+    pub fn hear(&mut self, statement: &Statement) {
+        if self.statement.as_ref().is_none_or(|held| held.hub_time_ms < statement.hub_time_ms || **held == *statement) {
+            if self.statement.as_deref() != Some(statement) {
+                self.since = Since::default();
+            }
+            self.statement = Some(Box::new(statement.clone()));
+        }
+    }
+
+    /// What may be passed on by cheque: what the hub has vouched for and is still here. What came by cheque and is
+    /// not in the hub's word yet is spent or returned, never passed on (one hop).
     pub fn may_pass_on(&self) -> Result<Fen, RightsError> {
-        let by_cheque = Fen::sum(self.granted_in.iter().filter(|(w, _)| !w.node.is_hub()).map(|(_, f)| *f))?;
-        let rest = self.right()?.sub(by_cheque)?;
-        Ok(rest.max(Fen::ZERO))
+        let Some(statement) = &self.statement else {
+            return Ok(Fen::ZERO);
+        };
+        let taken = Fen::sum(self.granted_in.iter().filter(|(w, _)| !w.node.is_hub()).map(|(_, f)| *f))?;
+        let unvouched = taken.sub(statement.taken_in)?.max(Fen::ZERO);
+        let vouched = statement.remaining.sub(self.since.spent)?.sub(self.since.passed)?;
+        Ok(self.right()?.sub(unvouched)?.min(vouched).max(Fen::ZERO))
+    }
+
+    /// The cumulative total that may be taken from a giver on the hub's word about it, and remembers that word.
+    ///
+    /// On one word a receiver takes at most what it says remained; a newer word starts from what was taken before.
+    pub fn coverable(&mut self, giver: Writer, statement: &Statement) -> Result<Fen, RightsError> {
+        let taken = self.granted_in.get(&giver).copied().unwrap_or_default();
+        let fresh = Heard { hub_time_ms: statement.hub_time_ms, taken };
+        if !self.heard.contains_key(&giver) && self.heard.len() >= COUNTERPARTS_MAX {
+            return Err(RightsError::TooMany(COUNTERPARTS_MAX));
+        }
+        let heard = self.heard.entry(giver).or_insert(fresh);
+        if heard.hub_time_ms < statement.hub_time_ms {
+            *heard = fresh;
+        }
+        if heard.hub_time_ms > statement.hub_time_ms {
+            return Ok(taken);
+        }
+        Ok(heard.taken.add(statement.remaining.max(Fen::ZERO))?)
     }
 
     fn need(&self, amount: Fen) -> Result<(), RightsError> {
@@ -137,6 +201,11 @@ impl PersonRights {
             return Err(RightsError::TooMany(WALLETS_MAX));
         }
         Ok(self.rows.entry(wallet).or_default())
+    }
+
+    /// Drops counters of limits of days before `day`: nothing is spent on them any more.
+    pub fn forget_before(&mut self, day: Day) {
+        self.rows.retain(|key, _| !matches!(key, WalletKey::Limit(_, of) if *of < day));
     }
 
     /// Money wallets with their right and last day, in key order; counters of limits are not money.
@@ -175,14 +244,47 @@ mod tests {
         assert_eq!(row.right().unwrap(), Fen(0));
     }
 
+    fn word(remaining: i64, taken_in: i64, hub_time_ms: i64) -> Statement {
+        let row = crate::entry::Row { person: crate::ids::PersonId(1), wallet: WalletKey::Main };
+        let signature = crate::feed::SignatureBytes([0; 64]);
+        Statement {
+            replica: writer(1),
+            row,
+            remaining: Fen(remaining),
+            taken_in: Fen(taken_in),
+            hub_time_ms,
+            signature,
+        }
+    }
+
     #[test]
-    fn what_came_by_cheque_is_not_passed_on() {
+    fn what_came_by_cheque_is_not_passed_on_before_the_hub_vouches_for_it() {
         let mut row = RowState::default();
         row.merge_granted_in(writer(0), Fen(300)).unwrap();
+        assert_eq!(row.may_pass_on().unwrap(), Fen::ZERO, "nothing without a word of the hub");
+        row.hear(&word(300, 0, 1));
         row.merge_granted_in(writer(2), Fen(200)).unwrap();
         assert_eq!(row.may_pass_on().unwrap(), Fen(300));
-        row.spend(Fen(400)).unwrap();
+        row.spend(Fen(250)).unwrap();
+        assert_eq!(row.may_pass_on().unwrap(), Fen(50));
+        row.grant(writer(3), Fen(50)).unwrap();
         assert_eq!(row.may_pass_on().unwrap(), Fen::ZERO);
+        row.hear(&word(200, 200, 2));
+        assert_eq!(row.may_pass_on().unwrap(), Fen(200));
+        row.hear(&word(900, 200, 1));
+        assert_eq!(row.may_pass_on().unwrap(), Fen(200), "an older word changes nothing");
+    }
+
+    #[test]
+    fn on_one_word_of_the_hub_no_more_is_taken_than_it_says() {
+        let mut row = RowState::default();
+        let first = word(300, 0, 1);
+        assert_eq!(row.coverable(writer(1), &first).unwrap(), Fen(300));
+        row.merge_granted_in(writer(1), Fen(300)).unwrap();
+        assert_eq!(row.coverable(writer(1), &first).unwrap(), Fen(300));
+        assert_eq!(row.coverable(writer(1), &word(100, 0, 2)).unwrap(), Fen(400));
+        row.merge_granted_in(writer(1), Fen(350)).unwrap();
+        assert_eq!(row.coverable(writer(1), &first).unwrap(), Fen(350), "an old word is worth nothing more");
     }
 
     proptest! {

@@ -144,6 +144,11 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         self.batch.state.insert(key, Some(wire::encode(value)));
     }
 
+    /// Writes raw bytes.
+    pub fn put_bytes(&mut self, key: Vec<u8>, bytes: Vec<u8>) {
+        self.batch.state.insert(key, Some(bytes));
+    }
+
     /// Deletes a value.
     pub fn delete(&mut self, key: Vec<u8>) {
         self.batch.state.insert(key, None);

@@ -78,6 +78,13 @@ pub enum Message {
     Renew(Vec<u8>),
     /// The answer to it; the bytes are the link's.
     Renewed(Vec<u8>),
+    /// To a sibling while the hub is away: I hold no more than this in the row; level with me.
+    Level {
+        /// The row.
+        row: Row,
+        /// What I hold.
+        right: Fen,
+    },
 }
 
 impl Message {
@@ -140,6 +147,8 @@ pub struct PeerSync {
     in_flight: BTreeMap<(FeedId, Seq), usize>,
     in_flight_bytes: usize,
     to_say: Vec<Message>,
+    /// Feeds about which this side has shown its head.
+    disputed: BTreeSet<FeedId>,
 }
 
 /// A message that breaks the protocol: the connection is closed with these words.
@@ -182,6 +191,7 @@ impl PeerSync {
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             to_say: Vec::new(),
+            disputed: BTreeSet::new(),
         }
     }
 
@@ -267,17 +277,25 @@ impl PeerSync {
         self.to_say.push(message);
     }
 
-    /// Heads of foreign feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
-    pub fn contradictions<R: Read + ?Sized>(&self, store: &R) -> Result<Vec<Message>, StoreError> {
+    /// Heads of feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
+    pub fn contradictions<R: Read + ?Sized>(&self, store: &R, key: &SigningKey) -> Result<Vec<Message>, StoreError> {
         let mut found = Vec::new();
-        for (feed, cursor) in self.cursors.iter().filter(|(feed, _)| feed.writer != self.me) {
+        for (feed, cursor) in &self.cursors {
             let held = store.feed(feed)?.end;
             if held.seq == cursor.sent.seq && held.hash != cursor.sent.hash && held.seq != Seq::ZERO {
-                let head = store.head_from(feed, held.seq)?;
+                let head = match feed.writer == self.me {
+                    true => Some(SignedHead::sign(*feed, held, key)),
+                    false => store.head_from(feed, held.seq)?,
+                };
                 found.extend(head.filter(|h| h.end == held).map(Message::Diverged));
             }
         }
         Ok(found)
+    }
+
+    /// A feed ends otherwise at the peer: true the first time, when this side's head is to be shown.
+    pub fn dispute(&mut self, feed: FeedId) -> bool {
+        self.disputed.len() < FEEDS_MAX && self.disputed.insert(feed)
     }
 
     /// Whether a feed may be held by the peer at all.

@@ -113,7 +113,7 @@ impl Edge {
         self.alarm(tx, "fork", detail, now, events)
     }
 
-    fn alarm<R: Read + ?Sized>(
+    pub(crate) fn alarm<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         kind: &str,
@@ -131,10 +131,10 @@ impl Edge {
             Event::Journal { seq, entry, .. } => sale::redo_journal(&self.mesh, tx, feed, *seq, entry),
             Event::Granted { grant, .. } => {
                 let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
-                let mut rights = sale::rights_of(tx, grant.row.person)?;
+                let mut rights = sale::rights_of(tx, grant.row)?;
                 let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
                 *given = (*given).max(grant.total);
-                tx.put(keys::rights(grant.row.person), &rights);
+                sale::put_rights(tx, grant.row, &rights);
                 Ok(())
             }
             _ => Ok(()),

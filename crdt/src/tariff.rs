@@ -9,7 +9,7 @@ pub mod sheet;
 pub mod split;
 
 pub use check::SheetError;
-pub use limits::{Spent, Tap, check_limits, limit_for, repeat_tap};
+pub use limits::{Spent, Tap, check_limits, limit_for, repeat_tap, strict_counter};
 pub use price::{PORTIONS_MAX, PURCHASE_FEN_MAX, Quote, period_at, price};
 pub use split::{Shortfall, split};
 

@@ -52,15 +52,18 @@ impl HubVoice {
 
     fn statement(replica: Writer, remaining: Fen) -> Box<Statement> {
         let row = Row { person: PERSON, wallet: WalletKey::Main };
-        let signed = (replica, row, remaining, NOON_MS);
+        let signed = (replica, row, remaining, Fen::ZERO, NOON_MS);
         let signature = feed::sign("statement", &signed, &key_of(NodeId::HUB));
-        Box::new(Statement { replica, row, remaining, hub_time_ms: NOON_MS, signature })
+        Box::new(Statement { replica, row, remaining, taken_in: Fen::ZERO, hub_time_ms: NOON_MS, signature })
     }
 
     fn grant(&mut self, to: Writer, total: i64) -> Run {
         let row = Row { person: PERSON, wallet: WalletKey::Main };
         let basis = Some(HubVoice::statement(to, Fen(total)));
-        self.say(Channel::Rights(to), vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis })])
+        self.say(
+            Channel::Rights(to),
+            vec![Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })],
+        )
     }
 }
 
@@ -85,7 +88,7 @@ impl Box_ {
         for run in hub.registry() {
             assert!(matches!(this.run(Command::Ingest(run.into())), Reply::Stored(..)));
         }
-        let lease = LeaseRecord { incarnation: LIFE, until_ms: NOON_MS + 72 * HOUR_MS };
+        let lease = lease_of(edge_writer(node));
         let receipts = Channel::Receipts(NodeId(node));
         let run = hub.say(receipts, vec![Body::Time(NOON_MS), Body::Lease(lease)]);
         assert!(matches!(this.run(Command::Ingest(run.into())), Reply::Stored(..)));
@@ -186,6 +189,12 @@ impl HubVoice {
         bodies.extend(nodes.map(|(n, c)| Body::Node(node_record(edge_writer(n), Some(CampusId(c))))));
         vec![self.say(Channel::Registry, bodies)]
     }
+}
+
+fn lease_of(writer: Writer) -> LeaseRecord {
+    let until_ms = NOON_MS + 72 * HOUR_MS;
+    let signature = feed::sign("lease", &(writer, until_ms), &key_of(NodeId::HUB));
+    LeaseRecord { incarnation: writer.incarnation, until_ms, signature }
 }
 
 fn node_record(writer: Writer, campus: Option<CampusId>) -> NodeRecord {
@@ -295,7 +304,7 @@ fn a_fact_is_charged_to_right_float_and_receivable() {
     let mut edge = Box_::ready(1, 1, &mut hub);
     edge.run(Command::Ingest(hub.grant(edge_writer(1), 300).into()));
     let row = Row { person: PersonId(0), wallet: WalletKey::Float(TerminalId(10)) };
-    let float = GrantRecord { row, total: Fen(200), last_day: None, basis: None };
+    let float = GrantRecord { row, total: Fen(200), last_day: None, basis: None, lease: None };
     edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![Body::Grant(float)]).into()));
     let fact = PurchaseRequest { offline: true, ..request(TerminalId(10), 1, 900) };
     let Reply::Outcome(Outcome::Answered(Answer::Approved(record))) =
@@ -313,7 +322,7 @@ fn without_a_lease_only_guests_are_served() {
     let mut hub = HubVoice::default();
     let mut edge = Box_::ready(1, 1, &mut hub);
     let row = Row { person: PersonId(0), wallet: WalletKey::Guest };
-    let pool = Body::Grant(GrantRecord { row, total: Fen(10_000), last_day: None, basis: None });
+    let pool = Body::Grant(GrantRecord { row, total: Fen(10_000), last_day: None, basis: None, lease: None });
     edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![pool]).into()));
     edge.run(Command::Ingest(hub.grant(edge_writer(1), 5000).into()));
     edge.mono_ms += 73 * HOUR_MS as u64;
@@ -364,7 +373,7 @@ fn a_forged_cheque_is_worth_nothing() {
     let mut basis = HubVoice::statement(edge_writer(1), Fen(100));
     basis.remaining = Fen(100_000);
     let stamp = Stamp { hub_time_ms: NOON_MS, boot: 1, mono_ms: 0 };
-    let grant = GrantRecord { row, total: Fen(50_000), last_day: None, basis: Some(basis) };
+    let grant = GrantRecord { row, total: Fen(50_000), last_day: None, basis: Some(basis), lease: None };
     let entry = Entry { stamp, body: Body::Grant(grant) }.encode();
     let end = feed::link(&feed, End::default(), &entry);
     let head = SignedHead::sign(feed, end, &key_of(NodeId(1)));

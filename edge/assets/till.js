@@ -8,6 +8,7 @@
   if (!till) return;
   const $ = (selector, root = document) => root.querySelector(selector);
   const GAP_MS = 60; // a person does not press two keys within it, a reader does not pause longer
+  const UNSURE_MS = 500; // keys so shortly before a reading may be its beginning: then nothing is sold
   const SCAN_CHARS_MIN = 4;
   const NOISE_CHARS_MIN = 6; // fast keys without Enter: a reader without its suffix, never an amount
   const ANSWER_MS_MAX = 12000;
@@ -265,8 +266,11 @@
   }
 
   // ---- keys and reader -----------------------------------------------------------------------------------------
+  // Told apart by the times of the events, not by when a busy tablet gets round to them.
   let burst = "";
-  let last = 0;
+  let began = 0; // time of its first key
+  let last = 0; // time of the last key
+  let typed = null; // the keys taken as typed last, and the amount before them
   let flushing = 0;
   const inField = (event) => event.target instanceof HTMLInputElement && event.target.type !== "hidden";
   function charOf(event) {
@@ -275,45 +279,74 @@
     if (code && !event.shiftKey) return code[1];
     return event.key.length === 1 ? event.key : "";
   }
-  function flush(typed) {
+  function flush(dropped) {
     clearTimeout(flushing);
     const keys = burst;
     burst = "";
-    if (!keys || typed) return;
+    if (!keys) return;
+    typed = { keys, began, last, amount: { terms: [...terms], entry, unit }, earlier: typed?.last ?? -UNSURE_MS };
+    if (dropped) return;
     if (keys.length >= NOISE_CHARS_MIN) {
       if (pending) return;
+      clear();
       sound("refused");
       return passing("noise");
     }
     if (keys === "-") return act("undo");
     if (!pending) type(keys);
   }
+  // Keys that were taken as typed although the next one follows too fast for a person: they were the reader's.
+  function rejoin(now) {
+    if (burst || !typed?.keys || now - typed.last > GAP_MS) return;
+    ({ terms, entry, unit } = typed.amount);
+    ({ keys: burst, began } = typed);
+    typed = { last: typed.earlier };
+    show();
+  }
+  function unsure() {
+    if (pending) return;
+    clear();
+    sound("refused");
+    passing("unsure");
+  }
+  // True if the Enter ended a reading, whole or in part.
+  function ended(now, dialog) {
+    const byReader = burst && now - last <= GAP_MS;
+    if (!byReader || (dialog && burst.length < SCAN_CHARS_MIN)) return false;
+    const card = burst;
+    const whole = card.length >= SCAN_CHARS_MIN && began - (typed?.last ?? -UNSURE_MS) >= UNSURE_MS;
+    clearTimeout(flushing);
+    burst = "";
+    if (dialog?.id === "manual") dialog.close();
+    typed = null;
+    if (whole) scanned(card, false);
+    else unsure();
+    return true;
+  }
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const now = event.timeStamp;
-    const field = inField(event);
     const dialog = $("dialog[open]");
+    const char = charOf(event);
+    if (char || event.key === "Enter") rejoin(now);
     if (event.key === "Enter") {
-      const scan = burst.length >= SCAN_CHARS_MIN && now - last <= GAP_MS * 2;
-      if (scan) {
-        const card = burst;
-        flush(true);
+      if (ended(now, dialog)) {
         event.preventDefault();
         event.stopPropagation();
-        if (dialog?.id === "manual") dialog.close();
-        return scanned(card, false);
+        return;
       }
       flush(Boolean(dialog));
+      typed = null;
       if (dialog) return;
       event.preventDefault();
       return act("go");
     }
-    const char = charOf(event);
     if (char) {
       if (now - last > GAP_MS) flush(Boolean(dialog));
+      if (!burst) began = now;
       last = now;
       burst += char;
-      if (!field) event.preventDefault();
+      if (!inField(event)) event.preventDefault();
       clearTimeout(flushing);
       flushing = setTimeout(() => flush(Boolean($("dialog[open]"))), GAP_MS + 10);
       return;

@@ -189,6 +189,7 @@ fn validate(config: &Config) -> Result<()> {
     if let Err(error) = config.log.filter.parse::<tracing_subscriber::EnvFilter>() {
         bail!("log.filter = {:?}: {error}; use error, warn, info, debug or trace", config.log.filter);
     }
+    config.doors.validate()?;
     config.console.validate()
 }
 

@@ -121,7 +121,7 @@ pub fn router_with(
     let shared = Shared { node, doors, board, config, tills: till::Tills::default(), live: live::Listeners::default() };
     let app = App(Arc::new(shared));
     let mounted = mount(pages(app), Router::new(), Console::new(kit, auth));
-    Ok(mounted.merge(assets::router_of::<Files, ()>(FILES_PREFIX)))
+    Ok(mounted.merge(yika_ui::files::<Files>(FILES_PREFIX)))
 }
 
 fn pages(app: App) -> Router {

@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::Seq;
 use yika_crdt::store::Read;
 use yika_store::{Options, SqliteReader};
@@ -116,11 +117,37 @@ fn wrong_if(wrong: bool) -> Verdict {
     if wrong { Verdict::Wrong } else { Verdict::Well }
 }
 
+fn both(zh: impl Into<String>, en: impl Into<String>) -> [String; 2] {
+    [zh.into(), en.into()]
+}
+
+fn ends_at(seq: u64) -> [String; 2] {
+    both(format!("到第 {seq} 条"), format!("ends at {seq}"))
+}
+
+fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
+    let zh = match shut {
+        Shut::Asking => "正在向总部和同校区盒子核对本机流水".to_owned(),
+        Shut::Unsure => "密钥旁的流水终点丢失, 等待总部确认本机数据".to_owned(),
+        Shut::Behind(kept) => format!(
+            "数据库是旧副本 (现有 {held} 条, 已写出 {} 条): 在总部或同校区盒子归还缺少的记录之前不消费, 门照常",
+            kept.journal.seq
+        ),
+        Shut::Forked => "另有一台盒子在使用本机密钥: 不再消费, 在总部用 --replaces 重新登记本机".to_owned(),
+    };
+    both(zh, shut.words(held))
+}
+
 /// Examines the running box.
 pub async fn examine(node: &EdgeNode, doors: &Doors) -> Report {
     let status = tokio::task::block_in_place(|| status::gather(node, doors));
     let mut report = Report { running: true, ..Report::default() };
-    report.add("process", Verdict::Well, same(format!("running, {}", status.software)), ["", ""]);
+    report.add(
+        "process",
+        Verdict::Well,
+        both(format!("正在运行, {}", status.software), format!("running, {}", status.software)),
+        ["", ""],
+    );
     let dir = node.vitals().dir().to_owned();
     tokio::task::block_in_place(|| {
         files(&mut report, &dir, status.disk);
@@ -128,11 +155,11 @@ pub async fn examine(node: &EdgeNode, doors: &Doors) -> Report {
     });
     writer(&mut report, &status);
     match node.shut() {
-        None => report.add("journal", Verdict::Well, same(format!("ends at {}", status.journal)), ["", ""]),
+        None => report.add("journal", Verdict::Well, ends_at(status.journal), ["", ""]),
         Some(shut) => report.add(
             "journal",
             Verdict::Wrong,
-            same(shut.words(Seq(status.journal))),
+            shut_words(shut, Seq(status.journal)),
             [
                 "接通总部或同校区的另一台盒子; 若仍不恢复, 在总部用 --replaces 重新登记本机",
                 "connect headquarters or a sibling; if it does not recover, enrol this box again with --replaces",
@@ -165,7 +192,7 @@ pub fn when_down(config: &Config) -> Report {
             report.add(
                 "membership",
                 Verdict::Wrong,
-                same(format!("{}: none", dir.display())),
+                both(format!("{}: 没有登记", dir.display()), format!("{}: none", dir.display())),
                 [
                     "向总部索取一行登记串, 然后 yika-edge init --join …",
                     "ask headquarters for a line, then yika-edge init --join …",
@@ -208,13 +235,21 @@ fn files(report: &mut Report, dir: &Path, space: Option<disk::Space>) {
         .collect();
     let seen = match open.is_empty() {
         true => ["只有本程序可读".into(), "private files are private".into()],
-        false => same(format!("{}: readable by others in {}", open.join(", "), dir.display())),
+        false => both(
+            format!("{} 下的 {} 可被他人读取", dir.display(), open.join(", ")),
+            format!("{}: readable by others in {}", open.join(", "), dir.display()),
+        ),
     };
     let mend = ["chmod 600 这些文件", "chmod 600 these files"];
     report.add("permissions", wrong_if(!open.is_empty()), seen, mend);
     let Some(space) = space else {
         let mend = ["检查 data 设置和磁盘", "check the setting `data` and the disk"];
-        return report.add("disk", Verdict::Wrong, same(format!("cannot look at {}", dir.display())), mend);
+        return report.add(
+            "disk",
+            Verdict::Wrong,
+            both(format!("无法查看 {}", dir.display()), format!("cannot look at {}", dir.display())),
+            mend,
+        );
     };
     let inodes = space.free_inodes.map_or("-".to_owned(), |n| n.to_string());
     let scarce = space.free_bytes < status::DISK_FREE_BYTES_MIN
@@ -222,7 +257,10 @@ fn files(report: &mut Report, dir: &Path, space: Option<disk::Space>) {
     report.add(
         "disk",
         wrong_if(scarce),
-        same(format!("{} MiB free, {inodes} inodes free", space.free_bytes >> 20)),
+        both(
+            format!("可用 {} MiB, inode {inodes}", space.free_bytes >> 20),
+            format!("{} MiB free, {inodes} inodes free", space.free_bytes >> 20),
+        ),
         ["清理磁盘; 空间恢复后自动继续写入", "free space; writing resumes by itself"],
     );
 }
@@ -230,7 +268,7 @@ fn files(report: &mut Report, dir: &Path, space: Option<disk::Space>) {
 fn database(report: &mut Report, dir: &Path) {
     let path = status::database(dir);
     if !path.exists() {
-        return report.add("database", Verdict::Note, same("none yet"), ["", ""]);
+        return report.add("database", Verdict::Note, both("还没有", "none yet"), ["", ""]);
     }
     let checked = SqliteReader::open(&path, &Options::default()).and_then(|reader| reader.quick_check());
     let mend = [
@@ -240,7 +278,12 @@ fn database(report: &mut Report, dir: &Path) {
     match checked {
         Ok(()) => {
             let mib = (disk::bytes(&path) + disk::bytes(&path.with_extension("db-wal"))) >> 20;
-            report.add("database", Verdict::Well, same(format!("sound, {mib} MiB")), ["", ""]);
+            report.add(
+                "database",
+                Verdict::Well,
+                both(format!("完好, {mib} MiB"), format!("sound, {mib} MiB")),
+                ["", ""],
+            );
         }
         Err(error) => report.add("database", Verdict::Wrong, same(error.to_string()), mend),
     }
@@ -249,7 +292,12 @@ fn database(report: &mut Report, dir: &Path) {
 fn writer(report: &mut Report, status: &Status) {
     let mend = ["按原因处理 (磁盘满则清理空间)", "mend the cause (free space if the disk is full)"];
     match &status.refusing {
-        None => report.add("writer", Verdict::Well, same(format!("{} waiting", status.writer_waiting)), ["", ""]),
+        None => report.add(
+            "writer",
+            Verdict::Well,
+            both(format!("排队 {}", status.writer_waiting), format!("{} waiting", status.writer_waiting)),
+            ["", ""],
+        ),
         Some(cause) => report.add("writer", Verdict::Wrong, same(cause.clone()), mend),
     }
 }
@@ -263,12 +311,12 @@ fn journal_when_down(report: &mut Report, dir: &Path, identity: &Identity) {
     let held = SqliteReader::open(&path, &Options::default())
         .and_then(|reader| Ok((mirror::ends_of(&reader, identity.me)?, reader.feed(&feed)?.end.seq)));
     let (Ok((ends, seq)), Ok(said)) = (held, mirror::read(dir)) else {
-        return report.add("journal", Verdict::Unknown, same("cannot be read"), ["", ""]);
+        return report.add("journal", Verdict::Unknown, both("无法读取", "cannot be read"), ["", ""]);
     };
     let mend = ["启动并接通总部, 缺少的记录会取回", "start and connect headquarters: what is missing is taken back"];
     match mirror::judge(said, identity.me, &ends) {
-        None => report.add("journal", Verdict::Well, same(format!("ends at {}", seq.0)), ["", ""]),
-        Some(shut) => report.add("journal", Verdict::Wrong, same(shut.words(seq)), mend),
+        None => report.add("journal", Verdict::Well, ends_at(seq.0), ["", ""]),
+        Some(shut) => report.add("journal", Verdict::Wrong, shut_words(shut, seq), mend),
     }
 }
 
@@ -285,7 +333,10 @@ fn clock(report: &mut Report, status: &Status) {
     report.add(
         "clock",
         if far { Verdict::Note } else { Verdict::Well },
-        same(format!("trusted; the system clock differs by {offset_ms} ms")),
+        both(
+            format!("可信; 系统时钟相差 {offset_ms} 毫秒"),
+            format!("trusted; the system clock differs by {offset_ms} ms"),
+        ),
         ["系统时钟不影响营业, 建议启用 NTP", "the system clock does not matter for sales; set up NTP"],
     );
 }
@@ -296,24 +347,43 @@ fn certificate(report: &mut Report, status: &Status) {
     match status.certificate_days {
         Some(days) => {
             let low = days < status::CERTIFICATE_DAYS_MIN;
-            report.add("certificate", wrong_if(low), same(format!("{days} days left")), mend);
+            report.add(
+                "certificate",
+                wrong_if(low),
+                both(format!("剩余 {days} 天"), format!("{days} days left")),
+                mend,
+            );
         }
-        None => {
-            report.add("certificate", Verdict::Wrong, same("cannot be read"), ["重新登记本机", "enrol this box again"])
-        }
+        None => report.add(
+            "certificate",
+            Verdict::Wrong,
+            both("无法读取", "cannot be read"),
+            ["重新登记本机", "enrol this box again"],
+        ),
     }
 }
 
 async fn path_to_hub(report: &mut Report, status: &Status) {
     let looked = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(status.hub_addr.clone())).await;
     name_check(report, &status.hub_addr, looked.ok().and_then(Result::ok).map(Iterator::collect));
-    let heard = status.hub_heard_age_ms.map_or("never since the start".to_owned(), |a| Lang::En.age(a) + " ago");
+    let heard = [
+        status.hub_heard_age_ms.map_or("启动以来没有".to_owned(), |age| Lang::Zh.age(age) + "前"),
+        status.hub_heard_age_ms.map_or("never since the start".to_owned(), |age| Lang::En.age(age) + " ago"),
+    ];
     match status.hub_connected {
-        true => report.add("headquarters", Verdict::Well, same(format!("connected, last word {heard}")), ["", ""]),
+        true => report.add(
+            "headquarters",
+            Verdict::Well,
+            both(format!("已连接, 最近消息 {}", heard[0]), format!("connected, last word {}", heard[1])),
+            ["", ""],
+        ),
         false => report.add(
             "headquarters",
             Verdict::Wrong,
-            same(format!("not connected, last word {heard}; {}", status.hub_words)),
+            both(
+                format!("未连接, 最近消息 {}; {}", heard[0], status.hub_words),
+                format!("not connected, last word {}; {}", heard[1], status.hub_words),
+            ),
             [
                 "检查外网线路和防火墙 (UDP 出站到总部端口); 本地营业不受影响",
                 "check the uplink and the firewall (UDP out to headquarters' port); sales here go on",
@@ -329,11 +399,16 @@ fn look_up(report: &mut Report, addr: &str) {
 
 fn name_check(report: &mut Report, addr: &str, found: Option<Vec<SocketAddr>>) {
     match found.filter(|found| !found.is_empty()) {
-        Some(found) => report.add("name", Verdict::Well, same(format!("{addr} is {}", found[0].ip())), ["", ""]),
+        Some(found) => report.add(
+            "name",
+            Verdict::Well,
+            both(format!("{addr} 是 {}", found[0].ip()), format!("{addr} is {}", found[0].ip())),
+            ["", ""],
+        ),
         None => report.add(
             "name",
             Verdict::Wrong,
-            same(format!("{addr} is not found")),
+            both(format!("找不到 {addr}"), format!("{addr} is not found")),
             ["检查 DNS 设置 (/etc/resolv.conf)", "check the name server (/etc/resolv.conf)"],
         ),
     }
@@ -343,12 +418,17 @@ fn name_check(report: &mut Report, addr: &str, found: Option<Vec<SocketAddr>>) {
 fn lists(report: &mut Report, status: &Status) {
     let age = status.lists_age_ms;
     let old = age.is_none_or(|age| age > LISTS_AGE_MS_MAX);
-    let seen =
-        age.map_or("nothing has come yet".to_owned(), |age| format!("newest from headquarters {}", Lang::En.age(age)));
+    let seen = match age {
+        None => both("还没有收到", "nothing has come yet"),
+        Some(age) => both(
+            format!("总部最新数据 {}前", Lang::Zh.age(age)),
+            format!("newest from headquarters {} ago", Lang::En.age(age)),
+        ),
+    };
     report.add(
         "lists",
         if old { Verdict::Note } else { Verdict::Well },
-        same(seen),
+        seen,
         ["接通总部后更新名单和价格", "lists and prices come with the connection to headquarters"],
     );
 }
@@ -361,7 +441,7 @@ fn ports(report: &mut Report, config: &Config) {
     report.add(
         "ports",
         wrong_if(!taken.is_empty()),
-        same(if taken.is_empty() { "free".to_owned() } else { taken.join("; ") }),
+        if taken.is_empty() { both("空闲", "free") } else { same(taken.join("; ")) },
         [
             "结束占用端口的程序 (ss -lntup), 或改 link.bind / http.bind",
             "end what holds the port (ss -lntup), or change link.bind / http.bind",

@@ -96,6 +96,7 @@ pub async fn run(node: Arc<EdgeNode>, identity: &Identity, config: &LinkSection)
     let (hints, hinted) = mpsc::channel(HINTS_WAITING_MAX);
     let boxes = Boxes { node: Arc::clone(&node), link: link.clone(), peers: peers.clone(), dialled: BTreeMap::new() };
     tokio::spawn(accept(link.clone(), peers));
+    tokio::spawn(level_when_low(Arc::clone(&node)));
     tokio::spawn(boxes.dial(hinted));
     tokio::spawn(report(Arc::clone(&node), NodeId::HUB, hub.watch()));
     tokio::spawn(serve_all(node, hub, arrived, link.clone(), config.clone()));
@@ -181,6 +182,19 @@ fn admit(node: &EdgeNode, peer: &PeerIdentity) -> Admission {
         Standing::Fenced => Admission::fenced("this box was fenced by headquarters; enrol it again"),
         Standing::OldLife => Admission::old_incarnation("a newer life of this box is registered"),
         Standing::Unknown => Admission::unknown("the registry here does not list this box yet"),
+    }
+}
+
+/// Asks a sibling to level what a sale has left low.
+async fn level_when_low(node: Arc<EdgeNode>) {
+    let mut low = node.ears().low.subscribe();
+    loop {
+        match low.recv().await {
+            Ok((row, right)) => node.level(row, right),
+            // Too many at once: those rows will be low again.
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        }
     }
 }
 

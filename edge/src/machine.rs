@@ -5,9 +5,11 @@
 use crate::mirror::Mirror;
 use crate::ticks::TickSource;
 use tokio::sync::{broadcast, watch};
+use yika_crdt::Fen;
 use yika_crdt::channel::FeedId;
 use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, Edge, Effect, Reply};
+use yika_crdt::entry::Row;
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::PersonId;
 use yika_crdt::mesh::Directory;
@@ -28,6 +30,8 @@ pub struct Ears {
     pub grown: broadcast::Sender<FeedId>,
     /// Persons whose rights have grown.
     pub rights: broadcast::Sender<PersonId>,
+    /// Rows that a sale has left low.
+    pub low: broadcast::Sender<(Row, Fen)>,
     /// Who may hold what.
     pub directory: watch::Sender<std::sync::Arc<Directory>>,
     /// Hub time as the core reckons it, so that a request need not read it from disk.
@@ -44,6 +48,7 @@ impl Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
             rights: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            low: broadcast::channel(EFFECTS_WAITING_MAX).0,
             directory: watch::channel(std::sync::Arc::new(directory)).0,
             clock: watch::channel(clock).0,
             changed: watch::channel(0).0,
@@ -99,9 +104,11 @@ impl Machine for EdgeMachine {
                 yika_crdt::channel::Class::Rights => Priority::Purchase,
                 _ => Priority::Sync,
             },
-            Command::Purchase { .. } | Command::Refuse { .. } | Command::Refund(_) | Command::Ask { .. } => {
-                Priority::Purchase
-            }
+            Command::Purchase { .. }
+            | Command::Refuse { .. }
+            | Command::Refund(_)
+            | Command::Ask { .. }
+            | Command::Level { .. } => Priority::Purchase,
             _ => Priority::Housekeeping,
         }
     }
@@ -135,6 +142,7 @@ impl Machine for EdgeMachine {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),
                 Effect::Rights(person) => _ = self.ears.rights.send(person),
+                Effect::Low { row, right } => _ = self.ears.low.send((row, right)),
                 Effect::Directory(directory) => _ = self.ears.directory.send_replace(std::sync::Arc::new(directory)),
                 Effect::Quarantined { feed, seq, cause } => {
                     tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");

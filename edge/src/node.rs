@@ -9,7 +9,7 @@ use crate::mirror::{self, Mirror};
 use crate::ticks::TickSource;
 use crate::vitals::Vitals;
 use ed25519_dalek::SigningKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use yika_crdt::feed::{End, Run, SignedHead};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::mesh::Directory;
+use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::reason::Reason;
 pub use yika_crdt::registry::RegistryView;
@@ -42,6 +42,8 @@ pub const SOFTWARE: &str = concat!("yika-edge ", env!("CARGO_PKG_VERSION"));
 pub const READERS: usize = 4;
 /// How long a purchase short of rights waits for one holder of rights to answer; then the next, or refusal.
 pub const ASK_MS_MAX: u64 = 800;
+/// Who left a question unanswered is asked again after this, or as soon as it is heard.
+pub const SILENT_RETRY_MS: u64 = 3_000;
 
 /// Answers about certificates that wait to be looked at.
 const RENEWALS_WAITING_MAX: usize = 4;
@@ -50,6 +52,15 @@ const RENEWALS_WAITING_MAX: usize = 4;
 struct Connected {
     peer: Peer,
     words: mpsc::Sender<Message>,
+    /// It left a question unanswered, and nothing was heard of it since.
+    silent_since: Option<Instant>,
+}
+
+impl Connected {
+    /// Whether a purchase should wait for it: a line that was just cut looks open for a while.
+    fn answers(&self) -> bool {
+        self.silent_since.is_none_or(|since| since.elapsed() > Duration::from_millis(SILENT_RETRY_MS))
+    }
 }
 
 /// Version and secret of a terminal's key.
@@ -155,24 +166,55 @@ impl EdgeNode {
     /// # Errors
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
-        let mut asked = std::collections::BTreeSet::new();
+        let mut asked = BTreeSet::new();
         loop {
-            let next = self.next_to_ask(&asked);
             // Listen before deciding, so that a grant in between is not missed.
             let rights = self.ears.rights.subscribe();
-            let may_ask = next.is_some();
+            let may_ask = !self.lock_peers().is_empty();
             let reply = self.call(Command::Purchase { request: request.clone(), may_ask }).await?;
             let (row, missing) = match reply {
                 Reply::Outcome(Outcome::Answered(answer)) => return Ok(answer),
                 Reply::Outcome(Outcome::Short { row, missing }) => (row, missing),
                 other => return Err(Busy(format!("the core answered a purchase with {other:?}"))),
             };
-            let Some((whom, words)) = next else { continue };
-            asked.insert(whom);
+            let Some((whom, words)) = self.next_to_ask(row, &asked) else {
+                return self.give_up(request, row).await;
+            };
+            asked.insert((whom, row));
             let total = self.granted_by(whom, row)?.add(missing).map_err(|e| Busy(e.to_string()))?;
             if words.try_send(Message::Ask { row, total }).is_ok() {
-                self.wait_for_rights(rights, whom, row).await;
+                let answered = self.wait_for_rights(rights, whom, row).await;
+                self.note_answer(whom, answered);
             }
+        }
+    }
+
+    /// Nobody has more rights: refused durably, or with the hub away perhaps served as a guest.
+    async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
+        let hub_is_there = self.lock_peers().iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
+        let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };
+        let last = match hub_is_there {
+            true => Command::Refuse { request, reason },
+            false => Command::Purchase { request, may_ask: false },
+        };
+        match self.call(last).await? {
+            Reply::Answer(answer) | Reply::Outcome(Outcome::Answered(answer)) => Ok(answer),
+            other => Err(Busy(format!("the core answered a purchase with {other:?}"))),
+        }
+    }
+
+    /// A sale has left a row low: with the hub away, a sibling is asked to level.
+    pub fn level(&self, row: Row, right: Fen) {
+        let campus = self.place.campus;
+        let registry = self.registry();
+        let peers = self.lock_peers();
+        let is_sibling = |w: &Writer| registry.nodes.get(w).is_some_and(|node| node.campus == campus);
+        if peers.keys().any(|w| w.node.is_hub()) {
+            return;
+        }
+        if let Some((_, sibling)) = peers.iter().find(|(w, _)| is_sibling(w)) {
+            // A full queue loses nothing: the next sale says it again.
+            let _ = sibling.words.try_send(Message::Level { row, right });
         }
     }
 
@@ -187,33 +229,45 @@ impl EdgeNode {
         }
     }
 
-    /// The next one who may have rights: the hub if it is there, else boxes, each once.
-    fn next_to_ask(&self, asked: &std::collections::BTreeSet<Writer>) -> Option<(Writer, mpsc::Sender<Message>)> {
+    /// The next one who may have rights: the hub if it is there, else boxes, each once for a row.
+    fn next_to_ask(&self, row: Row, asked: &BTreeSet<(Writer, Row)>) -> Option<(Writer, mpsc::Sender<Message>)> {
         let peers = self.lock_peers();
-        let hub = peers.iter().find(|(w, _)| w.node.is_hub());
-        match hub {
-            // With the hub there, it alone is asked: it knows who holds what and recalls.
-            Some((writer, hub)) => (!asked.contains(writer)).then(|| (*writer, hub.words.clone())),
-            None => {
-                let box_ = peers.iter().find(|(w, _)| !asked.contains(w));
-                box_.map(|(writer, peer)| (*writer, peer.words.clone()))
-            }
+        let hub_is_there = peers.iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
+        // With the hub there, it alone is asked: it knows who holds what and recalls.
+        let mut candidates = peers.iter().filter(|(w, peer)| peer.answers() && (w.node.is_hub() || !hub_is_there));
+        let next = candidates.find(|(w, _)| !asked.contains(&(**w, row)));
+        next.map(|(writer, peer)| (*writer, peer.words.clone()))
+    }
+
+    /// Remembers whether somebody who was asked has answered.
+    fn note_answer(&self, whom: Writer, answered: bool) {
+        if let Some(peer) = self.lock_peers().get_mut(&whom) {
+            peer.silent_since = if answered { None } else { Some(Instant::now()) };
         }
     }
 
-    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, whom: Writer, row: Row) {
+    /// Something came from a peer.
+    fn heard(&self, from: Writer) {
+        self.vitals.heard(from.node, self.ticks.now().mono_ms);
+        if let Some(peer) = self.lock_peers().get_mut(&from) {
+            peer.silent_since = None;
+        }
+    }
+
+    /// Waits for a grant or a denial; `false` when neither came within the bound.
+    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, whom: Writer, row: Row) -> bool {
         let mut denied = self.denied.subscribe();
         let until = Instant::now() + Duration::from_millis(ASK_MS_MAX);
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
+                () = tokio::time::sleep_until(until) => return false,
                 person = rights.recv() => match person {
                     Ok(person) if person != row.person => {}
-                    _ => return,
+                    _ => return true,
                 },
                 said = denied.recv() => match said {
                     Ok(said) if said != (whom, row) => {}
-                    _ => return,
+                    _ => return true,
                 },
             }
         }
@@ -300,7 +354,7 @@ impl EdgeNode {
     /// Remembers a live connection; an older one to the same node is closed by its own loop's end.
     pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
         let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
-        self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words });
+        self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words, silent_since: None });
         waiting
     }
 
@@ -445,12 +499,16 @@ impl Node for EdgeNode {
     }
 
     async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
-        let feed = run.head.feed;
-        self.vitals.heard(from.node, self.ticks.now().mono_ms);
+        let (feed, end) = (run.head.feed, run.head.end.seq);
+        self.heard(from);
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Refused(refused)) if feed.writer == self.me => {
                 Ok(self.own_refused(from, feed, &refused.to_string()))
+            }
+            Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
+                // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
+                Ok((feed, end))
             }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
@@ -463,7 +521,7 @@ impl Node for EdgeNode {
 
     async fn on_message(&self, from: &PeerIdentity, message: Message) -> Option<Message> {
         let writer = from.writer();
-        self.vitals.heard(writer.node, self.ticks.now().mono_ms);
+        self.heard(writer);
         match message {
             Message::Renewed(reply) if writer.node.is_hub() => {
                 // Nobody listens when nothing was asked.
@@ -476,6 +534,10 @@ impl Node for EdgeNode {
             }
             Message::Denied { row, .. } => {
                 let _ = self.denied.send((writer, row));
+                None
+            }
+            Message::Level { row, right } => {
+                let _ = self.call(Command::Level { from: writer, row, right }).await;
                 None
             }
             Message::Recall { row, keep } if writer.node.is_hub() => {

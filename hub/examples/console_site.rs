@@ -10,6 +10,10 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().expect("a folder that is empty or absent");
     let per_campus = arguments.next().map_or(120, |n| n.parse().expect("a number of people"));
-    let site = site::filled(std::path::Path::new(&folder), per_campus).await;
-    println!("{} people; operators chief, clerk, cashier, auditor, east, eastadmin / {}", per_campus * 2, site::PASSWORD);
+    let _site = site::filled(std::path::Path::new(&folder), per_campus).await;
+    println!(
+        "{} people; operators chief, clerk, cashier, auditor, east, eastadmin / {}",
+        per_campus * 2,
+        site::PASSWORD
+    );
 }

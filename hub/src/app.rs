@@ -7,12 +7,12 @@ use crate::core::Command;
 use crate::desk::Desk;
 use crate::identity::HubIdentity;
 use crate::link;
-use crate::metrics::{self, Metrics};
 use crate::machine::Order;
+use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
 use crate::store::{OperatorRow, TableRow};
 use crate::vault::random;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -50,8 +50,10 @@ struct Ready {
 /// # Errors
 /// When it cannot start; the message says what and how to mend it.
 pub async fn run(config: &Config) -> Result<()> {
-    let identity = HubIdentity::load(&config.data)?;
     let dir = config.data.clone();
+    let identity = HubIdentity::load(&dir)?;
+    let life = tokio::task::block_in_place(|| HubNode::life(&identity, &dir))?;
+    let identity = identity.in_life(life)?;
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &dir))?;
     let link = link::run(&node, &identity, config.link.bind)?;
     let bound = link.local_addr()?;
@@ -79,9 +81,21 @@ pub async fn run(config: &Config) -> Result<()> {
         }
     };
     let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
-    announce(&Ready { ready: true, link: bound.to_string(), http: http.to_string(), metrics: metrics.map(|m| m.to_string()) })?;
-    wait_for_signal().await?;
-    tracing::info!("stopping");
+    announce(&Ready {
+        ready: true,
+        link: bound.to_string(),
+        http: http.to_string(),
+        metrics: metrics.map(|m| m.to_string()),
+    })?;
+    let mut new_life = node.ears().new_life.subscribe();
+    let restored = tokio::select! {
+        signal = wait_for_signal() => {
+            signal?;
+            false
+        }
+        _ = new_life.wait_for(Option::is_some) => true,
+    };
+    tracing::info!(restored, "stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), serving).await;
@@ -91,6 +105,9 @@ pub async fn run(config: &Config) -> Result<()> {
     let _ = std::fs::remove_file(&socket);
     // The process ends here; what waited in the writer is answered or will be asked again.
     drop((desk, node, thread));
+    if restored {
+        bail!("this hub was restored from a backup: it goes on in a new life as soon as it is started again");
+    }
     Ok(())
 }
 

@@ -84,6 +84,7 @@ fn pages() -> Router<Arc<Site>> {
         .route("/people/{person}", get(person::page))
         .route("/people/{person}/statement", get(accounts::statement))
         .route("/transactions", get(transactions::list))
+        .route("/transactions/totals", get(transactions::totals))
         .route("/transactions/export/{form}", get(export::download))
         .route("/transactions/{writer}/{seq}", get(transactions::detail))
         .route("/terminals", get(registry::terminals))

@@ -2,33 +2,46 @@
 //!
 //! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
 
+mod books;
+mod cash;
 pub mod enrol;
+mod fence;
+mod fork;
+mod grant;
 mod journal;
 mod people;
+mod receipts;
+mod recover;
+mod refund;
 
+pub use books::balances;
+pub use cash::Teller;
+pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
+pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX};
 pub use people::{PERSON_IDS_MAX, next_person_id};
+pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
+pub use recover::{Recovery, present_life};
 
-use crate::ledger::{Account, Kind, Posting, Transfer};
+use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
+use books::Books;
 use ed25519_dalek::SigningKey;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{self, Hash, Run, SignedHead};
+use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
+use yika_crdt::sync::Message;
 
-/// How long a lease lasts from its signing.
-pub const LEASE_MS: i64 = 72 * 3_600_000;
-/// A lease is renewed when less than this is left of it.
-pub const LEASE_RENEW_BELOW_MS: i64 = LEASE_MS - 3_600_000;
 /// Headquarters' civil time until campuses say otherwise: Beijing.
 pub const HUB_UTC_OFFSET_MINUTES: i16 = 480;
 
@@ -47,8 +60,21 @@ pub enum Command {
     Ingest(Box<Run>),
     /// A peer shows that a feed ends otherwise.
     Diverged(SignedHead),
-    /// An edge is connected: it gets the time, a lease and its receipt.
+    /// An edge has greeted and told what it holds: a hub that holds less of its own feeds was restored.
+    Greeted {
+        /// Who.
+        from: Writer,
+        /// The ends of its feeds.
+        have: Vec<(FeedId, End)>,
+    },
+    /// An edge is connected: it gets the time, a lease, its pools and its receipt.
     Connected(Writer),
+    /// An operator says that this hub was restored from a backup.
+    Restored,
+    /// The other branch of a forked journal, as found at a cloned or rolled-back box.
+    Branch(Box<Run>),
+    /// How large guest pools and terminal floats are.
+    Pools(PoolSizes),
     /// An edge asks within a purchase.
     Ask {
         /// Who.
@@ -150,6 +176,46 @@ pub enum Command {
         person: PersonId,
         /// How much.
         amount: Fen,
+        /// Who took it.
+        by: Teller,
+    },
+    /// A top-up was a mistake: only the same operator, in the same shift.
+    UndoTopUp {
+        /// The top-up.
+        of: Hash,
+        /// Who undoes it.
+        by: Teller,
+    },
+    /// Money paid out at a counter; rights at boxes are called back first.
+    Withdraw {
+        /// Made by the asker; the same id is posted once.
+        id: Hash,
+        /// To whom.
+        person: PersonId,
+        /// How much.
+        amount: Fen,
+        /// Who pays it out.
+        by: Teller,
+    },
+    /// Headquarters gives back what the box no longer may: its day is cut, or it is fenced.
+    Refund {
+        /// Made by the asker; the same id is posted once.
+        id: Hash,
+        /// The sale.
+        of: PurchaseId,
+        /// What kind.
+        kind: RefundKind,
+        /// How much; everything that is left when absent.
+        amount: Option<Fen>,
+        /// Who.
+        operator: OperatorId,
+    },
+    /// Rights of a fenced box are given back to their holders before it is safe; the worst case is booked to `loss`.
+    ReleaseSuspense {
+        /// The fenced life.
+        writer: Writer,
+        /// Who takes it upon himself.
+        operator: OperatorId,
     },
     /// A card or person is blocked by headquarters.
     Block(BlockRecord),
@@ -185,6 +251,24 @@ pub enum Reply {
     Refused(RunRefused),
     /// Of an ask: the total is now at least what was asked.
     Granted(bool),
+    /// Of an ask: other boxes were asked to give back; the grant follows, or nothing.
+    Waiting,
+    /// Of a withdrawal or an undoing: so much is available; the rest was called back from boxes, ask again in a moment.
+    Short {
+        /// Available now.
+        available: Fen,
+        /// Boxes that were asked to give back.
+        recalled: usize,
+    },
+    /// Paid out, or undone: what the person can spend now.
+    Paid(Fen),
+    /// Given back: to which sources, and whether this id was posted before.
+    Refunded {
+        /// To each source.
+        back: Vec<(Source, Fen)>,
+        /// Nothing new was posted.
+        repeated: bool,
+    },
     /// The balance after a top-up, and whether this id was posted before.
     ToppedUp {
         /// Everything the person can spend now, anywhere.
@@ -213,6 +297,14 @@ pub enum Effect {
     Directory(Directory),
     /// A node's life ended: its connection is closed.
     Fenced(Writer),
+    /// To be said to an edge, if it is connected.
+    Say(Writer, Message),
+    /// The hub was restored: it goes on in this new life, and must be known to the edges under it.
+    Recovering(Writer),
+    /// Every living box has reported: the hub grants and pays again.
+    Recovered,
+    /// A feed is proved to have been written twice.
+    Forked(FeedId),
     /// An entry is in quarantine.
     Quarantined {
         /// Its feed.
@@ -320,6 +412,10 @@ pub struct Hub {
     pub mesh: Mesh,
     documents: Documents,
     key: SigningKey,
+    /// Being put together again after a restore.
+    recovery: Option<Recovery>,
+    /// Asks that wait for rights to be given back; forgotten at a restart, when boxes ask again.
+    waiting: BTreeMap<Row, grant::Waiting>,
 }
 
 /// One turn's means, handed down together.
@@ -328,22 +424,34 @@ struct Turn<'t, 's, R: Read + ?Sized> {
     stamp: Stamp,
     events: Vec<Event>,
     rows: &'t mut Vec<TableRow>,
+    books: Books,
+    effects: &'t mut Vec<Effect>,
 }
 
 impl Hub {
     /// Reads everything from the store.
     pub fn load<R: Read + ?Sized>(store: &R, identity: Identity) -> Result<Hub, StoreError> {
         let place = Place { node: NodeId::HUB, campus: None };
-        let mesh = Mesh::load(store, identity.me, place)?;
-        Ok(Hub { mesh, documents: Documents::load(store)?, key: identity.key })
+        let (me, recovery) = recover::present_life(store, identity.me)?;
+        let mesh = Mesh::load(store, me, place)?;
+        let documents = Documents::load(store)?;
+        Ok(Hub { mesh, documents, key: identity.key, recovery, waiting: BTreeMap::new() })
     }
 
     /// Reads everything again after a turn was rolled back.
     pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
-        let fresh = Mesh::load(store, self.mesh.me, self.mesh.place)?;
+        let (me, recovery) = recover::present_life(store, self.mesh.me)?;
+        let fresh = Mesh::load(store, me, self.mesh.place)?;
         self.mesh.replace(fresh);
         self.documents = Documents::load(store)?;
+        self.recovery = recovery;
+        self.waiting.clear();
         Ok(())
+    }
+
+    /// The recovery that this hub is in, if it was restored.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
     }
 
     /// The hub's own record: what edges check its feeds against.
@@ -361,37 +469,29 @@ impl Hub {
         rows: &mut Vec<TableRow>,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, CoreError> {
-        let mut turn = Turn { tx, stamp, events: Vec::new(), rows };
-        let reply = self.obey(&mut turn, command, effects)?;
-        self.follow(&mut turn, effects)?;
-        effects.extend(turn.tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)));
+        let mut turn = Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
+        let reply = self.obey(&mut turn, command)?;
+        self.follow(&mut turn)?;
+        self.close_books(&mut turn)?;
+        let grown: Vec<_> = turn.tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)).collect();
+        turn.effects.extend(grown);
         Ok(reply)
     }
 
-    fn obey<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        command: Command,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, CoreError> {
+    fn obey<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, command: Command) -> Result<Reply, CoreError> {
         Ok(match command {
             Command::Ingest(run) => return self.ingest(turn, *run),
-            Command::Diverged(head) => {
-                let ours = turn.tx.end_at(&head.feed, head.end.seq)?;
-                if ours.is_some_and(|ours| ours != head.end)
-                    && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
-                {
-                    self.mesh.prove_fork(turn.tx, &own, &head);
-                }
-                Reply::Done
-            }
+            Command::Diverged(head) => return self.diverged(turn, head),
+            Command::Branch(run) => return self.branch(turn, *run),
+            Command::Greeted { from, have } => return self.greeted(turn, from, have),
+            Command::Restored => return self.restored(turn),
             Command::Connected(writer) => {
                 self.tell(turn, writer.node, Body::Time(turn.stamp.hub_time_ms))?;
-                self.lease(turn, writer)?;
-                self.receipt(turn, writer)?;
+                self.serve(turn, writer)?;
                 Reply::Done
             }
-            Command::Ask { from, row, total } => Reply::Granted(self.raise(turn, from, row, total)?),
+            Command::Pools(sizes) => return self.resize_pools(turn, sizes),
+            Command::Ask { from, row, total } => return self.ask(turn, from, row, total),
             Command::CreateToken { hash, row } => return self.create_token(turn, hash, row),
             Command::Redeem { hash, key, name } => return self.redeem(turn, hash, key, name, None),
             Command::Address { writer, address } => {
@@ -427,7 +527,12 @@ impl Hub {
                 return self.visitor(turn, operator, (campus, visitor, act));
             }
             Command::Rebase(kind) => return self.rebase(turn, kind),
-            Command::TopUp { id, person, amount } => return self.top_up(turn, id, person, amount),
+            Command::TopUp { id, person, amount, by } => return self.top_up(turn, id, person, amount, by),
+            Command::UndoTopUp { of, by } => return self.undo_top_up(turn, of, by),
+            Command::Withdraw { id, person, amount, by } => return self.withdraw(turn, id, person, amount, by),
+            Command::Refund { id, of, kind, amount, operator } => {
+                return self.refund(turn, refund::Wanted { id, of, kind, amount, operator });
+            }
             Command::Block(record) => {
                 self.append(turn, Channel::Blocks(BlockScope::Hub), Body::Block(record))?;
                 Reply::Done
@@ -440,23 +545,31 @@ impl Hub {
                 }
                 Reply::Lifted(open.len())
             }
-            Command::Fence { writer, reason } => return self.fence(turn, writer, reason, effects),
+            Command::Fence { writer, reason } => return self.fence(turn, writer, reason),
+            Command::ReleaseSuspense { writer, operator } => return self.advance(turn, writer, operator),
             Command::Archived(marks) => {
                 for (feed, seq) in marks {
-                    turn.tx.put(archived_key(&feed), &seq);
-                    self.receipt(turn, feed.writer)?;
+                    self.archived(turn, feed, seq)?;
                 }
                 Reply::Done
             }
             Command::Tick { connected } => {
                 for writer in connected {
-                    self.lease(turn, writer)?;
-                    self.receipt(turn, writer)?;
+                    self.serve(turn, writer)?;
                 }
+                self.forget_waiting(turn.stamp.hub_time_ms);
+                self.sweep(turn)?;
                 self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
                 Reply::Done
             }
         })
+    }
+
+    /// What a connected box is owed: a lease, its pools, its receipt.
+    fn serve<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, writer: Writer) -> Result<(), CoreError> {
+        self.lease(turn, writer)?;
+        self.fill_pools(turn, writer)?;
+        Ok(self.receipt(turn, writer)?)
     }
 
     fn append<R: Read + ?Sized>(
@@ -487,192 +600,32 @@ impl Hub {
         }
     }
 
-    /// A lease entry is durable here before it can be sent; renewed when an hour of it has passed.
-    fn lease<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, to: Writer) -> Result<(), StoreError> {
-        if self.mesh.is_fenced(to) || self.mesh.current(to.node) != Some(to) {
-            return Ok(());
-        }
-        let key = lease_key(to);
-        let signed: i64 = turn.tx.get(&key)?.unwrap_or_default();
-        let now_ms = turn.stamp.hub_time_ms;
-        if signed.saturating_sub(now_ms) < LEASE_RENEW_BELOW_MS {
-            let until_ms = now_ms.saturating_add(LEASE_MS);
-            turn.tx.put(key, &until_ms);
-            self.tell(turn, to.node, Body::Lease(LeaseRecord { incarnation: to.incarnation, until_ms }))?;
-        }
-        Ok(())
-    }
-
-    /// Tells an edge what of its journal is held and archived, if that has moved.
-    fn receipt<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, of: Writer) -> Result<(), StoreError> {
-        let feed = FeedId { writer: of, channel: Channel::Journal };
-        let held = turn.tx.feed(&feed)?.end.seq;
-        let archived = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
-        let receipt = ReceiptRecord { incarnation: of.incarnation, held, archived };
-        let key = told_key(of);
-        if turn.tx.get::<ReceiptRecord>(&key)? != Some(receipt) {
-            turn.tx.put(key, &receipt);
-            self.tell(turn, of.node, Body::Receipt(receipt))?;
-        }
-        Ok(())
-    }
-
-    /// Raises a box's granted total to at least `total` if so much is available.
-    fn raise<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        to: Writer,
-        row: Row,
-        total: Fen,
-    ) -> Result<bool, CoreError> {
-        if self.mesh.is_fenced(to) || self.mesh.current(to.node) != Some(to) {
-            return Ok(false);
-        }
-        let mut wallets = wallets_of(turn.tx, row.person)?;
-        let wallet = wallets.wallet(row.wallet);
-        let before = wallet.replicas.get(&to).map(|r| r.granted).unwrap_or_default();
-        match wallet.grant_up_to(to, total) {
-            Ok(None) => Ok(true),
-            Ok(Some(granted)) => {
-                turn.tx.put(keys::rights(row.person), &wallets);
-                self.write_grant(turn, to, row, granted, granted.sub(before)?)?;
-                Ok(true)
-            }
-            Err(WalletError::NotAvailable { .. } | WalletError::NotPositive(_)) => Ok(false),
-            Err(other) => Err(other.into()),
-        }
-    }
-
-    /// Writes the grant entry with the hub's signed word on it, and posts it.
-    fn write_grant<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        to: Writer,
-        row: Row,
-        total: Fen,
-        amount: Fen,
-    ) -> Result<(), CoreError> {
-        let wallets = wallets_of(turn.tx, row.person)?;
-        let wallet = wallets.wallets.get(&row.wallet);
-        let back = wallet.and_then(|w| w.replicas.get(&to)).map(|r| r.back).unwrap_or_default();
-        let hub_time_ms = turn.stamp.hub_time_ms;
-        let remaining = total.sub(back)?;
-        let signature = feed::sign("statement", &(to, row, remaining, hub_time_ms), &self.key);
-        let basis = Some(Box::new(Statement { replica: to, row, remaining, hub_time_ms, signature }));
-        let last_day = wallet.and_then(|w| w.last_day);
-        let seq = self.append(turn, Channel::Rights(to), Body::Grant(GrantRecord { row, total, last_day, basis }))?;
-        let source = feed::digest("yika grant 1", &yika_crdt::wire::encode(&(self.mesh.me, to, seq)));
-        let mut posting = Posting::new(source, self.today(turn));
-        let (holder, right) = (Account::Holder(row.person, row.wallet), Account::Right(row.person, row.wallet, to));
-        posting.transfer(Kind::Grant, holder, right, amount);
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
-        Ok(())
-    }
-
-    fn top_up<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        id: Hash,
-        person: PersonId,
-        amount: Fen,
-    ) -> Result<Reply, CoreError> {
-        if self.mesh.people.read().holder(person).is_none() {
-            return Ok(Reply::Denied(format!("{person} is not a person of this registry")));
-        }
-        let mut wallets = wallets_of(turn.tx, person)?;
-        match turn.tx.get::<(PersonId, Fen)>(&top_up_key(&id))? {
-            Some(known) if known == (person, amount) => {
-                return Ok(Reply::ToppedUp { total: wallets.total()?, repeated: true });
-            }
-            Some(_) => return Ok(Reply::Denied("this number was used for another top-up".into())),
-            None => {}
-        }
-        if let Err(refused) = wallets.wallet(WalletKey::Main).deposit(amount) {
-            return Ok(Reply::Denied(refused.to_string()));
-        }
-        turn.tx.put(top_up_key(&id), &(person, amount));
-        turn.tx.put(keys::rights(person), &wallets);
-        let mut posting = Posting::new(feed::digest("yika top-up 1", &id.0), self.today(turn));
-        posting.transfer(Kind::TopUp, Account::Cash, Account::Holder(person, WalletKey::Main), amount);
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
-        self.level(turn, person)?;
-        Ok(Reply::ToppedUp { total: wallets.total()?, repeated: false })
-    }
-
-    /// Brings the boxes of the home campus up to their share (sizing, design section 4).
-    fn level<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, person: PersonId) -> Result<(), CoreError> {
-        let Some(home) = self.mesh.people.read().holder(person).map(|h| h.home) else { return Ok(()) };
-        let boxes = self.living_boxes(home);
-        let mut wallets = wallets_of(turn.tx, person)?;
-        let mean = wallets.mean_daily();
-        let today = self.today(turn);
-        for key in wallets.wallets.keys().copied().collect::<Vec<_>>() {
-            let wallet = wallets.wallet(key);
-            if wallet.last_day.is_some_and(|last| last < today) {
-                continue;
-            }
-            for (to, amount) in wallet.shortfalls(&boxes, mean)? {
-                let total = wallets.wallet(key).grant(to, amount)?;
-                turn.tx.put(keys::rights(person), &wallets);
-                self.write_grant(turn, to, Row { person, wallet: key }, total, amount)?;
-            }
-        }
-        check(person, &wallets)
-    }
-
-    /// The living boxes of a campus.
-    pub fn living_boxes(&self, campus: CampusId) -> Vec<Writer> {
-        let lives = self.mesh.nodes.iter().filter(|(_, n)| n.record.campus == Some(campus)).map(|(w, _)| *w);
-        lives.filter(|w| !self.mesh.is_fenced(*w) && self.mesh.current(w.node) == Some(*w)).collect()
-    }
-
-    fn fence<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        writer: Writer,
-        reason: String,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, CoreError> {
-        if writer.node.is_hub() || !self.mesh.nodes.contains_key(&writer) {
-            return Ok(Reply::Denied(format!("{writer} is not an edge of this registry")));
-        }
-        if self.mesh.is_fenced(writer) {
-            return Ok(Reply::Done);
-        }
-        let mut last = Vec::new();
-        for (feed, held) in turn.tx.feeds()? {
-            if feed.writer == writer {
-                last.push((feed.channel, held.end));
-            }
-        }
-        self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
-        self.fence_documents(turn, writer)?;
-        effects.push(Effect::Fenced(writer));
-        Ok(Reply::Done)
-    }
-
-    fn follow<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), CoreError> {
+    /// Does what stored entries ask for: postings first, then what follows from them.
+    fn follow<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
         self.follow_documents(turn)?;
-        let mut touched = std::collections::BTreeSet::new();
+        let mut touched = BTreeSet::new();
         for event in std::mem::take(&mut turn.events) {
             match event {
-                Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
-                Event::Journal { feed, seq, entry } => self.post(turn, feed, seq, &entry, &mut touched)?,
-                Event::Granted { feed, grant } if !feed.writer.node.is_hub() => {
-                    self.post_return(turn, feed, &grant, &mut touched)?;
+                Event::Registry => {
+                    turn.effects.push(Effect::Directory(self.mesh.directory()));
+                    self.note_fences(turn)?;
                 }
-                Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
+                Event::Journal { feed, seq, entry } => {
+                    let place = journal::Place { feed, seq, branch: None };
+                    self.post(turn, place, &entry, &mut touched)?;
+                }
+                Event::Granted { feed, seq, grant } => self.on_granted(turn, feed, seq, &grant, &mut touched)?,
+                Event::Quarantined { feed, seq, cause } => turn.effects.push(Effect::Quarantined { feed, seq, cause }),
                 _ => {}
             }
         }
+        self.serve_waiting(turn, &touched)?;
         for person in touched {
-            self.level(turn, person)?;
+            if !self.is_waited_for(person, turn.stamp.hub_time_ms) {
+                self.level(turn, person)?;
+            }
         }
-        Ok(())
+        self.look_for_reports(turn)
     }
 
     fn today<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Day {
@@ -685,24 +638,12 @@ pub fn wallets_of<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId) -> Result<
     Ok(tx.get(&keys::rights(person))?.unwrap_or_default())
 }
 
-/// Sums are checked in production: what does not balance is not written.
-fn check(person: PersonId, wallets: &PersonWallets) -> Result<(), CoreError> {
-    for wallet in wallets.wallets.values() {
-        wallet.check().map_err(|detail| CoreError::Unbalanced { person, detail })?;
+/// Errors of the shared sale arithmetic, which stores nothing here.
+fn sale_error(error: yika_crdt::sale::SaleError) -> CoreError {
+    match error {
+        yika_crdt::sale::SaleError::Store(error) => error.into(),
+        other => StoreError::Corrupt { place: "the refunds of a sale".into(), cause: other.to_string() }.into(),
     }
-    Ok(())
-}
-
-fn lease_key(of: Writer) -> Vec<u8> {
-    named(b"!leased", &of)
-}
-
-fn told_key(of: Writer) -> Vec<u8> {
-    named(b"!told", &of)
-}
-
-fn archived_key(feed: &FeedId) -> Vec<u8> {
-    named(b"!archived", feed)
 }
 
 /// What a life of a box was given: by kind and number of the thing.
@@ -715,20 +656,8 @@ fn given_key(to: Writer, body: &Body) -> Vec<u8> {
     named(b"!given", &(to, thing))
 }
 
-fn top_up_key(id: &Hash) -> Vec<u8> {
-    named(b"!topup", id)
-}
-
 fn named<T: Serialize>(name: &[u8], value: &T) -> Vec<u8> {
     let mut key = name.to_vec();
     key.extend(yika_crdt::wire::encode(value));
     key
-}
-
-/// A sale id seen at the hub: where it was first posted from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Seen {
-    feed: FeedId,
-    seq: Seq,
-    at_ms: i64,
 }

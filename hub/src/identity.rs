@@ -113,6 +113,21 @@ impl HubIdentity {
     }
 }
 
+impl HubIdentity {
+    /// The same hub in a later life: after a restore it goes on under a new incarnation and certificate.
+    ///
+    /// # Errors
+    /// When the certificate cannot be made.
+    pub fn in_life(self, me: Writer) -> Result<HubIdentity> {
+        if me == self.me {
+            return Ok(self);
+        }
+        let valid = Validity::days(wall_ms().div_euclid(1000), OWN_CERTIFICATE_DAYS);
+        let certificate_der = self.authority.issue_own(&self.key, NodeIdentity::hub(me.incarnation), valid)?;
+        Ok(HubIdentity { me, certificate_der, ..self })
+    }
+}
+
 fn endpoint_keys(bytes: &[u8]) -> Result<EndpointKeys> {
     match bytes.split_first_chunk::<32>() {
         Some((reset, id)) if id.len() == 8 => {

@@ -4,7 +4,7 @@
 //! hash of its entry and a part number, so applying a journal twice posts once. Leaves to others: SQL (`store`).
 
 use yika_crdt::Fen;
-use yika_crdt::entry::{PurchaseRecord, RefundRecord, Source, WalletKey};
+use yika_crdt::entry::WalletKey;
 use yika_crdt::feed::Hash;
 use yika_crdt::ids::*;
 
@@ -15,6 +15,8 @@ pub enum Account {
     Cash,
     /// What the employer has given as subsidies, negative.
     SubsidySource,
+    /// The organisation's credit that guest pools and terminal floats are granted from, negative.
+    PoolSource,
     /// A holder's wallet as far as the hub has not granted it to a box.
     Holder(PersonId, WalletKey),
     /// A box's right in a holder's wallet.
@@ -34,6 +36,7 @@ impl std::fmt::Display for Account {
         match self {
             Account::Cash => write!(f, "cash"),
             Account::SubsidySource => write!(f, "subsidy"),
+            Account::PoolSource => write!(f, "pool"),
             Account::Holder(person, wallet) => write!(f, "holder/{person}/{}", wallet_name(*wallet)),
             Account::Right(person, wallet, writer) => write!(f, "right/{person}/{}/{writer}", wallet_name(*wallet)),
             Account::Suspense(person, wallet, writer) => {
@@ -49,7 +52,8 @@ impl std::fmt::Display for Account {
 impl Account {
     /// Whether the balance (credits less debits) must stay at or above zero.
     pub fn is_bounded(self) -> bool {
-        !matches!(self, Account::Cash | Account::SubsidySource | Account::Receivable(_) | Account::Loss)
+        use Account::{Cash, Loss, PoolSource, Receivable, SubsidySource};
+        !matches!(self, Cash | SubsidySource | PoolSource | Receivable(_) | Loss)
     }
 
     /// The holder it belongs to, if any.
@@ -94,6 +98,14 @@ pub enum Kind {
     Refund,
     /// Moved to suspense at a fence, or released from it.
     Fence,
+    /// A box spent beyond its right: owed by the holder.
+    Overdraft,
+    /// Owed, and paid from what is available.
+    Settle,
+    /// Given up, or made good again.
+    Loss,
+    /// More was given back than was paid: charged again.
+    Surplus,
 }
 
 impl Kind {
@@ -108,6 +120,10 @@ impl Kind {
             Kind::Purchase => "purchase",
             Kind::Refund => "refund",
             Kind::Fence => "fence",
+            Kind::Overdraft => "overdraft",
+            Kind::Settle => "settle",
+            Kind::Loss => "loss",
+            Kind::Surplus => "surplus",
         }
     }
 }
@@ -155,35 +171,11 @@ impl Posting {
         }
     }
 
-    /// A sale: from the sources that paid to the merchant. `covered` says how much of a wallet part the box's right
-    /// still covers; what it overdrew is owed by the holder.
-    pub fn purchase(&mut self, sale: &PurchaseRecord, at: Writer, covered: impl Fn(WalletKey, Fen) -> Fen) {
-        let merchant = Account::Merchant(sale.merchant);
-        let owed = Account::Receivable(sale.person);
-        for (source, amount) in &sale.paid {
-            match source {
-                Source::Wallet(wallet) => {
-                    let from_right = covered(*wallet, *amount);
-                    let right = Account::Right(sale.person, *wallet, at);
-                    self.transfer(Kind::Purchase, right, merchant, from_right);
-                    self.transfer(Kind::Purchase, owed, merchant, Fen(amount.0.saturating_sub(from_right.0)));
-                }
-                Source::Guest | Source::Float | Source::Receivable => {
-                    self.transfer(Kind::Purchase, owed, merchant, *amount);
-                }
-            }
-        }
-    }
-
-    /// Money back from the merchant to where it came from.
-    pub fn refund(&mut self, refund: &RefundRecord, at: Writer) {
-        let merchant = Account::Merchant(refund.merchant);
-        for (source, amount) in &refund.back {
-            let credit = match source {
-                Source::Wallet(wallet) => Account::Right(refund.person, *wallet, at),
-                _ => Account::Receivable(refund.person),
-            };
-            self.transfer(Kind::Refund, merchant, credit, *amount);
+    /// Moves a difference: a negative one moves back.
+    pub fn shift(&mut self, kind: Kind, debit: Account, credit: Account, difference: Fen) {
+        match difference.is_negative() {
+            true => self.transfer(kind, credit, debit, Fen(difference.0.saturating_neg())),
+            false => self.transfer(kind, debit, credit, difference),
         }
     }
 }

@@ -44,6 +44,7 @@ pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> any
         }
     });
     tokio::spawn(close_fenced(Arc::clone(node)));
+    tokio::spawn(say_to_boxes(Arc::clone(node)));
     Ok(link)
 }
 
@@ -62,6 +63,20 @@ async fn close_fenced(node: Arc<HubNode>) {
     while let Ok(writer) = fenced.recv().await {
         if let Some(peer) = node.peer(writer) {
             peer.close(CloseCode::FENCED, "this box was fenced by headquarters; enrol it again");
+        }
+    }
+}
+
+/// Passes on what the core says to single boxes; who is not connected is told again when it matters.
+async fn say_to_boxes(node: Arc<HubNode>) {
+    let mut said = node.ears().said.subscribe();
+    loop {
+        match said.recv().await {
+            Ok((to, message)) => _ = node.say(to, message),
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "too much to say at once; boxes are told again when it matters");
+            }
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
     }
 }

@@ -11,6 +11,7 @@ use yika_crdt::channel::{Class, FeedId};
 use yika_crdt::ids::Writer;
 use yika_crdt::mesh::Directory;
 use yika_crdt::store::{StoreError, Tx};
+use yika_crdt::sync::Message;
 use yika_store::rusqlite::Transaction;
 use yika_store::{Machine, Priority, SqliteStore};
 
@@ -42,6 +43,10 @@ pub struct Ears {
     pub grown: broadcast::Sender<FeedId>,
     /// Lives that ended.
     pub fenced: broadcast::Sender<Writer>,
+    /// What boxes are to be told at once, if they are connected.
+    pub said: broadcast::Sender<(Writer, Message)>,
+    /// The life that this hub must go on in: it was restored from a backup.
+    pub new_life: watch::Sender<Option<Writer>>,
     /// Who may hold what.
     pub directory: watch::Sender<Arc<Directory>>,
     /// Something on a page changed.
@@ -56,6 +61,8 @@ impl Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
             fenced: broadcast::channel(64).0,
+            said: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            new_life: watch::channel(None).0,
             directory: watch::channel(Arc::new(directory)).0,
             changed: watch::channel(0).0,
             provision: watch::channel(0).0,
@@ -141,6 +148,12 @@ impl Machine for HubMachine {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),
                 Effect::Directory(directory) => _ = self.ears.directory.send_replace(Arc::new(directory)),
                 Effect::Fenced(writer) => _ = self.ears.fenced.send(writer),
+                Effect::Say(to, message) => _ = self.ears.said.send((to, message)),
+                Effect::Recovering(life) => _ = self.ears.new_life.send_replace(Some(life)),
+                Effect::Recovered => tracing::info!("every living box has reported: granting and paying again"),
+                Effect::Forked(feed) => {
+                    tracing::error!(%feed, "a feed was written twice: a box was cloned or put back")
+                }
                 Effect::Quarantined { feed, seq, cause } => {
                     tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
                 }

@@ -49,7 +49,11 @@ impl Metrics {
         out.gauge("yika_hub_cards", "Cards in the registry", cards as i64);
         out.gauge("yika_hub_writer_waiting", "Commands that wait for the writer", node.waiting() as i64);
         out.gauge("yika_hub_connected_boxes", "Boxes with an open connection", node.peers().len() as i64);
-        out.gauge("yika_hub_quarantined_entries", "Entries that could not be used", self.desk.quarantine().await?.len() as i64);
+        out.gauge(
+            "yika_hub_quarantined_entries",
+            "Entries that could not be used",
+            self.desk.quarantine().await?.len() as i64,
+        );
         self.files(&mut out);
         self.boxes(&mut out).await?;
         let (accepted, refused, locked) = self.sign_ins.counts();

@@ -5,7 +5,7 @@
 
 use crate::clock::{HubClock, wall_ms};
 use crate::core::enrol::CERTIFICATE_DAYS;
-use crate::core::{Command, Hub, Identity, Reply};
+use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order};
 use crate::store;
@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
-use yika_crdt::feed::Run;
+use yika_crdt::feed::{End, Run};
 use yika_crdt::ids::*;
-use yika_crdt::mesh::Directory;
+use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
@@ -56,6 +56,8 @@ pub struct HubNode {
     pub people: SharedPeople,
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
+    /// What boxes said they hold, until it is judged.
+    greetings: Mutex<BTreeMap<Writer, Vec<(FeedId, End)>>>,
 }
 
 /// The hub cannot serve: its disk, or it is stopping.
@@ -76,6 +78,15 @@ impl From<StoreError> for Busy {
 }
 
 impl HubNode {
+    /// The life that the hub of this data folder is in: a later one than its identity says after a restore.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn life(identity: &HubIdentity, dir: &Path) -> anyhow::Result<Writer> {
+        let sqlite = SqliteStore::open(dir.join("hub.db"), &store::options())?;
+        Ok(core::present_life(&sqlite, identity.me)?.0)
+    }
+
     /// Opens the store, loads the index, starts the writer thread; the first start lists the hub in its registry.
     ///
     /// # Errors
@@ -106,6 +117,7 @@ impl HubNode {
             people,
             registry: RwLock::default(),
             peers: Mutex::default(),
+            greetings: Mutex::default(),
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -180,7 +192,7 @@ impl HubNode {
     /// # Errors
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
-        let view = self.pool.read(|store| RegistryView::load(store))?;
+        let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
     }
@@ -296,9 +308,13 @@ impl Node for HubNode {
     }
 
     async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
-        let feed = run.head.feed;
+        let (feed, end) = (run.head.feed, run.head.end.seq);
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
+            Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
+                // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -313,7 +329,8 @@ impl Node for HubNode {
         match message {
             Message::Ask { row, total } => {
                 let granted = self.call(Command::Ask { from: writer, row, total }).await;
-                (granted != Ok(Reply::Granted(true))).then_some(Message::Denied { row, total })
+                let comes = matches!(granted, Ok(Reply::Granted(true) | Reply::Waiting));
+                (!comes).then_some(Message::Denied { row, total })
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
@@ -329,8 +346,18 @@ impl Node for HubNode {
         }
     }
 
+    fn on_greeting(&self, from: &PeerIdentity, _software: &str, have: &[(FeedId, End)]) {
+        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        greetings.insert(from.writer(), have.to_vec());
+    }
+
     async fn on_connected(&self, peer: &PeerIdentity) {
         tracing::info!(peer = %peer.writer(), "connected");
+        let have = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer.writer());
+        let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
+        if let Err(error) = self.call(greeted).await {
+            tracing::error!(%error, "a greeting could not be judged");
+        }
         if let Err(error) = self.call(Command::Connected(peer.writer())).await {
             tracing::error!(%error, "a box could not be served");
         }

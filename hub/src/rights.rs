@@ -1,14 +1,15 @@
 //! The hub's side of rights: what a person has, what every box was granted of it, and how much each box should hold.
 //!
-//! Pure. Every figure is a cumulative total; a box's figures come from its journal and its rights feed, the hub's from
-//! its own. Leaves to others: the double-entry books (`ledger`), feeds (`core`).
+//! Pure. Every figure is a total with one writer: a box's come from its journal and its rights feed, the hub's from its
+//! own acts. What can be spent, is owed or lost is *derived* from the totals, so the order in which they arrive does not
+//! matter. Leaves to others: the double-entry books (`ledger`, `core/books`), feeds (`core`).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use yika_crdt::Fen;
 use yika_crdt::entry::WalletKey;
 use yika_crdt::fen::FenError;
-use yika_crdt::ids::{Day, Writer};
+use yika_crdt::ids::{Day, Incarnation, Writer};
 
 /// Least a person's boxes hold together, if there is so much.
 pub const SHARE_FLOOR: Fen = Fen(10_000);
@@ -16,50 +17,90 @@ pub const SHARE_FLOOR: Fen = Fen(10_000);
 pub const SHARE_DAYS: i64 = 3;
 /// A box below this part of its target is topped up.
 pub const TOP_UP_BELOW_PART: i64 = 3;
-/// Most boxes one person may hold rights at.
+/// A box above so many times its target gives back what exceeds the target.
+pub const RETURN_ABOVE_TIMES: i64 = 2;
+/// Most boxes a person is granted rights at; what boxes say they did is counted beyond it too.
 pub const REPLICAS_MAX: usize = 64;
 
 /// One box's right in one wallet of a person, as the hub knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Replica {
-    /// Granted by the hub, ever.
-    pub granted: Fen,
-    /// Returned to the hub, ever.
-    pub back: Fen,
+    /// Granted by the hub, ever, in each of the hub's own lives.
+    pub granted: BTreeMap<Incarnation, Fen>,
+    /// Returned to the hub, ever, in each of the hub's lives, as the box says.
+    pub back: BTreeMap<Incarnation, Fen>,
     /// Taken by cheque from others, by giver.
     pub taken_in: BTreeMap<Writer, Fen>,
     /// Taken by cheque by others, by receiver.
     pub taken_out: BTreeMap<Writer, Fen>,
     /// Spent, ever.
     pub used: Fen,
-    /// Given back to the holder, ever.
+    /// Given back to the holder by the box, ever.
     pub returned: Fen,
     /// The box is fenced: what is left is in suspense until it is released.
-    pub fenced: bool,
-    /// Released from suspense to the holder.
+    pub suspended: bool,
+    /// Released from suspense.
     pub released: Fen,
+    /// Given to the holder out of `loss` before the suspense could be released.
+    pub advanced: Fen,
+}
+
+fn total<K>(totals: &BTreeMap<K, Fen>) -> Result<Fen, FenError> {
+    Fen::sum(totals.values().copied())
 }
 
 impl Replica {
-    /// What is left at the box; negative only if the box (or a copy of it) spent more than it had.
+    fn came(&self) -> Result<Fen, FenError> {
+        total(&self.granted)?.add(total(&self.taken_in)?)?.add(self.returned)
+    }
+
+    /// Returned to the hub: never more than ever came to the box.
+    pub fn came_back(&self) -> Result<Fen, FenError> {
+        Ok(total(&self.back)?.min(self.came()?))
+    }
+
+    fn left(&self) -> Result<Fen, FenError> {
+        let went = self.came_back()?.add(total(&self.taken_out)?)?.add(self.used)?.add(self.released)?;
+        self.came()?.sub(went)
+    }
+
+    /// What is left at the box, or in suspense.
     pub fn right(&self) -> Result<Fen, FenError> {
-        let came = self.granted.add(Fen::sum(self.taken_in.values().copied())?)?.add(self.returned)?;
-        let went = self.back.add(Fen::sum(self.taken_out.values().copied())?)?.add(self.used)?.add(self.released)?;
-        came.sub(went)
+        Ok(self.left()?.max(Fen::ZERO))
+    }
+
+    /// What the box (or a copy of it, or a part of its journal that came early) spent beyond what it had.
+    pub fn overdrawn(&self) -> Result<Fen, FenError> {
+        Ok(self.left()?.negated()?.max(Fen::ZERO))
+    }
+
+    /// Of what was released, the part that makes up for what was advanced.
+    pub fn repaid(&self) -> Fen {
+        self.released.min(self.advanced)
+    }
+
+    /// Raises the granted total of one life of the hub; returns by how much. A smaller total changes nothing.
+    pub fn merge_granted(&mut self, life: Incarnation, total: Fen) -> Result<Fen, FenError> {
+        let held = self.granted.entry(life).or_default();
+        let more = total.sub(*held)?.max(Fen::ZERO);
+        *held = held.add(more)?;
+        Ok(more)
     }
 }
 
-/// One wallet of one person.
+/// One wallet of one person, or one pool of a box.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Wallet {
-    /// Everything paid in (top-ups, subsidies, refunds by the hub).
+    /// Everything paid in (top-ups, subsidies; of a pool what holders owe it).
     pub deposits: Fen,
     /// Everything paid out.
     pub withdrawals: Fen,
+    /// Given back by the hub itself for sales.
+    pub refunded: Fen,
     /// Per box and life.
     pub replicas: BTreeMap<Writer, Replica>,
-    /// Owed by the holder: facts beyond right.
-    pub receivable: Fen,
+    /// Charged to the holder beside rights: facts, guest meals, floats; less what was given back of it.
+    pub charged: Fen,
     /// Last day it can be spent on.
     pub last_day: Option<Day>,
 }
@@ -86,21 +127,66 @@ pub enum WalletError {
     TooMany,
 }
 
+/// What a wallet's boxes should get and give back.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// Grants.
+    pub grants: Vec<(Writer, Fen)>,
+    /// Recalls, with what may stay.
+    pub recalls: Vec<(Writer, Fen)>,
+}
+
 impl Wallet {
+    /// Paid in, less what was paid out and what boxes hold; below zero only after a restore that lost top-ups.
+    pub fn gross(&self) -> Result<Fen, FenError> {
+        let mut gross = self.deposits.sub(self.withdrawals)?.add(self.refunded)?;
+        for replica in self.replicas.values() {
+            gross = gross.sub(total(&replica.granted)?)?.add(replica.came_back()?)?;
+            gross = gross.add(replica.advanced)?.add(replica.released)?.sub(replica.repaid())?;
+        }
+        Ok(gross)
+    }
+
+    /// Granted beyond all that was ever paid in: what a restored hub had forgotten. Booked to `loss`.
+    pub fn deficit(&self) -> Result<Fen, FenError> {
+        Ok(self.gross()?.negated()?.max(Fen::ZERO))
+    }
+
+    /// All that was ever owed.
+    fn debt(&self) -> Result<Fen, FenError> {
+        self.replicas.values().try_fold(self.charged, |debt, replica| debt.add(replica.overdrawn()?))
+    }
+
+    /// The part of the debt that what is here pays at once.
+    pub fn settled(&self) -> Result<Fen, FenError> {
+        Ok(self.debt()?.min(self.gross()?.max(Fen::ZERO)))
+    }
+
     /// What the hub may still grant or pay out.
     pub fn available(&self) -> Result<Fen, FenError> {
-        let mut available = self.deposits.sub(self.withdrawals)?;
-        for replica in self.replicas.values() {
-            available = available.sub(replica.granted)?.add(replica.back)?.add(replica.released)?;
-        }
-        Ok(available)
+        self.gross()?.max(Fen::ZERO).sub(self.settled()?)
+    }
+
+    /// What the holder owes.
+    pub fn owed(&self) -> Result<Fen, FenError> {
+        self.debt()?.sub(self.settled()?)
+    }
+
+    /// Spent with merchants, what was given back taken off.
+    pub fn spent(&self) -> Result<Fen, FenError> {
+        let by_boxes = |sum: Fen, r: &Replica| sum.add(r.used)?.sub(r.returned);
+        self.replicas.values().try_fold(self.charged.sub(self.refunded)?, by_boxes)
+    }
+
+    /// Booked to `loss` for this wallet.
+    pub fn lost(&self) -> Result<Fen, FenError> {
+        let advances = |sum: Fen, r: &Replica| sum.add(r.advanced)?.sub(r.repaid());
+        self.replicas.values().try_fold(self.deficit()?, advances)
     }
 
     /// Pays in.
     pub fn deposit(&mut self, amount: Fen) -> Result<(), WalletError> {
-        if !amount.is_positive() {
-            return Err(WalletError::NotPositive(amount));
-        }
+        positive(amount)?;
         self.deposits = self.deposits.add(amount)?;
         Ok(())
     }
@@ -112,61 +198,98 @@ impl Wallet {
         Ok(())
     }
 
-    /// Grants a box so much more; returns its new cumulative total.
-    pub fn grant(&mut self, to: Writer, amount: Fen) -> Result<Fen, WalletError> {
+    /// Grants a box so much more, in this life of the hub; returns the new cumulative total of this life.
+    pub fn grant(&mut self, life: Incarnation, to: Writer, amount: Fen) -> Result<Fen, WalletError> {
         self.need(amount)?;
-        let replica = self.replica(to)?;
-        replica.granted = replica.granted.add(amount)?;
-        Ok(replica.granted)
+        self.grant_unbounded(life, to, amount)
     }
 
-    /// Raises a box's granted total to at least `total`; `None` if it is so already.
-    pub fn grant_up_to(&mut self, to: Writer, total: Fen) -> Result<Option<Fen>, WalletError> {
-        let granted = self.replicas.get(&to).map(|r| r.granted).unwrap_or_default();
-        if granted >= total {
-            return Ok(None);
+    /// Grants out of the organisation's own credit: pools.
+    pub fn grant_unbounded(&mut self, life: Incarnation, to: Writer, amount: Fen) -> Result<Fen, WalletError> {
+        positive(amount)?;
+        if !self.replicas.contains_key(&to) && self.replicas.len() >= REPLICAS_MAX {
+            return Err(WalletError::TooMany);
         }
-        self.grant(to, total.sub(granted)?).map(Some)
+        let granted = self.replica(to).granted.entry(life).or_default();
+        *granted = granted.add(amount)?;
+        Ok(*granted)
+    }
+
+    /// A box's total granted in one life of the hub.
+    pub fn granted(&self, life: Incarnation, to: Writer) -> Fen {
+        self.replicas.get(&to).and_then(|r| r.granted.get(&life).copied()).unwrap_or_default()
     }
 
     /// A box's row, made empty if it is new.
-    pub fn replica(&mut self, of: Writer) -> Result<&mut Replica, WalletError> {
-        if !self.replicas.contains_key(&of) && self.replicas.len() >= REPLICAS_MAX {
-            return Err(WalletError::TooMany);
-        }
-        Ok(self.replicas.entry(of).or_default())
+    pub fn replica(&mut self, of: Writer) -> &mut Replica {
+        self.replicas.entry(of).or_default()
     }
 
-    /// What each living box of the home campus lacks to its target, where it holds less than a third of it.
+    fn right_of(&self, of: Writer) -> Result<Fen, FenError> {
+        self.replicas.get(&of).map_or(Ok(Fen::ZERO), Replica::right)
+    }
+
+    /// What each living box of the home campus lacks to its target where it holds less than a third of it, and what
+    /// boxes hold above twice their target.
     ///
-    /// Together the boxes hold `min(available + held, max(floor, 3 × mean daily spend))`.
-    pub fn shortfalls(&self, boxes: &[Writer], mean_daily: Fen) -> Result<Vec<(Writer, Fen)>, WalletError> {
-        let count = i64::try_from(boxes.len()).unwrap_or(i64::MAX);
-        if count == 0 || self.receivable.is_positive() && self.available()? <= self.receivable {
-            return Ok(Vec::new());
+    /// Together the boxes hold `min(available + held, wished)`; a box elsewhere may hold as much as all at home should.
+    pub fn plan(&self, home: &[Writer], wished: Fen, alive: impl Fn(Writer) -> bool) -> Result<Plan, FenError> {
+        let mut plan = Plan::default();
+        let count = i64::try_from(home.len()).unwrap_or(i64::MAX);
+        if count == 0 {
+            return Ok(plan);
         }
-        let held = |w: &Writer| self.replicas.get(w).map_or(Ok(Fen::ZERO), Replica::right);
-        let held_all = Fen::sum(boxes.iter().map(held).collect::<Result<Vec<_>, _>>()?)?;
-        let wished = SHARE_FLOOR.max(Fen(mean_daily.0.saturating_mul(SHARE_DAYS)));
         let mut available = self.available()?;
-        let together = wished.min(available.add(held_all)?);
-        let target = Fen(together.0 / count);
-        let mut shortfalls = Vec::new();
-        for writer in boxes {
-            let has = held(writer)?;
+        let held_all = home.iter().try_fold(Fen::ZERO, |sum, w| sum.add(self.right_of(*w)?))?;
+        let target = Fen(wished.min(available.add(held_all)?).0 / count);
+        for writer in home {
+            let has = self.right_of(*writer)?;
             let missing = target.sub(has)?.min(available);
-            if has.0 < target.0 / TOP_UP_BELOW_PART && missing.is_positive() {
+            if has.0.saturating_mul(TOP_UP_BELOW_PART) < target.0 && missing.is_positive() {
                 available = available.sub(missing)?;
-                shortfalls.push((*writer, missing));
+                plan.grants.push((*writer, missing));
             }
         }
-        Ok(shortfalls)
+        let share = Fen(wished.0 / count);
+        for (writer, replica) in self.replicas.iter().filter(|(w, _)| alive(**w)) {
+            let own = if home.contains(writer) { share } else { wished };
+            if replica.right()?.0 > own.0.saturating_mul(RETURN_ABOVE_TIMES) {
+                plan.recalls.push((*writer, own));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whom to ask for `missing`, and what each may keep: boxes elsewhere first, then those that hold most.
+    pub fn recall(
+        &self,
+        missing: Fen,
+        home: &[Writer],
+        alive: impl Fn(Writer) -> bool,
+    ) -> Result<Vec<(Writer, Fen)>, FenError> {
+        let mut holders = Vec::new();
+        for (writer, replica) in self.replicas.iter().filter(|(w, _)| alive(**w)) {
+            let right = replica.right()?;
+            if right.is_positive() {
+                holders.push((home.contains(writer), std::cmp::Reverse(right), *writer));
+            }
+        }
+        holders.sort();
+        let mut missing = missing;
+        let mut recalls = Vec::new();
+        for (_, std::cmp::Reverse(right), writer) in holders {
+            if !missing.is_positive() {
+                break;
+            }
+            let part = right.min(missing);
+            missing = missing.sub(part)?;
+            recalls.push((writer, right.sub(part)?));
+        }
+        Ok(recalls)
     }
 
     fn need(&self, amount: Fen) -> Result<(), WalletError> {
-        if !amount.is_positive() {
-            return Err(WalletError::NotPositive(amount));
-        }
+        positive(amount)?;
         let available = self.available()?;
         if amount > available {
             return Err(WalletError::NotAvailable { available, wanted: amount });
@@ -174,32 +297,36 @@ impl Wallet {
         Ok(())
     }
 
-    /// Invariant 8 for this wallet: deposits − withdrawals = available + Σ rights + spent − given back, with nothing
-    /// below zero but what a misbehaving box overdrew.
+    /// Invariant 8 for this wallet: deposits − withdrawals = available + Σ rights + Σ suspense + spent − receivable −
+    /// loss, and what a cheque moved left one box and came to another.
     pub fn check(&self) -> Result<(), String> {
-        let sums = || -> Result<(Fen, Fen), FenError> {
-            let mut right = self.available()?;
-            for replica in self.replicas.values() {
-                let (used, returned) = (replica.used, replica.returned);
-                let taken_in = Fen::sum(replica.taken_in.values().copied())?;
-                let taken_out = Fen::sum(replica.taken_out.values().copied())?;
-                right = right.add(replica.right()?)?.add(used)?.sub(returned)?.sub(taken_in)?.add(taken_out)?;
-            }
-            Ok((self.deposits.sub(self.withdrawals)?, right))
-        };
-        let (left, right) = sums().map_err(|e| e.to_string())?;
-        if left != right {
-            return Err(format!("paid in less paid out is {left}, accounted for are {right}"));
-        }
-        let available = self.available().map_err(|e| e.to_string())?;
-        if available.is_negative() {
-            return Err(format!("available is {available}"));
-        }
-        Ok(())
+        self.checked().unwrap_or_else(|e| Err(e.to_string()))
+    }
+
+    fn checked(&self) -> Result<Result<(), String>, FenError> {
+        let rights = self.replicas.values().try_fold(Fen::ZERO, |sum, r| sum.add(r.right()?))?;
+        let taken_in = self.replicas.values().try_fold(Fen::ZERO, |sum, r| sum.add(total(&r.taken_in)?))?;
+        let taken_out = self.replicas.values().try_fold(Fen::ZERO, |sum, r| sum.add(total(&r.taken_out)?))?;
+        let available = self.available()?;
+        let held = available.add(rights)?.add(self.spent()?)?.sub(self.owed()?)?.sub(self.lost()?)?;
+        let paid_in = self.deposits.sub(self.withdrawals)?;
+        Ok(if paid_in != held {
+            Err(format!("paid in less paid out is {paid_in}, accounted for are {held}"))
+        } else if taken_in != taken_out {
+            Err(format!("{taken_in} came by cheque, {taken_out} went by cheque"))
+        } else if available.is_negative() {
+            Err(format!("available is {available}"))
+        } else {
+            Ok(())
+        })
     }
 }
 
-/// All wallets of one person at the hub.
+fn positive(amount: Fen) -> Result<(), WalletError> {
+    if amount.is_positive() { Ok(()) } else { Err(WalletError::NotPositive(amount)) }
+}
+
+/// All wallets of one person, or all pools of one box, at the hub.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PersonWallets {
     /// By key.
@@ -211,41 +338,60 @@ pub struct PersonWallets {
 /// Days that the mean daily spend looks back.
 pub const MEAN_DAYS: usize = 7;
 
+/// Whether a wallet holds money, and not a count.
+pub fn is_money(key: WalletKey) -> bool {
+    !matches!(key, WalletKey::Limit(..) | WalletKey::MealCount(_))
+}
+
 impl PersonWallets {
     /// A wallet, made empty if it is new.
     pub fn wallet(&mut self, key: WalletKey) -> &mut Wallet {
         self.wallets.entry(key).or_default()
     }
 
-    /// Adds a sale to its day.
+    /// Adds a sale to its day, or takes off what was given back.
     pub fn note_spent(&mut self, day: Day, amount: Fen) -> Result<(), FenError> {
         match self.spent_days.iter_mut().find(|(d, _)| *d == day) {
             Some((_, sum)) => *sum = sum.add(amount)?,
             None => self.spent_days.push((day, amount)),
         }
         self.spent_days.sort();
-        while self.spent_days.len() > MEAN_DAYS {
+        while self.spent_days.len() > MEAN_DAYS + 1 {
             self.spent_days.remove(0);
         }
         Ok(())
     }
 
-    /// Mean daily spend over the days seen.
-    pub fn mean_daily(&self) -> Fen {
-        let sum = self.spent_days.iter().fold(0i64, |sum, (_, f)| sum.saturating_add(f.0));
-        Fen(sum / i64::try_from(self.spent_days.len().max(1)).unwrap_or(1))
+    /// Mean spend of the days on which something was bought, `today` only where there is no other.
+    pub fn mean_daily(&self, today: Day) -> Fen {
+        let whole: Vec<_> = self.spent_days.iter().filter(|(day, _)| *day < today).collect();
+        let days = if whole.is_empty() { self.spent_days.iter().collect() } else { whole };
+        let sum = days.iter().fold(0i64, |sum, (_, f)| sum.saturating_add(f.0.max(0)));
+        Fen(sum / i64::try_from(days.len().max(1)).unwrap_or(1))
     }
 
-    /// Everything that can be spent anywhere: available and rights, all money wallets.
+    /// What the boxes at home should hold together: some days' spend, and a day's each.
+    pub fn wished(&self, today: Day, boxes: usize) -> Fen {
+        let days = SHARE_DAYS.max(i64::try_from(boxes).unwrap_or(i64::MAX));
+        SHARE_FLOOR.max(Fen(self.mean_daily(today).0.saturating_mul(days)))
+    }
+
+    /// Everything that can be spent anywhere: available and rights of living boxes, all money wallets.
     pub fn total(&self) -> Result<Fen, FenError> {
         let mut total = Fen::ZERO;
-        for wallet in self.wallets.values() {
+        for wallet in self.wallets.iter().filter(|(key, _)| is_money(**key)).map(|(_, wallet)| wallet) {
             total = total.add(wallet.available()?)?;
-            for replica in wallet.replicas.values() {
+            for replica in wallet.replicas.values().filter(|r| !r.suspended) {
                 total = total.add(replica.right()?)?;
             }
         }
         Ok(total)
+    }
+
+    /// Owed by the holder.
+    pub fn owed(&self) -> Result<Fen, FenError> {
+        let money = self.wallets.iter().filter(|(key, _)| is_money(**key));
+        money.map(|(_, wallet)| wallet.owed()).try_fold(Fen::ZERO, |sum, owed| sum.add(owed?))
     }
 }
 
@@ -254,66 +400,103 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
     use proptest::prelude::*;
-    use yika_crdt::ids::{Incarnation, NodeId};
+    use yika_crdt::ids::NodeId;
+
+    const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
 
     fn writer(node: u32) -> Writer {
-        Writer { node: NodeId(node), incarnation: Incarnation { generation: 1, counter: 1 } }
+        Writer { node: NodeId(node), incarnation: LIFE }
+    }
+
+    fn plan(wallet: &Wallet) -> Plan {
+        wallet.plan(&[writer(1), writer(2)], SHARE_FLOOR, |_| true).unwrap()
     }
 
     #[test]
     fn two_boxes_share_what_is_there() {
         let mut wallet = Wallet::default();
         wallet.deposit(Fen(6_000)).unwrap();
-        let boxes = [writer(1), writer(2)];
-        assert_eq!(
-            wallet.shortfalls(&boxes, Fen::ZERO).unwrap(),
-            vec![(writer(1), Fen(3_000)), (writer(2), Fen(3_000))]
-        );
-        for (to, amount) in wallet.shortfalls(&boxes, Fen::ZERO).unwrap() {
-            wallet.grant(to, amount).unwrap();
+        assert_eq!(plan(&wallet).grants, vec![(writer(1), Fen(3_000)), (writer(2), Fen(3_000))]);
+        for (to, amount) in plan(&wallet).grants {
+            wallet.grant(LIFE, to, amount).unwrap();
         }
-        assert!(wallet.shortfalls(&boxes, Fen::ZERO).unwrap().is_empty());
-        wallet.replica(writer(1)).unwrap().used = Fen(2_500);
-        assert!(wallet.shortfalls(&boxes, Fen::ZERO).unwrap().is_empty(), "nothing is available any more");
+        assert_eq!(plan(&wallet), Plan::default());
+        wallet.replica(writer(1)).used = Fen(2_500);
+        assert_eq!(plan(&wallet), Plan::default(), "nothing is available any more");
         wallet.deposit(Fen(50_000)).unwrap();
-        assert_eq!(wallet.shortfalls(&boxes, Fen::ZERO).unwrap(), vec![(writer(1), Fen(4_500))]);
+        assert_eq!(plan(&wallet).grants, vec![(writer(1), Fen(4_500))]);
     }
 
     #[test]
-    fn raising_a_total_is_idempotent() {
+    fn only_what_exceeds_twice_the_target_is_asked_back() {
+        let mut wallet = Wallet::default();
+        wallet.deposit(Fen(100_000)).unwrap();
+        wallet.grant(LIFE, writer(1), Fen(10_000)).unwrap();
+        wallet.grant(LIFE, writer(2), Fen(10_001)).unwrap();
+        wallet.grant(LIFE, writer(3), Fen(20_000)).unwrap();
+        assert_eq!(plan(&wallet).recalls, vec![(writer(2), Fen(5_000))]);
+        let recalled = wallet.recall(Fen(25_000), &[writer(1), writer(2)], |_| true).unwrap();
+        assert_eq!(recalled, vec![(writer(3), Fen::ZERO), (writer(2), Fen(5_001))], "elsewhere first");
+    }
+
+    #[test]
+    fn what_is_owed_is_settled_from_what_comes_in() {
+        let mut wallet = Wallet { charged: Fen(700), ..Wallet::default() };
+        assert_eq!((wallet.available().unwrap(), wallet.owed().unwrap()), (Fen::ZERO, Fen(700)));
+        wallet.deposit(Fen(1_000)).unwrap();
+        assert_eq!((wallet.available().unwrap(), wallet.owed().unwrap()), (Fen(300), Fen::ZERO));
+        assert!(wallet.withdraw(Fen(301)).is_err());
+        assert_eq!(wallet.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_return_beyond_what_ever_came_creates_no_money() {
         let mut wallet = Wallet::default();
         wallet.deposit(Fen(1_000)).unwrap();
-        assert_eq!(wallet.grant_up_to(writer(1), Fen(400)).unwrap(), Some(Fen(400)));
-        assert_eq!(wallet.grant_up_to(writer(1), Fen(400)).unwrap(), None);
-        assert!(wallet.grant_up_to(writer(1), Fen(1_001)).is_err());
-        assert_eq!(wallet.available().unwrap(), Fen(600));
+        wallet.grant(LIFE, writer(1), Fen(400)).unwrap();
+        wallet.replica(writer(1)).used = Fen(400);
+        wallet.replica(writer(1)).back.insert(LIFE, Fen(90_000));
+        assert_eq!(wallet.available().unwrap(), Fen(600), "what was spent and returned is owed, and settled");
+        assert_eq!(wallet.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_day_just_begun_does_not_lower_the_mean() {
+        let mut wallets = PersonWallets::default();
+        wallets.note_spent(Day(1), Fen(2_000)).unwrap();
+        wallets.note_spent(Day(2), Fen(4_000)).unwrap();
+        wallets.note_spent(Day(3), Fen(100)).unwrap();
+        assert_eq!(wallets.mean_daily(Day(3)), Fen(3_000));
     }
 
     proptest! {
-        /// Whatever is done, nothing is created and available never falls below zero.
+        /// Whatever boxes say they did, nothing is created and invariant 8 holds.
         #[test]
-        fn money_is_conserved(acts in prop::collection::vec((0u8..6, 1u32..4, 1i64..5_000), 0..80)) {
+        fn money_is_conserved(acts in prop::collection::vec((0u8..9, 1u32..4, 1i64..5_000), 0..80)) {
             let mut wallet = Wallet::default();
             for (act, node, amount) in acts {
                 let amount = Fen(amount);
+                let add = |held: &mut Fen| *held = held.add(amount).unwrap();
                 match act {
                     0 => wallet.deposit(amount).unwrap(),
                     1 => _ = wallet.withdraw(amount),
-                    2 => _ = wallet.grant(writer(node), amount),
-                    3 => {
-                        let replica = wallet.replica(writer(node)).unwrap();
-                        if replica.right().unwrap() >= amount { replica.used = replica.used.add(amount).unwrap(); }
+                    2 => _ = wallet.grant(LIFE, writer(node), amount),
+                    3 => add(&mut wallet.replica(writer(node)).used),
+                    4 => add(wallet.replica(writer(node)).back.entry(LIFE).or_default()),
+                    5 => add(&mut wallet.charged),
+                    6 => {
+                        add(wallet.replica(writer(node)).taken_out.entry(writer(9)).or_default());
+                        add(wallet.replica(writer(9)).taken_in.entry(writer(node)).or_default());
                     }
-                    4 => {
-                        let replica = wallet.replica(writer(node)).unwrap();
-                        if replica.right().unwrap() >= amount { replica.back = replica.back.add(amount).unwrap(); }
+                    7 => {
+                        let replica = wallet.replica(writer(node));
+                        replica.suspended = true;
+                        replica.advanced = replica.advanced.add(replica.right().unwrap()).unwrap();
                     }
-                    _ => {
-                        let replica = wallet.replica(writer(node)).unwrap();
-                        replica.returned = replica.returned.add(amount).unwrap();
-                    }
+                    _ => add(&mut wallet.replica(writer(node)).returned),
                 }
                 prop_assert_eq!(wallet.check(), Ok(()));
+                prop_assert!(!wallet.owed().unwrap().is_negative());
             }
         }
     }

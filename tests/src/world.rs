@@ -45,7 +45,17 @@ pub struct World {
     pub tills: [Vec<TerminalPlan>; 2],
     /// The door reader of the east campus.
     pub reader: TerminalPlan,
+    /// A campus operator who may sign in at the boxes of each campus.
+    pub operators: [Operator; 2],
     board: Process,
+}
+
+/// A campus operator.
+pub struct Operator {
+    /// Sign-in name.
+    pub login: String,
+    /// Password, drawn for this world.
+    pub password: String,
 }
 
 impl World {
@@ -70,10 +80,11 @@ impl World {
         let east_2 = BoxProgram::join(&hub, "c1", "east-2", Reach::Direct, "").await?;
         let boxes = vec![east_1, east_2, west];
         let (tills, reader) = register_terminals(&hub, &boxes).await?;
+        let operators = [operator(&hub, "dong", "c1").await?, operator(&hub, "xi", "c2").await?];
         let people = import_people(&hub, dir, people_per_campus, say).await?;
         open_the_door(&hub, dir, &people).await?;
         top_up(&hub, &people, say).await?;
-        let world = World { dir: dir.to_owned(), hub, boxes, people, tills, reader, board };
+        let world = World { dir: dir.to_owned(), hub, boxes, people, tills, reader, operators, board };
         let took = until("people, rights and keys at every box", SPREAD, async || world.is_spread()).await?;
         say(&format!(
             "{} people with rights at {} boxes after {} ms · 人员与额度已到达各节点",
@@ -167,7 +178,16 @@ impl World {
     pub fn tell_pages(&self, say: &dyn Fn(&str)) {
         say(&format!("headquarters · 总部控制台: {}  (admin / {})", self.hub.url(), self.hub.admin_password));
         for edge in &self.boxes {
-            say(&format!("{} of {}: {}  till · 收银 {}/till", edge.name, edge.campus, edge.url(), edge.url()));
+            let operator = &self.operators[usize::from(edge.campus == "c2")];
+            say(&format!(
+                "{} of {}: {}  till · 收银 {}/till  ({} / {})",
+                edge.name,
+                edge.campus,
+                edge.url(),
+                edge.url(),
+                operator.login,
+                operator.password
+            ));
         }
         say(&format!("databases and logs · 数据与日志: {}", self.dir.display()));
     }
@@ -231,6 +251,15 @@ async fn register_terminals(hub: &HubProgram, boxes: &[BoxProgram]) -> Result<([
     let words = ["--campus", "c1", "--kind", "door", "--name", "东门读卡器", "--door", "d1"];
     let reader = register(hub, &words, vec![east_1.url()]).await?;
     Ok((tills, reader))
+}
+
+async fn operator(hub: &HubProgram, login: &str, campus: &str) -> Result<Operator> {
+    let mut secret = [0u8; 9];
+    getrandom::fill(&mut secret).map_err(|e| anyhow::anyhow!("no randomness from the system: {e}"))?;
+    let password = format!("yk-{}", hex::encode(secret));
+    let words = ["user", "add", login, "--name", login, "--role", "admin", "--campus", campus, "--keep-password"];
+    hub.command_with(&words, &format!("{password}\n")).await?;
+    Ok(Operator { login: login.to_owned(), password })
 }
 
 async fn register(hub: &HubProgram, words: &[&str], edges: Vec<String>) -> Result<TerminalPlan> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use yika_drivers::terminal::simulator::{Mix, Plan};
 use yika_tests::books::{Books, Journal};
 use yika_tests::crowd::{Crowd, Summary};
+use yika_tests::http::Client;
 use yika_tests::relay::{Direction, Faults};
 use yika_tests::world::{TOP_UP_FEN, World};
 
@@ -203,6 +204,43 @@ async fn a_card_reported_lost_at_headquarters_is_refused_everywhere_and_lifted_a
     tokio::time::sleep(Duration::from_millis(500)).await;
     let summary = crowd(world, "lifted", &one(1, 52)).await.finish().await.unwrap();
     assert!(summary.approved > 0, "{summary:?}");
+    assert_books_agree(world).await;
+    scene.world.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clerk_on_a_cut_campus_reports_a_card_lost_and_it_holds_everywhere() {
+    let mut scene = scene().await;
+    let world = &scene.world;
+    let card = world.cards_of(1)[3];
+    let tries = |campus: u16, box_: usize, seed| {
+        let mix = Mix { amount_fen: (100, 200), ..Mix::default() };
+        let mut plan = world.plan(campus, 20, seed);
+        plan.tills.iter_mut().for_each(|till| till.edges = vec![world.boxes[box_].url()]);
+        Plan { cards: vec![card.to_string()], readers: Vec::new(), per_second: 4, count: Some(2), mix, ..plan }
+    };
+    world.boxes.iter().for_each(|edge| edge.cut_wan());
+    // Headquarters changes the same card meanwhile: it lifts whatever it knows of.
+    world.hub.command(&["card", "lift", &card.to_string()]).await.unwrap();
+    let clerk = Client::new(world.boxes[0].url());
+    let login = [("login", world.operators[0].login.as_str()), ("password", world.operators[0].password.as_str())];
+    let signed_in = clerk.submit("/login", "/login", &login).await.unwrap();
+    assert!(clerk.follow(signed_in).await.unwrap().status.is_success());
+    let on = format!("card:{card}");
+    let blocked = clerk.submit("/cards", "/cards/block", &[("on", &on), ("reason", "lost")]).await.unwrap();
+    assert!(blocked.status.as_u16() < 400, "{}", blocked.text());
+    let here = crowd(world, "lost-here", &tries(1, 0, 71)).await.finish().await.unwrap();
+    assert_eq!((here.approved, here.refused.get("blocked")), (0, Some(&2)), "{here:?}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sibling = crowd(world, "lost-sibling", &tries(1, 1, 72)).await.finish().await.unwrap();
+    assert_eq!((sibling.approved, sibling.refused.get("blocked")), (0, Some(&2)), "{sibling:?}");
+    world.boxes.iter().for_each(|edge| edge.heal_wan());
+    yika_tests::site::until("the loss reaches the other campus", SETTLE, async || {
+        let west = crowd(world, "lost-west", &tries(2, 2, 73)).await.finish().await?;
+        Ok(west.approved == 0 && west.refused.contains_key("blocked"))
+    })
+    .await
+    .unwrap();
     assert_books_agree(world).await;
     scene.world.stop().await.unwrap();
 }

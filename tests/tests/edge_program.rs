@@ -240,8 +240,10 @@ fn verify_units(root: &Path) {
         let path = root.join("deploy/systemd").join(unit);
         let done = Command::new("systemd-analyze").arg("verify").arg("--man=no").arg(&path).output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
-        // The programs are not installed where tests run.
-        let wrong: Vec<&str> = said.lines().filter(|l| l.contains(unit) && !l.contains("is not executable")).collect();
+        // The programs are not installed where tests run, and systemd before 254 restarts without back-off.
+        let known = ["is not executable", "'RestartSteps'", "'RestartMaxDelaySec'"];
+        let is_new = |line: &str| line.contains(unit) && !known.iter().any(|words| line.contains(words));
+        let wrong: Vec<&str> = said.lines().filter(|line| is_new(line)).collect();
         assert!(wrong.is_empty(), "{unit}: {wrong:?}");
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Leaves to others: counting what was bought before (`edge`), and who counts strict limits (`rights`).
 
-use super::sheet::{Limit, TariffSheet};
+use super::sheet::{Limit, LimitScope, TariffSheet};
+use crate::entry::WalletKey;
 use crate::fen::Fen;
-use crate::ids::{CardNumber, CategoryId, TerminalId};
+use crate::ids::{CardNumber, CategoryId, Day, TerminalId};
 use crate::reason::Reason;
 
 /// What a holder bought before, refunds taken off, in the meal period and business day of the sale.
@@ -25,6 +26,13 @@ pub struct Spent {
 pub fn limit_for(sheet: &TariffSheet, category: CategoryId) -> Option<(usize, &Limit)> {
     let of = |wanted: Option<CategoryId>| sheet.limits.iter().enumerate().find(|(_, row)| row.category == wanted);
     of(Some(category)).or_else(|| of(None))
+}
+
+/// The granted counter of a strict day limit (POS-16) and its cap; `None` where the limit is local or absent.
+pub fn strict_counter(sheet: &TariffSheet, category: CategoryId, day: Day) -> Option<(WalletKey, Fen)> {
+    let (rule, limit) = limit_for(sheet, category)?;
+    let cap = limit.per_day.filter(|_| limit.scope == LimitScope::Strict)?;
+    Some((WalletKey::Limit(u16::try_from(rule).ok()?, day), cap))
 }
 
 /// Whether a sale of `total` stays within the caps of the category (POS-16); a sum equal to a cap passes.

@@ -17,7 +17,7 @@ use yika_crdt::channel::{Class, FeedId};
 use yika_crdt::feed::{End, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
-use yika_crdt::store::{Read, StoreError};
+use yika_crdt::store::{Read, StoreError, end_at};
 use yika_crdt::sync::{Message, PeerSync};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
@@ -160,7 +160,7 @@ async fn take<N: Node>(
             sync.on_hello(&message).map_err(|e| e.to_string())?;
             node.on_greeting(identity, software, have);
             all_grown(node, sync);
-            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store)));
+            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }
@@ -174,9 +174,7 @@ async fn take<N: Node>(
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
         }
         other => {
-            if let Message::Diverged(head) = &other
-                && head.feed.writer == sync.peer()
-            {
+            if let Message::Diverged(head) = &other {
                 show(node, sync, head);
             }
             if let Some(answer) = node.on_message(identity, other).await {
@@ -187,9 +185,20 @@ async fn take<N: Node>(
     Ok(())
 }
 
-/// A writer that shows its feed to end otherwise than held here is shown the head held here: it must know.
+/// Both sides of a dispute, the feed's writer and who holds its feed, show what they hold where the other's head
+/// stands, once on a connection: two signed heads are the proof, and the writer must know.
 fn show<N: Node>(node: &Arc<N>, sync: &mut PeerSync, theirs: &SignedHead) {
-    let ours = tokio::task::block_in_place(|| node.read(|store| store.head_from(&theirs.feed, theirs.end.seq)));
+    let feed = theirs.feed;
+    if !sync.dispute(feed) {
+        return;
+    }
+    let ours = tokio::task::block_in_place(|| {
+        node.read(|store| match feed.writer == node.me() {
+            true => Ok(end_at(store, &feed, theirs.end.seq)?.map(|end| SignedHead::sign(feed, end, node.key()))),
+            false if feed.writer == sync.peer() => store.head_from(&feed, theirs.end.seq),
+            false => Ok(None),
+        })
+    });
     if let Ok(Some(ours)) = ours
         && ours.end != theirs.end
     {

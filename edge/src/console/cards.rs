@@ -387,7 +387,7 @@ fn places(app: &App, ui: &Ui) -> Vec<PlaceRow> {
         (false, Some(age_ms)) => ("warn", ui.t_args("place.cut", &[("t", &show::age(ui, age_ms))])),
         (false, None) => ("warn", ui.t("place.never").to_owned()),
     };
-    let (tone, word) = far(status.hub_connected, status.hub_heard_age_ms);
+    let (tone, word) = far(status.hub_connected, status.hub_heard_age_ms.or(status.lists_age_ms));
     let hub = PlaceRow { tone, name: status.hub_name, word };
     let siblings = status.siblings.into_iter().map(|sibling| {
         let (tone, word) = far(sibling.connected, sibling.heard_age_ms);

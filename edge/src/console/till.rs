@@ -278,7 +278,7 @@ pub(super) async fn correct(
     };
     let of = PurchaseId { seq: form.of, ..id };
     let again = app.look(|store| is_known(store, id))?;
-    if !again && !app.tally(&shift)?.correctable.is_some_and(|sale| sale.id == of) {
+    if !again && app.tally(&shift)?.correctable.is_none_or(|sale| sale.id != of) {
         let panel = Panel::refused(&ui, "till.not_last", "till.not_last.note");
         return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
     }

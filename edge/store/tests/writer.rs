@@ -230,3 +230,22 @@ fn the_log_stays_bounded_under_a_steady_stream() {
     drop(writer);
     thread.join().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_answers_what_waits_and_ends_the_thread_although_handles_remain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
+    let waiting = writer.clone();
+    let answered = tokio::spawn(async move { waiting.call(Command::Put(1, 10)).await });
+    wait_for("a waiting command", || writer.waiting(Priority::Purchase) == 1);
+    writer.stop();
+    drop(held);
+    assert_eq!(answered.await.unwrap(), Ok(1));
+    let (_, store) = tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+    assert!(store.get(&1u32.to_be_bytes()).unwrap().is_some());
+    assert_eq!(writer.call(Command::Put(2, 10)).await, Err(CallError::Stopped));
+    assert_eq!(*writer.health().borrow(), Health::Stopped);
+}

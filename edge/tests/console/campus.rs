@@ -230,7 +230,9 @@ fn registry(seed: Seed) -> Vec<Body> {
 }
 
 fn receipts(seed: Seed) -> Vec<Body> {
-    let lease = LeaseRecord { incarnation: LIFE, until_ms: NOON_MS + 72 * HOUR_MS };
+    let until_ms = NOON_MS + 72 * HOUR_MS;
+    let signature = feed::sign("lease", &(EDGE, until_ms), &key_of(NodeId::HUB));
+    let lease = LeaseRecord { incarnation: LIFE, until_ms, signature };
     // A box that has just joined has heard no time yet.
     let mut bodies = match seed {
         Seed::Lunch => vec![Body::Time(NOON_MS), Body::Lease(lease)],
@@ -260,10 +262,11 @@ pub fn operator(id: u32, login: &str, name: &str, role: Role, valid_hours: i64) 
 
 pub fn grant(person: PersonId, total: i64) -> Body {
     let row = Row { person, wallet: WalletKey::Main };
-    let signed = (EDGE, row, Fen(total), NOON_MS);
-    let signature = feed::sign("statement", &signed, &key_of(NodeId::HUB));
-    let statement = Statement { replica: EDGE, row, remaining: Fen(total), hub_time_ms: NOON_MS, signature };
-    Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis: Some(Box::new(statement)) })
+    let (remaining, taken_in) = (Fen(total), Fen::ZERO);
+    let signature = feed::sign("statement", &(EDGE, row, remaining, taken_in, NOON_MS), &key_of(NodeId::HUB));
+    let statement = Statement { replica: EDGE, row, remaining, taken_in, hub_time_ms: NOON_MS, signature };
+    let basis = Some(Box::new(statement));
+    Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })
 }
 
 fn sheet() -> TariffSheet {

@@ -132,7 +132,7 @@ async fn every_mode_sells_and_every_refusal_has_its_word() {
     }
     let shift = till.browser.post("/till/off", &[("terminal", "11")]).await;
     let slip = till.browser.get(shift.location()).await;
-    assert!(slip.text.contains("2 · ¥16.00") && slip.text.contains("吴收银"), "{}", slip.text);
+    assert!(slip.text.contains("2 · ¥14.25") && slip.text.contains("吴收银"), "{}", slip.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

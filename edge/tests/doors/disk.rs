@@ -22,7 +22,9 @@ impl SmallDisk {
             return Some(SmallDisk(dir));
         }
         assert!(std::env::var_os("YIKA_TEST_PEERS").is_none_or(|value| value != "1"), "tmpfs cannot be mounted");
-        writeln!(std::io::stderr(), "SKIPPED: the full-disk test needs the right to mount a tmpfs").unwrap();
+        // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
+        let mut console = std::io::stderr();
+        writeln!(console, "SKIPPED: the full-disk test needs the right to mount a tmpfs").unwrap();
         None
     }
 

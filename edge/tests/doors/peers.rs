@@ -20,7 +20,9 @@ use yika_edge::doors::LineState;
 fn missing(test: &str, what: &str) {
     let text = format!("{test} needs {what}");
     assert!(std::env::var_os("YIKA_TEST_PEERS").is_none_or(|value| value != "1"), "{text}");
-    writeln!(std::io::stderr(), "SKIPPED: {text}").unwrap();
+    // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
+    let mut console = std::io::stderr();
+    writeln!(console, "SKIPPED: {text}").unwrap();
 }
 
 fn python() -> String {

@@ -92,7 +92,9 @@ impl Hub {
     }
 
     fn receipts(&mut self) -> Run {
-        let lease = LeaseRecord { incarnation: LIFE, until_ms: NOON_MS + 72 * HOUR_MS };
+        let until_ms = NOON_MS + 72 * HOUR_MS;
+        let signature = feed::sign("lease", &(EDGE, until_ms), &key_of(NodeId::HUB));
+        let lease = LeaseRecord { incarnation: LIFE, until_ms, signature };
         let mut bodies = vec![Body::Time(NOON_MS), Body::Lease(lease)];
         let terminals = (0..self.tills).map(|n| TILL + n).chain([READER, FOREIGN]);
         bodies.extend(terminals.map(|t| Body::TerminalKey(sealed_key(t, 1, &terminal_key(t)))));
@@ -101,10 +103,11 @@ impl Hub {
 
     pub fn grant(&mut self, person: PersonId, total: i64) -> Body {
         let row = Row { person, wallet: WalletKey::Main };
-        let signed = (EDGE, row, Fen(total), NOON_MS);
-        let signature = feed::sign("statement", &signed, &key_of(NodeId::HUB));
-        let statement = Statement { replica: EDGE, row, remaining: Fen(total), hub_time_ms: NOON_MS, signature };
-        Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis: Some(Box::new(statement)) })
+        let (remaining, taken_in) = (Fen(total), Fen::ZERO);
+        let signature = feed::sign("statement", &(EDGE, row, remaining, taken_in, NOON_MS), &key_of(NodeId::HUB));
+        let statement = Statement { replica: EDGE, row, remaining, taken_in, hub_time_ms: NOON_MS, signature };
+        let basis = Some(Box::new(statement));
+        Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })
     }
 }
 

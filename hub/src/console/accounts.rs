@@ -49,9 +49,10 @@ pub(super) async fn statement(
     let mut rows = read.await.map_err(busy)?;
     let more = rows.len() > STATEMENT_ROWS as usize;
     rows.truncate(STATEMENT_ROWS as usize);
-    let older = rows.last().filter(|_| more).map(|last| {
-        format!("/people/{id}/statement?inner={}&before={}", u8::from(inner), last.number)
-    });
+    let older = rows
+        .last()
+        .filter(|_| more)
+        .map(|last| format!("/people/{id}/statement?inner={}&before={}", u8::from(inner), last.number));
     let holding = site.desk.holding(id).map_err(unread)?;
     let page = site.page(&ui, "statement.title", "/people").crumb(profile.name.clone());
     Ok(View::new(Statement {
@@ -92,9 +93,8 @@ struct ClassLine {
 
 pub(super) async fn books(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Result<View<Books>, UiError> {
     me.of_headquarters()?;
-    let read = site.desk.node.query(|conn| {
-        Ok((read::trial_balance(conn)?, totals::classes(conn)?, totals::merchants(conn)?))
-    });
+    let read =
+        site.desk.node.query(|conn| Ok((read::trial_balance(conn)?, totals::classes(conn)?, totals::merchants(conn)?)));
     let (balance, classes, merchants) = read.await.map_err(busy)?;
     let class = |c: &totals::AccountClass| ClassLine {
         name: ui.t(&format!("class.{}", c.class)).to_owned(),

@@ -168,7 +168,14 @@ fn life(registry: &RegistryView, writer: Writer) -> &'static str {
 fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLine) -> TailLine {
     let Some(entry) = &line.entry else {
         let words = ui.t("journal.unreadable").to_owned();
-        return TailLine { seq: line.seq, time: "–".into(), kind: "journal.unknown", words, money: String::new(), href: String::new() };
+        return TailLine {
+            seq: line.seq,
+            time: "–".into(),
+            kind: "journal.unknown",
+            words,
+            money: String::new(),
+            href: String::new(),
+        };
     };
     let terminal = |terminal: TerminalId| terminal_name(registry, terminal);
     let (kind, words, money) = match &entry.body {
@@ -190,11 +197,15 @@ fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLin
             (kind, refund.of.to_string(), yuan(-back))
         }
         Body::Void(id) => ("journal.void", id.to_string(), String::new()),
-        Body::Taken(taken) => ("journal.taken", format!("{} {}", taken.row.person, taken.feed.writer), yuan(taken.total.0)),
+        Body::Taken(taken) => {
+            ("journal.taken", format!("{} {}", taken.row.person, taken.feed.writer), yuan(taken.total.0))
+        }
         Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
         Body::Act(act) => ("journal.act", format!("{} · {} · {}", act.operator, act.act, act.detail), String::new()),
         Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
-        Body::Alarm(alarm) => ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new()),
+        Body::Alarm(alarm) => {
+            ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new())
+        }
         _ => ("journal.unknown", String::new(), String::new()),
     };
     let href = match kind.starts_with("kind.") {
@@ -209,7 +220,7 @@ fn door_words(ui: &Ui, event: &DoorEvent) -> String {
         DoorEvent::Denied(reason) => format!("{} · {}", ui.t("door.denied"), reason_words(ui, reason.code())),
         DoorEvent::Granted => ui.t("door.granted").to_owned(),
         DoorEvent::Button => ui.t("door.button").to_owned(),
-        DoorEvent::Opened => ui.t("door.opened").to_owned(),
+        DoorEvent::Opened(_) => ui.t("door.opened").to_owned(),
         DoorEvent::Closed => ui.t("door.closed").to_owned(),
         DoorEvent::Forced => ui.t("door.forced").to_owned(),
         DoorEvent::HeldOpen => ui.t("door.held_open").to_owned(),
@@ -217,6 +228,7 @@ fn door_words(ui: &Ui, event: &DoorEvent) -> String {
         DoorEvent::LineLost => ui.t("door.line_lost").to_owned(),
         DoorEvent::LineBack => ui.t("door.line_back").to_owned(),
         DoorEvent::Fire => ui.t("door.fire").to_owned(),
+        DoorEvent::Unconfirmed => ui.t("door.unconfirmed").to_owned(),
     }
 }
 
@@ -239,7 +251,7 @@ pub(super) struct TokenMade {
     command: String,
     campus: String,
     until: String,
-    until_ms: i64,
+    seconds: i64,
 }
 
 #[derive(Deserialize)]
@@ -262,10 +274,9 @@ fn token_form(site: &Site, ui: &Ui, me: &Me, wish: &TokenWish, problem: String) 
         value: b.writer.node.to_string(),
         text: format!("{} {} · {}", b.writer.node, b.name, campus_name(&registry, b.campus)),
     }));
-    let ttls = TTLS_S.iter().map(|(code, _)| Choice {
-        value: (*code).to_owned(),
-        text: ui.t(&format!("ttl.{code}")).to_owned(),
-    });
+    let ttls = TTLS_S
+        .iter()
+        .map(|(code, _)| Choice { value: (*code).to_owned(), text: ui.t(&format!("ttl.{code}")).to_owned() });
     TokenForm {
         page: site.page(ui, "edge.token.title", "/edges"),
         campuses,
@@ -306,7 +317,7 @@ pub(super) async fn make_token(
                 command: format!("yika-edge init --join {line}"),
                 campus: campus_name(&site.desk.node.registry(), Some(campus)),
                 until: ui.time_text(until_ms),
-                until_ms,
+                seconds: *ttl_s,
             })
             .into_response())
         }

@@ -24,8 +24,19 @@ const CSV_ROWS_MAX: u64 = 2_000_000;
 const XLSX_ROWS_MAX: usize = 50_000;
 /// Columns, as keys of their titles.
 const COLUMNS: [&str; 13] = [
-    "col.time", "col.day", "col.number", "col.kind", "col.name", "col.staff_number", "col.card", "col.terminal",
-    "col.node", "col.merchant", "col.amount", "col.detail", "col.offline",
+    "col.time",
+    "col.day",
+    "col.number",
+    "col.kind",
+    "col.name",
+    "col.staff_number",
+    "col.card",
+    "col.terminal",
+    "col.node",
+    "col.merchant",
+    "col.amount",
+    "col.detail",
+    "col.offline",
 ];
 /// Place of the amount.
 const AMOUNT: usize = 10;
@@ -90,7 +101,8 @@ fn csv(site: Arc<Site>, ui: Ui, query: TransactionQuery) -> Response {
 impl Reading {
     async fn chunk(&mut self) -> Result<Vec<u8>, String> {
         let query = self.query.clone();
-        let rows = self.site.desk.node.query(move |conn| transactions(conn, &query)).await.map_err(|e| e.to_string())?;
+        let rows =
+            self.site.desk.node.query(move |conn| transactions(conn, &query)).await.map_err(|e| e.to_string())?;
         // The mark tells spreadsheet programs that the text is UTF-8.
         let mut out = if self.head { "\u{feff}".as_bytes().to_vec() } else { Vec::new() };
         let mut writer = csv::Writer::from_writer(&mut out);

@@ -50,7 +50,9 @@ pub(super) async fn list(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Resul
             id: row.operator,
             own: row.operator == me.actor.operator,
             role: Role::from_code(&row.role).map_or("word.unknown", Role::label),
-            campus: row.campus.map_or_else(|| ui.t("word.headquarters").to_owned(), |c| campus_name(&registry, Some(c))),
+            campus: row
+                .campus
+                .map_or_else(|| ui.t("word.headquarters").to_owned(), |c| campus_name(&registry, Some(c))),
             tone,
             state,
             active: row.active,
@@ -154,7 +156,12 @@ pub(super) async fn set_active(
     Path(operator): Path<String>,
     Form(wish): Form<ActiveWish>,
 ) -> Result<Response, UiError> {
-    site.desk.set_operator_active(&me.actor, id(&operator)?, wish.active == "1").await.map_err(failed)?;
+    let active = match wish.active.as_str() {
+        "1" => true,
+        "0" => false,
+        _ => return Err(UiError::NotFound),
+    };
+    site.desk.set_operator_active(&me.actor, id(&operator)?, active).await.map_err(failed)?;
     Ok(([("hx-redirect", "/operators")], "").into_response())
 }
 
@@ -272,11 +279,11 @@ pub(super) async fn audit(
     let shown = |line: AuditLine| AuditShown {
         number: line.number,
         time: ui.time_text(line.row.at_ms),
-        who: if line.row.who == "console" { ui.t("word.console").to_owned() } else { line.row.who },
+        who: who_words(&ui, &line.row.who),
         act: ui.t(&format!("act.{}", line.row.act)).to_owned(),
         object: line.row.object,
         detail: line.row.detail,
-        origin: if line.row.origin == "console" { ui.t("word.console").to_owned() } else { line.row.origin },
+        origin: who_words(&ui, &line.row.origin),
     };
     Ok(View::new(AuditPage {
         page: site.page(&ui, "audit.title", "/audit"),

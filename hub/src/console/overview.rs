@@ -5,8 +5,8 @@ use super::edges::{EdgeLine, edge_lines};
 use super::shared::*;
 use crate::clock::wall_ms;
 use crate::node::Busy;
-use crate::store::totals::{self, NoteRow, Sold};
 use crate::store::read;
+use crate::store::totals::{self, NoteRow, Sold};
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -34,7 +34,10 @@ const CHART_HEIGHT: i64 = 120;
 
 /// Sums of the day by what they are about.
 #[derive(Default)]
-pub(super) struct Today(Mutex<BTreeMap<Option<CampusId>, (Instant, Arc<Sums>)>>);
+pub(super) struct Today(Mutex<Kept>);
+
+/// By campus: when they were added up, and what came of it.
+type Kept = BTreeMap<Option<CampusId>, (Instant, Arc<Sums>)>;
 
 /// What happened since midnight.
 #[derive(Clone, Debug)]
@@ -83,7 +86,7 @@ impl Today {
         Ok(sums)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Option<CampusId>, (Instant, Arc<Sums>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

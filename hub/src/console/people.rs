@@ -149,7 +149,8 @@ pub(super) async fn search(
 ) -> Result<Response, UiError> {
     let text = shortened(&wish.q);
     if let Some(id) = purchase_id(&text) {
-        let sales = site.desk.node.query(move |conn| crate::store::transactions::sales_of(conn, id)).await.map_err(busy)?;
+        let sales =
+            site.desk.node.query(move |conn| crate::store::transactions::sales_of(conn, id)).await.map_err(busy)?;
         if let Some(sale) = sales.first() {
             let href = format!("/transactions/{}/{}", sale.place.writer(), sale.place.seq);
             return Ok(Redirect::to(&href).into_response());

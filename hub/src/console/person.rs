@@ -246,7 +246,7 @@ async fn acts(site: &Site, ui: &Ui, person: PersonId, cards: &[CardNumber]) -> R
             _ => "plain",
         },
         word: ui.t(&format!("act.{}", row.act)).to_owned(),
-        who: if row.who == "console" { ui.t("word.console").to_owned() } else { row.who },
+        who: who_words(ui, &row.who),
         detail: match row.act.as_str() {
             "card.block" | "card.lift" => row.object,
             _ => String::new(),

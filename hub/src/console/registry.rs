@@ -153,7 +153,8 @@ fn terminal_of(ui: &Ui, wish: &TerminalWish) -> Result<NewTerminal, String> {
         text => text.trim_start_matches(char::is_alphabetic).parse::<u32>().map_err(|_| ui.t(key).to_owned()),
     };
     let campus = wish.campus.parse::<CampusId>().map_err(|_| ui.t("edge.token.no_campus").to_owned())?;
-    let (outlet, merchant) = (number(&wish.outlet, "terminal.bad_number")?, number(&wish.merchant, "terminal.bad_number")?);
+    let (outlet, merchant) =
+        (number(&wish.outlet, "terminal.bad_number")?, number(&wish.merchant, "terminal.bad_number")?);
     let door = number(&wish.door, "terminal.bad_number")?;
     let till = wish.kind == "till";
     if till && (outlet == 0 || merchant == 0) {
@@ -320,7 +321,9 @@ pub(super) async fn put_campus(
         let most = crate::desk::NAME_CHARS_MAX.to_string();
         return Ok(invalid(ui.t_args("word.bad_name", &[("n", &most)])));
     }
-    match site.desk.put_campus(&me.actor, CampusRecord { campus, name, utc_offset_minutes, cut_minute }).await {
+    let people_shards = yika_crdt::docs::PEOPLE_SHARDS_DEFAULT;
+    let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute, people_shards };
+    match site.desk.put_campus(&me.actor, record).await {
         Ok(()) => Ok(([("hx-redirect", "/campuses")], "").into_response()),
         Err(DeskError::Refused(words)) => Ok(invalid(words)),
         Err(other) => Err(failed(other)),

@@ -39,8 +39,8 @@ impl Site {
         let free = ui.operator.as_ref().is_some_and(|o| o.campus.is_none());
         if free {
             page.campuses = campus_choices(&self.desk.node.registry());
+            page.alerts = self.alarms.load(Ordering::Relaxed);
         }
-        page.alerts = self.alarms.load(Ordering::Relaxed);
         page
     }
 
@@ -272,6 +272,11 @@ pub(super) fn alarm_words(ui: &Ui, word: &str) -> String {
     if ui.kit.words.has(&key) { ui.t(&key).to_owned() } else { word.to_owned() }
 }
 
+/// Who acted: a sign-in name, or the command line of the server.
+pub(super) fn who_words(ui: &Ui, who: &str) -> String {
+    if who == "console" { ui.t("word.console").to_owned() } else { who.to_owned() }
+}
+
 /// A wallet's name in words.
 pub(super) fn wallet_words(ui: &Ui, wallet: &str) -> String {
     let (kind, rest) = wallet.split_once('-').unwrap_or((wallet, ""));
@@ -303,7 +308,7 @@ mod tests {
     #[test]
     fn amounts_have_marks_between_thousands() {
         assert_eq!(yuan(4_823_650), "48,236.50");
-        assert_eq!(yuan(-100_000_05), "-100,000.05");
+        assert_eq!(yuan(-10_000_005), "-100,000.05");
         assert_eq!((yuan(5), yuan(-99_900), signed_yuan(1)), ("0.05".into(), "-999.00".into(), "+0.01".into()));
         assert_eq!((count(999), count(1_000), count(12_846_000)), ("999".into(), "1,000".into(), "12,846,000".into()));
     }

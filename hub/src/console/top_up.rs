@@ -155,7 +155,9 @@ pub(super) async fn confirm(
     };
     let voucher = site.desk.voucher(id, &wish.request).await.map_err(unread)?;
     let posted = match voucher {
-        Some(number) => site.desk.node.query(move |conn| statement::movement_of(conn, id.0, number)).await.map_err(busy)?,
+        Some(number) => {
+            site.desk.node.query(move |conn| statement::movement_of(conn, id.0, number)).await.map_err(busy)?
+        }
         None => None,
     };
     let after = posted.map_or_else(|| balance(&site, id), |m| Ok(m.balance))?;
@@ -196,18 +198,17 @@ pub(super) async fn slip(
 ) -> Result<View<Slip>, UiError> {
     let (id, profile) = seen(&site, &me, &person).await?;
     let read = site.desk.node.query(move |conn| {
-        let query = AuditQuery {
-            object: id.to_string(),
-            act: "account.top_up".into(),
-            limit: 200,
-            ..AuditQuery::default()
-        };
+        let query =
+            AuditQuery { object: id.to_string(), act: "account.top_up".into(), limit: 200, ..AuditQuery::default() };
         Ok((statement::movement_of(conn, id.0, number)?, read::audit(conn, &query)?))
     });
     let (movement, acts) = read.await.map_err(busy)?;
     let movement = movement.filter(|m| m.kind == "top_up").ok_or(UiError::NotFound)?;
     // The act's line was written in the same turn, a moment before the posting.
-    let act = acts.iter().filter(|line| line.row.at_ms <= movement.posted_ms).min_by_key(|l| movement.posted_ms - l.row.at_ms);
+    let act = acts
+        .iter()
+        .filter(|line| line.row.at_ms <= movement.posted_ms)
+        .min_by_key(|l| movement.posted_ms - l.row.at_ms);
     Ok(View::new(Slip {
         page: site.page(&ui, "slip.title", "/people"),
         id,
@@ -215,11 +216,11 @@ pub(super) async fn slip(
         time: ui.time_text(movement.posted_ms),
         name: profile.name,
         staff_number: profile.staff_number,
-        card: profile.card.map_or_else(|| "–".into(), |card| masked_card(card)),
+        card: profile.card.map_or_else(|| "–".into(), masked_card),
         amount: yuan(movement.amount),
         before: yuan(movement.balance.saturating_sub(movement.change)),
         after: yuan(movement.balance),
-        who: act.map_or_else(|| "–".into(), |line| line.row.who.clone()),
+        who: act.map_or_else(|| "–".into(), |line| who_words(&ui, &line.row.who)),
     }))
 }
 

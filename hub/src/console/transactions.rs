@@ -4,7 +4,9 @@ use super::overview::period_name;
 use super::people::category_words;
 use super::shared::*;
 use crate::store::people::{self, PeopleQuery};
-use crate::store::transactions::{self as store, Place, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow};
+use crate::store::transactions::{
+    self as store, Place, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
+};
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -194,12 +196,18 @@ pub(super) struct List {
     to: String,
     kinds: Vec<Choice>,
     rows: Vec<Line>,
-    totals: Summary,
     problem: String,
     query: String,
     older: Option<String>,
     newest: String,
     first: bool,
+}
+
+#[derive(Template)]
+#[template(path = "transactions_totals.html")]
+pub(super) struct TotalsPart {
+    page: Page,
+    totals: Summary,
 }
 
 struct Summary {
@@ -230,13 +238,12 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Result<View<List>, UiError> {
     let wanted = wanted(&site, &ui, &filter).await?;
-    let (mut rows, totals) = match wanted.problem.is_empty() {
+    let mut rows = match wanted.problem.is_empty() {
         true => {
             let query = TransactionQuery { limit: ROWS + 1, ..wanted.query.clone() };
-            let read = site.desk.node.query(move |conn| Ok((store::transactions(conn, &query)?, store::totals(conn, &query)?)));
-            read.await.map_err(busy)?
+            site.desk.node.query(move |conn| store::transactions(conn, &query)).await.map_err(busy)?
         }
-        false => (Vec::new(), Totals::default()),
+        false => Vec::new(),
     };
     let more = rows.len() > ROWS as usize;
     rows.truncate(ROWS as usize);
@@ -252,7 +259,6 @@ pub(super) async fn list(
         page: site.page(&ui, "tx.title", "/transactions"),
         kinds: choices(&ui, "kind", &KINDS),
         rows: lines(&ui, &registry, &rows),
-        totals: summary(&totals),
         problem: wanted.problem,
         older,
         newest: format!("/transactions?{query}"),
@@ -262,6 +268,21 @@ pub(super) async fn list(
         to: filter.to.clone(),
         filter,
     }))
+}
+
+/// What the filter adds up to: asked for by the page itself, because it may take seconds where the list takes none.
+pub(super) async fn totals(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    Query(filter): Query<Filter>,
+) -> Result<View<TotalsPart>, UiError> {
+    let wanted = wanted(&site, &ui, &filter).await?;
+    if !wanted.problem.is_empty() {
+        return Err(UiError::Invalid(wanted.problem));
+    }
+    let query = wanted.query;
+    let totals = site.desk.node.query(move |conn| store::totals(conn, &query)).await.map_err(busy)?;
+    Ok(View::new(TotalsPart { page: site.page(&ui, "tx.title", "/transactions"), totals: summary(&totals) }))
 }
 
 /// A cursor in an address: time, box, life, position.
@@ -349,7 +370,11 @@ pub(super) async fn detail(
     let others: Vec<TransactionRow> = others.into_iter().filter(|row| row.place != sale.place).collect();
     let back = refunds.iter().fold(0i64, |sum, r| sum.saturating_add(r.total));
     let mut steps = vec![
-        StepLine { tone: "ok", time: ui.time_text(sale.place.at_ms), words: ui.t_args("tx.step.kept", &[("node", &node_name(&ui, &registry, writer.node))]) },
+        StepLine {
+            tone: "ok",
+            time: ui.time_text(sale.place.at_ms),
+            words: ui.t_args("tx.step.kept", &[("node", &node_name(&ui, &registry, writer.node))]),
+        },
         StepLine { tone: "ok", time: ui.time_text(sale.received_ms), words: ui.t("tx.step.posted").to_owned() },
     ];
     if sale.offline {
@@ -411,7 +436,8 @@ async fn not_a_sale(site: &Site, ui: &Ui, writer: Writer, seq: u64) -> Result<Re
     let day = civil::civil(moment.at_ms, ui.kit.utc_offset_minutes).day.to_string();
     let who = moment.card.map(|c| c.to_string()).unwrap_or_default();
     let filter = Filter { from: day.clone(), to: day, who, ..Filter::default() };
-    Ok(Redirect::to(&format!("/transactions?{}", serde_urlencoded::to_string(filter).unwrap_or_default())).into_response())
+    Ok(Redirect::to(&format!("/transactions?{}", serde_urlencoded::to_string(filter).unwrap_or_default()))
+        .into_response())
 }
 
 /// What else the same holder did at about the same time: exposes double taps.

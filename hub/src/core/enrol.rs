@@ -89,6 +89,9 @@ impl Hub {
             let same = used.key == key;
             return Ok(Reply::Redeemed(if same { Ok((used, token.campus)) } else { Err(TokenRefused::Used) }));
         }
+        if let Some(replaced) = token.replaces.and_then(|node| self.mesh.current(node)) {
+            self.fence(turn, replaced, format!("replaced by a box enrolled as {name:?}"))?;
+        }
         let writer = self.next_life(token.replaces);
         let record = NodeRecord { writer, campus: Some(token.campus), key, name, address };
         self.append(turn, Channel::Registry, Body::Node(record))?;

@@ -1,9 +1,11 @@
 //! Applying edges' journals to wallets and books: idempotent by position, in any order of feeds.
 //!
-//! Leaves to others: the arithmetic (`rights`), the transfers (`ledger`), who may send what (`mesh`).
+//! Leaves to others: totals (`rights`), what they come to (`books`), who may send what (`mesh`).
 
-use super::{CoreError, Hub, Seen, TableRow, Turn, check, named, wallets_of};
+use super::books::{Owner, right_account};
+use super::{CoreError, Hub, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
@@ -11,31 +13,117 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::store::Read;
+use yika_crdt::sale::{GivenBack, share_back};
+use yika_crdt::store::{Read, StoreError};
+use yika_crdt::tariff;
+
+/// Where an entry stands: in a journal, or on the other branch of a forked one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The journal.
+    pub(super) feed: FeedId,
+    /// Position.
+    pub(super) seq: Seq,
+    /// On the other branch: the hash of the entry.
+    pub(super) branch: Option<Hash>,
+}
+
+impl Place {
+    /// Its identity in the books.
+    fn source(&self) -> Hash {
+        match self.branch {
+            Some(hash) => feed::digest("yika branch 1", &hash.0),
+            None => feed::digest("yika journal 1", &yika_crdt::wire::encode(&(self.feed, self.seq))),
+        }
+    }
+
+    /// Where the entry of another branch is kept.
+    pub(super) fn branch_key(&self) -> Vec<u8> {
+        named(b"!branch", self)
+    }
+
+    fn entry<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Result<Option<Entry>, StoreError> {
+        let bytes = match self.branch {
+            Some(_) => turn.tx.get_bytes(&self.branch_key())?,
+            None => turn.tx.entry(&self.feed, self.seq)?,
+        };
+        Ok(bytes.and_then(|bytes| Entry::decode(&bytes).ok()))
+    }
+
+    /// The sale that stands here.
+    pub(super) fn sale<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Result<Option<PurchaseRecord>, StoreError> {
+        Ok(match self.entry(turn)?.map(|entry| entry.body) {
+            Some(Body::Purchase(sale)) => Some(sale),
+            _ => None,
+        })
+    }
+}
+
+/// A sale seen at the hub under an id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// When it was written.
+    pub(super) at_ms: i64,
+    /// Where it stands.
+    pub(super) place: Place,
+    /// The hub has reversed it: the id was sold before at another box.
+    pub(super) reversed: bool,
+}
+
+/// All sales under an id, the oldest first.
+pub(super) fn seen<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<Vec<Seen>, StoreError> {
+    Ok(turn.tx.get(&keys::mark(id))?.unwrap_or_default())
+}
+
+/// What was given back for a sale, whoever did it.
+pub(super) fn given_back_key(place: &Place, of: PurchaseId) -> Vec<u8> {
+    named(b"!back", &(place.feed.writer, of))
+}
+
+/// The newest time in a writer's journal.
+pub(super) fn heard_key(writer: Writer) -> Vec<u8> {
+    named(b"!heard", &writer)
+}
+
+/// The last day that a writer's journal has cut.
+pub(super) fn cut_key(writer: Writer) -> Vec<u8> {
+    named(b"!cut", &writer)
+}
+
+fn waiting_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
+    named(b"!cheque", &(feed, seq))
+}
 
 impl Hub {
     /// Posts one journal entry. The feed's chain makes sure that each is seen once.
     pub(super) fn post<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
-        feed: FeedId,
-        seq: Seq,
+        place: Place,
         entry: &Entry,
         touched: &mut BTreeSet<PersonId>,
     ) -> Result<(), CoreError> {
-        let at_ms = entry.stamp.hub_time_ms;
+        let (feed, seq, at_ms) = (place.feed, place.seq, entry.stamp.hub_time_ms);
+        if place.branch.is_none() {
+            let heard: i64 = turn.tx.get(&heard_key(feed.writer))?.unwrap_or(i64::MIN);
+            turn.tx.put(heard_key(feed.writer), &heard.max(at_ms));
+        }
         match &entry.body {
             Body::Purchase(sale) => {
                 touched.insert(sale.person);
-                self.post_sale(turn, feed, seq, at_ms, sale)?;
+                self.post_sale(turn, place, at_ms, sale)?;
             }
             Body::Refund(refund) => {
                 touched.insert(refund.person);
-                self.post_refund(turn, feed, seq, at_ms, refund)?;
+                self.post_refund(turn, place, at_ms, refund)?;
             }
             Body::Taken(taken) => {
                 touched.insert(taken.row.person);
-                self.post_taken(turn, feed, seq, taken)?;
+                self.post_taken(turn, place, taken)?;
+            }
+            Body::Cut(day) if place.branch.is_none() => {
+                let held: Option<Day> = turn.tx.get(&cut_key(feed.writer))?;
+                turn.tx.put(cut_key(feed.writer), &held.map_or(*day, |held| held.max(*day)));
             }
             Body::Refused(record) => turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record: record.clone() }),
             Body::Door(record) => turn.rows.push(TableRow::Door { feed, seq, at_ms, record: record.clone() }),
@@ -52,199 +140,304 @@ impl Hub {
         Ok(())
     }
 
+    /// Something that a person at headquarters must look at.
+    pub(super) fn alarm<R: Read + ?Sized>(turn: &mut Turn<'_, '_, R>, place: Place, word: &str, detail: String) {
+        let (feed, seq, at_ms, word) = (place.feed, place.seq, turn.stamp.hub_time_ms, word.to_owned());
+        turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: "alarm", word, detail });
+    }
+
     fn post_sale<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
-        feed: FeedId,
-        seq: Seq,
+        place: Place,
         at_ms: i64,
         sale: &PurchaseRecord,
     ) -> Result<(), CoreError> {
-        let mut wallets = wallets_of(turn.tx, sale.person)?;
-        let mut covered = std::collections::BTreeMap::new();
-        for (source, amount) in &sale.paid {
-            match source {
-                Source::Wallet(key) => {
-                    let replica = wallets.wallet(*key).replica(feed.writer)?;
-                    covered.insert(*key, replica.right()?.max(Fen::ZERO));
-                    replica.used = replica.used.add(*amount)?;
-                }
-                Source::Guest | Source::Float | Source::Receivable => {
-                    let wallet = wallets.wallet(WalletKey::Main);
-                    wallet.receivable = wallet.receivable.add(*amount)?;
-                }
-            }
-        }
-        let total = sale.price.add(sale.adjustment)?;
-        wallets.note_spent(sale.day, total)?;
-        turn.tx.put(keys::rights(sale.person), &wallets);
-        let mut posting = Posting::new(source_of(feed, seq), sale.day);
-        posting.purchase(sale, feed.writer, |key, amount| amount.min(covered.get(&key).copied().unwrap_or_default()));
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
+        let writer = place.feed.writer;
+        let mut posting = Posting::new(place.source(), sale.day);
+        self.move_sale(turn, writer, sale, &sale.paid, &mut posting, Sign::Charge)?;
+        turn.post(posting)?;
         let record = Box::new(sale.clone());
-        let received_ms = turn.stamp.hub_time_ms;
+        let (feed, seq, received_ms) = (place.feed, place.seq, turn.stamp.hub_time_ms);
         turn.rows.push(TableRow::Sale { feed, seq, at_ms, received_ms, record });
-        self.pair(turn, feed, seq, at_ms, sale)
+        self.pair(turn, Seen { at_ms, place, reversed: false }, sale.id)
     }
 
-    /// One id sold at two boxes: the younger sale is reversed by the hub, its money goes back to the holder.
+    /// Moves the parts of a sale, or of what the selling box gave back of it, through wallets and books.
+    fn move_sale<R: Read + ?Sized>(
+        &self,
+        turn: &mut Turn<'_, '_, R>,
+        writer: Writer,
+        sale: &PurchaseRecord,
+        parts: &[(Source, Fen)],
+        posting: &mut Posting,
+        sign: Sign,
+    ) -> Result<(), CoreError> {
+        let (person, pool) = (Owner::Person(sale.person), Owner::Pool(writer));
+        let merchant = Account::Merchant(sale.merchant);
+        let owed = Account::Receivable(sale.person);
+        for (source, amount) in parts {
+            let signed = sign.of(*amount)?;
+            let (owner, key) = match source {
+                Source::Wallet(key) => (person, *key),
+                Source::Guest => (pool, WalletKey::Guest),
+                Source::Float => (pool, WalletKey::Float(sale.id.terminal)),
+                Source::Receivable => {
+                    let wallet = self.open(turn, person)?.wallet(WalletKey::Main);
+                    wallet.charged = wallet.charged.add(signed)?;
+                    posting.shift(sign.kind(), owed, merchant, signed);
+                    continue;
+                }
+            };
+            let wallet = self.open(turn, owner)?.wallet(key);
+            let replica = wallet.replica(writer);
+            sign.count(replica, *amount)?;
+            let right = right_account(owner, key, writer, replica);
+            if owner == pool {
+                // The pool paid for the holder, who owes it.
+                wallet.deposits = wallet.deposits.add(signed)?;
+                let main = self.open(turn, person)?.wallet(WalletKey::Main);
+                main.charged = main.charged.add(signed)?;
+                posting.shift(sign.kind(), owed, Account::PoolSource, signed);
+            }
+            posting.shift(sign.kind(), right, merchant, signed);
+        }
+        let total = Fen::sum(parts.iter().map(|(_, part)| *part))?;
+        let sheet = self.mesh.tariff_of(turn.tx, sale.tariff)?;
+        let counter = sheet.and_then(|sheet| tariff::strict_counter(&sheet, sale.category, sale.day));
+        let wallets = self.open(turn, person)?;
+        if let Some((key, _)) = counter.filter(|_| sale.person != PersonId(0)) {
+            sign.count(wallets.wallet(key).replica(writer), total)?;
+        }
+        Ok(wallets.note_spent(sale.day, sign.of(total)?)?)
+    }
+
+    /// One id sold at two boxes: all but the oldest sale are reversed by the hub, their money goes back to the holder.
     fn pair<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
-        feed: FeedId,
-        seq: Seq,
-        at_ms: i64,
-        sale: &PurchaseRecord,
+        this: Seen,
+        id: PurchaseId,
     ) -> Result<(), CoreError> {
-        let key = keys::mark(sale.id);
-        let this = Seen { feed, seq, at_ms };
-        let Some(other) = turn.tx.get::<Seen>(&key)? else {
-            turn.tx.put(key, &this);
-            return Ok(());
-        };
-        let (older, younger) = match (other.at_ms, other.feed) <= (at_ms, feed) {
-            true => (other, this),
-            false => (this, other),
-        };
-        turn.tx.put(key, &older);
-        let reversed_key = named(b"!paired", &(younger.feed, younger.seq));
-        if turn.tx.get::<bool>(&reversed_key)?.is_some() {
-            return Ok(());
+        let mut all = seen(turn, id)?;
+        all.push(this);
+        all.sort();
+        for one in all.iter_mut().skip(1).filter(|one| !one.reversed) {
+            one.reversed = true;
+            if let Some(sale) = one.place.sale(turn)? {
+                self.reverse(turn, one.place, &sale)?;
+            }
         }
-        turn.tx.put(reversed_key, &true);
-        let Some(bytes) = turn.tx.entry(&younger.feed, younger.seq)? else { return Ok(()) };
-        let Ok(Entry { body: Body::Purchase(second), .. }) = Entry::decode(&bytes) else { return Ok(()) };
-        self.reverse_at_hub(turn, younger, &second)
+        turn.tx.put(keys::mark(id), &all);
+        Ok(())
     }
 
-    fn reverse_at_hub<R: Read + ?Sized>(
+    fn reverse<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
-        of: Seen,
+        place: Place,
         sale: &PurchaseRecord,
     ) -> Result<(), CoreError> {
-        let mut wallets = wallets_of(turn.tx, sale.person)?;
-        let source = feed::digest("yika pair 1", &source_of(of.feed, of.seq).0);
-        let mut posting = Posting::new(source, sale.day);
-        for (source, amount) in &sale.paid {
-            let credit = match source {
-                Source::Wallet(key) => {
-                    wallets.wallet(*key).deposit(*amount)?;
-                    Account::Holder(sale.person, *key)
-                }
-                _ => {
-                    let wallet = wallets.wallet(WalletKey::Main);
-                    wallet.receivable = wallet.receivable.sub(*amount)?;
-                    Account::Receivable(sale.person)
-                }
-            };
-            posting.transfer(Kind::Refund, Account::Merchant(sale.merchant), credit, *amount);
-        }
-        turn.tx.put(keys::rights(sale.person), &wallets);
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
+        let given: GivenBack = turn.tx.get(&given_back_key(&place, sale.id))?.unwrap_or_default();
+        let Some(back) = share_back(&sale.paid, &given, None).map_err(super::sale_error)? else { return Ok(()) };
+        let source = feed::digest("yika pair 1", &place.source().0);
+        self.give_back_at_hub(turn, place, sale, &back, source)?;
         let record = RefundRecord {
             id: sale.id,
             of: sale.id,
             person: sale.person,
             merchant: sale.merchant,
             kind: RefundKind::Reversal,
-            back: sale.paid.clone(),
+            back,
             operator: OperatorId(0),
             day: sale.day,
         };
-        let feed = FeedId { writer: self.mesh.me, channel: Channel::Registry };
-        let (at_ms, record) = (turn.stamp.hub_time_ms, Box::new(record));
-        turn.rows.push(TableRow::Refund { feed, seq: of.seq, at_ms, record });
+        let detail = format!("{} was sold twice; the sale at {} is reversed", sale.id, place.feed);
+        Hub::alarm(turn, place, "sold_twice", detail);
+        self.tell_refund(turn, place, record);
         Ok(())
     }
 
+    /// A refund of the hub's own, for the tables.
+    pub(super) fn tell_refund<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>, place: Place, record: RefundRecord) {
+        let feed = FeedId { writer: self.mesh.me, channel: Channel::Registry };
+        let (at_ms, record) = (turn.stamp.hub_time_ms, Box::new(record));
+        turn.rows.push(TableRow::Refund { feed, seq: place.seq, at_ms, record });
+    }
+
+    /// The hub gives back: wallet money becomes available, what was owed is owed no more.
+    pub(super) fn give_back_at_hub<R: Read + ?Sized>(
+        &self,
+        turn: &mut Turn<'_, '_, R>,
+        place: Place,
+        sale: &PurchaseRecord,
+        back: &[(Source, Fen)],
+        source: Hash,
+    ) -> Result<(), CoreError> {
+        let mut given: GivenBack = turn.tx.get(&given_back_key(&place, sale.id))?.unwrap_or_default();
+        given.add(back)?;
+        turn.tx.put(given_back_key(&place, sale.id), &given);
+        let mut posting = Posting::new(source, sale.day);
+        let merchant = Account::Merchant(sale.merchant);
+        let person = Owner::Person(sale.person);
+        for (source, amount) in back {
+            let credit = match source {
+                Source::Wallet(key) => {
+                    let wallet = self.open(turn, person)?.wallet(*key);
+                    wallet.refunded = wallet.refunded.add(*amount)?;
+                    person.holder(*key)
+                }
+                _ => {
+                    let wallet = self.open(turn, person)?.wallet(WalletKey::Main);
+                    wallet.charged = wallet.charged.sub(*amount)?;
+                    Account::Receivable(sale.person)
+                }
+            };
+            posting.transfer(Kind::Refund, merchant, credit, *amount);
+        }
+        let total = Fen::sum(back.iter().map(|(_, part)| *part))?;
+        self.open(turn, person)?.note_spent(sale.day, total.negated()?)?;
+        Ok(turn.post(posting)?)
+    }
+
+    /// A refund by the box that sold. What exceeds the sale, because the hub gave back too, is charged again.
     fn post_refund<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
-        feed: FeedId,
-        seq: Seq,
+        place: Place,
         at_ms: i64,
         refund: &RefundRecord,
     ) -> Result<(), CoreError> {
-        let mut wallets = wallets_of(turn.tx, refund.person)?;
-        for (source, amount) in &refund.back {
-            match source {
-                Source::Wallet(key) => {
-                    let replica = wallets.wallet(*key).replica(feed.writer)?;
-                    replica.returned = replica.returned.add(*amount)?;
-                }
-                _ => {
-                    let wallet = wallets.wallet(WalletKey::Main);
-                    wallet.receivable = wallet.receivable.sub(*amount)?;
-                }
-            }
+        let same = |s: &&Seen| s.place.feed == place.feed && s.place.branch.is_some() == place.branch.is_some();
+        let sold = seen(turn, refund.of)?.iter().find(same).map(|s| s.place);
+        let sale = match sold {
+            Some(at) => at.sale(turn)?,
+            None => None,
+        };
+        let Some(sale) = sale.filter(|sale| sale.person == refund.person && sale.merchant == refund.merchant) else {
+            let detail = format!("{} gives back {}, which this journal has not sold", refund.id, refund.of);
+            Hub::alarm(turn, place, "refund", detail);
+            return Ok(());
+        };
+        let key = given_back_key(&place, refund.of);
+        let mut given: GivenBack = turn.tx.get(&key)?.unwrap_or_default();
+        let surplus = given.beyond(&sale.paid)?;
+        given.add(&refund.back)?;
+        let surplus = given.beyond(&sale.paid)?.sub(surplus)?;
+        turn.tx.put(key, &given);
+        let mut posting = Posting::new(place.source(), refund.day);
+        self.move_sale(turn, place.feed.writer, &sale, &refund.back, &mut posting, Sign::Refund)?;
+        if surplus.is_positive() {
+            let wallet = self.open(turn, Owner::Person(sale.person))?.wallet(WalletKey::Main);
+            wallet.charged = wallet.charged.add(surplus)?;
+            let owed = Account::Receivable(sale.person);
+            posting.transfer(Kind::Surplus, owed, Account::Merchant(sale.merchant), surplus);
+            let detail = format!("{surplus} more was given back for {} than was paid; charged again", refund.of);
+            Hub::alarm(turn, place, "refund", detail);
         }
-        turn.tx.put(keys::rights(refund.person), &wallets);
-        let mut posting = Posting::new(source_of(feed, seq), refund.day);
-        posting.refund(refund, feed.writer);
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
+        turn.post(posting)?;
+        let (feed, seq) = (place.feed, place.seq);
         turn.rows.push(TableRow::Refund { feed, seq, at_ms, record: Box::new(refund.clone()) });
         Ok(())
     }
 
-    /// A cheque counts at its giver until the receiver's journal says it was taken.
+    /// A cheque counts at its giver until the receiver's journal says it was taken, and its giver's that it was given.
     fn post_taken<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        place: Place,
+        taken: &TakenRecord,
+    ) -> Result<(), CoreError> {
+        let (giver, taker) = (taken.feed.writer, place.feed.writer);
+        if taken.feed.channel != Channel::Rights(taker) || giver == taker || giver.node.is_hub() {
+            Hub::alarm(turn, place, "cheque", format!("{taker} took what is no cheque to it: {}", taken.feed));
+            return Ok(());
+        }
+        if turn.tx.feed(&taken.feed)?.end.seq < taken.seq {
+            turn.tx.put(waiting_cheque_key(taken.feed, taken.seq), &(place, taken));
+            return Ok(());
+        }
+        let bytes = turn.tx.entry(&taken.feed, taken.seq)?;
+        let given = match bytes.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.body) {
+            Some(Body::Grant(grant)) if grant.row == taken.row => grant.total,
+            _ => Fen::ZERO,
+        };
+        if taken.total > given {
+            let detail = format!("{taker} took {} where {giver} gave {given}", taken.total);
+            Hub::alarm(turn, place, "cheque", detail);
+        }
+        let total = taken.total.min(given).max(Fen::ZERO);
+        let owner = Owner::Person(taken.row.person);
+        let key = taken.row.wallet;
+        let wallet = self.open(turn, owner)?.wallet(key);
+        let held = wallet.replica(taker).taken_in.entry(giver).or_default();
+        let amount = total.sub(*held)?.max(Fen::ZERO);
+        *held = held.add(amount)?;
+        let to = right_account(owner, key, taker, wallet.replica(taker));
+        let given_out = wallet.replica(giver).taken_out.entry(taker).or_default();
+        *given_out = given_out.add(amount)?;
+        let from = right_account(owner, key, giver, wallet.replica(giver));
+        if crate::rights::is_money(key) {
+            let mut posting = Posting::new(place.source(), self.today(turn));
+            posting.transfer(Kind::Cheque, from, to, amount);
+            turn.post(posting)?;
+        }
+        Ok(())
+    }
+
+    /// A total on a rights feed: a return to the hub, a cheque between boxes, or a grant of a former life of the hub.
+    pub(super) fn on_granted<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         feed: FeedId,
         seq: Seq,
-        taken: &TakenRecord,
-    ) -> Result<(), CoreError> {
-        let (giver, taker) = (taken.feed.writer, feed.writer);
-        let (person, key) = (taken.row.person, taken.row.wallet);
-        let mut wallets = wallets_of(turn.tx, person)?;
-        let wallet = wallets.wallet(key);
-        let from_giver = wallet.replica(taker)?.taken_in.entry(giver).or_default();
-        let amount = taken.total.sub(*from_giver)?.max(Fen::ZERO);
-        *from_giver = from_giver.add(amount)?;
-        let right_before = wallet.replica(giver)?.right()?.max(Fen::ZERO);
-        let to_taker = wallet.replica(giver)?.taken_out.entry(taker).or_default();
-        *to_taker = to_taker.add(amount)?;
-        turn.tx.put(keys::rights(person), &wallets);
-        let mut posting = Posting::new(source_of(feed, seq), self.today(turn));
-        let (from, to) = (Account::Right(person, key, giver), Account::Right(person, key, taker));
-        let covered = amount.min(right_before);
-        posting.transfer(Kind::Cheque, from, to, covered);
-        posting.transfer(Kind::Cheque, Account::Receivable(person), to, amount.sub(covered)?);
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
-        check(person, &wallets)
-    }
-
-    /// A box gives rights back: its rights feed to the hub says the cumulative total.
-    pub(super) fn post_return<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        feed: FeedId,
         grant: &GrantRecord,
         touched: &mut BTreeSet<PersonId>,
     ) -> Result<(), CoreError> {
-        let to_hub = matches!(feed.channel, Channel::Rights(receiver) if receiver.node.is_hub());
-        if !to_hub {
+        let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
+        if feed.writer == self.mesh.me {
             return Ok(());
         }
-        let (person, key) = (grant.row.person, grant.row.wallet);
-        let mut wallets = wallets_of(turn.tx, person)?;
-        let replica = wallets.wallet(key).replica(feed.writer)?;
-        // Never more than the box had: what it returns beyond that it did not have.
-        let amount = grant.total.sub(replica.back)?.min(replica.right()?).max(Fen::ZERO);
-        replica.back = replica.back.add(amount)?;
-        let total = replica.back;
-        turn.tx.put(keys::rights(person), &wallets);
-        let source = feed::digest("yika return 1", &yika_crdt::wire::encode(&(feed, grant.row, total)));
-        let mut posting = Posting::new(source, self.today(turn));
-        posting.transfer(Kind::Return, Account::Right(person, key, feed.writer), Account::Holder(person, key), amount);
-        turn.rows.extend(posting.transfers.into_iter().map(TableRow::Transfer));
-        touched.insert(person);
-        check(person, &wallets)
+        if feed.writer.node.is_hub() {
+            return self.grant_of_former_life(turn, feed, receiver, grant);
+        }
+        touched.insert(grant.row.person);
+        if !receiver.node.is_hub() {
+            let key = waiting_cheque_key(feed, seq);
+            if let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? {
+                turn.tx.delete(key);
+                self.post_taken(turn, place, &taken)?;
+            }
+            return Ok(());
+        }
+        let owner =
+            if grant.row.person == PersonId(0) { Owner::Pool(feed.writer) } else { Owner::Person(grant.row.person) };
+        let replica = self.open(turn, owner)?.wallet(grant.row.wallet).replica(feed.writer);
+        let back = replica.back.entry(receiver.incarnation).or_default();
+        *back = grant.total.max(*back);
+        Ok(())
     }
 }
 
-/// Identity of a journal position in the books.
-fn source_of(feed: FeedId, seq: Seq) -> Hash {
-    feed::digest("yika journal 1", &yika_crdt::wire::encode(&(feed, seq)))
+/// Whether a sale is charged or given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    Charge,
+    Refund,
+}
+
+impl Sign {
+    fn of(self, amount: Fen) -> Result<Fen, yika_crdt::fen::FenError> {
+        if self == Sign::Charge { Ok(amount) } else { amount.negated() }
+    }
+
+    fn kind(self) -> Kind {
+        if self == Sign::Charge { Kind::Purchase } else { Kind::Refund }
+    }
+
+    fn count(self, replica: &mut crate::rights::Replica, amount: Fen) -> Result<(), CoreError> {
+        let total = if self == Sign::Charge { &mut replica.used } else { &mut replica.returned };
+        *total = total.add(amount)?;
+        Ok(())
+    }
 }

@@ -79,11 +79,10 @@ impl Desk {
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
         let (plan, known) = self.judge(sheet).await?;
         let (entering, mut errors) = self.place(actor, &plan, &known, lang)?;
-        errors.extend(
-            plan.errors
-                .iter()
-                .map(|row| ImportRow { line: row.line, errors: row.errors.iter().map(|e| e.message(lang)).collect() }),
-        );
+        errors.extend(plan.errors.iter().map(|row| ImportRow {
+            line: row.line,
+            errors: row.errors.iter().map(|e| import::reason(e, lang)).collect(),
+        }));
         errors.sort_by_key(|row| row.line);
         let new = entering.iter().filter(|e| e.person.is_none()).count();
         let report = ImportReport {

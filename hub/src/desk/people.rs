@@ -1,8 +1,9 @@
 //! Cards and money of people: top-up, loss and lift, what a person holds (CRD-6, CRD-8, ACC-1, ACC-2).
 
 use super::{Actor, Desk, DeskError, refused};
-use crate::core::{Command, Reply};
-use crate::rights::PersonWallets;
+use crate::clock::wall_ms;
+use crate::core::{Command, Reply, Teller};
+use crate::rights::{PersonWallets, is_money};
 use serde::Serialize;
 use yika_crdt::Fen;
 use yika_crdt::docs::PolicyAct;
@@ -12,6 +13,8 @@ use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::person::Person;
 
+/// A shift lasts a day, in milliseconds.
+const DAY_MS: i64 = 24 * 3_600_000;
 /// Most that one top-up brings (customary cap of a named prepaid account: 5,000 yuan).
 pub const TOP_UP_FEN_MAX: i64 = 500_000;
 /// Longest request number, in characters.
@@ -68,7 +71,10 @@ impl Desk {
         }
         let id = feed::digest("yika top-up request 1", request.as_bytes());
         let detail = format!("{amount} yuan, request {request}");
-        let command = Command::TopUp { id, person, amount };
+        // Until tellers sign on, a shift is an operator's day.
+        let shift = wall_ms().div_euclid(DAY_MS).unsigned_abs();
+        let by = Teller { operator: actor.operator, shift };
+        let command = Command::TopUp { id, person, amount, by };
         match self.act(actor, "account.top_up", person.to_string(), detail, command, Vec::new()).await? {
             Reply::ToppedUp { total, repeated } => Ok((total, repeated)),
             other => Err(DeskError::Busy(format!("the core answered a top-up with {other:?}"))),
@@ -126,14 +132,14 @@ impl Desk {
         let sums = |e: yika_crdt::fen::FenError| DeskError::Busy(format!("the sums of {person}: {e}"));
         let mut views = Vec::new();
         let mut receivable = Fen::ZERO;
-        for (key, wallet) in &wallets.wallets {
+        for (key, wallet) in wallets.wallets.iter().filter(|(key, _)| is_money(**key)) {
             let mut spent = Fen::ZERO;
             let mut at_boxes = Vec::new();
             for (writer, replica) in &wallet.replicas {
                 spent = spent.add(replica.used).and_then(|s| s.sub(replica.returned)).map_err(sums)?;
-                at_boxes.push((*writer, replica.right().map_err(sums)?.0, replica.fenced));
+                at_boxes.push((*writer, replica.right().map_err(sums)?.0, replica.suspended));
             }
-            receivable = receivable.add(wallet.receivable).map_err(sums)?;
+            receivable = receivable.add(wallet.owed().map_err(sums)?).map_err(sums)?;
             views.push(WalletView {
                 wallet: crate::ledger::wallet_name(*key),
                 paid_in_fen: wallet.deposits.sub(wallet.withdrawals).map_err(sums)?.0,

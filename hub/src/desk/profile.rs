@@ -68,8 +68,8 @@ impl Desk {
                 let key = keys::rights(person);
                 let Some(bytes) = store.get(&key)? else { continue };
                 let wallets: PersonWallets = decode_row(&key, &bytes)?;
-                let owed = Fen::sum(wallets.wallets.values().map(|w| w.receivable));
-                let balance = wallets.total().ok().zip(owed.ok()).and_then(|(total, owed)| total.sub(owed).ok());
+                let balance =
+                    wallets.total().ok().zip(wallets.owed().ok()).and_then(|(total, owed)| total.sub(owed).ok());
                 balances.extend(balance.map(|b| (person, b)));
             }
             Ok(balances)

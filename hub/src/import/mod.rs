@@ -22,7 +22,7 @@ pub use record::{
 };
 pub use validate::{CellError, DuplicateOf, Problem, Row};
 pub use write::{WriteError, error_xlsx, export_xlsx, template_xlsx};
-pub(crate) use write::{reasons, record_cells, refused_xlsx};
+pub(crate) use write::{reason, reasons, record_cells, refused_xlsx};
 
 use grid::Raw;
 

@@ -50,8 +50,12 @@ pub fn error_xlsx(rows: &[Row], lang: Lang) -> Result<Vec<u8>, WriteError> {
 
 /// What is wrong with a row, and how to mend it.
 pub(crate) fn reasons(errors: &[CellError], lang: Lang) -> String {
-    let words = errors.iter().map(|e| format!("{}: {} → {}", e.column.title(lang), e.message(lang), e.mend(lang)));
-    words.collect::<Vec<_>>().join("; ")
+    errors.iter().map(|e| reason(e, lang)).collect::<Vec<_>>().join("; ")
+}
+
+/// What is wrong with a cell, and how to mend it.
+pub(crate) fn reason(error: &CellError, lang: Lang) -> String {
+    format!("{}: {} → {}", error.column.title(lang), error.message(lang), error.mend(lang))
 }
 
 /// Rows in the form of the template, each with the words why it was refused in a red last column.

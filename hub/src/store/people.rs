@@ -112,13 +112,13 @@ pub struct PeopleQuery {
 pub fn find(conn: &Connection, query: &PeopleQuery) -> Result<(Vec<ProfileRow>, u64), StoreError> {
     let text = query.text.trim();
     if text.is_empty() {
-        return page(conn, query, "?1 = '' AND ?2 = ''", ("", ""));
+        return page(conn, query, EVERYBODY, ("", ""));
     }
     let plain = text.to_lowercase().replace(' ', "");
     let found = page(conn, query, BEGINS_WITH, (text, &plain))?;
     // A part of a name costs a look at every name: only when nothing begins with the text.
     match found.1 == 0 && text.chars().count() >= PART_CHARS_MIN {
-        true => page(conn, query, "instr(name, ?1) > 0 AND ?2 = ?2", (text, &plain)),
+        true => page(conn, query, HAS_PART, (text, &plain)),
         false => Ok(found),
     }
 }
@@ -127,30 +127,39 @@ pub fn find(conn: &Connection, query: &PeopleQuery) -> Result<(Vec<ProfileRow>, 
 const PART_CHARS_MIN: usize = 2;
 
 /// Each arm is a range of one index.
-const BEGINS_WITH: &str = "person IN (
-    SELECT person FROM profiles WHERE name >= ?1 AND name < ?1 || char(1114111)
+const BEGINS_WITH: &str = "SELECT person FROM profiles WHERE name >= ?1 AND name < ?1 || char(1114111)
     UNION SELECT person FROM profiles
         WHERE replace(lower(pinyin), ' ', '') >= ?2 AND replace(lower(pinyin), ' ', '') < ?2 || char(1114111)
     UNION SELECT person FROM profiles WHERE staff_number >= ?1 AND staff_number < ?1 || char(1114111)
-    UNION SELECT person FROM profiles WHERE card = CAST(?1 AS INTEGER) AND ?1 NOT GLOB '*[^0-9]*')";
+    UNION SELECT person FROM profiles WHERE card = CAST(?1 AS INTEGER) AND ?1 NOT GLOB '*[^0-9]*'";
+const HAS_PART: &str = "SELECT person FROM profiles WHERE instr(name, ?1) > 0 AND ?2 = ?2";
+const EVERYBODY: &str = "SELECT person FROM profiles WHERE ?1 = '' AND ?2 = ''";
 
+/// A page of the people that `who` finds. Only their keys are sorted: rows are wide.
 fn page(
     conn: &Connection,
     query: &PeopleQuery,
-    wanted: &str,
+    who: &str,
     (text, plain): (&str, &str),
 ) -> Result<(Vec<ProfileRow>, u64), StoreError> {
     let doing = "listing people";
+    let all = who == EVERYBODY;
+    let people = if all { "profiles".into() } else { format!("profiles WHERE person IN ({who})") };
+    let and = if all { "WHERE ?1 = '' AND ?2 = '' AND" } else { "AND" };
     // A campus is the first column of the list's index: written only where it is asked for.
     let campus = if query.campus.is_some() { "campus = ?3" } else { "?3 IS NULL" };
-    let count = format!("SELECT count(*) FROM profiles WHERE {wanted} AND {campus}");
+    let count = match query.campus {
+        None if !all => format!("SELECT count(*) FROM ({who}) WHERE ?3 IS NULL"),
+        _ => format!("SELECT count(*) FROM {people} {and} {campus}"),
+    };
     let total: i64 = conn
         .prepare_cached(&count)
         .and_then(|mut s| s.query_row(params![text, plain, query.campus], |row| row.get(0)))
         .map_err(failed(doing))?;
+    let order = "ORDER BY campus, staff_number, person";
     let sql = format!(
-        "SELECT {COLUMNS} FROM profiles WHERE {wanted} AND {campus} ORDER BY campus, staff_number, person
-         LIMIT ?4 OFFSET ?5"
+        "SELECT {COLUMNS} FROM profiles WHERE person IN (
+             SELECT person FROM {people} {and} {campus} {order} LIMIT ?4 OFFSET ?5) {order}"
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
     let rows = statement

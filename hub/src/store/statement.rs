@@ -105,7 +105,8 @@ pub fn movement_of(conn: &Connection, person: u64, number: i64) -> Result<Option
 /// Of the database.
 pub fn number_of(conn: &Connection, person: u64, source: &Hash) -> Result<Option<i64>, StoreError> {
     let doing = "finding a voucher";
-    let sql = "SELECT rowid FROM transfers INDEXED BY transfers_by_person WHERE person = ?1 AND source = ?2 AND part = 0
+    let sql =
+        "SELECT rowid FROM transfers INDEXED BY transfers_by_person WHERE person = ?1 AND source = ?2 AND part = 0
                ORDER BY rowid DESC LIMIT 1";
     conn.prepare_cached(sql)
         .and_then(|mut s| s.query_row(params![person as i64, source.0], |row| row.get(0)).optional())

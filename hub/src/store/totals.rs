@@ -23,10 +23,7 @@ fn of_nodes(nodes: Option<&[u32]>) -> String {
     match nodes {
         None => String::new(),
         // Numbers only: nothing of a request becomes SQL here.
-        Some(nodes) => format!(
-            " AND node IN ({})",
-            nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
-        ),
+        Some(nodes) => format!(" AND node IN ({})", nodes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 

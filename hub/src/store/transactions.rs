@@ -13,7 +13,7 @@ use yika_store::rusqlite::{Connection, OptionalExtension, Row, params, params_fr
 type Sql<T> = yika_store::rusqlite::Result<T>;
 
 /// Rows that a total adds up; beyond, it says "more than".
-pub const TOTAL_ROWS_MAX: u32 = 200_000;
+pub const TOTAL_ROWS_MAX: u32 = 500_000;
 
 /// A line of the list: a sale, a refund or a refusal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -197,8 +197,8 @@ fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("kind = {place}"));
     }
     format!(
-        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL, person, merchant,
-             -total, '', 0 FROM refunds INDEXED BY {index} WHERE {}",
+        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL AS card, person,
+             merchant, -total AS total, '' AS detail, 0 AS offline FROM refunds INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
@@ -216,8 +216,9 @@ fn refusals_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("card IN ({})", list.join(", ")));
     }
     format!(
-        "SELECT 'refusal', at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
-             coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0), 0, 0, reason, 0
+        "SELECT 'refusal' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
+             coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0) AS person,
+             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline
          FROM refusals INDEXED BY {index} WHERE {}",
         w.text()
     )
@@ -239,7 +240,8 @@ fn arms(q: &TransactionQuery, w: &mut Where) -> String {
 
 const NEWEST_FIRST: &str = "at_ms DESC, node DESC, generation DESC, counter DESC, seq DESC";
 
-/// Newest first.
+/// Newest first. The order stands directly behind the arms, so that each is read in it and the three are merged; around
+/// them it would sort everything.
 ///
 /// # Errors
 /// Of the database.
@@ -253,7 +255,7 @@ pub fn transactions(conn: &Connection, q: &TransactionQuery) -> Result<Vec<Trans
     let limit = w.bind(q.limit);
     let sql = format!(
         "SELECT t.*, p.name, p.staff_number
-         FROM (SELECT * FROM ({arms}) ORDER BY {NEWEST_FIRST} LIMIT {limit}) t
+         FROM ({arms} ORDER BY {NEWEST_FIRST} LIMIT {limit}) t
          LEFT JOIN profiles p ON p.person = t.person ORDER BY {NEWEST_FIRST}"
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
@@ -275,7 +277,7 @@ pub fn totals(conn: &Connection, q: &TransactionQuery) -> Result<Totals, StoreEr
     let sql = format!(
         "SELECT count(*), coalesce(sum(kind = 'sale'), 0), coalesce(sum(kind = 'refusal'), 0),
              coalesce(sum(iif(total > 0, total, 0)), 0), coalesce(sum(iif(total < 0, -total, 0)), 0)
-         FROM (SELECT * FROM ({arms}) LIMIT {limit})"
+         FROM ({arms} LIMIT {limit})"
     );
     conn.prepare_cached(&sql)
         .and_then(|mut s| {
@@ -454,10 +456,7 @@ pub fn refunds_of(conn: &Connection, of: PurchaseId) -> Result<Vec<RefundRow>, S
             operator: row.get(10)?,
         })
     };
-    statement
-        .query_map(params![of.terminal.0, of.boot, of.seq], row)
-        .and_then(Iterator::collect)
-        .map_err(failed(doing))
+    statement.query_map(params![of.terminal.0, of.boot, of.seq], row).and_then(Iterator::collect).map_err(failed(doing))
 }
 
 /// Enough of a refund or refusal to lead somewhere.
@@ -484,9 +483,7 @@ pub fn moment_of(conn: &Connection, writer: Writer, seq: u64) -> Result<Option<M
     let life = writer.incarnation;
     let moment = |row: &Row<'_>| {
         let of = match row.get::<_, Option<u32>>(1)? {
-            Some(terminal) => {
-                Some(PurchaseId { terminal: TerminalId(terminal), boot: row.get(2)?, seq: row.get(3)? })
-            }
+            Some(terminal) => Some(PurchaseId { terminal: TerminalId(terminal), boot: row.get(2)?, seq: row.get(3)? }),
             None => None,
         };
         Ok(Moment { at_ms: row.get(0)?, of, card: row.get::<_, Option<i64>>(4)?.map(|c| c as u64) })

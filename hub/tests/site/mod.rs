@@ -1,6 +1,6 @@
 //! A headquarters with invented people, boxes that sign their journals, and a day of sales: what the console's tests and
 //! its example show. Everything goes in by the ways of production: the desk, tokens, signed runs.
-#![allow(dead_code)] // each user takes what it needs
+#![allow(dead_code, unreachable_pub)] // each user takes what it needs
 
 use ed25519_dalek::SigningKey;
 use std::path::Path;
@@ -151,6 +151,7 @@ impl Site {
                 name: name.into(),
                 utc_offset_minutes: 480,
                 cut_minute: 180,
+                people_shards: 4,
             };
             self.desk.put_campus(&Actor::console(), record).await.unwrap();
         }
@@ -266,31 +267,26 @@ impl Site {
     }
 
     pub fn refusal(&mut self, at: usize, card: CardNumber, reason: Reason, at_ms: i64) -> Body {
-        let sale = Holder {
-            person: PersonId(0),
-            card,
-            name: String::new(),
-            staff_number: String::new(),
-            campus: CampusId(1),
-        };
+        let sale =
+            Holder { person: PersonId(0), card, name: String::new(), staff_number: String::new(), campus: CampusId(1) };
         let sale = self.sale(at, &sale, 1_000, at_ms);
         Body::Refused(RefusedRecord { id: sale.id, card, mode: sale.mode, reason, day: sale.day })
     }
 
-    /// The sales of this day a week ago and of today until now, with a refund, refusals and alarms.
+    /// The sales of a day a week ago, of yesterday and of today until now, with a refund, refusals and alarms.
     pub async fn sell(&mut self) {
         let now_ms = wall_ms();
         let midnight_ms = (now_ms + 8 * 3_600_000).div_euclid(DAY_MS) * DAY_MS - 8 * 3_600_000;
         // Newest event of each box: normal, late, off line.
         let newest_ms = [now_ms - 4_000, now_ms - 260_000, now_ms - 3 * 3_600_000];
         let holders = self.holders.clone();
-        for at in 0..3 {
+        for (at, newest_ms) in newest_ms.into_iter().enumerate() {
             let campus = self.boxes[at].campus;
             let own: Vec<Holder> = holders.iter().filter(|h| h.campus == campus).take(150).cloned().collect();
             let mut said: Vec<(i64, Body)> = Vec::new();
-            for (begin_ms, end_ms) in
-                [(midnight_ms - 7 * DAY_MS, newest_ms[at] - 7 * DAY_MS), (midnight_ms, newest_ms[at])]
-            {
+            for days in [7, 1, 0] {
+                let begin_ms = midnight_ms - days * DAY_MS;
+                let end_ms = newest_ms.min(begin_ms + DAY_MS);
                 for (turn, holder) in own.iter().enumerate() {
                     for (hour, minutes, fen) in [(7, 95, 500), (11, 130, 1_200), (17, 110, 1_000)] {
                         let shift = (turn * 7 + at * 3 + hour) % minutes;
@@ -304,7 +300,7 @@ impl Site {
                 }
             }
             let last = own.first().unwrap().clone();
-            let sale = self.sale(at, &last, 880, newest_ms[at] - 1_000);
+            let sale = self.sale(at, &last, 880, newest_ms - 1_000);
             let refund = RefundRecord {
                 id: PurchaseId { seq: sale.id.seq + 500_000, ..sale.id },
                 of: sale.id,
@@ -315,32 +311,39 @@ impl Site {
                 operator: OperatorId(3),
                 day: sale.day,
             };
-            said.push((newest_ms[at] - 1_000, Body::Purchase(sale)));
+            said.push((newest_ms - 1_000, Body::Purchase(sale)));
             for (turn, reason) in
                 [Reason::NotEnough, Reason::Blocked, Reason::NotEnough, Reason::RepeatTap, Reason::OutsidePeriod]
                     .into_iter()
                     .enumerate()
             {
-                let card = if turn == 1 { CardNumber(99_000_001) } else { own[turn].card };
-                let at_ms = newest_ms[at] - 900 + turn as i64;
+                let card = if turn == 1 { CardNumber(99_000_001) } else { own[turn % own.len()].card };
+                let at_ms = newest_ms - 900 + turn as i64;
                 said.push((at_ms, self.refusal(at, card, reason, at_ms)));
             }
-            said.push((newest_ms[at] - 100, Body::Refund(refund)));
+            said.push((newest_ms - 100, Body::Refund(refund)));
             if at != 1 {
                 let detail = format!("终端 {} 的时钟慢了 4 分钟", self.boxes[at].tills[0]);
                 let alarm = AlarmRecord { kind: "clock".into(), detail };
-                said.push((newest_ms[at] - 50, Body::Alarm(alarm)));
+                said.push((newest_ms - 50, Body::Alarm(alarm)));
             }
             let door = DoorRecord {
+                at_ms: newest_ms,
+                time_trusted: true,
                 door: DoorId(1),
                 terminal: None,
                 card: Some(last.card),
                 person: Some(last.person),
                 event: DoorEvent::Granted,
             };
-            said.push((newest_ms[at], Body::Door(door)));
+            said.push((newest_ms, Body::Door(door)));
             said.sort_by_key(|(at_ms, _)| *at_ms);
             self.say(at, said).await;
         }
     }
+}
+
+/// Invented people of both campuses, as a file would hold them.
+pub fn records(seed: u64, per_campus: usize) -> Vec<yika_hub::import::PersonRecord> {
+    yika_hub::import::demo_records(seed, &["东校区", "西校区"], per_campus)
 }

@@ -1,6 +1,6 @@
 // Yika console kit: the few things a server cannot render. No inline script, no framework.
 // Markup hooks: data-open, data-close, data-confirm (+ data-confirm-ok), data-copy, data-print,
-// data-submit-on-change, data-until, data-reveal, data-toggle-side, data-fold-side, data-upload, data-check-all.
+// data-submit-on-change, data-countdown, data-reveal, data-toggle-side, data-fold-side, data-upload, data-check-all.
 "use strict";
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
@@ -173,11 +173,12 @@
     toast(tone, text);
   });
 
-  // Time left until a moment, as minutes and seconds, or as hours and minutes.
+  // Time left, counted from when the page showed it, so that a browser's wrong clock does not matter.
   const two = (number) => String(number).padStart(2, "0");
   function countDown() {
-    document.querySelectorAll("[data-until]").forEach((box) => {
-      const left = Math.floor((Number(box.dataset.until) - Date.now()) / 1000);
+    document.querySelectorAll("[data-countdown]").forEach((box) => {
+      box.dataset.since ||= Date.now();
+      const left = Math.floor(Number(box.dataset.countdown) - (Date.now() - Number(box.dataset.since)) / 1000);
       const [big, small] = left < 3600 ? [left / 60, left % 60] : [left / 3600, (left / 60) % 60];
       box.textContent = left <= 0 ? box.dataset.over : two(Math.floor(big)) + (left < 3600 ? ":" : " h ") + two(Math.floor(small));
     });

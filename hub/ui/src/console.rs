@@ -85,6 +85,12 @@ pub fn mount<D: OperatorDirectory>(pages: Router, open: Router, console: Arc<Con
         .layer(CompressionLayer::new())
 }
 
+/// A product's embedded files below `prefix`, compressed and with the headers of every answer; merged to the result of
+/// [`mount`].
+pub fn files<E: rust_embed::RustEmbed + 'static>(prefix: &str) -> Router {
+    assets::router_of::<E, ()>(prefix).layer(from_fn(headers_only)).layer(CompressionLayer::new())
+}
+
 /// Lets only operators with one of the roles reach the routes; others see who can grant it.
 pub fn require_roles<S: Clone + Send + Sync + 'static>(pages: Router<S>, roles: &'static [Role]) -> Router<S> {
     pages.layer(from_fn(move |request: Request, next: Next| async move {

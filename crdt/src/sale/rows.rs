@@ -1,0 +1,183 @@
+//! The rows a sale moves at this box: rights, pools, strict counters, and what a person bought on the open day.
+//!
+//! Leaves to others: whether the sale may be made (`decide`), the arithmetic (`rights`).
+
+use super::SaleError;
+use crate::entry::*;
+use crate::fen::Fen;
+use crate::ids::*;
+use crate::keys;
+use crate::mesh::Mesh;
+use crate::rights::{PersonRights, RightsError, RowState};
+use crate::store::{Read, StoreError, Tx};
+use crate::tariff;
+use crate::tariff::sheet::PeriodId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Days that counters of strict limits are kept after their day.
+pub(super) const COUNTER_DAYS: i32 = 7;
+
+/// What a person has bought on the open business day, as far as this box knows.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counters {
+    pub(super) day: Day,
+    pub(super) day_sum: Fen,
+    pub(super) day_times: u32,
+    pub(super) meals: BTreeMap<PeriodId, (Fen, u32)>,
+    pub(super) guest_sum: Fen,
+    pub(super) last: Option<(TerminalId, Fen, i64)>,
+}
+
+/// Where a row is kept: a person's rows together, each pool of the box by itself.
+fn key_of(row: Row) -> Vec<u8> {
+    if row.person == PersonId(0) { keys::pool(row.wallet) } else { keys::rights(row.person) }
+}
+
+/// The rights kept together with a row at this box: all of a person's, or one pool.
+pub fn rights_of<R: Read + ?Sized>(tx: &Tx<'_, R>, row: Row) -> Result<PersonRights, StoreError> {
+    Ok(tx.get(&key_of(row))?.unwrap_or_default())
+}
+
+/// Writes them back.
+pub fn put_rights<R: Read + ?Sized>(tx: &mut Tx<'_, R>, row: Row, rights: &PersonRights) {
+    tx.put(key_of(row), rights);
+}
+
+/// Merges what the hub granted this box, or a cheque that the journal has taken.
+pub fn take_grant<R: Read + ?Sized>(
+    tx: &mut Tx<'_, R>,
+    giver: Writer,
+    grant: &GrantRecord,
+    today: Day,
+) -> Result<(), SaleError> {
+    let mut rights = rights_of(tx, grant.row)?;
+    rights.forget_before(Day(today.0.saturating_sub(COUNTER_DAYS)));
+    let row = rights.row(grant.row.wallet)?;
+    row.merge_granted_in(giver, grant.total)?;
+    row.last_day = row.last_day.max(grant.last_day);
+    if giver.node.is_hub()
+        && let Some(statement) = &grant.basis
+    {
+        row.hear(statement);
+    }
+    put_rights(tx, grant.row, &rights);
+    Ok(())
+}
+
+/// The row that a source of a sale is charged to; `None` for what the holder owes.
+fn row_of(person: PersonId, terminal: TerminalId, source: Source) -> Option<Row> {
+    let pool = |wallet| Row { person: PersonId(0), wallet };
+    match source {
+        Source::Wallet(wallet) => Some(Row { person, wallet }),
+        Source::Guest => Some(pool(WalletKey::Guest)),
+        Source::Float => Some(pool(WalletKey::Float(terminal))),
+        Source::Receivable => None,
+    }
+}
+
+/// Charges this box's rights with a sale of its own.
+pub(super) fn charge<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    sale: &PurchaseRecord,
+) -> Result<(), SaleError> {
+    // Decided against the rights, or taken back from a peer: counted whether or not the grant is here again.
+    each_row(tx, sale.person, sale.id.terminal, &sale.paid, RowState::count)?;
+    let total = Fen::sum(sale.paid.iter().map(|(_, part)| *part))?;
+    count_strictly(mesh, tx, sale, |row| row.count(total))
+}
+
+/// Puts a sale's money back into the rows it came from.
+pub(super) fn give_back<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    refund: &RefundRecord,
+    sale: &PurchaseRecord,
+) -> Result<(), SaleError> {
+    each_row(tx, refund.person, refund.of.terminal, &refund.back, RowState::give_back)?;
+    let total = Fen::sum(refund.back.iter().map(|(_, part)| *part))?;
+    count_strictly(mesh, tx, sale, |row| row.give_back(total))
+}
+
+fn each_row<R: Read + ?Sized>(
+    tx: &mut Tx<'_, R>,
+    person: PersonId,
+    terminal: TerminalId,
+    parts: &[(Source, Fen)],
+    act: impl Fn(&mut RowState, Fen) -> Result<(), RightsError>,
+) -> Result<(), SaleError> {
+    for (source, part) in parts {
+        let Some(at) = row_of(person, terminal, *source) else { continue };
+        let mut rights = rights_of(tx, at)?;
+        act(rights.row(at.wallet)?, *part)?;
+        put_rights(tx, at, &rights);
+    }
+    Ok(())
+}
+
+/// A strict limit is a granted counter beside the money: the sale moves it too.
+fn count_strictly<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    sale: &PurchaseRecord,
+    act: impl Fn(&mut RowState) -> Result<(), RightsError>,
+) -> Result<(), SaleError> {
+    let Some(sheet) = mesh.tariff_of(tx, sale.tariff)? else { return Ok(()) };
+    let counter = tariff::strict_counter(&sheet, sale.category, sale.day);
+    let Some((wallet, _)) = counter.filter(|_| sale.person != PersonId(0)) else { return Ok(()) };
+    let at = Row { person: sale.person, wallet };
+    let mut rights = rights_of(tx, at)?;
+    rights.forget_before(Day(sale.day.0.saturating_sub(COUNTER_DAYS)));
+    act(rights.row(wallet)?)?;
+    put_rights(tx, at, &rights);
+    Ok(())
+}
+
+/// Counters of a day; those of an earlier day start again from nothing.
+pub(super) fn counters_of<R: Read + ?Sized>(
+    tx: &Tx<'_, R>,
+    person: PersonId,
+    day: Day,
+) -> Result<Counters, StoreError> {
+    let counters = tx.get::<Counters>(&keys::counters(person))?.filter(|c| c.day == day);
+    Ok(counters.unwrap_or(Counters { day, ..Counters::default() }))
+}
+
+/// Counts a sale, unless a later day is counted already (a sibling's late word).
+pub(super) fn count<R: Read + ?Sized>(tx: &mut Tx<'_, R>, sale: &PurchaseRecord, at_ms: i64) -> Result<(), SaleError> {
+    if is_past(tx, sale.person, sale.day)? {
+        return Ok(());
+    }
+    let mut counters = counters_of(tx, sale.person, sale.day)?;
+    let total = sale.price.add(sale.adjustment)?;
+    counters.day_sum = counters.day_sum.add(total)?;
+    counters.day_times = counters.day_times.saturating_add(1);
+    if let Some(period) = sale.period {
+        let (sum, times) = counters.meals.entry(period).or_default();
+        *sum = sum.add(total)?;
+        *times = times.saturating_add(1);
+    }
+    let guest = sale.paid.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
+    counters.guest_sum = counters.guest_sum.add(Fen::sum(guest)?)?;
+    counters.last = Some((sale.id.terminal, total, at_ms));
+    tx.put(keys::counters(sale.person), &counters);
+    Ok(())
+}
+
+/// A refund frees the day's sum again, not the number of meals.
+pub(super) fn uncount<R: Read + ?Sized>(tx: &mut Tx<'_, R>, refund: &RefundRecord) -> Result<(), SaleError> {
+    if is_past(tx, refund.person, refund.day)? {
+        return Ok(());
+    }
+    let mut counters = counters_of(tx, refund.person, refund.day)?;
+    let back = Fen::sum(refund.back.iter().map(|(_, part)| *part))?;
+    counters.day_sum = counters.day_sum.sub(back)?.max(Fen::ZERO);
+    counters.last = None;
+    tx.put(keys::counters(refund.person), &counters);
+    Ok(())
+}
+
+fn is_past<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId, day: Day) -> Result<bool, StoreError> {
+    Ok(tx.get::<Counters>(&keys::counters(person))?.is_some_and(|c| c.day > day))
+}

@@ -1,0 +1,217 @@
+//! The end of a box's life: its rights go to suspense, and come back when nobody can spend them any more.
+//!
+//! People are swept in bounded portions, turn by turn; who is touched before is moved at once (`books`). Leaves to
+//! others: closing the connection (the shell), late journals (`journal`).
+
+use super::books::Owner;
+use super::journal::heard_key;
+use super::{CoreError, Effect, Hub, Reply, Turn, named};
+use crate::ledger::{Account, Kind};
+use crate::rights::is_money;
+use serde::{Deserialize, Serialize};
+use yika_crdt::Fen;
+use yika_crdt::channel::Channel;
+use yika_crdt::entry::*;
+use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::store::Read;
+
+/// People looked at in one turn of a sweep.
+pub const SWEEP_PERSONS_MAX: usize = 500;
+/// Clocks of boxes may differ so much.
+pub const SKEW_MS: i64 = 10 * 60_000;
+/// Beyond lease and skew, before rights are released.
+pub const GRACE_MS: i64 = 3_600_000;
+
+/// How far a fenced life is wound up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Winding {
+    writer: Writer,
+    /// What is being done, in order.
+    steps: Vec<Step>,
+    /// The last person looked at in the first step.
+    after: Option<Vec<u8>>,
+    /// An operator has advanced its suspense.
+    advanced: bool,
+    /// Its suspense is released.
+    released: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Step {
+    /// Rights go to suspense.
+    Suspend,
+    /// Holders get it out of `loss`.
+    Advance,
+    /// What is left goes to the holders, or back to `loss` where it was advanced.
+    Release,
+}
+
+impl Hub {
+    pub(super) fn fence<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        writer: Writer,
+        reason: String,
+    ) -> Result<Reply, CoreError> {
+        if writer.node.is_hub() || !self.mesh.nodes.contains_key(&writer) {
+            return Ok(Reply::Denied(format!("{writer} is not an edge of this registry")));
+        }
+        if self.mesh.is_fenced(writer) {
+            return Ok(Reply::Done);
+        }
+        let feeds = turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == writer);
+        let last = feeds.map(|(feed, held)| (feed.channel, held.end)).collect();
+        self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
+        self.fence_documents(turn, writer)?;
+        turn.effects.push(Effect::Fenced(writer));
+        Ok(Reply::Done)
+    }
+
+    /// Every fenced life is wound up; also one that a former life of this hub had fenced.
+    pub(super) fn note_fences<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        let fenced: Vec<_> = self.mesh.fences.keys().copied().collect();
+        for writer in fenced {
+            if turn.tx.get_bytes(&winding_key(writer))?.is_none() {
+                let steps = vec![Step::Suspend];
+                let winding = Winding { writer, steps, after: None, advanced: false, released: false };
+                turn.tx.put(winding_key(writer), &winding);
+                self.wind_up(turn, winding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An operator gives holders their rights back before it is safe: the worst case is booked to `loss` at once.
+    pub(super) fn advance<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        writer: Writer,
+        operator: OperatorId,
+    ) -> Result<Reply, CoreError> {
+        let Some(mut winding) = turn.tx.get::<Winding>(&winding_key(writer))? else {
+            return Ok(Reply::Denied(format!("{writer} is not fenced; fence it first")));
+        };
+        if self.recovery.is_some() {
+            return Ok(Reply::Denied("this hub was restored and waits for the boxes; nothing is released".into()));
+        }
+        if !winding.advanced && !winding.released {
+            winding.advanced = true;
+            winding.steps.push(Step::Advance);
+            turn.tx.put(winding_key(writer), &winding);
+            let place = super::journal::Place {
+                feed: yika_crdt::channel::FeedId { writer, channel: Channel::Journal },
+                seq: Seq::ZERO,
+                branch: None,
+            };
+            Hub::alarm(turn, place, "released_early", format!("{operator} released the suspense of {writer}"));
+            self.wind_up(turn, winding)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Goes on with every life that is not wound up, and releases what can no longer be spent.
+    pub(super) fn sweep<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        let fenced: Vec<_> = self.mesh.fences.keys().copied().collect();
+        for writer in fenced {
+            let Some(mut winding) = turn.tx.get::<Winding>(&winding_key(writer))? else { continue };
+            if winding.steps.is_empty() && !winding.released && self.is_safe(turn, writer)? {
+                winding.released = true;
+                winding.steps.push(Step::Release);
+            }
+            if !winding.steps.is_empty() {
+                self.wind_up(turn, winding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody can spend rights of this life any more: its lease is over for every clock, and every box that could have
+    /// taken a cheque of it has told what it did up to then, or is fenced.
+    fn is_safe<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, writer: Writer) -> Result<bool, CoreError> {
+        let end_ms = self.lease_end_ms(turn, writer)?.saturating_add(SKEW_MS).saturating_add(GRACE_MS);
+        if self.recovery.is_some() || turn.stamp.hub_time_ms <= end_ms {
+            return Ok(false);
+        }
+        for other in self.mesh.nodes.keys().filter(|w| !w.node.is_hub() && **w != writer) {
+            let heard: i64 = turn.tx.get(&heard_key(*other))?.unwrap_or(i64::MIN);
+            if !self.mesh.is_fenced(*other) && heard <= end_ms {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// One portion of the step that a life is at.
+    fn wind_up<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, mut winding: Winding) -> Result<(), CoreError> {
+        let Some(step) = winding.steps.first().copied() else { return Ok(()) };
+        let rows = turn.tx.scan(keys::RIGHTS, winding.after.as_deref(), SWEEP_PERSONS_MAX)?;
+        let done = rows.len() < SWEEP_PERSONS_MAX;
+        for (key, _) in &rows {
+            let number = key.get(keys::RIGHTS.len()..).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+            let Some(number) = number else { continue };
+            self.wind_up_one(turn, Owner::Person(PersonId(u64::from_be_bytes(number))), winding.writer, step)?;
+        }
+        winding.after = rows.into_iter().next_back().map(|(key, _)| key);
+        if done {
+            self.wind_up_one(turn, Owner::Pool(winding.writer), winding.writer, step)?;
+            winding.after = None;
+            winding.steps.remove(0);
+        }
+        turn.tx.put(winding_key(winding.writer), &winding);
+        Ok(())
+    }
+
+    fn wind_up_one<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        owner: Owner,
+        writer: Writer,
+        step: Step,
+    ) -> Result<(), CoreError> {
+        // Opening moves the rights to suspense.
+        let wallets = self.open(turn, owner)?;
+        let mut moves = Vec::new();
+        for (key, wallet) in &mut wallets.wallets {
+            let Some(replica) = wallet.replicas.get_mut(&writer) else { continue };
+            let left = replica.right()?;
+            if step == Step::Suspend || !left.is_positive() {
+                continue;
+            }
+            if step == Step::Advance {
+                // A pool's rights are nobody's to wait for.
+                if matches!(owner, Owner::Person(_)) {
+                    replica.advanced = replica.advanced.add(left)?;
+                    moves.push((*key, Fen::ZERO, left));
+                }
+                continue;
+            }
+            let repaid = replica.repaid();
+            replica.released = replica.released.add(left)?;
+            moves.push((*key, left, replica.repaid().sub(repaid)?));
+        }
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let mut posting = self.posting(turn, "release")?;
+        for (key, left, of_loss) in moves.into_iter().filter(|(key, ..)| is_money(*key)) {
+            let person = if let Owner::Person(person) = owner { person } else { PersonId(0) };
+            let suspense = Account::Suspense(person, key, writer);
+            if step == Step::Advance {
+                posting.transfer(Kind::Loss, Account::Loss, owner.holder(key), of_loss);
+            } else {
+                posting.transfer(Kind::Loss, suspense, Account::Loss, of_loss);
+                posting.transfer(Kind::Fence, suspense, owner.holder(key), left.sub(of_loss)?);
+            }
+        }
+        turn.post(posting)?;
+        if let Owner::Person(person) = owner {
+            self.level(turn, person)?;
+        }
+        Ok(())
+    }
+}
+
+fn winding_key(writer: Writer) -> Vec<u8> {
+    named(b"!winding", &writer)
+}

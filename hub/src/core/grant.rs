@@ -1,0 +1,340 @@
+//! Granting rights: sizing, asks within a purchase, recalls, pools of guests and floats of terminals (design section 4).
+//!
+//! Leaves to others: arithmetic (`rights`), books (`books`), what boxes do with it (`yika_crdt::edge`).
+
+use super::books::Owner;
+use super::{CoreError, Effect, Hub, Reply, Turn, named};
+use crate::ledger::{Account, Kind, Posting};
+use crate::rights::WalletError;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::Fen;
+use yika_crdt::channel::Channel;
+use yika_crdt::entry::*;
+use yika_crdt::feed;
+use yika_crdt::ids::*;
+use yika_crdt::store::Read;
+use yika_crdt::sync::Message;
+use yika_crdt::tariff;
+
+/// Rows that may wait for rights to come back; at the bound an ask is refused at once.
+pub const WAITING_MAX: usize = 1_024;
+/// How long an ask waits for them; the box has given up by then.
+pub const WAIT_MS_MAX: i64 = 2_000;
+/// Days ahead for which counters of strict limits are granted: as long as a lease lasts.
+const LIMIT_DAYS_AHEAD: i32 = 3;
+/// Days that counters are kept after their day.
+const LIMIT_DAYS_KEPT: i32 = 7;
+
+/// Sizes of the pools that every box of a campus gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PoolSizes {
+    /// For guests, per box.
+    pub guest: Fen,
+    /// For a terminal that decides alone, per terminal and box.
+    pub float: Fen,
+}
+
+impl Default for PoolSizes {
+    fn default() -> Self {
+        PoolSizes { guest: Fen(500_000), float: Fen(100_000) }
+    }
+}
+
+/// Asks of one row that wait for others to give back.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting {
+    /// Who asks, for which total.
+    asks: BTreeMap<Writer, Fen>,
+    /// Until when nothing of this row is granted to anybody else.
+    until_ms: i64,
+}
+
+impl Hub {
+    /// Whether a life may be given anything: living, of one chain, and this hub knows what is out.
+    pub(super) fn may_grant(&self, to: Writer) -> bool {
+        self.recovery.is_none() && self.is_alive(to) && !self.mesh.forked.contains(&to)
+    }
+
+    /// Whether a life is the present one of its node and not fenced.
+    pub(super) fn is_alive(&self, writer: Writer) -> bool {
+        !writer.node.is_hub() && !self.mesh.is_fenced(writer) && self.mesh.current(writer.node) == Some(writer)
+    }
+
+    /// The living boxes of a campus.
+    pub fn living_boxes(&self, campus: CampusId) -> Vec<Writer> {
+        let lives = self.mesh.nodes.iter().filter(|(_, n)| n.record.campus == Some(campus)).map(|(w, _)| *w);
+        lives.filter(|w| self.is_alive(*w)).collect()
+    }
+
+    fn home_boxes(&self, person: PersonId) -> Vec<Writer> {
+        let home = self.mesh.people.read().holder(person).map(|h| h.home);
+        home.map(|campus| self.living_boxes(campus)).unwrap_or_default()
+    }
+
+    /// An ask within a purchase: granted at once, or others are asked to give back and the grant follows.
+    pub(super) fn ask<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        from: Writer,
+        row: Row,
+        total: Fen,
+    ) -> Result<Reply, CoreError> {
+        let known = self.mesh.people.read().holder(row.person).is_some();
+        if !known || !self.may_grant(from) || !self.prepare_counter(turn, row)? {
+            return Ok(Reply::Granted(false));
+        }
+        if self.raise(turn, from, row, total)? {
+            return Ok(Reply::Granted(true));
+        }
+        let life = self.mesh.me.incarnation;
+        let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet).clone();
+        let missing = total.sub(wallet.granted(life, from))?.sub(wallet.available()?)?;
+        if !self.recall(turn, row, &wallet, missing, Some(from))? {
+            return Ok(Reply::Granted(false));
+        }
+        let waiting = self.waiting.entry(row).or_default();
+        waiting.asks.insert(from, total);
+        Ok(Reply::Waiting)
+    }
+
+    /// Asks boxes to give back `missing` of a row; false if all of them together do not have it.
+    pub(super) fn recall<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        row: Row,
+        wallet: &crate::rights::Wallet,
+        missing: Fen,
+        but: Option<Writer>,
+    ) -> Result<bool, CoreError> {
+        let home = self.home_boxes(row.person);
+        let alive = |w: Writer| Some(w) != but && self.is_alive(w);
+        let recalls = wallet.recall(missing, &home, alive)?;
+        let right = |w: &Writer| wallet.replicas.get(w).map_or(Ok(Fen::ZERO), |r| r.right());
+        let mut comes = Fen::ZERO;
+        for (writer, keep) in &recalls {
+            comes = comes.add(right(writer)?.sub(*keep)?)?;
+        }
+        let room = self.waiting.contains_key(&row) || self.waiting.len() < WAITING_MAX;
+        if comes < missing || recalls.is_empty() || !room {
+            return Ok(false);
+        }
+        self.waiting.entry(row).or_default().until_ms = turn.stamp.hub_time_ms.saturating_add(WAIT_MS_MAX);
+        for (writer, keep) in recalls {
+            turn.effects.push(Effect::Say(writer, Message::Recall { row, keep }));
+        }
+        Ok(true)
+    }
+
+    /// Rights have come back: asks that waited for them are served.
+    pub(super) fn serve_waiting<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        touched: &BTreeSet<PersonId>,
+    ) -> Result<(), CoreError> {
+        let rows: Vec<_> = self.waiting.iter().filter(|(row, _)| touched.contains(&row.person)).collect();
+        let asks: Vec<_> =
+            rows.iter().flat_map(|(row, waiting)| waiting.asks.iter().map(|(w, total)| (**row, *w, *total))).collect();
+        for (row, from, total) in asks {
+            if self.may_grant(from) && self.raise(turn, from, row, total)? {
+                let served = self.waiting.get_mut(&row).is_none_or(|waiting| {
+                    waiting.asks.remove(&from);
+                    waiting.asks.is_empty()
+                });
+                if served {
+                    self.waiting.remove(&row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether rights of a person were called back for somebody who has not got them yet.
+    pub(super) fn is_waited_for(&self, person: PersonId, now_ms: i64) -> bool {
+        self.waiting.iter().any(|(row, waiting)| row.person == person && waiting.until_ms >= now_ms)
+    }
+
+    /// Forgets asks whose boxes have given up.
+    pub(super) fn forget_waiting(&mut self, now_ms: i64) {
+        self.waiting.retain(|_, waiting| waiting.until_ms >= now_ms);
+    }
+
+    /// Forgets that a row was waited for.
+    pub(super) fn stop_waiting(&mut self, row: Row) {
+        self.waiting.remove(&row);
+    }
+
+    /// Raises a box's total granted by this life of the hub to at least `total` if so much is available. Idempotent.
+    fn raise<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        to: Writer,
+        row: Row,
+        total: Fen,
+    ) -> Result<bool, CoreError> {
+        let life = self.mesh.me.incarnation;
+        let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet);
+        let missing = total.sub(wallet.granted(life, to))?;
+        if !missing.is_positive() {
+            return Ok(true);
+        }
+        match wallet.grant(life, to, missing) {
+            Ok(granted) => self.write_grant(turn, to, row, granted, missing).map(|()| true),
+            Err(WalletError::NotAvailable { .. } | WalletError::NotPositive(_) | WalletError::TooMany) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Writes the grant entry with the hub's signed word on it, and posts it.
+    fn write_grant<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        to: Writer,
+        row: Row,
+        total: Fen,
+        amount: Fen,
+    ) -> Result<(), CoreError> {
+        let owner = if row.person == PersonId(0) { Owner::Pool(to) } else { Owner::Person(row.person) };
+        let hub_time_ms = turn.stamp.hub_time_ms;
+        let wallet = self.open(turn, owner)?.wallet(row.wallet);
+        let last_day = wallet.last_day;
+        let replica = wallet.replica(to);
+        let (remaining, taken_in) = (replica.right()?, Fen::sum(replica.taken_in.values().copied())?);
+        let signature = feed::sign("statement", &(to, row, remaining, taken_in, hub_time_ms), &self.key);
+        let basis = Statement { replica: to, row, remaining, taken_in, hub_time_ms, signature };
+        let basis = matches!(owner, Owner::Person(_)).then(|| Box::new(basis));
+        let grant = GrantRecord { row, total, last_day, basis, lease: None };
+        let seq = self.append(turn, Channel::Rights(to), Body::Grant(grant))?;
+        if crate::rights::is_money(row.wallet) {
+            let source = feed::digest("yika grant 1", &yika_crdt::wire::encode(&(self.mesh.me, to, seq)));
+            let mut posting = Posting::new(source, self.today(turn));
+            let right = Account::Right(row.person, row.wallet, to);
+            posting.transfer(Kind::Grant, owner.holder(row.wallet), right, amount);
+            turn.post(posting)?;
+        }
+        Ok(())
+    }
+
+    /// Brings the boxes of the home campus up to their share, and asks back what exceeds twice a share.
+    pub(super) fn level<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        person: PersonId,
+    ) -> Result<(), CoreError> {
+        if self.recovery.is_some() {
+            return Ok(());
+        }
+        let home: Vec<_> = self.home_boxes(person).into_iter().filter(|w| self.may_grant(*w)).collect();
+        self.make_counters(turn, person)?;
+        let today = self.today(turn);
+        let wallets = self.open(turn, Owner::Person(person))?;
+        let wished = wallets.wished(today, home.len());
+        let life = self.mesh.me.incarnation;
+        let mut grants = Vec::new();
+        let mut recalls = Vec::new();
+        for (key, wallet) in &mut wallets.wallets {
+            if wallet.last_day.is_some_and(|last| last < today) {
+                continue;
+            }
+            // A counter is shared out whole: it is of no use at the hub.
+            let wished = if matches!(key, WalletKey::Limit(..)) { wallet.deposits } else { wished };
+            let plan = wallet.plan(&home, wished, |w| self.is_alive(w))?;
+            let row = Row { person, wallet: *key };
+            for (to, amount) in plan.grants {
+                match wallet.grant(life, to, amount) {
+                    Ok(total) => grants.push((to, row, total, amount)),
+                    Err(WalletError::TooMany) => {}
+                    Err(other) => return Err(other.into()),
+                }
+            }
+            recalls.extend(plan.recalls.into_iter().map(|(to, keep)| (to, row, keep)));
+        }
+        for (to, row, total, amount) in grants {
+            self.write_grant(turn, to, row, total, amount)?;
+        }
+        for (to, row, keep) in recalls {
+            turn.effects.push(Effect::Say(to, Message::Recall { row, keep }));
+        }
+        Ok(())
+    }
+
+    /// The counters of a strict limit for the days that a box may have to do without the hub.
+    fn make_counters<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        person: PersonId,
+    ) -> Result<(), CoreError> {
+        let Some(category) = self.mesh.people.read().holder(person).map(|h| h.category) else { return Ok(()) };
+        let Some(sheet) = self.mesh.tariff() else { return Ok(()) };
+        let today = self.today(turn);
+        let wallets = self.open(turn, Owner::Person(person))?;
+        wallets.wallets.retain(
+            |key, _| !matches!(key, WalletKey::Limit(_, day) if day.0 < today.0.saturating_sub(LIMIT_DAYS_KEPT)),
+        );
+        for ahead in 0..=LIMIT_DAYS_AHEAD {
+            let day = Day(today.0.saturating_add(ahead));
+            let Some((key, cap)) = tariff::strict_counter(&sheet, category, day) else { return Ok(()) };
+            let wallet = wallets.wallet(key);
+            wallet.deposits = wallet.deposits.max(cap);
+            wallet.last_day = Some(day);
+        }
+        Ok(())
+    }
+
+    /// Whether a row may be asked for: money always, a counter only of the holder's own strict limit.
+    fn prepare_counter<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, row: Row) -> Result<bool, CoreError> {
+        match row.wallet {
+            WalletKey::Main | WalletKey::Subsidy(_) => Ok(true),
+            WalletKey::Limit(..) => {
+                self.make_counters(turn, row.person)?;
+                Ok(self.open(turn, Owner::Person(row.person))?.wallets.contains_key(&row.wallet))
+            }
+            WalletKey::MealCount(_) | WalletKey::Guest | WalletKey::Float(_) => Ok(false),
+        }
+    }
+
+    /// Tops up a box's guest pool and the floats of the tills of its campus, where a third or less is left.
+    pub(super) fn fill_pools<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        to: Writer,
+    ) -> Result<(), CoreError> {
+        if !self.may_grant(to) {
+            return Ok(());
+        }
+        let sizes: PoolSizes = turn.tx.get(&pools_key())?.unwrap_or_default();
+        let campus = self.mesh.place_of(to).and_then(|place| place.campus);
+        let sells = |t: &&TerminalRecord| {
+            Some(t.campus) == campus && t.kind == TerminalKind::Till && t.state == TerminalState::Deployed
+        };
+        let tills: Vec<_> = self.mesh.terminals.values().filter(sells).map(|t| t.terminal).collect();
+        let floats = tills.into_iter().map(|t| (WalletKey::Float(t), sizes.float));
+        let life = self.mesh.me.incarnation;
+        for (key, size) in std::iter::once((WalletKey::Guest, sizes.guest)).chain(floats) {
+            let wallet = self.open(turn, Owner::Pool(to))?.wallet(key);
+            let right = wallet.replica(to).right()?;
+            if right.0.saturating_mul(crate::rights::TOP_UP_BELOW_PART) < size.0 {
+                let amount = size.sub(right)?;
+                let total = wallet.grant_unbounded(life, to, amount)?;
+                self.write_grant(turn, to, Row { person: PersonId(0), wallet: key }, total, amount)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn resize_pools<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        sizes: PoolSizes,
+    ) -> Result<Reply, CoreError> {
+        if sizes.guest.is_negative() || sizes.float.is_negative() {
+            return Ok(Reply::Denied("the size of a pool is zero or more yuan".into()));
+        }
+        turn.tx.put(pools_key(), &sizes);
+        Ok(Reply::Done)
+    }
+}
+
+fn pools_key() -> Vec<u8> {
+    named(b"!sizes", &())
+}

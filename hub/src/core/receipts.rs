@@ -1,0 +1,110 @@
+//! What the hub tells each box about itself: leases, and how far its journal is held and archived.
+//!
+//! Leaves to others: making archives (the shell), pruning (`yika_crdt::sale::prune`).
+
+use super::{Hub, Turn, named};
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::*;
+use yika_crdt::feed::{self, SignatureBytes};
+use yika_crdt::ids::*;
+use yika_crdt::store::{Read, StoreError};
+
+/// How long a lease lasts from its signing.
+pub const LEASE_MS: i64 = 72 * 3_600_000;
+/// Least time between two receipts that tell only of what is held: acknowledgements of the sync say it at once.
+const RECEIPT_MS_MIN: i64 = 10_000;
+/// A lease is renewed when less than this is left of it.
+pub const LEASE_RENEW_BELOW_MS: i64 = LEASE_MS - 3_600_000;
+
+impl Hub {
+    /// A lease entry is durable here before it can be sent; renewed when an hour of it has passed.
+    pub(super) fn lease<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, to: Writer) -> Result<(), StoreError> {
+        if !self.is_alive(to) || self.mesh.forked.contains(&to) {
+            return Ok(());
+        }
+        let renewed_ms: i64 = turn.tx.get(&renewed_key(to))?.unwrap_or_default();
+        let now_ms = turn.stamp.hub_time_ms;
+        if renewed_ms.saturating_sub(now_ms) < LEASE_RENEW_BELOW_MS {
+            let until_ms = now_ms.saturating_add(LEASE_MS);
+            turn.tx.put(renewed_key(to), &until_ms);
+            self.assume_lease(turn, to, until_ms)?;
+            let mut lease = LeaseRecord { incarnation: to.incarnation, until_ms, signature: SignatureBytes([0; 64]) };
+            lease.signature = feed::sign("lease", &lease.signed(to.node), &self.key);
+            self.tell(turn, to.node, Body::Lease(lease))?;
+        }
+        Ok(())
+    }
+
+    /// The box may hold a lease until then: signed here, or before a restore.
+    pub(super) fn assume_lease<R: Read + ?Sized>(
+        &self,
+        turn: &mut Turn<'_, '_, R>,
+        of: Writer,
+        until_ms: i64,
+    ) -> Result<(), StoreError> {
+        let longest = self.lease_end_ms(turn, of)?.max(until_ms);
+        turn.tx.put(leased_key(of), &longest);
+        Ok(())
+    }
+
+    /// The end of the longest lease that a life may hold.
+    pub(super) fn lease_end_ms<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, of: Writer) -> Result<i64, StoreError> {
+        Ok(turn.tx.get(&leased_key(of))?.unwrap_or_default())
+    }
+
+    /// Tells an edge what of its journal is held and archived, if that has moved.
+    pub(super) fn receipt<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        of: Writer,
+    ) -> Result<(), StoreError> {
+        let feed = FeedId { writer: of, channel: Channel::Journal };
+        let held = turn.tx.feed(&feed)?.end.seq;
+        let archived = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
+        let receipt = ReceiptRecord { incarnation: of.incarnation, held, archived };
+        let key = told_key(self.mesh.me, of);
+        let told = turn.tx.get::<(ReceiptRecord, i64)>(&key)?;
+        let now_ms = turn.stamp.hub_time_ms;
+        let due = told.is_none_or(|(told, at_ms)| {
+            told.archived != archived || told != receipt && now_ms.saturating_sub(at_ms) >= RECEIPT_MS_MIN
+        });
+        if due {
+            turn.tx.put(key, &(receipt, now_ms));
+            self.tell(turn, of.node, Body::Receipt(receipt))?;
+        }
+        Ok(())
+    }
+
+    /// A feed is in a verified backup up to a position: never beyond what is held, never back.
+    pub(super) fn archived<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        feed: FeedId,
+        seq: Seq,
+    ) -> Result<(), StoreError> {
+        let held = turn.tx.feed(&feed)?.end.seq;
+        let before: Seq = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
+        turn.tx.put(archived_key(&feed), &seq.min(held).max(before));
+        if feed.channel == Channel::Journal && self.is_alive(feed.writer) {
+            self.receipt(turn, feed.writer)?;
+        }
+        Ok(())
+    }
+}
+
+fn leased_key(of: Writer) -> Vec<u8> {
+    named(b"!leased", &of)
+}
+
+fn renewed_key(of: Writer) -> Vec<u8> {
+    named(b"!renewed", &of)
+}
+
+/// Told by this life of the hub; a later life tells again.
+fn told_key(by: Writer, of: Writer) -> Vec<u8> {
+    named(b"!told", &(by, of))
+}
+
+fn archived_key(feed: &FeedId) -> Vec<u8> {
+    named(b"!archived", feed)
+}

@@ -1,0 +1,82 @@
+//! Refunds by headquarters: when the box that sold no longer may, because its day is cut or it is fenced.
+//!
+//! Leaves to others: refunds by boxes (`yika_crdt::sale`), their meeting with these (`journal`).
+
+use super::journal::{cut_key, given_back_key, seen};
+use super::{CoreError, Hub, Reply, Turn, named, sale_error};
+use serde::{Deserialize, Serialize};
+use yika_crdt::Fen;
+use yika_crdt::entry::*;
+use yika_crdt::feed::{self, Hash};
+use yika_crdt::ids::*;
+use yika_crdt::sale::{GivenBack, share_back};
+use yika_crdt::store::Read;
+
+/// What is to be given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Wanted {
+    /// Made by the asker.
+    pub(super) id: Hash,
+    /// The sale.
+    pub(super) of: PurchaseId,
+    /// What kind.
+    pub(super) kind: RefundKind,
+    /// How much; everything that is left when absent.
+    pub(super) amount: Option<Fen>,
+    /// Who.
+    pub(super) operator: OperatorId,
+}
+
+impl Hub {
+    pub(super) fn refund<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        wanted: Wanted,
+    ) -> Result<Reply, CoreError> {
+        let key = named(b"!refund", &wanted.id);
+        if let Some((known, back)) = turn.tx.get::<(Wanted, Vec<(Source, Fen)>)>(&key)? {
+            return Ok(match known == wanted {
+                true => Reply::Refunded { back, repeated: true },
+                false => Reply::Denied("this number was used for another refund".into()),
+            });
+        }
+        if self.recovery.is_some() {
+            return Ok(Reply::Denied("this hub was restored and waits for the boxes; nothing is given back".into()));
+        }
+        let Some(kept) = seen(turn, wanted.of)?.into_iter().find(|seen| !seen.reversed) else {
+            return Ok(Reply::Denied(format!("headquarters knows no sale {}", wanted.of)));
+        };
+        let Some(sale) = kept.place.sale(turn)? else {
+            return Ok(Reply::Denied(format!("{} is not a sale", wanted.of)));
+        };
+        let writer = kept.place.feed.writer;
+        let cut: Option<Day> = turn.tx.get(&cut_key(writer))?;
+        if cut.is_none_or(|cut| cut < sale.day) && !self.mesh.is_fenced(writer) {
+            let denied = format!("{writer} sold it and has not cut {}; until then only that box gives back", sale.day);
+            return Ok(Reply::Denied(denied));
+        }
+        let given: GivenBack = turn.tx.get(&given_back_key(&kept.place, sale.id))?.unwrap_or_default();
+        let Some(back) = share_back(&sale.paid, &given, wanted.amount).map_err(sale_error)? else {
+            return Ok(Reply::Denied(format!("not so much is left to give back for {}", wanted.of)));
+        };
+        turn.tx.put(key, &(wanted, &back));
+        let source = feed::digest("yika hub refund 1", &wanted.id.0);
+        self.give_back_at_hub(turn, kept.place, &sale, &back, source)?;
+        // The terminal's part of the id stays; a refund of the hub has no terminal of its own.
+        let record = RefundRecord {
+            id: wanted.of,
+            of: wanted.of,
+            person: sale.person,
+            merchant: sale.merchant,
+            kind: wanted.kind,
+            back: back.clone(),
+            operator: wanted.operator,
+            day: self.today(turn),
+        };
+        self.tell_refund(turn, kept.place, record);
+        if sale.person != PersonId(0) {
+            self.level(turn, sale.person)?;
+        }
+        Ok(Reply::Refunded { back, repeated: false })
+    }
+}

@@ -1,0 +1,358 @@
+//! The console as browsers meet it: sign-in, every page in both languages full, empty and broken, roles and campuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+#[path = "site/browser.rs"]
+mod browser;
+mod site;
+
+use axum::http::StatusCode;
+use browser::{Browser, app};
+use site::PASSWORD;
+use yika_crdt::ids::*;
+use yika_hub::desk::{Actor, NewOperator};
+use yika_hub::store::read::{self, AuditQuery};
+
+const PAGES: [&str; 12] = [
+    "/",
+    "/edges",
+    "/people",
+    "/import",
+    "/transactions",
+    "/accounts",
+    "/tariff",
+    "/terminals",
+    "/campuses",
+    "/operators",
+    "/audit",
+    "/password",
+];
+const FORMS: [&str; 4] = ["/edges/new", "/terminals/new", "/campuses/edit", "/operators/new"];
+
+/// A key of a word file that shows itself on a page because it has no words.
+fn bare_key(text: &str) -> Option<String> {
+    let words = yika_hub::console::words().unwrap();
+    let prefixes: std::collections::BTreeSet<&str> =
+        include_str!("../words/zh.words").lines().filter_map(|l| l.split_once(['.', ' '])).map(|(p, _)| p).collect();
+    for piece in text.split(['>', '<', '"']) {
+        let piece = piece.trim();
+        let plain = !piece.is_empty() && piece.bytes().all(|b| b.is_ascii_lowercase() || b"._0123456789".contains(&b));
+        let head = piece.split('.').next().unwrap();
+        if plain && piece.contains('.') && prefixes.contains(head) && !words.has(piece) {
+            return Some(piece.to_owned());
+        }
+    }
+    None
+}
+
+fn is_sound(path: &str, lang: &str, text: &str) {
+    assert_eq!(bare_key(text), None, "{path} in {lang} shows a key");
+    assert!(!text.contains(" style="), "{path} carries a style that the policy drops");
+    assert!(!text.contains("<script>"), "{path} carries a script that the policy drops");
+    if text.starts_with("<!doctype") {
+        let tag = if lang == "zh" { "zh-CN" } else { "en" };
+        assert!(text.contains(&format!("<html lang=\"{tag}\"")), "{path} is not in {lang}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_shows_full_and_in_both_languages() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 40).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    let holder = site.holders[0].clone();
+    let person = holder.person;
+    let mut paths: Vec<String> = PAGES.iter().chain(&FORMS).map(|p| (*p).to_owned()).collect();
+    paths.extend([
+        format!("/people/{person}"),
+        format!("/people/{person}/statement?inner=1"),
+        format!("/people/{person}/lost?target={}", holder.card),
+        format!("/people/{person}/lift?target=person"),
+        format!("/people/{person}/top-up"),
+        "/people?q=wang".into(),
+        "/people?q=%E6%9F%A5%E6%97%A0%E6%AD%A4%E4%BA%BA".into(),
+        "/edges/n1".into(),
+        "/edges/n1/fence".into(),
+        "/transactions/n1@1.1/1".into(),
+        "/transactions?kind=refusal".into(),
+        "/transactions?from=2026-02-30".into(),
+        "/operators/o2/password".into(),
+        "/campuses/edit?campus=c1".into(),
+    ]);
+    for lang in ["zh", "en"] {
+        browser.lang(lang);
+        for path in &paths {
+            let answer = browser.get(path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
+            is_sound(path, lang, &answer.text);
+        }
+    }
+    browser.lang("zh");
+    let people = browser.get("/people?q=000001").await.text;
+    assert!(people.contains(&holder.name) && people.contains("共 2 条"), "{people}");
+    let detail = browser.get(&format!("/people/{person}")).await.text;
+    assert!(detail.contains("999*************") && detail.contains("主钱包"), "masked number and wallet are shown");
+    assert!(browser.get("/").await.text.contains("东校区 A1"));
+    assert!(browser.get("/edges/n1").await.text.contains("时钟异常"));
+    assert!(browser.get("/tariff").await.text.contains("午餐"));
+    assert!(browser.get("/accounts").await.text.contains("试算平衡"));
+    let found = browser.get(&format!("/search?q={}", holder.card)).await;
+    assert_eq!((found.status, found.header("location")), (StatusCode::SEE_OTHER, format!("/people/{person}").as_str()));
+    let sale = browser.get("/search?q=t2-1-1").await;
+    assert!(sale.header("location").starts_with("/transactions/n1@1.1/"), "{:?}", sale.headers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_site_says_what_to_do_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.operator("chief", "admin", None).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    for lang in ["zh", "en"] {
+        browser.lang(lang);
+        for path in PAGES.iter().chain(&FORMS) {
+            let answer = browser.get(path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
+            is_sound(path, lang, &answer.text);
+        }
+    }
+    browser.lang("zh");
+    assert!(browser.get("/").await.text.contains("添加第一个园区"));
+    for (path, words) in [
+        ("/edges", "还没有园区节点"),
+        ("/people", "还没有人员"),
+        ("/transactions", "没有交易"),
+        ("/tariff", "还没有价目"),
+        ("/terminals", "还没有终端"),
+        ("/campuses", "还没有园区"),
+        ("/accounts", "还没有记账"),
+    ] {
+        assert!(browser.get(path).await.text.contains(words), "{path} does not say {words}");
+    }
+    for path in ["/people/p77", "/people/xx", "/edges/n9", "/transactions/n1@1.1/5", "/import/none", "/nowhere"] {
+        assert_eq!(browser.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_store_is_said_and_signs_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.operator("chief", "admin", None).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    let conn = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    conn.execute_batch("DROP TABLE profiles; DROP TABLE sales; DROP TABLE audit; DROP TABLE accounts;").unwrap();
+    for lang in ["zh", "en"] {
+        browser.lang(lang);
+        for path in ["/", "/people?q=a", "/transactions", "/audit", "/accounts"] {
+            let answer = browser.get(path).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            let words = if lang == "zh" { "没有保存任何内容" } else { "othing was saved" };
+            assert!(answer.text.contains(words), "{path}: {}", answer.text);
+            assert!(!answer.text.contains("no such table"), "{path} shows what belongs to the log");
+            is_sound(path, lang, &answer.text);
+        }
+    }
+    assert_eq!(browser.get("/campuses").await.status, StatusCode::OK, "the rest goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_password_must_be_changed_and_sign_ins_are_audited() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    let new = NewOperator {
+        login: "fresh".into(),
+        name: "新人".into(),
+        role: "clerk".into(),
+        campus: None,
+        password: PASSWORD.into(),
+        keep_password: false,
+    };
+    site.desk.add_operator(&Actor::console(), new).await.unwrap();
+    let app = app(&site.desk);
+    let mut browser = Browser::new(&app);
+    assert_eq!(browser.get("/people").await.header("location"), "/login?back=%2Fpeople");
+    assert_eq!(browser.sign_in("fresh", "wrong").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(browser.sign_in("fresh", PASSWORD).await.header("location"), "/password");
+    assert_eq!(browser.get("/people").await.header("location"), "/password");
+    browser.get("/password").await;
+    let short = browser.post("/password", &[("new", "short"), ("again", "short")]).await;
+    assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let chosen = "青山-bridge-77";
+    let done = browser.post("/password", &[("new", chosen), ("again", chosen)]).await;
+    assert_eq!(done.header("location"), "/");
+    assert_eq!(browser.get("/people").await.status, StatusCode::OK);
+    let mut other = Browser::new(&app);
+    assert_eq!(other.sign_in("fresh", PASSWORD).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for _ in 0..4 {
+        other.sign_in("fresh", "wrong").await;
+    }
+    assert_eq!(other.sign_in("fresh", chosen).await.status, StatusCode::TOO_MANY_REQUESTS);
+    let query = AuditQuery { act: "sign_in".into(), limit: 50, ..AuditQuery::default() };
+    let lines = site.desk.node.query(move |conn| read::audit(conn, &query)).await.unwrap();
+    let acts: Vec<&str> = lines.iter().rev().map(|l| l.row.act.as_str()).collect();
+    assert_eq!(acts[..3], ["sign_in.refused", "sign_in.accepted", "sign_in.password"]);
+    assert!(acts.contains(&"sign_in.locked") && lines.iter().all(|l| l.row.who == "fresh"), "{acts:?}");
+}
+
+/// Who may: path, whether it is a form that is sent, then admin, clerk, cashier, auditor.
+const MATRIX: [(&str, bool, [bool; 4]); 26] = [
+    ("/", false, [true, true, true, true]),
+    ("/people", false, [true, true, true, true]),
+    ("/people/PERSON", false, [true, true, true, true]),
+    ("/people/PERSON/statement", false, [true, true, true, true]),
+    ("/people/PERSON/reveal", true, [true, true, false, false]),
+    ("/people/PERSON/lost?target=person", false, [true, true, false, false]),
+    ("/people/PERSON/lost", true, [true, true, false, false]),
+    ("/people/PERSON/lift", true, [true, true, false, false]),
+    ("/people/PERSON/top-up", false, [true, true, true, false]),
+    ("/people/PERSON/top-up/confirm", true, [true, true, true, false]),
+    ("/import", false, [true, true, false, false]),
+    ("/import/x/apply", true, [true, true, false, false]),
+    ("/transactions", false, [true, true, true, true]),
+    ("/transactions/export/csv", false, [true, true, true, true]),
+    ("/accounts", false, [true, false, false, true]),
+    ("/audit", false, [true, false, false, true]),
+    ("/edges", false, [true, true, true, true]),
+    ("/edges/n1", false, [true, true, true, true]),
+    ("/edges/new", true, [true, false, false, false]),
+    ("/edges/n1/fence", true, [true, false, false, false]),
+    ("/terminals/new", true, [true, false, false, false]),
+    ("/terminals/t1/state", true, [true, false, false, false]),
+    ("/campuses/edit", true, [true, false, false, false]),
+    ("/tariff/upload", true, [true, false, false, false]),
+    ("/operators", false, [true, false, false, false]),
+    ("/operators/o99/active", true, [true, false, false, false]),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_role_reaches_what_it_may_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 4).await;
+    let app = app(&site.desk);
+    let person = site.holders[0].person.to_string();
+    for (at, login) in ["chief", "clerk", "cashier", "auditor"].into_iter().enumerate() {
+        let mut browser = Browser::signed_in(&app, login).await;
+        let home = browser.get("/").await.text;
+        for (path, is_form, may) in MATRIX {
+            let path = path.replace("PERSON", &person);
+            // Empty forms: refused by role before anything is looked at, else as wrong input.
+            let answer = if is_form { browser.post(&path, &[]).await } else { browser.get(&path).await };
+            let refused = answer.status == StatusCode::FORBIDDEN;
+            assert_eq!(refused, !may[at], "{login} {path}: {} {}", answer.status, answer.text);
+            if refused {
+                assert!(answer.text.contains("需要角色"), "{path} does not say who may");
+            }
+        }
+        for (href, may) in [("/operators", at == 0), ("/audit", at == 0 || at == 3), ("/import", at < 2)] {
+            assert_eq!(home.contains(&format!("href=\"{href}\"")), may, "menu of {login}: {href}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forms_without_their_token_do_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 2).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    let person = site.holders[0].person.to_string();
+    for (path, is_form, _) in MATRIX.into_iter().filter(|(_, is_form, _)| *is_form) {
+        assert!(is_form);
+        let answer = browser.post_bare(&path.replace("PERSON", &person)).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+        assert!(answer.text.contains("请求未通过校验"), "{path}: {}", answer.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campus_operator_sees_only_his_campus() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 6).await;
+    let app = app(&site.desk);
+    let east = site.holders.iter().find(|h| h.campus == CampusId(1)).unwrap();
+    let west = site.holders.iter().find(|h| h.campus == CampusId(2)).unwrap();
+    let mut clerk = Browser::signed_in(&app, "east").await;
+    let people = clerk.get("/people").await.text;
+    assert!(people.contains(&east.card.to_string()) && !people.contains(&west.card.to_string()));
+    // The cookie of the campus selector does not widen what he sees.
+    clerk.campus("c2");
+    assert!(!clerk.get("/people").await.text.contains(&west.card.to_string()));
+    assert!(!clerk.get("/transactions").await.text.contains("西校区 B1"));
+    assert!(!clerk.get("/edges").await.text.contains("西校区 B1"));
+    let west_id = west.person;
+    for path in [
+        format!("/people/{west_id}"),
+        format!("/people/{west_id}/statement"),
+        format!("/people/{west_id}/top-up"),
+        format!("/people/{west_id}/lost?target=person"),
+        "/edges/n3".into(),
+        "/transactions/n3@1.1/1".into(),
+    ] {
+        let answer = clerk.get(&path).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+        assert!(answer.text.contains("不属于您的园区"), "{path}: {}", answer.text);
+    }
+    let posts: [(String, Vec<(&str, &str)>); 3] = [
+        (format!("/people/{west_id}/lost"), vec![("target", "person"), ("reason", "lost")]),
+        (format!("/people/{west_id}/reveal"), vec![]),
+        (format!("/people/{west_id}/top-up/confirm"), vec![("amount", "5"), ("request", "r1")]),
+    ];
+    for (path, fields) in posts {
+        assert_eq!(clerk.post(&path, &fields).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    assert!(!site.desk.node.people.read().is_blocked(yika_crdt::entry::BlockTarget::Person(west_id)));
+    let mut admin = Browser::signed_in(&app, "eastadmin").await;
+    for path in ["/accounts", "/audit", "/edges/n3/fence", "/campuses/edit?campus=c2", "/operators/o2/password"] {
+        assert_eq!(admin.get(path).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    let operators = admin.get("/operators").await.text;
+    assert!(operators.contains("操作员east") && !operators.contains("操作员chief"));
+    assert_eq!(admin.post("/tariff/upload", &[("text", "x")]).await.status, StatusCode::FORBIDDEN);
+    assert_ne!(admin.post("/operators/o1/active", &[("active", "0")]).await.header("hx-redirect"), "/operators");
+}
+
+/// A template without its statements and values, so that what they decide stands beside each other.
+fn without_tags(text: &str) -> String {
+    let mut out = String::new();
+    for piece in text.split('{') {
+        let rest = ["%}", "}}"].iter().find_map(|end| piece.split_once(end).map(|(_, rest)| rest));
+        out.push_str(rest.unwrap_or(piece));
+        // What follows a condition is another class, what follows a value continues one.
+        if !piece.contains("}}") {
+            out.push(' ');
+        }
+    }
+    out.replace("  ", " ")
+}
+
+#[test]
+fn words_have_no_gaps_and_templates_use_only_words_and_classes_that_exist() {
+    let words = yika_hub::console::words().unwrap();
+    assert_eq!(words.gaps(), Vec::<String>::new());
+    use yika_hub::ledger::Kind::*;
+    for kind in [TopUp, Withdrawal, Grant, Return, Cheque, Purchase, Refund, Fence, Overdraft, Settle, Loss, Surplus] {
+        assert!(words.has(&format!("movement.{}", kind.name())), "{kind:?} has no words");
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let css = std::fs::read_to_string(root.join("ui/assets/app.css")).unwrap();
+    let (mut keys, mut classes) = (0, 0);
+    for entry in std::fs::read_dir(root.join("templates")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for call in ["page.t(\"", "page.t1(\"", "page.t_args(\""] {
+            for piece in text.split(call).skip(1) {
+                let key = piece.split('"').next().unwrap();
+                assert!(words.has(key), "{} uses {key}", path.display());
+                keys += 1;
+            }
+        }
+        for class in without_tags(&text).split("class=\"").skip(1).flat_map(|c| c.split('"').next().unwrap().split(' '))
+        {
+            // A class that ends with a dash is continued by a value.
+            if !class.is_empty() && !class.ends_with('-') {
+                assert!(css.contains(&format!(".{class}")), "{}: class {class} has no style", path.display());
+                classes += 1;
+            }
+        }
+    }
+    assert!(keys > 300 && classes > 300, "{keys} keys, {classes} classes: the scan reads nothing");
+}

@@ -1,0 +1,363 @@
+//! What operators do at the console, to its end: money once, blocks with the truth, imports that refuse in words, exports
+//! that are exactly the filter.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+#[path = "site/browser.rs"]
+mod browser;
+mod site;
+
+use axum::http::StatusCode;
+use browser::{Answer, Browser, app};
+use calamine::{Data, Reader, Xlsx};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use yika_crdt::entry::{BlockTarget, TerminalState};
+use yika_crdt::ids::*;
+use yika_hub::desk::Desk;
+use yika_hub::import::demo_people;
+use yika_hub::store::read::{self, AuditQuery};
+
+async fn acts(desk: &Desk, act: &str) -> Vec<read::AuditLine> {
+    let query = AuditQuery { act: act.into(), limit: 500, ..AuditQuery::default() };
+    desk.node.query(move |conn| read::audit(conn, &query)).await.unwrap()
+}
+
+fn field<'a>(text: &'a str, name: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+    rest.split('"').next().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_top_up_is_confirmed_once_and_posted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 3).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "cashier").await;
+    let person = site.holders[0].person;
+    let base = format!("/people/{person}/top-up");
+    let before = site.desk.holding(person).unwrap().total_fen;
+    let form = browser.get(&base).await;
+    let request = field(&form.text, "request").to_owned();
+    for bad in ["", "0", "-5", "1.234", "5000.01", "1e3", "五十", "99999999999999999999"] {
+        let answer = browser.post(&base, &[("amount", bad), ("request", &request)]).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad:?}");
+        assert!(answer.text.contains("role=\"alert\""), "{bad:?} is not explained");
+        let sent = browser.post(&format!("{base}/confirm"), &[("amount", bad), ("request", &request)]).await;
+        assert_eq!(sent.status, StatusCode::UNPROCESSABLE_ENTITY, "{bad:?}");
+    }
+    let check = browser.post(&base, &[("amount", "88.50"), ("request", &request)]).await;
+    assert!(check.text.contains("确认收款 ¥88.50"), "{}", check.text);
+    assert_eq!(site.desk.holding(person).unwrap().total_fen, before, "checking posts nothing");
+    let fields = [("amount", "88.50"), ("request", request.as_str())];
+    let done = browser.post(&format!("{base}/confirm"), &fields).await;
+    assert!(done.text.contains("充值成功"), "{}", done.text);
+    let again = browser.post(&format!("{base}/confirm"), &fields).await;
+    assert!(again.text.contains("此前已入账"), "{}", again.text);
+    assert_eq!(site.desk.holding(person).unwrap().total_fen, before + 8_850);
+    let other = browser.post(&format!("{base}/confirm"), &[("amount", "10"), ("request", &request)]).await;
+    assert_eq!(other.status, StatusCode::CONFLICT, "another amount under the same number");
+    let slip_at = done.text.split("/slip/").nth(1).unwrap().split('"').next().unwrap();
+    assert!(again.text.contains(&format!("/slip/{slip_at}\"")), "both answers lead to the same voucher");
+    let slip = browser.get(&format!("/people/{person}/slip/{slip_at}")).await;
+    assert!(slip.text.contains("+88.50") && slip.text.contains("cashier") && slip.text.contains("H-000"));
+    let foreign = format!("/people/{}/slip/{slip_at}", site.holders[1].person);
+    assert_eq!(browser.get(&foreign).await.status, StatusCode::NOT_FOUND, "another person's voucher");
+    let statement = browser.get(&format!("/people/{person}/statement")).await.text;
+    let holding = site.desk.holding(person).unwrap();
+    let balance = yika_crdt::Fen(holding.total_fen - holding.receivable_fen).to_string();
+    let newest = statement.split("变动后余额\">").nth(1).unwrap();
+    assert!(newest.starts_with(&balance), "the newest balance is {balance}: {newest}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_card_is_blocked_with_the_truth_and_lifted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 3).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "clerk").await;
+    let holder = site.holders[0].clone();
+    let (card, path) = (holder.card.to_string(), format!("/people/{}", holder.person));
+    let ask = browser.get(&format!("{path}/lost?target={card}")).await.text;
+    assert!(ask.contains("有 3 个节点未连接") && ask.contains("东校区 A1") && ask.contains("最多可消费"), "{ask}");
+    let target = BlockTarget::Card(holder.card);
+    let blocked = || site.desk.node.people.read().is_blocked(target);
+    assert!(!blocked(), "asking blocks nothing");
+    let fields = [("target", card.as_str()), ("reason", "lost")];
+    assert_eq!(browser.post(&format!("{path}/lost"), &[("target", &card), ("reason", "x")]).await.status, 422);
+    for _ in 0..2 {
+        let done = browser.post(&format!("{path}/lost"), &fields).await;
+        assert!(done.text.contains("挂失已生效"), "{}", done.text);
+    }
+    assert!(blocked());
+    assert_eq!(acts(&site.desk, "card.block").await.len(), 1, "a second click writes no second block");
+    assert!(browser.get("/people").await.text.contains("卡已挂失"));
+    assert!(browser.get(&path).await.text.contains(&format!("card {card}")));
+    let other = site.holders[1].card.to_string();
+    let foreign = browser.post(&format!("{path}/lost"), &[("target", &other), ("reason", "lost")]).await;
+    assert_eq!(foreign.status, StatusCode::NOT_FOUND, "another person's card");
+    browser.post(&format!("{path}/lift"), &[("target", &card)]).await;
+    assert!(!blocked());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn private_data_are_masked_until_somebody_signs_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 2).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "clerk").await;
+    let path = format!("/people/{}", site.holders[0].person);
+    let masked = browser.get(&path).await.text;
+    assert!(masked.contains("999*************"), "{masked}");
+    assert!(acts(&site.desk, "person.reveal").await.is_empty());
+    let open = browser.post(&format!("{path}/reveal"), &[]).await.text;
+    let digits = open.split("<dd class=\"mono\">").nth(1).unwrap();
+    assert!(digits.starts_with("999") && digits[..17].bytes().all(|b| b.is_ascii_digit()), "{digits}");
+    let lines = acts(&site.desk, "person.reveal").await;
+    assert_eq!((lines.len(), lines[0].row.who.as_str()), (1, "clerk"));
+}
+
+/// Polls a job as its page does.
+async fn settled(browser: &mut Browser, job: &str) -> String {
+    for _ in 0..200 {
+        let state = browser.get(&format!("{job}/state")).await.text;
+        if !state.contains("every 1s") {
+            return state;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the job does not settle");
+}
+
+async fn uploaded(browser: &mut Browser, name: &str, bytes: &[u8]) -> (String, String) {
+    browser.get("/import").await;
+    let answer = browser.upload("/import", name, bytes).await;
+    let job = answer.header("hx-redirect").to_owned();
+    assert!(job.starts_with("/import/"), "{}: {}", answer.status, answer.text);
+    let state = settled(browser, &job).await;
+    (job, state)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imports_are_checked_applied_and_repeated_and_broken_files_are_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    site.operator("clerk", "clerk", None).await;
+    site.operator("second", "clerk", None).await;
+    let app = app(&site.desk);
+    let mut browser = Browser::signed_in(&app, "clerk").await;
+    browser.get("/import").await;
+    let empty = browser.upload("/import", "x.csv", b"").await;
+    assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(empty.text.contains("请先选择一个文件"), "{}", empty.text);
+    let workbook = demo_people(7, &["东校区", "西校区"], 30).unwrap();
+    let broken: [(&str, &[u8], &str); 5] = [
+        ("photo.xlsx", b"\x89PNG\r\n\x1a\n0000", "损坏"),
+        ("half.xlsx", &workbook[..workbook.len() / 2], "损坏"),
+        ("columns.csv", "甲,乙\n1,2\n".as_bytes(), "缺少列"),
+        ("bytes.csv", &[0x81, 0x00, 0xff, 0xfe, 0x80], ""),
+        ("zip.xlsx", b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ""),
+    ];
+    for (name, bytes, words) in broken {
+        let (job, state) = uploaded(&mut browser, name, bytes).await;
+        assert!(state.contains("文件不能使用") && state.contains(words), "{name}: {state}");
+        assert!(state.contains("没有保存任何内容"), "{name}");
+        browser.get("/import").await;
+        let applied = browser.post(&format!("{job}/apply"), &[]).await.text;
+        assert!(applied.contains("文件不能使用"), "{name} was applied");
+    }
+    assert_eq!(site.desk.node.people.read().counts(), (0, 0));
+
+    let mut rows = site::records(7, 30);
+    rows[3].campus = "北校区".into();
+    let file = yika_hub::import::export_xlsx(&rows, yika_hub::import::Lang::Zh).unwrap();
+    let (job, state) = uploaded(&mut browser, "people.xlsx", &file).await;
+    assert!(state.contains("导入 59 人") && state.contains("没有这个园区"), "{state}");
+    assert_eq!(site.desk.node.people.read().counts(), (0, 0), "a dry run enters nobody");
+    let mut other = Browser::signed_in(&app, "second").await;
+    assert_eq!(other.get(&job).await.status, StatusCode::NOT_FOUND, "a file is its sender's");
+    browser.get("/import").await;
+    browser.post(&format!("{job}/apply"), &[]).await;
+    assert!(settled(&mut browser, &job).await.contains("导入完成"));
+    assert_eq!(site.desk.node.people.read().counts(), (59, 59));
+    let errors = browser.get(&format!("{job}/errors.xlsx")).await;
+    let sheet = sheet_of(&errors);
+    assert_eq!(sheet.len(), 2, "header and the refused row");
+    assert!(sheet[1].iter().any(|c| c == &rows[3].name) && sheet[1].last().unwrap().contains("没有这个园区"));
+    let (_, again) = uploaded(&mut browser, "people.xlsx", &file).await;
+    assert!(again.contains("没有需要导入的内容"), "{again}");
+    let template = sheet_of(&browser.get("/import/template.xlsx").await);
+    assert!(template[0].iter().any(|title| title.contains("姓名")));
+}
+
+fn sheet_of(answer: &Answer) -> Vec<Vec<String>> {
+    let mut book: Xlsx<_> = Xlsx::new(std::io::Cursor::new(answer.bytes.to_vec())).unwrap();
+    let range = book.worksheet_range_at(0).unwrap().unwrap();
+    range.rows().map(|row| row.iter().map(Data::to_string).collect()).collect()
+}
+
+/// Numbers of the transactions on a page of the list.
+fn numbers(text: &str) -> Vec<String> {
+    let cells = text.split("<span class=\"cell-2 mono\">").skip(1);
+    cells.map(|cell| cell.split('<').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_exactly_the_filter_and_pages_show_each_row_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 60).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "auditor").await;
+    let holder = site.holders[0].clone();
+    let week = "from=2020-01-01&to=2099-12-31";
+    let filters = [
+        week.to_owned(),
+        format!("{week}&kind=sale"),
+        format!("{week}&kind=refusal"),
+        format!("{week}&kind=correction"),
+        format!("{week}&terminal=t2"),
+        format!("{week}&who={}", holder.card),
+        format!("{week}&who=p{}", holder.person.0),
+        format!("{week}&who=99000001"),
+    ];
+    let mut sizes = Vec::new();
+    for filter in &filters {
+        let mut shown = Vec::new();
+        let mut path = format!("/transactions?{filter}");
+        loop {
+            let page = browser.get(&path).await;
+            assert_eq!(page.status, StatusCode::OK, "{path}");
+            shown.extend(numbers(&page.text));
+            let Some((before, _)) = page.text.split_once("\" rel=\"next\"") else { break };
+            path = before.rsplit('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
+        }
+        let totals = browser.get(&format!("/transactions/totals?{filter}")).await.text;
+        assert!(totals.contains(&format!("共 {} 条", shown.len())) || shown.len() > 999, "{filter}: {totals}");
+        let csv = browser.get(&format!("/transactions/export/csv?{filter}")).await;
+        assert!(csv.bytes.starts_with("\u{feff}".as_bytes()), "no mark for Excel");
+        let body = csv.text.trim_start_matches('\u{feff}').to_owned();
+        let mut reader = csv::Reader::from_reader(body.as_bytes());
+        let taken: Vec<String> = reader.records().map(|r| r.unwrap()[2].to_owned()).collect();
+        assert_eq!(taken, shown, "{filter}");
+        let distinct: BTreeSet<&String> = shown.iter().collect();
+        assert_eq!(distinct.len(), shown.len(), "{filter}: a row twice");
+        let book = browser.get(&format!("/transactions/export/xlsx?{filter}")).await;
+        assert_eq!(sheet_of(&book).len(), shown.len() + 1, "{filter}");
+        sizes.push(shown.len());
+    }
+    assert!(sizes[0] > 300 && sizes.iter().all(|n| *n > 0 && *n <= sizes[0]), "{sizes:?}");
+    assert_eq!(sizes[0], sizes[1] + sizes[2] + sizes[3], "kinds add up");
+    assert_eq!(acts(&site.desk, "transactions.export").await.len(), filters.len() * 2, "who took what is written");
+    let wrong = browser.get("/transactions/export/csv?from=yesterday").await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(browser.get("/transactions/export/pdf").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrected_sale_shows_its_refund_and_its_refund_leads_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 3).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "auditor").await;
+    let list = browser.get("/transactions?from=2020-01-01&to=2099-12-31&kind=correction").await.text;
+    let href = list.split("class=\"btn is-link\" href=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let moved = browser.get(&href).await;
+    assert_eq!(moved.status, StatusCode::SEE_OTHER, "{}", moved.text);
+    let detail = browser.get(moved.header("location")).await.text;
+    assert!(detail.contains("部分退回") && detail.contains("纠错 -3.00") && detail.contains("主钱包"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_registry_is_kept_from_its_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.operator("chief", "admin", None).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    browser.get("/").await;
+    let campus = |name| [("campus", "1"), ("name", name), ("offset", "480"), ("cut", "03:00")];
+    for (name, value) in [("cut", "25:00"), ("offset", "x"), ("name", ""), ("campus", "0")] {
+        let mut fields = campus("东校区").to_vec();
+        fields.iter_mut().filter(|f| f.0 == name).for_each(|f| f.1 = value);
+        assert_eq!(browser.post("/campuses/edit", &fields).await.status, 422, "{name}={value}");
+    }
+    assert_eq!(browser.post("/campuses/edit", &campus("东校区")).await.header("hx-redirect"), "/campuses");
+
+    let till = |outlet| [("campus", "c1"), ("kind", "till"), ("name", "1 号窗"), ("outlet", outlet), ("merchant", "1")];
+    let refused = browser.post("/terminals/new", &till("")).await;
+    assert!(refused.status == 422 && refused.text.contains("收银终端须填写网点和商户"), "{}", refused.text);
+    let made = browser.post("/terminals/new", &till("1")).await.text;
+    let key = made.split("data-copy=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert_eq!(key.len(), 64);
+    assert!(!browser.get("/terminals").await.text.contains(&key), "the key is shown once");
+    browser.post("/terminals/t1/state", &[("state", "suspended")]).await;
+    assert_eq!(site.desk.node.registry().terminals[&TerminalId(1)].state, TerminalState::Suspended);
+
+    let token = browser.post("/edges/new", &[("campus", "c1"), ("ttl", "30m")]).await.text;
+    assert!(token.contains("yika-edge init --join yika-join:") && token.contains("data-countdown=\"1800\""), "{token}");
+    assert_eq!(browser.post("/edges/new", &[("campus", ""), ("ttl", "30m")]).await.status, 422);
+    assert_eq!(browser.post("/edges/new", &[("campus", "c9"), ("ttl", "30m")]).await.status, 422);
+
+    let wrong = browser.post("/tariff/upload", &[("text", "version = \"one\"")]).await;
+    assert!(wrong.status == 422 && wrong.text.contains("不是有效的价目"), "{}", wrong.text);
+    assert!(site.desk.node.registry().tariff.is_none());
+    assert_eq!(browser.post("/tariff/upload", &[("text", site::TARIFF)]).await.header("hx-redirect"), "/tariff");
+    let back = browser.get("/tariff/current.toml").await.text;
+    assert_eq!(browser.post("/tariff/upload", &[("text", &back)]).await.header("hx-redirect"), "/tariff");
+    assert_eq!(site.desk.node.registry().tariff.as_ref().unwrap().version, TariffVersion(2));
+
+    let operator =
+        |password| [("login", "li"), ("name", "李"), ("role", "clerk"), ("campus", "c1"), ("password", password)];
+    assert_eq!(browser.post("/operators/new", &operator("short")).await.status, 422);
+    assert_eq!(browser.post("/operators/new", &operator(site::PASSWORD)).await.header("hx-redirect"), "/operators");
+    let twice = browser.post("/operators/new", &operator(site::PASSWORD)).await;
+    assert_eq!(twice.status, 422, "a name is taken once");
+    assert_eq!(browser.post("/operators/o2/active", &[("active", "0")]).await.header("hx-redirect"), "/operators");
+    let last = browser.post("/operators/o1/active", &[("active", "0")]).await;
+    assert_eq!(last.status, 422, "the last administrator stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_needs_its_reason_and_shows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 2).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    browser.get("/edges").await;
+    let bare = browser.post("/edges/n2/fence", &[("reason", "  ")]).await;
+    assert!(bare.status == 422 && bare.text.contains("请写明原因"), "{}", bare.text);
+    assert!(site.desk.node.registry().fences.is_empty());
+    let done = browser.post("/edges/n2/fence", &[("reason", "主机被盗")]).await;
+    assert_eq!(done.header("hx-redirect"), "/edges/n2");
+    let page = browser.get("/edges/n2").await.text;
+    assert!(page.contains("主机被盗") && page.contains("已封禁") && !page.contains("封禁此节点</button>"), "{page}");
+    assert_eq!(acts(&site.desk, "edge.fence").await[0].row.detail, "主机被盗");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_tell_what_monitoring_must_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 5).await;
+    let sign_ins = yika_hub::console::SignIns::default();
+    let app =
+        yika_hub::console::router(site.desk.clone(), yika_hub::console::Options::default(), sign_ins.clone()).unwrap();
+    let mut browser = Browser::new(&app);
+    browser.sign_in("chief", "wrong").await;
+    let metrics = yika_hub::metrics::Metrics::new(site.desk.clone(), dir.path().to_owned(), sign_ins);
+    let text = metrics.text().await.unwrap();
+    for line in [
+        "yika_hub_serving 1",
+        "yika_hub_books_imbalance_fen 0",
+        "yika_hub_people 10",
+        "yika_hub_cards 10",
+        "yika_hub_quarantined_entries 0",
+        "yika_hub_sign_ins_total{outcome=\"refused\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+    }
+    for start in [
+        "yika_hub_box_held_entries{box=\"n1\",campus=\"c1\",name=\"东校区 A1\"}",
+        "yika_hub_box_newest_event_age_seconds{box=\"n3\"",
+        "yika_hub_writer_waiting ",
+    ] {
+        assert!(text.lines().any(|l| l.starts_with(start)), "nothing starts with {start} in\n{text}");
+    }
+    let bytes = |name: &str| -> i64 {
+        let line = text.lines().find(|l| l.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(bytes("yika_hub_database_bytes ") + bytes("yika_hub_wal_bytes ") > 100_000);
+}

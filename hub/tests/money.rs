@@ -1,0 +1,219 @@
+//! Money over a mesh: rights, asks, recalls, cheques, pools, limits, refunds, cash (design section 4).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+mod harness;
+
+use harness::*;
+use yika_crdt::Fen;
+use yika_crdt::entry::*;
+use yika_crdt::ids::*;
+use yika_crdt::reason::Reason;
+use yika_crdt::sale::Answer;
+use yika_hub::core;
+use yika_hub::ledger::Account;
+
+const MAIN: WalletKey = WalletKey::Main;
+const P1: PersonId = PersonId(1);
+
+#[test]
+fn a_purchase_reaches_the_ledger_and_the_box_is_topped_up() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 30_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.edges[0].right(P1, MAIN), 10_000);
+    assert_eq!(paid(&world.buy(0, 1, 1, 7_000)), 7_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.sold(), (7_000, 7_000));
+    assert_eq!(world.total(1), 23_000);
+    assert!(world.edges[0].right(P1, MAIN) > 10_000, "topped up to three days' spend");
+}
+
+#[test]
+fn every_box_has_a_guest_pool_and_a_float_for_its_tills() {
+    let mut world = World::new(&[1, 2]);
+    assert_eq!(world.edges[0].pool(WalletKey::Guest), 500_000);
+    assert_eq!(world.edges[1].pool(WalletKey::Float(TerminalId(20))), 100_000);
+    world.cut_all(true);
+    let Answer::Approved(guest) = world.buy(1, 1, 1, 1_500) else { panic!("the guest rule serves") };
+    assert_eq!(guest.paid, vec![(Source::Guest, Fen(1_500))]);
+    let fact = yika_crdt::sale::PurchaseRequest { offline: true, ..request(TerminalId(20), 2, 1, 90_000) };
+    let Answer::Approved(fact) = world.purchase(1, fact) else { panic!("a fact is never refused") };
+    assert_eq!(fact.paid, vec![(Source::Float, Fen(90_000))]);
+    world.cut_all(false);
+    world.run_ms(3 * SECOND_MS);
+    assert_eq!(world.sold(), (91_500, 91_500));
+    assert_eq!(world.total(1), -91_500, "the holder owes what pool and float have paid");
+    assert_eq!(world.edges[1].pool(WalletKey::Float(TerminalId(20))), 100_000, "filled again");
+    world.top_up(1, 100_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.total(1), 8_500);
+    assert_eq!(world.hub.wallets(P1).owed().unwrap(), Fen::ZERO, "paid from what came in");
+}
+
+#[test]
+fn a_purchase_elsewhere_asks_and_the_hub_calls_back_from_home() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!((world.edges[0].right(P1, MAIN), world.edges[1].right(P1, MAIN)), (5_000, 5_000));
+    assert_eq!(paid(&world.buy(2, 1, 1, 8_000)), 8_000, "called back from both boxes at home");
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.total(1), 2_000);
+    assert!(is_refused(&world.buy(2, 2, 1, 2_001), Reason::NotEnough), "refused, not served as a guest");
+    assert_eq!(paid(&world.buy(2, 3, 1, 2_000)), 2_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.sold(), (10_000, 10_000));
+}
+
+#[test]
+fn with_the_hub_away_a_sibling_helps_within_the_purchase_and_levels_when_idle() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    (0..3).for_each(|n| world.cut_wan(n, true));
+    assert_eq!(paid(&world.buy(0, 1, 1, 7_000)), 7_000, "2,000 came by cheque");
+    world.run_ms(SECOND_MS);
+    assert_eq!((world.edges[0].right(P1, MAIN), world.edges[1].right(P1, MAIN)), (1_500, 1_500), "levelled");
+    assert_eq!(paid(&world.buy(2, 1, 1, 1_200)), 1_200, "from another campus' box");
+    (0..3).for_each(|n| world.cut_wan(n, false));
+    world.run_ms(2 * SECOND_MS);
+    assert_eq!(world.sold(), (8_200, 8_200));
+    assert_eq!(world.total(1), 1_800);
+    assert_eq!(world.hub.wallets(P1).owed().unwrap(), Fen::ZERO);
+}
+
+#[test]
+fn a_strict_limit_holds_at_two_campuses_while_they_are_cut_off() {
+    let mut world = World::new(&[1, 2]);
+    world.top_up(3, 50_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(paid(&world.buy(1, 1, 3, 500)), 500, "asked for counter and money");
+    assert_eq!(paid(&world.buy(0, 1, 3, 900)), 900);
+    world.run_ms(SECOND_MS);
+    world.cut_all(true);
+    assert!(is_refused(&world.buy(0, 2, 3, 601), Reason::OverDayLimit));
+    assert_eq!(paid(&world.buy(0, 3, 3, 600)), 600);
+    assert!(is_refused(&world.buy(1, 2, 3, 1), Reason::OverDayLimit));
+    assert!(matches!(world.refund(0, 4, 3, RefundKind::Correction, None), Answer::Refunded(_)));
+    assert_eq!(paid(&world.buy(0, 5, 3, 600)), 600, "what was given back counts no more");
+    world.cut_all(false);
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.sold(), (2_000, 2_000));
+    assert!(is_refused(&world.buy(1, 3, 3, 1), Reason::OverDayLimit));
+    world.cut_all(true);
+    world.run_hours(24);
+    assert_eq!(paid(&world.buy(0, 6, 3, 2_000)), 2_000, "the next day's counter is there already");
+}
+
+#[test]
+fn money_is_paid_out_after_it_was_called_back_and_never_more() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    let withdraw = |amount, n: u8| core::Command::Withdraw {
+        id: yika_crdt::feed::Hash([n; 32]),
+        person: P1,
+        amount: Fen(amount),
+        by: TELLER,
+    };
+    assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Short { available: Fen::ZERO, recalled: 2 });
+    world.run_ms(500);
+    assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Paid(Fen(1_000)));
+    assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Paid(Fen(1_000)), "once");
+    assert!(matches!(world.order(withdraw(1_001, 2)), core::Reply::Denied(_)));
+    assert!(matches!(world.order(withdraw(-5, 3)), core::Reply::Denied(_)));
+    assert_eq!(world.hub.books()[&Account::Cash], -1_000);
+    world.run_ms(5 * SECOND_MS);
+    assert_eq!(world.total(1), 1_000);
+}
+
+#[test]
+fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
+    let mut world = World::new(&[1]);
+    let of = world.top_up(1, 5_000);
+    let undo = |shift| core::Command::UndoTopUp { of, by: core::Teller { shift, ..TELLER } };
+    assert!(matches!(world.order(undo(2)), core::Reply::Denied(_)));
+    world.run_ms(SECOND_MS);
+    assert!(matches!(world.order(undo(1)), core::Reply::Short { .. }));
+    world.run_ms(500);
+    assert_eq!(world.order(undo(1)), core::Reply::Paid(Fen::ZERO));
+    assert_eq!(world.order(undo(1)), core::Reply::Paid(Fen::ZERO));
+    assert_eq!(world.hub.books()[&Account::Cash], 0);
+    assert!(is_refused(&world.buy(0, 1, 1, 1), Reason::NotEnough));
+}
+
+#[test]
+fn headquarters_gives_back_only_after_the_day_was_cut_and_never_more_than_was_paid() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    world.buy(0, 1, 1, 3_000);
+    assert!(matches!(world.refund(0, 2, 1, RefundKind::Correction, Some(1_000)), Answer::Refunded(_)));
+    world.run_ms(SECOND_MS);
+    let of = PurchaseId { terminal: TerminalId(10), boot: 1, seq: 1 };
+    let refund = |n: u8, amount: Option<i64>| core::Command::Refund {
+        id: yika_crdt::feed::Hash([n; 32]),
+        of,
+        kind: RefundKind::Refund,
+        amount: amount.map(Fen),
+        operator: OperatorId(2),
+    };
+    assert!(matches!(world.order(refund(1, None)), core::Reply::Denied(_)), "its box still may");
+    world.run_hours(24);
+    assert!(is_refused(&world.refund(0, 3, 1, RefundKind::Refund, None), Reason::DayCut));
+    let back = |amount| vec![(Source::Wallet(MAIN), Fen(amount))];
+    assert_eq!(world.order(refund(2, Some(500))), core::Reply::Refunded { back: back(500), repeated: false });
+    assert_eq!(world.order(refund(2, Some(500))), core::Reply::Refunded { back: back(500), repeated: true });
+    assert!(matches!(world.order(refund(3, Some(1_501))), core::Reply::Denied(_)));
+    assert_eq!(world.order(refund(4, None)), core::Reply::Refunded { back: back(1_500), repeated: false });
+    assert!(matches!(world.order(refund(5, None)), core::Reply::Denied(_)));
+    assert_eq!(world.total(1), 10_000);
+}
+
+#[test]
+fn one_id_sold_at_two_boxes_is_sold_once_in_either_order_of_arrival() {
+    for first in [0, 1] {
+        let mut world = World::new(&[1, 1]);
+        world.top_up(1, 10_000);
+        world.run_ms(SECOND_MS);
+        world.cut_all(true);
+        world.buy(0, 1, 1, 1_000);
+        world.now_ms += 5 * SECOND_MS;
+        world.buy(1, 1, 1, 1_000);
+        // The second box gives a part of its sale back; that one is then reversed by the hub.
+        assert!(matches!(world.refund(1, 2, 1, RefundKind::Correction, Some(300)), Answer::Refunded(_)));
+        world.cut_wan(first, false);
+        world.run_ms(SECOND_MS);
+        world.cut_all(false);
+        world.run_ms(2 * SECOND_MS);
+        assert_eq!(world.total(1), 9_000, "order {first}");
+        assert_eq!(world.sold().1, 1_000, "order {first}");
+        assert!(world.hub.alarms.iter().any(|a| a.starts_with("sold_twice")));
+    }
+}
+
+#[test]
+fn an_answer_stays_after_pruning_and_what_was_spent_stays_spent() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    let first = world.buy(0, 1, 1, 1_000);
+    world.run_ms(SECOND_MS);
+    let feed = yika_crdt::channel::FeedId { writer: world.edges[0].me, channel: yika_crdt::channel::Channel::Journal };
+    world.run_hours(24 * 36);
+    let pruned = |w: &World| yika_crdt::store::Read::feed(&w.edges[0].store, &feed).unwrap().pruned;
+    assert_eq!(pruned(&world), Seq(0), "old, but not archived");
+    assert_eq!(world.buy(0, 1, 1, 1_000), first);
+    let right = world.edges[0].right(P1, MAIN);
+    world.order(core::Command::Archived(vec![(feed, Seq(u64::MAX))]));
+    world.run_ms(3 * SECOND_MS);
+    assert!(pruned(&world) > Seq(0));
+    assert_eq!(world.edges[0].right(P1, MAIN), right);
+    assert!(is_refused(&world.buy(0, 1, 1, 1_000), Reason::TooOld));
+    assert!(is_refused(&world.refund(0, 9, 1, RefundKind::Reversal, None), Reason::TooOld), "never voided anew");
+    world.restart(0);
+    assert!(is_refused(&world.buy(0, 1, 1, 1_000), Reason::TooOld));
+    assert_eq!(paid(&world.buy(0, 2, 1, 1_000)), 1_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.total(1), 8_000);
+}
