@@ -9,6 +9,7 @@ mod document;
 mod gate;
 mod http;
 mod lists;
+mod names;
 mod nonces;
 mod page;
 mod refusal;
@@ -30,6 +31,7 @@ use crate::node::EdgeNode;
 use axum::Router;
 use gate::Gate;
 use lists::Lists;
+use names::Names;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -44,6 +46,7 @@ pub struct Terminals {
     doors: Doors,
     gate: Gate,
     lists: Lists,
+    names: Names,
     board: Arc<Board>,
     places: Semaphore,
     heavy_places: Semaphore,
@@ -56,6 +59,7 @@ impl Terminals {
         let terminals = Arc::new(Terminals {
             gate: Gate::new(now_ms),
             lists: Lists::new(now_ms),
+            names: Names::default(),
             node,
             doors,
             board: Arc::default(),

@@ -71,6 +71,7 @@ pub(super) fn watch_people(terminals: &Arc<Terminals>) {
                 return;
             }
             let Some(terminals) = terminals.upgrade() else { return };
+            terminals.names.forget();
             let rebuilding = tokio::task::spawn_blocking(move || {
                 let today = terminals.today();
                 terminals.lists.rebuild(&terminals.node.people, today);

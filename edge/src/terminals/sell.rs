@@ -10,9 +10,7 @@ use futures::future::join_all;
 use yika_crdt::Fen;
 use yika_crdt::entry::{Body, Mode, PurchaseRecord, RefundKind, RefundRecord};
 use yika_crdt::ids::*;
-use yika_crdt::keys;
 use yika_crdt::people::People;
-use yika_crdt::person::Person;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::sold;
@@ -160,15 +158,6 @@ impl Terminals {
             }
         })
     }
-
-    /// The holder's name, masked; nothing for guests.
-    fn holder_name(&self, person: PersonId) -> Result<Option<String>, Refusal> {
-        if person == PersonId(0) {
-            return Ok(None);
-        }
-        let record: Option<Person> = self.node.row(&keys::person(person))?;
-        Ok(record.map(|person| masked(&person.name)))
-    }
 }
 
 fn approved(blank: SaleAnswer, record: &PurchaseRecord, holder: Option<String>) -> SaleAnswer {
@@ -283,25 +272,9 @@ fn words(reason: Reason) -> Words {
     Words::new(zh, en)
 }
 
-/// A name with its middle masked, so that a display tells the holder and not the queue: 王*, 王*明, 欧**明.
-fn masked(name: &str) -> String {
-    let count = name.chars().count();
-    let keeps = |n: usize| n == 0 || (count > 2 && n + 1 == count);
-    name.chars().enumerate().map(|(n, letter)| if keeps(n) { letter } else { '*' }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_keep_their_ends_only() {
-        assert_eq!(masked("王明"), "王*");
-        assert_eq!(masked("王小明"), "王*明");
-        assert_eq!(masked("欧阳小明"), "欧**明");
-        assert_eq!(masked("王"), "王");
-        assert_eq!(masked(""), "");
-    }
 
     #[test]
     fn sums_that_cannot_be_are_refused_before_anything_is_decided() {

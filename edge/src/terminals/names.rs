@@ -1,0 +1,89 @@
+//! Holders' masked names as displays show them, kept in memory: reading a person's row for every sale cost more than
+//! the rest of the answer (a read transaction with its file locks, and a thread handed over).
+//!
+//! Emptied whenever people change and when full. Leaves to others: when people change (`lists`), the row (`node`).
+
+use super::Terminals;
+use super::refusal::Refusal;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use yika_crdt::ids::PersonId;
+use yika_crdt::keys;
+use yika_crdt::person::Person;
+
+/// Most names kept, about 2 MiB; at the bound all are forgotten and read again as they are needed.
+const NAMES_MAX: usize = 20_000;
+
+/// The names known.
+#[derive(Default)]
+pub(super) struct Names(Mutex<BTreeMap<PersonId, Box<str>>>);
+
+impl Names {
+    pub(super) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn get(&self, person: PersonId) -> Option<String> {
+        self.lock().get(&person).map(|name| name.to_string())
+    }
+
+    fn keep(&self, person: PersonId, name: &str) {
+        let mut names = self.lock();
+        if names.len() >= NAMES_MAX {
+            names.clear();
+        }
+        names.insert(person, name.into());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PersonId, Box<str>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Terminals {
+    /// The holder's name, masked; nothing for guests.
+    pub(super) fn holder_name(&self, person: PersonId) -> Result<Option<String>, Refusal> {
+        if person == PersonId(0) {
+            return Ok(None);
+        }
+        if let Some(name) = self.names.get(person) {
+            return Ok(Some(name));
+        }
+        let record: Option<Person> = self.node.row(&keys::person(person))?;
+        let name = record.map(|person| masked(&person.name));
+        if let Some(name) = &name {
+            self.names.keep(person, name);
+        }
+        Ok(name)
+    }
+}
+
+/// A name with its middle masked, so that a display tells the holder and not the queue: 王*, 王*明, 欧**明.
+fn masked(name: &str) -> String {
+    let count = name.chars().count();
+    let keeps = |n: usize| n == 0 || (count > 2 && n + 1 == count);
+    name.chars().enumerate().map(|(n, letter)| if keeps(n) { letter } else { '*' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_ends_only() {
+        assert_eq!(masked("王明"), "王*");
+        assert_eq!(masked("王小明"), "王*明");
+        assert_eq!(masked("欧阳小明"), "欧**明");
+        assert_eq!(masked("王"), "王");
+        assert_eq!(masked(""), "");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let names = Names::default();
+        for n in 0..=NAMES_MAX as u64 {
+            names.keep(PersonId(n), "王*");
+        }
+        assert_eq!((names.lock().len(), names.get(PersonId(NAMES_MAX as u64))), (1, Some("王*".to_owned())));
+    }
+}
