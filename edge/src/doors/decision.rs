@@ -70,18 +70,19 @@ pub(super) fn decide(
     places: &BTreeMap<String, Place>,
     door: DoorId,
     card: CardNumber,
-    at: Civil,
+    at: Moment,
 ) -> Result<Pass, Refusal> {
     let holder = {
         let people = node.people.read();
-        match people.usable(card, at.day) {
+        match people.usable_at(card, at.civil.day, at.at_ms) {
             Ok((person, holder)) => as_holder(person, holder),
             Err(reason) => return Err(Refusal { reason, person: people.person_of(card) }),
         }
     };
     let access = node.access.read();
     let person = holder.person;
-    access::decide(&access.index, door, &holder, at).map_err(|reason| Refusal { reason, person: Some(person) })?;
+    access::decide(&access.index, door, &holder, at.civil)
+        .map_err(|reason| Refusal { reason, person: Some(person) })?;
     let facts = access.doors.get(&door);
     let (pulse_ms, place) = facts.map_or((0, None), |f| (f.pulse_ms, places.get(&f.device).copied()));
     Ok(Pass { door, person, pulse_ms, place })
@@ -117,7 +118,7 @@ pub(super) fn explain(node: &EdgeNode, door: DoorId, card: CardNumber, at: Momen
     }
     let people = node.people.read();
     let person = people.person_of(card);
-    let usable = people.usable(card, at.civil.day);
+    let usable = people.usable_at(card, at.civil.day, at.at_ms);
     if people.is_blocked(BlockTarget::Card(card)) {
         say(format!("卡 {card} 已挂失或冻结"), format!("card {card} is blocked"));
     }

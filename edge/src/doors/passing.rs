@@ -143,7 +143,7 @@ impl Passing {
     }
 
     pub(super) fn decide(&self, door: DoorId, card: CardNumber, now: Moment) -> Result<Pass, Refusal> {
-        decision::decide(&self.node, &self.hardware.places, door, card, now.civil)
+        decision::decide(&self.node, &self.hardware.places, door, card, now)
     }
 
     /// Orders at once and follows the order to its end, whoever waits for it.

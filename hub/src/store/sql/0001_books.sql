@@ -71,9 +71,10 @@ CREATE TABLE refunds (
     person     INTEGER NOT NULL,
     merchant   INTEGER NOT NULL,
     total      INTEGER NOT NULL,
-    operator   INTEGER NOT NULL,
-    PRIMARY KEY (node, generation, counter, seq, of_terminal, of_boot, of_serial)
-) WITHOUT ROWID;
+    operator   INTEGER NOT NULL
+);
+-- Several rows may stand at one place: the hub's own refunds of a sale stand where the sale does.
+CREATE INDEX refunds_by_place ON refunds (node, generation, counter, seq);
 CREATE INDEX refunds_by_time ON refunds (at_ms);
 CREATE INDEX refunds_by_person ON refunds (person, at_ms);
 CREATE INDEX refunds_by_sale ON refunds (of_terminal, of_boot, of_serial);
@@ -119,9 +120,10 @@ CREATE TABLE notes (
     at_ms      INTEGER NOT NULL,
     kind       TEXT    NOT NULL, -- act or alarm
     word       TEXT    NOT NULL,
-    detail     TEXT    NOT NULL,
-    PRIMARY KEY (node, generation, counter, seq)
-) WITHOUT ROWID;
+    detail     TEXT    NOT NULL
+);
+-- Several rows may stand at one place: one entry can give rise to more than one alarm.
+CREATE INDEX notes_by_place ON notes (node, generation, counter, seq);
 CREATE INDEX notes_by_time ON notes (at_ms);
 
 -- What only headquarters knows of a person. Number and contact are sealed under the hub's master key.
