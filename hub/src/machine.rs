@@ -142,7 +142,6 @@ impl Machine for HubMachine {
     fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
         self.hub.committed();
         self.rows.clear();
-        self.hub.committed();
         for effect in effects {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),

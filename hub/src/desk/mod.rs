@@ -93,12 +93,14 @@ pub struct Desk {
     pub advertised: String,
     /// Pin of its authority.
     pub pin: Pin,
+    /// Held while a number is drawn or a whole row is written back, so that nobody else does the same in between.
+    drawing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Desk {
     /// A desk.
     pub fn new(node: Arc<HubNode>, advertised: String, pin: Pin) -> Desk {
-        Desk { node, advertised, pin }
+        Desk { node, advertised, pin, drawing: Arc::default() }
     }
 
     /// Writes a line of the audit alone: somebody looked at something, or took it away.
