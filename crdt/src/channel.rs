@@ -39,9 +39,9 @@ pub enum Channel {
 pub enum Class {
     /// Greetings, cursors, questions within a purchase.
     Control,
-    /// Blocks and lifts.
+    /// Blocks and lifts, and the registry that says who may write them.
     Blocks,
-    /// Rights, leases, receipts, registry.
+    /// Rights, leases, receipts.
     Rights,
     /// Journals.
     Journal,
@@ -79,8 +79,9 @@ impl Channel {
     /// The service class of the channel.
     pub fn class(self) -> Class {
         match self {
-            Channel::Blocks(_) => Class::Blocks,
-            Channel::Registry | Channel::Rights(_) | Channel::Receipts(_) => Class::Rights,
+            // The registry goes with them: nothing of a writer can be taken before the registry that lists it.
+            Channel::Blocks(_) | Channel::Registry => Class::Blocks,
+            Channel::Rights(_) | Channel::Receipts(_) => Class::Rights,
             Channel::Journal => Class::Journal,
             Channel::People(_) | Channel::Campus(_) => Class::Documents,
         }

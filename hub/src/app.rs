@@ -1,16 +1,19 @@
 //! Puts the running hub together: node, link, control socket, HTTP, in that order, and takes it down again.
 
+use crate::backup::Backups;
+use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::console::{self, SignIns};
 use crate::control;
 use crate::core::Command;
-use crate::desk::Desk;
+use crate::desk::{Actor, Desk};
 use crate::identity::HubIdentity;
 use crate::link;
+use crate::lock::lock;
 use crate::machine::Order;
 use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
-use crate::store::{OperatorRow, TableRow};
+use crate::store::{BackupRow, OperatorRow, TableRow};
 use crate::vault::random;
 use anyhow::{Context, Result, bail};
 use axum::Router;
@@ -21,7 +24,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -33,6 +36,12 @@ use zeroize::Zeroizing;
 
 /// Leases and receipts are looked at so often.
 const TICK_MS: u64 = 2_000;
+/// A new hub has something to lose after so long.
+const FIRST_BACKUP_AFTER_MS: i64 = 3_600_000;
+/// A failed backup is tried again after so long.
+const BACKUP_RETRY_MS: i64 = 15 * 60_000;
+/// The clock is looked at so often: it may have been set.
+const BACKUP_LOOK_MS: i64 = 60_000;
 /// How long the end waits for peers.
 const STOP_MS_MAX: u64 = 3_000;
 
@@ -52,12 +61,14 @@ struct Ready {
 pub async fn run(config: &Config) -> Result<()> {
     let dir = config.data.clone();
     let identity = HubIdentity::load(&dir)?;
+    let _lock = lock(&dir)?;
     let life = tokio::task::block_in_place(|| HubNode::life(&identity, &dir))?;
     let identity = identity.in_life(life)?;
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &dir))?;
     let link = link::run(&node, &identity, config.link.bind)?;
     let bound = link.local_addr()?;
     let desk = Desk::new(Arc::clone(&node), config.advertised(bound), identity.authority.pin());
+    let desk = desk.with_backups(backups(config)?);
     let socket = Config::socket(&config.data);
     control::serve(desk.clone(), &socket)?;
     let listener = TcpListener::bind(config.http.bind)
@@ -80,7 +91,11 @@ pub async fn run(config: &Config) -> Result<()> {
             Some(metrics::serve(metrics, address, stopping).await?)
         }
     };
-    let tasks = [tokio::spawn(follow_registry(Arc::clone(&node))), tokio::spawn(tick(Arc::clone(&node)))];
+    let tasks = [
+        tokio::spawn(follow_registry(Arc::clone(&node))),
+        tokio::spawn(tick(Arc::clone(&node))),
+        tokio::spawn(back_up(desk.clone(), config.backup.every_hours)),
+    ];
     announce(&Ready {
         ready: true,
         link: bound.to_string(),
@@ -139,6 +154,63 @@ pub fn first_administrator(dir: &Path, login: &str) -> Result<Zeroizing<String>>
         Ok(())
     })?;
     Ok(password)
+}
+
+fn backups(config: &Config) -> Result<Backups> {
+    let configuration = toml::to_string(config).context("the configuration cannot be written down")?;
+    Ok(Backups::new(config.data.clone(), config.backup_dir(), config.backup.keep, configuration))
+}
+
+/// A backup of a hub that does not run.
+///
+/// # Errors
+/// It runs, or the backup fails; in words.
+pub async fn back_up_at_rest(config: &Config, to: Option<PathBuf>) -> Result<BackupRow> {
+    let dir = &config.data;
+    let identity = HubIdentity::load(dir)?;
+    let _lock = lock(dir)?;
+    let life = tokio::task::block_in_place(|| HubNode::life(&identity, dir))?;
+    let identity = identity.in_life(life)?;
+    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
+    let desk = Desk::new(node, String::new(), identity.authority.pin()).with_backups(backups(config)?);
+    let made = desk.create_backup(&Actor::console(), to).await;
+    drop(desk);
+    tokio::task::block_in_place(|| drop(thread.join()));
+    Ok(made?)
+}
+
+/// Makes backups at the configured distance; one that fails is tried again after a while.
+async fn back_up(desk: Desk, every_hours: u32) {
+    if every_hours == 0 {
+        return;
+    }
+    let every_ms = i64::from(every_hours) * 3_600_000;
+    let mut due_ms = match desk.last_backup().await {
+        Ok(Some(last)) => last.at_ms.saturating_add(every_ms),
+        _ => wall_ms().saturating_add(FIRST_BACKUP_AFTER_MS),
+    };
+    loop {
+        let wait_ms = due_ms.saturating_sub(wall_ms()).clamp(0, BACKUP_LOOK_MS);
+        tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
+        if wall_ms() < due_ms {
+            continue;
+        }
+        due_ms = match desk.create_backup(&Actor::console(), None).await {
+            Ok(row) => {
+                tracing::info!(
+                    file = row.file,
+                    bytes = row.bytes,
+                    took_ms = row.took_ms,
+                    "a backup was made and proved"
+                );
+                row.at_ms.saturating_add(every_ms)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no backup was made");
+                wall_ms().saturating_add(BACKUP_RETRY_MS)
+            }
+        };
+    }
 }
 
 /// What machines ask: is it alive, does it serve.

@@ -3,15 +3,23 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use yika_crdt::Fen;
 use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
+use yika_hub::app;
+use yika_hub::backup::{self, Proved};
+use yika_hub::clock::wall_ms;
 use yika_hub::config::Config;
-use yika_hub::control::{self, ImportWish, TokenWish, TopUpWish, ToppedUp};
-use yika_hub::desk::{ImportReport, NewOperator, NewTerminal, TerminalMade};
+use yika_hub::control::{self, ImportWish, PaidOut, TokenWish, TopUpWish, ToppedUp};
+use yika_hub::core::PoolSizes;
+use yika_hub::desk::{GivenBack, HubStatus, ImportReport, NewOperator, NewTerminal, RefundWish, TerminalMade};
 use yika_hub::identity::HubIdentity;
+use yika_hub::store::BackupRow;
+use yika_hub::vault::Vault;
 
 /// Exit code: failed.
 pub(crate) const FAILED: u8 = 1;
@@ -56,8 +64,24 @@ enum Command {
     /// Access policy of a campus (门禁).
     #[command(subcommand)]
     Access(Access),
-    /// Pay money in for a person (充值).
+    /// Pay money in for a person (充值), or undo that.
     TopUp(TopUp),
+    /// Pay money out to a person (提现).
+    Withdraw(Movement),
+    /// Give a sale back that its box no longer may (总部退款).
+    Refund(Refund),
+    /// How much credit every box gets for guests and for terminals that decide alone (备用额度).
+    #[command(subcommand)]
+    Pools(Pools),
+    /// Backups (备份).
+    #[command(subcommand)]
+    Backup(Backup),
+    /// How headquarters is, in words (状态).
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Cards (卡片).
     #[command(subcommand)]
     Card(Card),
@@ -135,6 +159,15 @@ enum Edge {
         /// What happened to it.
         #[arg(long)]
         reason: String,
+    },
+    /// Give holders back what a fenced box had of their money before its lease is over; what it may have sold meanwhile
+    /// is the organisation's loss.
+    ReleaseSuspense {
+        /// The box, as in n3.
+        node: NodeId,
+        /// The worst case is understood.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -223,7 +256,26 @@ enum Access {
 }
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct TopUp {
+    #[command(subcommand)]
+    undo: Option<TopUpUndo>,
+    #[command(flatten)]
+    pay_in: Option<Movement>,
+}
+
+#[derive(Subcommand)]
+enum TopUpUndo {
+    /// Undo a top-up whole: by who took it, on the same day.
+    Undo {
+        /// Number of its voucher.
+        #[arg(long)]
+        request: String,
+    },
+}
+
+#[derive(Args)]
+struct Movement {
     /// The person, as in p17.
     person: PersonId,
     /// How much, in fen.
@@ -232,6 +284,69 @@ struct TopUp {
     /// Number of the voucher: the same is posted once.
     #[arg(long)]
     request: String,
+}
+
+#[derive(Args)]
+struct Refund {
+    /// The sale: terminal, boot, number, as in t5-1-204.
+    #[arg(value_parser = sale)]
+    sale: PurchaseId,
+    /// How much, in fen; everything that is left when absent.
+    #[arg(long)]
+    fen: Option<i64>,
+    /// A keyed sum was wrong; else the goods came back.
+    #[arg(long)]
+    correction: bool,
+    /// Number of the voucher: the same is posted once.
+    #[arg(long)]
+    request: String,
+}
+
+#[derive(Subcommand)]
+enum Pools {
+    /// What is set.
+    Show,
+    /// Set both sizes.
+    Set {
+        /// For guests, per box, in fen.
+        #[arg(long)]
+        guest_fen: i64,
+        /// For a terminal that decides alone, per terminal and box, in fen.
+        #[arg(long)]
+        float_fen: i64,
+    },
+}
+
+#[derive(Subcommand)]
+enum Backup {
+    /// Make one and prove it by putting it back into a scratch folder. The master key is never inside: keep it elsewhere.
+    Create {
+        /// Folder; the configured one when absent.
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
+    /// Check one: restored into a scratch folder, database and books added up again.
+    Verify {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Put a hub back into a new data folder (--data), marked as restored. Needs its master key.
+    Restore {
+        /// The file.
+        file: PathBuf,
+        /// The master key, when it does not lie in the new folder as master.key or come as a credential.
+        #[arg(long)]
+        master_key: Option<PathBuf>,
+        /// Also when a newer backup lies in the same folder: what boxes have pruned since this one is lost.
+        #[arg(long)]
+        older: bool,
+    },
+    /// Those of a folder, newest first.
+    List {
+        /// Folder; the configured one when absent.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -339,7 +454,53 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
                 serde_json::from_str(&text).with_context(|| format!("{} is not a list of acts", file.display()))?;
             ask("/v1/policy", serde_json::to_vec(&(campus, acts))?).await?;
         }
-        Command::TopUp(TopUp { person, fen, request }) => {
+        Command::Edge(Edge::ReleaseSuspense { node, yes }) => {
+            if !yes {
+                bail!(
+                    "what {node} may have sold since it was last heard would be the organisation's loss; say --yes to \
+                     do it, or wait until its lease is over"
+                );
+            }
+            let writer = ask("/v1/release-suspense", serde_json::to_vec(&node)?).await?;
+            say(&format!("released {}", writer.as_str().unwrap_or_default()))?;
+        }
+        Command::TopUp(TopUp { undo: Some(TopUpUndo::Undo { request }), .. }) => {
+            let done: PaidOut = control::ask(&socket, "POST", "/v1/top-up/undo", serde_json::to_vec(&request)?).await?;
+            say(&serde_json::to_string(&done)?)?;
+        }
+        Command::TopUp(TopUp { pay_in: None, .. }) => {
+            bail!("whom, how much, which voucher: see yika-hub top-up --help")
+        }
+        Command::Withdraw(Movement { person, fen, request }) => {
+            let body = serde_json::to_vec(&TopUpWish { person, fen, request })?;
+            let done: PaidOut = control::ask(&socket, "POST", "/v1/withdraw", body).await?;
+            say(&serde_json::to_string(&done)?)?;
+        }
+        Command::Refund(Refund { sale, fen, correction, request }) => {
+            let body = serde_json::to_vec(&RefundWish { sale, fen, correction, request })?;
+            let done: GivenBack = control::ask(&socket, "POST", "/v1/refund", body).await?;
+            say(&serde_json::to_string(&done)?)?;
+        }
+        Command::Pools(Pools::Show) => {
+            let sizes: PoolSizes = control::ask(&socket, "GET", "/v1/pools", Vec::new()).await?;
+            say(&serde_json::json!({ "guest_fen": sizes.guest.0, "float_fen": sizes.float.0 }).to_string())?;
+        }
+        Command::Pools(Pools::Set { guest_fen, float_fen }) => {
+            let sizes = PoolSizes { guest: Fen(guest_fen), float: Fen(float_fen) };
+            ask("/v1/pools", serde_json::to_vec(&sizes)?).await?;
+        }
+        Command::Backup(backup) => return backups(&config, &socket, backup).await,
+        Command::Status { json } => {
+            let status: HubStatus = control::ask(&socket, "GET", "/v1/status", Vec::new()).await?;
+            match json {
+                true => say(&serde_json::to_string(&status)?)?,
+                false => say(&status.words(wall_ms()).join("\n"))?,
+            }
+            if status.recovering.is_some() {
+                return Ok(ExitCode::from(PROBLEMS));
+            }
+        }
+        Command::TopUp(TopUp { pay_in: Some(Movement { person, fen, request }), .. }) => {
             let body = serde_json::to_vec(&TopUpWish { person, fen, request })?;
             let done: ToppedUp = control::ask(&socket, "POST", "/v1/top-up", body).await?;
             say(&serde_json::to_string(&done)?)?;
@@ -369,6 +530,78 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn backups(config: &Config, socket: &Path, backup: Backup) -> Result<ExitCode> {
+    match backup {
+        Backup::Create { to } => {
+            // The running hub works in another folder than this command.
+            let to = to.map(std::path::absolute).transpose()?;
+            let made: BackupRow = match control::is_running(socket).await {
+                true => control::ask(socket, "POST", "/v1/backup", serde_json::to_vec(&to)?).await?,
+                false => app::back_up_at_rest(config, to).await?,
+            };
+            say(&serde_json::to_string(&made)?)?;
+        }
+        Backup::Verify { file } => {
+            let file = std::path::absolute(file)?;
+            let proved: Proved = match control::is_running(socket).await {
+                true => control::ask(socket, "POST", "/v1/backup/verify", serde_json::to_vec(&file)?).await?,
+                false => {
+                    let vault = Arc::new(Vault::open(&config.data)?);
+                    tokio::task::block_in_place(|| backup::prove(&file, &vault, &config.data))?.0
+                }
+            };
+            say(&serde_json::to_string(&proved)?)?;
+        }
+        Backup::Restore { file, master_key, older } => {
+            restore(config, &file, master_key.as_deref(), older)?;
+        }
+        Backup::List { dir } => {
+            for listed in backup::list(&dir.unwrap_or_else(|| config.backup_dir()))? {
+                say(&serde_json::to_string(&listed)?)?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(config: &Config, file: &Path, master_key: Option<&Path>, older: bool) -> Result<()> {
+    let data = &config.data;
+    let head = backup::file::head(file)?;
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let newer = backup::list(folder)?.into_iter().find(|listed| {
+        listed.about.as_ref().is_ok_and(|(name, _, created_ms)| *name == head.name && *created_ms > head.created_ms)
+    });
+    if let Some(newer) = newer.filter(|_| !older) {
+        bail!(
+            "{} is newer; boxes may have forgotten what only that one holds. Restore that one, or say --older",
+            newer.file.display()
+        );
+    }
+    std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
+    let _lock = yika_hub::lock::lock(data)?;
+    if let Some(key) = master_key {
+        backup::place_master_key(key, data)?;
+    }
+    let vault = Arc::new(Vault::open(data).context("restoring needs the master key, which is in no backup")?);
+    let life = tokio::task::block_in_place(|| backup::restore(file, data, &vault))?;
+    say(&format!("restored {:?} into {} as life {life}", head.name, data.display()))?;
+    say(
+        "top-ups, withdrawals, refunds by headquarters, imports, operators and settings made since the backup are not in",
+    )?;
+    say("it: enter them again after the recovery. Sales, grants, blocks and fences come back from the boxes.")?;
+    say(&format!("the configuration of that time: {}", data.join(backup::CONFIGURATION).display()))?;
+    say("start it with yika-hub serve and watch yika-hub status: it grants and pays out when every box has reported")
+}
+
+/// A sale's id as printed: t5-1-204.
+fn sale(text: &str) -> Result<PurchaseId, String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [terminal, boot, seq] = parts[..] else { return Err("a sale is terminal-boot-number, as in t5-1-204".into()) };
+    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is not a number"));
+    let terminal = terminal.parse::<TerminalId>().map_err(|e| e.to_string())?;
+    Ok(PurchaseId { terminal, boot: number(boot)?, seq: number(seq)? })
+}
+
 fn initialise(config: &Config, init: &Init) -> Result<ExitCode> {
     HubIdentity::init(&config.data, &init.name)?;
     let first = yika_hub::app::first_administrator(&config.data, &init.admin)?;
@@ -394,7 +627,7 @@ async fn serve_hub(mut config: Config, serve: Serve) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn import_people(socket: &std::path::Path, file: &std::path::Path, dry_run: bool) -> Result<ExitCode> {
+async fn import_people(socket: &Path, file: &Path, dry_run: bool) -> Result<ExitCode> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("people").to_owned();
     let zh = std::env::var("LANG").is_ok_and(|lang| lang.starts_with("zh"));

@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 /// Environment variables `YIKA__SECTION__KEY` set one value each.
 const ENVIRONMENT: &str = "YIKA__";
 
+/// Most backups kept in a folder.
+pub const BACKUPS_KEPT_MAX: usize = 1_000;
+/// Longest time between two.
+pub const BACKUP_HOURS_MAX: u32 = 7 * 24;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,8 +25,22 @@ pub struct Config {
     pub link: LinkSection,
     /// Console and API.
     pub http: HttpSection,
+    /// Backups.
+    pub backup: BackupSection,
     /// Logging.
     pub log: LogSection,
+}
+
+/// Backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupSection {
+    /// Where they go; `backups` in the data folder when empty.
+    pub dir: PathBuf,
+    /// Hours between two backups; 0 makes none by itself.
+    pub every_hours: u32,
+    /// How many stay in the folder.
+    pub keep: usize,
 }
 
 /// Towards edge boxes.
@@ -62,8 +81,15 @@ impl Default for Config {
             data: PathBuf::from("/var/lib/yika-hub"),
             link: LinkSection::default(),
             http: HttpSection::default(),
+            backup: BackupSection::default(),
             log: LogSection::default(),
         }
+    }
+}
+
+impl Default for BackupSection {
+    fn default() -> Self {
+        BackupSection { dir: PathBuf::new(), every_hours: 24, keep: 14 }
     }
 }
 
@@ -117,7 +143,21 @@ impl Config {
         if self.http.metrics == Some(self.http.bind) {
             bail!("http.metrics: choose another port than http.bind");
         }
+        if !(1..=BACKUPS_KEPT_MAX).contains(&self.backup.keep) {
+            bail!("backup.keep: 1 to {BACKUPS_KEPT_MAX}; edge boxes forget what only a backup still holds");
+        }
+        if self.backup.every_hours > BACKUP_HOURS_MAX {
+            bail!("backup.every_hours: at most {BACKUP_HOURS_MAX} (a week), or 0 for none");
+        }
         Ok(())
+    }
+
+    /// Where backups go.
+    pub fn backup_dir(&self) -> PathBuf {
+        match self.backup.dir.as_os_str().is_empty() {
+            true => self.data.join("backups"),
+            false => self.backup.dir.clone(),
+        }
     }
 
     /// What boxes are told to dial, given the port that was bound.

@@ -2,8 +2,11 @@
 //!
 //! Whoever can open the socket could read the database, too: it grants nothing new. Leaves to others: the acts (`desk`).
 
-use crate::desk::{Actor, Desk, DeskError, NewOperator, NewTerminal};
+use crate::backup::Proved;
+use crate::core::PoolSizes;
+use crate::desk::{Actor, Desk, DeskError, GivenBack, HubStatus, NewOperator, NewTerminal, RefundWish};
 use crate::import::Lang;
+use crate::store::BackupRow;
 use crate::store::people::{self, PeopleQuery};
 use crate::store::read;
 use anyhow::{Context, Result, bail};
@@ -18,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{UnixListener, UnixStream};
 use yika_crdt::Fen;
@@ -56,6 +59,14 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/operator", post(operator))
         .route("/v1/operator/password", post(password))
         .route("/v1/ledger", get(ledger))
+        .route("/v1/status", get(status))
+        .route("/v1/backup", post(create_backup))
+        .route("/v1/backup/verify", post(verify_backup))
+        .route("/v1/withdraw", post(withdraw))
+        .route("/v1/top-up/undo", post(undo_top_up))
+        .route("/v1/refund", post(refund))
+        .route("/v1/release-suspense", post(release_suspense))
+        .route("/v1/pools", get(pools).post(set_pools))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(desk);
     tokio::spawn(async move {
@@ -238,6 +249,56 @@ async fn password(State(desk): State<Desk>, Json((login, password)): Json<(Strin
 
 async fn ledger(State(desk): State<Desk>) -> Response {
     desk.node.query(read::trial_balance).await.map_err(DeskError::from).map(Json).into_response()
+}
+
+async fn status(State(desk): State<Desk>) -> Answer<HubStatus> {
+    desk.status().await.map(Json)
+}
+
+async fn create_backup(State(desk): State<Desk>, Json(dir): Json<Option<PathBuf>>) -> Answer<BackupRow> {
+    desk.create_backup(&Actor::console(), dir).await.map(Json)
+}
+
+async fn verify_backup(State(desk): State<Desk>, Json(file): Json<PathBuf>) -> Answer<Proved> {
+    desk.verify_backup(&Actor::console(), file).await.map(Json)
+}
+
+async fn withdraw(State(desk): State<Desk>, Json(wish): Json<TopUpWish>) -> Answer<PaidOut> {
+    let left = desk.withdraw(&Actor::console(), wish.person, Fen(wish.fen), &wish.request).await?;
+    Ok(Json(PaidOut { left_fen: left.0 }))
+}
+
+async fn undo_top_up(State(desk): State<Desk>, Json(request): Json<String>) -> Answer<PaidOut> {
+    let left = desk.undo_top_up(&Actor::console(), &request).await?;
+    Ok(Json(PaidOut { left_fen: left.0 }))
+}
+
+/// What a payment left.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PaidOut {
+    /// Everything the person can spend now, in fen.
+    pub left_fen: i64,
+}
+
+async fn refund(State(desk): State<Desk>, Json(wish): Json<RefundWish>) -> Answer<GivenBack> {
+    desk.refund(&Actor::console(), &wish).await.map(Json)
+}
+
+async fn release_suspense(State(desk): State<Desk>, Json(node): Json<NodeId>) -> Answer<String> {
+    desk.release_suspense(&Actor::console(), node).await.map(|writer| Json(writer.to_string()))
+}
+
+async fn pools(State(desk): State<Desk>) -> Answer<PoolSizes> {
+    desk.pools().await.map(Json)
+}
+
+async fn set_pools(State(desk): State<Desk>, Json(sizes): Json<PoolSizes>) -> Answer<()> {
+    desk.set_pools(&Actor::console(), sizes).await.map(Json)
+}
+
+/// Whether a hub answers there.
+pub async fn is_running(socket: &Path) -> bool {
+    UnixStream::connect(socket).await.is_ok()
 }
 
 /// Asks the running hub.

@@ -17,7 +17,7 @@ mod refund;
 pub use books::balances;
 pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
-pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX};
+pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
 pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
@@ -472,7 +472,10 @@ impl Hub {
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, CoreError> {
         let mut turn = Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
-        let reply = self.obey(&mut turn, command)?;
+        let reply = match self.must_wait(&turn, &command)? {
+            Some(denied) => denied,
+            None => self.obey(&mut turn, command)?,
+        };
         self.follow(&mut turn)?;
         self.close_books(&mut turn)?;
         let grown: Vec<_> = turn.tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)).collect();
@@ -595,6 +598,7 @@ impl Hub {
 
     fn ingest<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, run: Run) -> Result<Reply, CoreError> {
         let feed = run.head.feed;
+        self.know_former_life(turn, &run.head);
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),

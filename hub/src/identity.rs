@@ -46,6 +46,9 @@ struct Card {
 
 const CARD: &str = "hub.id.toml";
 
+/// The files that are an identity, beside the master key; the card, which makes a folder a hub's, is the last.
+pub const FILES: [&str; 5] = ["hub.key.sealed", "ca.key.sealed", "ca.crt", "endpoint.key.sealed", CARD];
+
 impl HubIdentity {
     /// Whether `init` has been here.
     pub fn exists(dir: &Path) -> bool {
@@ -84,11 +87,21 @@ impl HubIdentity {
     /// # Errors
     /// Which file cannot be used, and what to do.
     pub fn load(dir: &Path) -> Result<HubIdentity> {
+        if !HubIdentity::exists(dir) {
+            bail!("{} holds no hub; make one with `yika-hub init`", dir.display());
+        }
+        HubIdentity::load_with(dir, Arc::new(Vault::open(dir)?))
+    }
+
+    /// Reads it with a master key from elsewhere.
+    ///
+    /// # Errors
+    /// As [`HubIdentity::load`].
+    pub fn load_with(dir: &Path, vault: Arc<Vault>) -> Result<HubIdentity> {
         let text = std::fs::read_to_string(dir.join(CARD))
             .with_context(|| format!("{} holds no hub; make one with `yika-hub init`", dir.display()))?;
         let card: Card =
             toml::from_str(&text).with_context(|| format!("{CARD} is damaged; restore the data folder"))?;
-        let vault = Arc::new(Vault::open(dir)?);
         let seed = open_file(&vault, dir, "hub.key")?;
         let seed = <[u8; 32]>::try_from(seed.as_slice()).map_err(|_| anyhow::anyhow!("hub.key is not of 32 bytes"))?;
         let key = SigningKey::from_bytes(&seed);

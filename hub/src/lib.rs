@@ -4,6 +4,7 @@
 //! in `link`.
 
 pub mod app;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -14,6 +15,7 @@ pub mod identity;
 pub mod import;
 pub mod ledger;
 pub mod link;
+pub mod lock;
 pub mod machine;
 pub mod metrics;
 pub mod node;

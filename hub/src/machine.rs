@@ -5,12 +5,13 @@
 use crate::clock::HubClock;
 use crate::core::{Command, CoreError, Effect, Hub, Reply};
 use crate::store::{TableRow, write};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::ids::Writer;
+use yika_crdt::ids::{NodeId, Writer};
 use yika_crdt::mesh::Directory;
-use yika_crdt::store::{StoreError, Tx};
+use yika_crdt::store::{Read, StoreError, Tx};
 use yika_crdt::sync::Message;
 use yika_store::rusqlite::Transaction;
 use yika_store::{Machine, Priority, SqliteStore};
@@ -26,13 +27,34 @@ const COMMAND_BYTES: usize = 512;
 pub struct Order {
     /// For the core.
     pub command: Command,
-    /// Written if the core does not deny the command.
+    /// Written if the core does what the command says.
     pub rows: Vec<TableRow>,
 }
 
 impl From<Command> for Order {
     fn from(command: Command) -> Order {
         Order { command, rows: Vec::new() }
+    }
+}
+
+/// A restored hub that is not yet whole.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Recovering {
+    /// Since when, hub time.
+    pub since_ms: i64,
+    /// Boxes that have not reported.
+    pub waiting_for: Vec<NodeId>,
+}
+
+impl Recovering {
+    /// What a hub waits for, given what its store holds.
+    ///
+    /// # Errors
+    /// Of storage.
+    pub fn of<R: Read + ?Sized>(hub: &Hub, store: &R) -> Result<Option<Recovering>, StoreError> {
+        let Some(recovery) = hub.recovery() else { return Ok(None) };
+        let awaited = hub.awaited(|feed| Ok(store.feed(feed)?.end.seq))?;
+        Ok(Some(Recovering { since_ms: recovery.since_ms, waiting_for: awaited.iter().map(|w| w.node).collect() }))
     }
 }
 
@@ -47,6 +69,8 @@ pub struct Ears {
     pub said: broadcast::Sender<(Writer, Message)>,
     /// The life that this hub must go on in: it was restored from a backup.
     pub new_life: watch::Sender<Option<Writer>>,
+    /// What a restored hub still waits for; `None` when it was not restored, or has recovered.
+    pub recovery: watch::Sender<Option<Recovering>>,
     /// Who may hold what.
     pub directory: watch::Sender<Arc<Directory>>,
     /// Something on a page changed.
@@ -63,6 +87,7 @@ impl Ears {
             fenced: broadcast::channel(64).0,
             said: broadcast::channel(EFFECTS_WAITING_MAX).0,
             new_life: watch::channel(None).0,
+            recovery: watch::channel(None).0,
             directory: watch::channel(Arc::new(directory)).0,
             changed: watch::channel(0).0,
             provision: watch::channel(0).0,
@@ -125,7 +150,8 @@ impl Machine for HubMachine {
             other => StoreError::Corrupt { place: "the books".into(), cause: other.to_string() },
         })?;
         self.rows.extend(rows.into_iter().map(TableRow::Core));
-        if !matches!(reply, Reply::Denied(_)) {
+        // Short is asked again; nothing was done that needs a line.
+        if !matches!(reply, Reply::Denied(_) | Reply::Short { .. }) {
             self.rows.extend(order.rows);
         }
         Ok(reply)
@@ -139,9 +165,19 @@ impl Machine for HubMachine {
         !self.rows.is_empty()
     }
 
-    fn committed(&mut self, _store: &SqliteStore, effects: Vec<Effect>) {
+    fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
         self.hub.committed();
         self.rows.clear();
+        match Recovering::of(&self.hub, store) {
+            Ok(recovering) => {
+                self.ears.recovery.send_if_modified(|was| {
+                    let changed = *was != recovering;
+                    *was = recovering;
+                    changed
+                });
+            }
+            Err(error) => tracing::error!(%error, "what the recovery waits for cannot be read"),
+        }
         for effect in effects {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),

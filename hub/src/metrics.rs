@@ -2,6 +2,7 @@
 //!
 //! Leaves to others: pages for people (`console`), `/healthz` and `/readyz` (`app`).
 
+use crate::clock::wall_ms;
 use crate::console::SignIns;
 use crate::desk::{Desk, DeskError};
 use crate::store::totals;
@@ -55,6 +56,7 @@ impl Metrics {
             self.desk.quarantine().await?.len() as i64,
         );
         self.files(&mut out);
+        self.safety(&mut out).await?;
         self.boxes(&mut out).await?;
         let (accepted, refused, locked) = self.sign_ins.counts();
         out.head("yika_hub_sign_ins_total", "Sign-ins at the console since the start", "counter");
@@ -68,6 +70,20 @@ impl Metrics {
         let bytes = |name: &str| std::fs::metadata(self.dir.join(name)).map_or(0, |file| file.len() as i64);
         out.gauge("yika_hub_database_bytes", "Size of the database", bytes("hub.db"));
         out.gauge("yika_hub_wal_bytes", "Size of the write-ahead log", bytes("hub.db-wal"));
+    }
+
+    async fn safety(&self, out: &mut Page) -> Result<(), DeskError> {
+        if let Some(last) = self.desk.last_backup().await? {
+            let age_s = wall_ms().saturating_sub(last.at_ms).max(0) / 1000;
+            out.gauge("yika_hub_backup_age_seconds", "Age of the newest proved backup", age_s);
+            out.gauge("yika_hub_backup_bytes", "Size of the newest proved backup", last.bytes as i64);
+        }
+        let failed = self.desk.failed_backups() as i64;
+        out.head("yika_hub_backups_failed_total", "Backups that failed since the start", "counter");
+        out.line("yika_hub_backups_failed_total", "", failed);
+        let awaited = self.desk.node.ears().recovery.borrow().as_ref().map_or(0, |r| r.waiting_for.len() as i64);
+        out.gauge("yika_hub_recovery_awaited_boxes", "Boxes that a restored hub still waits for", awaited);
+        Ok(())
     }
 
     async fn boxes(&self, out: &mut Page) -> Result<(), DeskError> {

@@ -7,7 +7,7 @@ use crate::clock::{HubClock, wall_ms};
 use crate::core::enrol::CERTIFICATE_DAYS;
 use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::identity::HubIdentity;
-use crate::machine::{Ears, HubMachine, Order};
+use crate::machine::{Ears, HubMachine, Order, Recovering};
 use crate::store;
 use crate::vault::Vault;
 use ed25519_dalek::SigningKey;
@@ -100,6 +100,7 @@ impl HubNode {
         let listed = hub.mesh.nodes.contains_key(&identity.me);
         let people = hub.mesh.people.clone();
         let ears = Ears::new(hub.mesh.directory());
+        ears.recovery.send_replace(Recovering::of(&hub, &sqlite)?);
         let clock = HubClock::after(newest_stamp_ms(&sqlite, identity.me)?);
         let (writer, thread) = StoreWriter::spawn(HubMachine::new(hub, clock, ears.clone()), sqlite)?;
         if !listed {
@@ -195,6 +196,11 @@ impl HubNode {
         let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
+    }
+
+    /// The life it is in.
+    pub fn writer(&self) -> Writer {
+        self.me
     }
 
     /// Feeds, directory, changes: to listen to.

@@ -12,7 +12,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// Name of the credential and of the file.
-const MASTER: &str = "master.key";
+pub const MASTER: &str = "master.key";
 const NONCE_BYTES: usize = 24;
 
 /// Seals and opens.
@@ -92,6 +92,20 @@ impl Vault {
             out.copy_from_slice(&mac.finalize().into_bytes()[..16]);
         }
         out
+    }
+
+    /// A key for one stream, of which only this salt's holder and the master key know.
+    ///
+    /// # Errors
+    /// Never in practice: the hash takes keys of any length.
+    pub fn stream_key(&self, purpose: &str, salt: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.master.as_ref())
+            .map_err(|_| anyhow::anyhow!("no key can be derived for the {purpose}"))?;
+        mac.update(b"yika stream key 1\0");
+        mac.update(purpose.as_bytes());
+        mac.update(&[0]);
+        mac.update(salt);
+        Ok(Zeroizing::new(mac.finalize().into_bytes().into()))
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {

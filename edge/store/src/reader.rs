@@ -48,13 +48,53 @@ impl SqliteReader {
     /// # Errors
     /// [`StoreError::Corrupt`] with the first places that are wrong, or what the device said.
     pub fn quick_check(&self) -> Result<(), StoreError> {
+        self.check("PRAGMA quick_check(5)")
+    }
+
+    /// The same and also that every index agrees with its table; slower still, for backups.
+    ///
+    /// # Errors
+    /// As [`SqliteReader::quick_check`].
+    pub fn integrity_check(&self) -> Result<(), StoreError> {
+        self.check("PRAGMA integrity_check(5)")
+    }
+
+    fn check(&self, pragma: &str) -> Result<(), StoreError> {
         let doing = "checking the database";
-        let mut statement = self.conn.prepare("PRAGMA quick_check(5)").map_err(failed(doing))?;
+        let mut statement = self.conn.prepare(pragma).map_err(failed(doing))?;
         let lines: Result<Vec<String>, _> = statement.query_map([], |row| row.get(0)).map_err(failed(doing))?.collect();
         let lines = lines.map_err(failed(doing))?;
         match lines.as_slice() {
             [ok] if ok == "ok" => Ok(()),
             wrong => Err(crate::error::corrupt("the database", wrong.join("; "))),
+        }
+    }
+
+    /// Bytes of the database as this reader sees it.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub fn bytes(&self) -> Result<u64, StoreError> {
+        let pages: i64 = open::pragma(&self.conn, "page_count")?;
+        let page_bytes: i64 = open::pragma(&self.conn, "page_size")?;
+        Ok(pages.saturating_mul(page_bytes).unsigned_abs())
+    }
+
+    /// Copies the database, page by page and as of one moment, into a new file, while the writer goes on. The copy is
+    /// not synced: it is on its way elsewhere.
+    ///
+    /// # Errors
+    /// What the device said; what was written of the copy is the caller's to remove.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let doing = "copying the database";
+        let mut copy = Connection::open(path).map_err(failed(doing))?;
+        // Worth nothing before it is whole, so nothing of it is kept for a crash.
+        copy.pragma_update(None, "synchronous", "OFF").map_err(failed(doing))?;
+        let backup = rusqlite::backup::Backup::new(&self.conn, &mut copy).map_err(failed(doing))?;
+        // In one step: a copy in several begins anew whenever the writer commits between them.
+        match backup.step(-1).map_err(failed(doing))? {
+            rusqlite::backup::StepResult::Done => Ok(()),
+            other => Err(crate::error::device(doing, format!("the copy was not finished: {other:?}"))),
         }
     }
 

@@ -123,8 +123,8 @@ impl Hub {
         amount: Fen,
         source: Hash,
     ) -> Result<Reply, CoreError> {
-        if self.recovery.is_some() {
-            return Ok(Reply::Denied("this hub was restored and waits for the boxes; nothing is paid out".into()));
+        if let Some(denied) = self.recovering(turn, "nothing is paid out")? {
+            return Ok(denied);
         }
         let row = Row { person, wallet: WalletKey::Main };
         let wallet = self.open(turn, Owner::Person(person))?.wallet(WalletKey::Main);

@@ -64,7 +64,6 @@ impl Hub {
         let last = feeds.map(|(feed, held)| (feed.channel, held.end)).collect();
         self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
         self.fence_documents(turn, writer)?;
-        turn.effects.push(Effect::Fenced(writer));
         Ok(Reply::Done)
     }
 
@@ -77,6 +76,7 @@ impl Hub {
                 let winding = Winding { writer, steps, after: None, advanced: false, released: false };
                 turn.tx.put(winding_key(writer), &winding);
                 self.wind_up(turn, winding)?;
+                turn.effects.push(Effect::Fenced(writer));
             }
         }
         Ok(())
@@ -92,8 +92,8 @@ impl Hub {
         let Some(mut winding) = turn.tx.get::<Winding>(&winding_key(writer))? else {
             return Ok(Reply::Denied(format!("{writer} is not fenced; fence it first")));
         };
-        if self.recovery.is_some() {
-            return Ok(Reply::Denied("this hub was restored and waits for the boxes; nothing is released".into()));
+        if let Some(denied) = self.recovering(turn, "nothing is released")? {
+            return Ok(denied);
         }
         if !winding.advanced && !winding.released {
             winding.advanced = true;

@@ -13,7 +13,7 @@ use yika_crdt::channel::Channel;
 use yika_crdt::entry::*;
 use yika_crdt::feed;
 use yika_crdt::ids::*;
-use yika_crdt::store::Read;
+use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
 use yika_crdt::tariff;
 
@@ -333,6 +333,15 @@ impl Hub {
         turn.tx.put(pools_key(), &sizes);
         Ok(Reply::Done)
     }
+}
+
+/// How large the pools of a box are.
+///
+/// # Errors
+/// Of storage.
+pub fn pool_sizes<R: Read + ?Sized>(store: &R) -> Result<PoolSizes, StoreError> {
+    let key = pools_key();
+    Ok(store.get(&key)?.map(|bytes| decode_row(&key, &bytes)).transpose()?.unwrap_or_default())
 }
 
 fn pools_key() -> Vec<u8> {

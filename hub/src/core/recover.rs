@@ -6,14 +6,14 @@
 
 use super::books::Owner;
 use super::receipts::LEASE_MS;
-use super::{CoreError, Effect, Hub, Reply, Turn};
+use super::{Command, CoreError, Effect, Hub, Reply, Turn};
 use crate::ledger::Kind;
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::*;
-use yika_crdt::feed::End;
+use yika_crdt::feed::{End, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::store::{Read, StoreError, decode_row};
 
@@ -60,7 +60,8 @@ impl Hub {
                 ahead.push((feed, end.seq));
             }
         }
-        if ahead.iter().any(|(feed, _)| feed.writer == self.mesh.me) {
+        // More of this life, or of a later one: a copy of this hub has lived on after the moment this one was copied.
+        if ahead.iter().any(|(feed, _)| feed.writer.node.is_hub() && feed.writer >= self.mesh.me) {
             self.recover(turn)?;
         }
         if let Some(recovery) = &mut self.recovery {
@@ -77,7 +78,9 @@ impl Hub {
         let generation = former.incarnation.generation.saturating_add(1);
         let former_record = self.own_record(&name);
         self.mesh.trust_hub(turn.tx, former_record);
-        self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter: 1 } };
+        // Two hubs put back from the same backup are two lives: the later restore has the larger counter.
+        let counter = u32::try_from(turn.stamp.hub_time_ms.div_euclid(1000)).unwrap_or(u32::MAX).max(1);
+        self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter } };
         let since_ms = turn.stamp.hub_time_ms;
         self.recovery = Some(Recovery { since_ms, wants: BTreeMap::new() });
         self.waiting.clear();
@@ -127,24 +130,92 @@ impl Hub {
 
     /// The recovery ends when every living box has greeted and all it held more of has arrived.
     pub(super) fn look_for_reports<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
-        let Some(recovery) = &self.recovery else { return Ok(()) };
-        let edges: Vec<_> = self.mesh.nodes.keys().copied().filter(|w| self.is_alive(*w)).collect();
-        for writer in edges {
-            let Some(wants) = recovery.wants.get(&writer) else { return Ok(()) };
-            for (feed, seq) in wants {
-                // What a fenced box wrote after its fence is not wanted.
-                let known = self.mesh.nodes.get(&feed.writer).map(|n| n.record.campus);
-                let fenced = self.mesh.is_fenced(feed.writer) && feed.channel != Channel::Journal;
-                let place = known.map(|campus| Place { node: feed.writer.node, campus });
-                let wanted = place.is_none_or(|place| feed.may_hold(place, self.mesh.place)) && !fenced;
-                if wanted && turn.tx.feed(feed)?.end.seq < *seq {
-                    return Ok(());
-                }
-            }
+        if self.recovery.is_none() || !self.awaited_in(turn)?.is_empty() {
+            return Ok(());
         }
         self.recovery = None;
         self.keep_recovery(turn);
         turn.effects.push(Effect::Recovered);
         Ok(())
+    }
+
+    fn awaited_in<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Result<Vec<Writer>, StoreError> {
+        self.awaited(|feed| Ok(turn.tx.feed(feed)?.end.seq))
+    }
+
+    /// The living boxes for which a restored hub waits: who has not greeted it, and whose news have not arrived whole.
+    ///
+    /// # Errors
+    /// Those of `held`, which tells how far a feed is held.
+    pub fn awaited(&self, held: impl Fn(&FeedId) -> Result<Seq, StoreError>) -> Result<Vec<Writer>, StoreError> {
+        let Some(recovery) = &self.recovery else { return Ok(Vec::new()) };
+        let mut awaited = Vec::new();
+        for writer in self.mesh.nodes.keys().copied().filter(|w| self.is_alive(*w)) {
+            let Some(wants) = recovery.wants.get(&writer) else {
+                awaited.push(writer);
+                continue;
+            };
+            for (feed, seq) in wants {
+                if self.is_wanted(feed) && held(feed)? < *seq {
+                    awaited.push(writer);
+                    break;
+                }
+            }
+        }
+        Ok(awaited)
+    }
+
+    /// What a fenced box wrote after its fence is not wanted; its journal is, as evidence.
+    fn is_wanted(&self, feed: &FeedId) -> bool {
+        let known = self.mesh.nodes.get(&feed.writer).map(|n| n.record.campus);
+        let fenced = self.mesh.is_fenced(feed.writer) && feed.channel != Channel::Journal;
+        let place = known.map(|campus| Place { node: feed.writer.node, campus });
+        place.is_none_or(|place| feed.may_hold(place, self.mesh.place)) && !fenced
+    }
+
+    /// The refusal of an act that must wait until a restored hub knows again what it had said; `None` otherwise.
+    pub(super) fn recovering<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        not_done: &str,
+    ) -> Result<Option<Reply>, StoreError> {
+        if self.recovery.is_none() {
+            return Ok(None);
+        }
+        let nodes: Vec<_> = self.awaited_in(turn)?.iter().map(|w| w.node.to_string()).collect();
+        Ok(Some(Reply::Denied(format!(
+            "headquarters was restored from a backup and is recovering: {not_done} before these boxes have reported or \
+             are fenced: {}",
+            nodes.join(", ")
+        ))))
+    }
+
+    /// Acts that give out numbers, versions or lives are not done while those given out since the backup are not known.
+    pub(super) fn must_wait<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        command: &Command,
+    ) -> Result<Option<Reply>, StoreError> {
+        match command {
+            Command::Registry(body) if !matches!(**body, Body::Node(_)) => {
+                self.recovering(turn, "the registry is not changed")
+            }
+            Command::CreateToken { .. } | Command::Redeem { .. } => self.recovering(turn, "no box is enrolled"),
+            Command::PersonIds(_) => self.recovering(turn, "nobody new is entered"),
+            _ => Ok(None),
+        }
+    }
+
+    /// A feed of a life of this hub that the backup does not know, signed with this hub's key, is its own.
+    pub(super) fn know_former_life<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, head: &SignedHead) {
+        let writer = head.feed.writer;
+        if writer.node.is_hub()
+            && !self.mesh.nodes.contains_key(&writer)
+            && head.verify(&self.key.verifying_key()).is_ok()
+        {
+            let name = self.mesh.nodes.get(&self.mesh.me).map(|n| n.record.name.clone()).unwrap_or_default();
+            let record = NodeRecord { writer, ..self.own_record(&name) };
+            self.mesh.trust_hub(turn.tx, record);
+        }
     }
 }

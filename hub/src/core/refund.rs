@@ -40,8 +40,8 @@ impl Hub {
                 false => Reply::Denied("this number was used for another refund".into()),
             });
         }
-        if self.recovery.is_some() {
-            return Ok(Reply::Denied("this hub was restored and waits for the boxes; nothing is given back".into()));
+        if let Some(denied) = self.recovering(turn, "nothing is given back")? {
+            return Ok(denied);
         }
         let Some(kept) = seen(turn, wanted.of)?.into_iter().find(|seen| !seen.reversed) else {
             return Ok(Reply::Denied(format!("headquarters knows no sale {}", wanted.of)));

@@ -3,20 +3,25 @@
 //! Pages, the API and the command line all come through here. Leaves to others: who is signed in (console), decisions on
 //! money and rights (`core`), words in other languages (pages).
 
+mod backup;
 mod edges;
 mod import;
+mod money;
 mod operators;
 mod people;
 mod profile;
 mod registry;
 
+pub use backup::HubStatus;
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined};
 pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
+pub use money::{GivenBack, POOL_FEN_MAX, RefundWish};
 pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
 pub use profile::Private;
 pub use registry::{NAME_CHARS_MAX, NewTerminal, TOKEN_TTL_S_MAX, TerminalMade};
 
+use crate::backup::Backups;
 use crate::clock::wall_ms;
 use crate::core::{Command, Reply};
 use crate::machine::Order;
@@ -95,12 +100,20 @@ pub struct Desk {
     pub pin: Pin,
     /// Held while a number is drawn or a whole row is written back, so that nobody else does the same in between.
     drawing: Arc<tokio::sync::Mutex<()>>,
+    /// Where backups go, if any are made.
+    backups: Option<Arc<Backups>>,
 }
 
 impl Desk {
     /// A desk.
     pub fn new(node: Arc<HubNode>, advertised: String, pin: Pin) -> Desk {
-        Desk { node, advertised, pin, drawing: Arc::default() }
+        Desk { node, advertised, pin, drawing: Arc::default(), backups: None }
+    }
+
+    /// The same desk, where backups can be made.
+    #[must_use]
+    pub fn with_backups(self, backups: Backups) -> Desk {
+        Desk { backups: Some(Arc::new(backups)), ..self }
     }
 
     /// Writes a line of the audit alone: somebody looked at something, or took it away.

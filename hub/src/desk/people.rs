@@ -1,25 +1,19 @@
 //! Cards and money of people: top-up, loss and lift, what a person holds (CRD-6, CRD-8, ACC-1, ACC-2).
 
+use super::money::{request_id, teller};
 use super::{Actor, Desk, DeskError, refused};
-use crate::clock::wall_ms;
-use crate::core::{Command, Reply, Teller};
+use crate::core::{Command, Reply};
 use crate::rights::{PersonWallets, is_money};
 use serde::Serialize;
 use yika_crdt::Fen;
 use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::*;
-use yika_crdt::feed;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::person::Person;
 
-/// A shift lasts a day, in milliseconds.
-const DAY_MS: i64 = 24 * 3_600_000;
 /// Most that one top-up brings (customary cap of a named prepaid account: 5,000 yuan).
 pub const TOP_UP_FEN_MAX: i64 = 500_000;
-/// Longest request number, in characters.
-pub(super) const REQUEST_CHARS_MAX: usize = 64;
-
 /// Longest account of a policy act in the audit, in characters.
 const POLICY_DETAIL_CHARS_MAX: usize = 500;
 
@@ -65,15 +59,9 @@ impl Desk {
         if !amount.is_positive() || amount.0 > TOP_UP_FEN_MAX {
             return refused(format!("a top-up is above 0 and at most {} yuan", Fen(TOP_UP_FEN_MAX)));
         }
-        let chars = request.chars().count();
-        if chars == 0 || chars > REQUEST_CHARS_MAX {
-            return refused(format!("the request number has 1 to {REQUEST_CHARS_MAX} characters"));
-        }
-        let id = feed::digest("yika top-up request 1", request.as_bytes());
+        let id = request_id("top-up", request)?;
         let detail = format!("{amount} yuan, request {request}");
-        // Until tellers sign on, a shift is an operator's day.
-        let shift = wall_ms().div_euclid(DAY_MS).unsigned_abs();
-        let by = Teller { operator: actor.operator, shift };
+        let by = teller(actor);
         let command = Command::TopUp { id, person, amount, by };
         match self.act(actor, "account.top_up", person.to_string(), detail, command, Vec::new()).await? {
             Reply::ToppedUp { total, repeated } => Ok((total, repeated)),
@@ -160,7 +148,7 @@ impl Desk {
         Ok(self.node.row(&keys::person(person))?)
     }
 
-    fn reachable(&self, actor: &Actor, person: PersonId) -> Result<(), DeskError> {
+    pub(super) fn reachable(&self, actor: &Actor, person: PersonId) -> Result<(), DeskError> {
         let home = self.node.people.read().holder(person).map(|h| h.home);
         match home {
             Some(home) => actor.may_touch(home),

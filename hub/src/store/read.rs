@@ -1,7 +1,7 @@
 //! Reading the hub's tables for pages and commands: one function a question, bounded answers.
 
-use super::rows::{AuditRow, OperatorRow, TerminalKeyRow};
-use serde::Serialize;
+use super::rows::{AuditRow, BackupRow, OperatorRow, TerminalKeyRow};
+use serde::{Deserialize, Serialize};
 use yika_crdt::ids::*;
 use yika_crdt::store::StoreError;
 use yika_store::failed;
@@ -10,7 +10,7 @@ use yika_store::rusqlite::{Connection, OptionalExtension, Row, params};
 type Sql<T> = yika_store::rusqlite::Result<T>;
 
 /// What the books say when they are added up again from every transfer.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TrialBalance {
     /// Sum of all accounts; zero in sound books.
     pub sum_fen: i64,
@@ -107,6 +107,25 @@ pub fn terminal_keys(conn: &Connection) -> Result<Vec<TerminalKeyRow>, StoreErro
         Ok(TerminalKeyRow { terminal: TerminalId(row.get(0)?), version: row.get(1)?, sealed: row.get(2)? })
     };
     statement.query_map([], row).and_then(Iterator::collect).map_err(failed(doing))
+}
+
+/// The newest backup that was made and proved.
+///
+/// # Errors
+/// Of the database.
+pub fn last_backup(conn: &Connection) -> Result<Option<BackupRow>, StoreError> {
+    let doing = "finding the newest backup";
+    let sql = "SELECT at_ms, file, bytes, took_ms, entries FROM backups ORDER BY number DESC LIMIT 1";
+    let row = |row: &Row<'_>| {
+        Ok(BackupRow {
+            at_ms: row.get(0)?,
+            file: row.get(1)?,
+            bytes: row.get::<_, i64>(2)? as u64,
+            took_ms: row.get(3)?,
+            entries: row.get::<_, i64>(4)? as u64,
+        })
+    };
+    conn.query_row(sql, [], row).optional().map_err(failed(doing))
 }
 
 /// A line of the audit with its number.

@@ -16,6 +16,23 @@ pub enum TableRow {
     TerminalKey(TerminalKeyRow),
     /// A line of the audit.
     Audit(AuditRow),
+    /// A backup that was made and proved.
+    Backup(BackupRow),
+}
+
+/// A backup that was made and proved.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct BackupRow {
+    /// When it was begun, hub time.
+    pub at_ms: i64,
+    /// Where it was put.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How long making and proving took.
+    pub took_ms: i64,
+    /// Entries of all feeds in it, pruned ones included.
+    pub entries: u64,
 }
 
 /// The private part of a person. Number and contact are sealed.

@@ -25,9 +25,16 @@ pub fn rows(tx: &Transaction<'_>, rows: &[TableRow], now_ms: i64) -> Result<(), 
             TableRow::Operator(row) => operator(tx, row, now_ms)?,
             TableRow::TerminalKey(row) => terminal_key(tx, row)?,
             TableRow::Audit(row) => audit(tx, row)?,
+            TableRow::Backup(row) => backup(tx, row)?,
         }
     }
     sums.write(tx)
+}
+
+fn backup(tx: &Transaction<'_>, row: &BackupRow) -> Result<(), StoreError> {
+    let sql = "INSERT INTO backups (at_ms, file, bytes, took_ms, entries) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = params![row.at_ms, row.file, row.bytes as i64, row.took_ms, row.entries as i64];
+    tx.execute(sql, values).map(|_| ()).map_err(failed("remembering a backup"))
 }
 
 fn core_row(tx: &Transaction<'_>, row: &core::TableRow, now_ms: i64, sums: &mut Sums) -> Result<(), StoreError> {

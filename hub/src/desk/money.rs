@@ -1,0 +1,182 @@
+//! Money out at headquarters: withdrawals, top-ups undone, sales given back, rights of a dead box, sizes of pools
+//! (ACC-2, POS-16).
+//!
+//! Leaves to others: top-ups (`people`), what may be done (`core`).
+
+use super::{Actor, Desk, DeskError, refused};
+use crate::clock::wall_ms;
+use crate::core::{self, Command, PoolSizes, Reply, Teller};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use yika_crdt::Fen;
+use yika_crdt::entry::{RefundKind, Source};
+use yika_crdt::feed::{self, Hash};
+use yika_crdt::ids::*;
+
+/// A shift lasts a day, in milliseconds.
+const DAY_MS: i64 = 24 * 3_600_000;
+/// Longest request number, in characters.
+pub(super) const REQUEST_CHARS_MAX: usize = 64;
+/// How long a withdrawal waits for boxes to give rights back.
+const GIVE_BACK_MS_MAX: u64 = 5_000;
+const ASK_AGAIN_MS: u64 = 100;
+/// Largest pool of a box, and largest float of a terminal.
+pub const POOL_FEN_MAX: i64 = 10_000_000;
+
+/// Who takes or gives money: until tellers sign on, a shift is an operator's day.
+pub(super) fn teller(actor: &Actor) -> Teller {
+    Teller { operator: actor.operator, shift: wall_ms().div_euclid(DAY_MS).unsigned_abs() }
+}
+
+/// The id of a movement from the number that the asker gave it.
+pub(super) fn request_id(what: &str, request: &str) -> Result<Hash, DeskError> {
+    match request.chars().count() {
+        1..=REQUEST_CHARS_MAX => Ok(feed::digest(&format!("yika {what} request 1"), request.as_bytes())),
+        _ => refused(format!("the request number has 1 to {REQUEST_CHARS_MAX} characters")),
+    }
+}
+
+/// A sale to be given back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundWish {
+    /// The sale.
+    pub sale: PurchaseId,
+    /// How much, in fen; everything that is left when absent.
+    pub fen: Option<i64>,
+    /// A keyed sum was wrong; else the goods came back.
+    pub correction: bool,
+    /// Number made by the asker: the same is posted once.
+    pub request: String,
+}
+
+/// What was given back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GivenBack {
+    /// To all sources together, in fen.
+    pub fen: i64,
+    /// It had been posted before.
+    pub repeated: bool,
+}
+
+impl Desk {
+    /// Pays money out to a person; what boxes hold is called back first, and waited for. Gives what is left.
+    ///
+    /// # Errors
+    /// So much is not there or does not come back, the number was used for something else, or the hub cannot serve.
+    pub async fn withdraw(
+        &self,
+        actor: &Actor,
+        person: PersonId,
+        amount: Fen,
+        request: &str,
+    ) -> Result<Fen, DeskError> {
+        self.reachable(actor, person)?;
+        let command = Command::Withdraw { id: request_id("withdrawal", request)?, person, amount, by: teller(actor) };
+        let detail = format!("{amount} yuan, request {request}");
+        self.pay_out(actor, "account.withdraw", person.to_string(), detail, command).await
+    }
+
+    /// Undoes a top-up whole: only who took it, in the shift in which he took it. Gives what the person has left.
+    ///
+    /// # Errors
+    /// As [`Desk::withdraw`], or it is somebody else's.
+    pub async fn undo_top_up(&self, actor: &Actor, request: &str) -> Result<Fen, DeskError> {
+        let command = Command::UndoTopUp { of: request_id("top-up", request)?, by: teller(actor) };
+        self.pay_out(actor, "account.undo_top_up", format!("request {request}"), String::new(), command).await
+    }
+
+    async fn pay_out(
+        &self,
+        actor: &Actor,
+        act: &str,
+        object: String,
+        detail: String,
+        command: Command,
+    ) -> Result<Fen, DeskError> {
+        let until = tokio::time::Instant::now() + Duration::from_millis(GIVE_BACK_MS_MAX);
+        loop {
+            match self.act(actor, act, object.clone(), detail.clone(), command.clone(), Vec::new()).await? {
+                Reply::Paid(left) => return Ok(left),
+                Reply::Short { .. } if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
+                }
+                Reply::Short { available, recalled } => {
+                    return refused(format!(
+                        "{available} yuan are here; {recalled} boxes were asked to give back the rest and have not \
+                         answered: try again when they are connected"
+                    ));
+                }
+                other => return Err(DeskError::Busy(format!("the core answered a payment with {other:?}"))),
+            }
+        }
+    }
+
+    /// Gives a sale back when the box that sold no longer may: its day is cut, or it is fenced.
+    ///
+    /// # Errors
+    /// The sale is not known, the box still may, not so much is left of it, or the hub cannot serve.
+    pub async fn refund(&self, actor: &Actor, wish: &RefundWish) -> Result<GivenBack, DeskError> {
+        let campus = self.node.registry().terminals.get(&wish.sale.terminal).map(|t| t.campus);
+        match campus {
+            Some(campus) => actor.may_touch(campus)?,
+            None => return refused(format!("{} is not a terminal of this registry", wish.sale.terminal)),
+        }
+        let id = request_id("refund", &wish.request)?;
+        let kind = if wish.correction { RefundKind::Correction } else { RefundKind::Refund };
+        let amount = wish.fen.map(Fen);
+        let command = Command::Refund { id, of: wish.sale, kind, amount, operator: actor.operator };
+        let what = amount.map_or_else(|| "all that is left".to_owned(), |amount| format!("{amount} yuan"));
+        let detail = format!("{what}, {kind:?}, request {}", wish.request);
+        match self.act(actor, "sale.refund", wish.sale.to_string(), detail, command, Vec::new()).await? {
+            Reply::Refunded { back, repeated } => {
+                let sum = Fen::sum(back.iter().map(|(_, fen): &(Source, Fen)| *fen));
+                let sum = sum.map_err(|e| DeskError::Busy(format!("the sum given back: {e}")))?;
+                Ok(GivenBack { fen: sum.0, repeated })
+            }
+            other => Err(DeskError::Busy(format!("the core answered a refund with {other:?}"))),
+        }
+    }
+
+    /// Gives holders back what a fenced box had of their money before it is safe; the worst case is booked to `loss`.
+    ///
+    /// # Errors
+    /// The box is not fenced, or the hub cannot serve.
+    pub async fn release_suspense(&self, actor: &Actor, node: NodeId) -> Result<Writer, DeskError> {
+        let registry = self.node.registry();
+        let Some(writer) = registry.fences.keys().rev().find(|w| w.node == node).copied() else {
+            return refused(format!("{node} is not fenced; fence it first: yika-hub edge fence {node} --reason …"));
+        };
+        if let Some(campus) = registry.nodes.get(&writer).and_then(|n| n.campus) {
+            actor.may_touch(campus)?;
+        }
+        let command = Command::ReleaseSuspense { writer, operator: actor.operator };
+        let detail = "before its lease is over; the worst case is booked to loss".to_owned();
+        self.act(actor, "edge.release_suspense", writer.to_string(), detail, command, Vec::new()).await?;
+        Ok(writer)
+    }
+
+    /// How large the pools of every box are.
+    ///
+    /// # Errors
+    /// When the hub cannot read.
+    pub async fn pools(&self) -> Result<PoolSizes, DeskError> {
+        Ok(self.node.look_off_thread(|store| core::pool_sizes(store)).await?)
+    }
+
+    /// Sets how large the pools of every box are; they are filled up to it when next served, never emptied.
+    ///
+    /// # Errors
+    /// A size is out of range, or the hub cannot serve.
+    pub async fn set_pools(&self, actor: &Actor, sizes: PoolSizes) -> Result<(), DeskError> {
+        if actor.campus.is_some() {
+            return refused("pools are the organisation's credit: only operators of headquarters set them");
+        }
+        if sizes.guest.0.max(sizes.float.0) > POOL_FEN_MAX {
+            return refused(format!("a pool is at most {} yuan", Fen(POOL_FEN_MAX)));
+        }
+        let detail = format!("guest {} yuan a box, float {} yuan a terminal and box", sizes.guest, sizes.float);
+        self.act(actor, "pools.set", "pools".to_owned(), detail, Command::Pools(sizes), Vec::new()).await?;
+        Ok(())
+    }
+}
