@@ -172,8 +172,11 @@ fn split(mut boxes: Vec<Enrolled>, parts: usize) -> Vec<Vec<Enrolled>> {
     (0..parts).map(|_| boxes.split_off(boxes.len() - each)).collect()
 }
 
+/// Public key of headquarters and certificate of its authority.
+type Root = ([u8; 32], Vec<u8>);
+
 /// Lists the boxes in the registry of a stopped headquarters, and certifies them.
-fn enrol(data: &Path) -> Result<(Vec<Enrolled>, ([u8; 32], Vec<u8>))> {
+fn enrol(data: &Path) -> Result<(Vec<Enrolled>, Root)> {
     let identity = HubIdentity::load(data)?;
     let (node, thread) = HubNode::start(&identity, data)?;
     let now_s = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())?;
