@@ -141,9 +141,11 @@ async fn steady(hub: &mut Child, edge: &mut Child, cards: &Path) -> Result<Vec<R
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (before, _) = (hub.report().await?, edge.report().await?);
     edge.order(sell(STEADY_SECONDS)).await?;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (there, here) = (hub.report().await?, edge.report().await?);
+    let here = edge.report().await?;
     let feed = journal_of(&here)?;
+    let last = here.held_from(feed).last().context("nothing was sold")?.0;
+    hub.order(Order::Await(feed, last)).await?;
+    let there = hub.report().await?;
     let times = delays(&here, &there, feed)?;
     let received = |seen: &Seen| seen.wire.iter().map(|(_, received, _)| *received).sum::<u64>();
     let each = (received(&there) - received(&before)) as f64 / times.len() as f64;

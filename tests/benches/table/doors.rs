@@ -47,8 +47,10 @@ const RUN_ENTRIES: u32 = 1_000;
 const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 /// Cards of imported people lie above those that swipe.
 const IMPORTED_FROM: u64 = 1_000_000;
-/// More than are imported while the swipes last.
-const IMPORTED: u64 = 40_000;
+/// More than are taken in while the swipes last.
+const IMPORTED: u64 = 60_000;
+/// Fewer swipes than otherwise: making people takes long.
+const SWIPES_DURING_IMPORT: usize = 200;
 
 pub async fn rows() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
@@ -68,7 +70,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     let (busy, rate) = while_fed(&rig, &board, &cards, Feeding::Journal).await;
     rows.extend(swipe_rows("during a catch-up", busy, &format!("{rate:.0} entries of a sibling's journal a second")));
     let people = import_runs(&dir.path().join("import.db"))?;
-    let (busy, rate) = while_fed(&rig, &board, &cards, Feeding::People(people)).await;
+    let (busy, rate) = while_fed(&rig, &board, &cards[..SWIPES_DURING_IMPORT], Feeding::People(people)).await;
     rows.extend(swipe_rows("during an import", busy, &format!("{rate:.0} people a second")));
     rig.down().await;
     Ok(rows)

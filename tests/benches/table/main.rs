@@ -25,7 +25,6 @@ mod tills;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use peers::Disk;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use table::{Row, Table};
@@ -62,14 +61,13 @@ async fn main() -> Result<ExitCode> {
     }
     build_programs()?;
     let mut table = Table::default();
-    let disk = Disk::measure().await?;
     for part in PARTS {
         if !arguments.only.is_empty() && !arguments.only.iter().any(|wanted| wanted == part) {
             continue;
         }
         eprintln!("measuring: {part}");
         // A thread of its own, so that a part that fails leaves the others standing.
-        let measured = tokio::task::spawn_blocking(move || Handle::current().block_on(measure(part, disk)));
+        let measured = tokio::task::spawn_blocking(move || Handle::current().block_on(measure(part)));
         match measured.await.context("it panicked").and_then(|rows| rows) {
             Ok(rows) => table.rows.extend(rows),
             Err(error) => table.failed.push(format!("{part}: {error:#}")),
@@ -79,11 +77,11 @@ async fn main() -> Result<ExitCode> {
     Ok(if table.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure(part: &'static str, disk: Disk) -> Result<Vec<Row>> {
+async fn measure(part: &'static str) -> Result<Vec<Row>> {
     match part {
-        "peers" => peers::rows(&disk).await,
-        "purchase" => purchase::rows(&disk).await,
-        "tills" => tills::rows(&disk).await,
+        "peers" => peers::rows().await,
+        "purchase" => purchase::rows().await,
+        "tills" => tills::rows().await,
         "doors" => doors::rows().await,
         "people" => people::rows().await,
         "catch-up" => catch_up::rows().await,
@@ -107,7 +105,7 @@ async fn serve(part: &str, words: &[String]) -> Result<()> {
 fn build_programs() -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = std::process::Command::new(cargo);
-    command.args(["build", "--quiet", "--release", "--bin", "yika-hub", "--bin", "yika-edge"]);
+    command.args(["build", "--quiet", "--release", "--bins", "-p", "yika-hub", "-p", "yika-edge", "-p", "yika-tests"]);
     let status = command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().context("no cargo")?;
     if !status.success() {
         bail!("the programs could not be built: {status}");

@@ -48,16 +48,13 @@ fn overwrite_and_sync() -> Result<Disk> {
     Ok(Disk { p50_us: times.p50(), p99_us: times.p99(), per_second })
 }
 
-pub async fn rows(disk: &Disk) -> Result<Vec<Row>> {
-    let mut rows = vec![disk_row(disk)];
+pub async fn rows() -> Result<Vec<Row>> {
+    let disk = Disk::measure().await?;
+    let row = Row::new("limit: 4 KiB overwrite + fdatasync");
+    let mut rows = vec![row.us(disk.p50_us, disk.p99_us).value(disk.per_second, "/s")];
     let (times, rate) = echo().await?;
     rows.push(Row::new("peer: quinn echo of 128 bytes").times(&times).value(rate, "/s"));
     Ok(rows)
-}
-
-fn disk_row(disk: &Disk) -> Row {
-    let times = Times::new(vec![(disk.p50_us * 1e3) as u64, (disk.p99_us * 1e3) as u64]);
-    Row::new("limit: 4 KiB overwrite + fdatasync").times(&times).value(disk.per_second, "/s")
 }
 
 /// A question and its answer on one stream of a bare connection.

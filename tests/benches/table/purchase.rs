@@ -18,15 +18,18 @@ const RIGHT_FEN: i64 = 100_000_000;
 const SECONDS: u64 = 8;
 const IN_FLIGHT: [u32; 3] = [1, 32, 128];
 
-pub async fn rows(disk: &Disk) -> Result<Vec<Row>> {
+pub async fn rows() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
     let campus = Arc::new(Campus::new(dir.path(), PEOPLE, RIGHT_FEN, IN_FLIGHT.iter().sum()).await);
     let mut rows = Vec::new();
     let mut first_till = TILL;
     for in_flight in IN_FLIGHT {
+        // Right before, so that the ratio is one of the same minute.
+        let disk = Disk::measure().await?;
         let (times, rate) = sell(&campus, first_till, in_flight).await?;
         first_till += in_flight;
         let row = Row::new(format!("purchase in process, {in_flight} in flight")).times(&times).value(rate, "/s");
+        let row = row.note(format!("fdatasync right before: {:.0} µs, {:.0}/s", disk.p50_us, disk.per_second));
         let (p50, p99) = (times.p50() / disk.p50_us, times.p99());
         let times_rate = rate / disk.per_second;
         rows.push(match in_flight {

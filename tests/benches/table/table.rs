@@ -82,8 +82,12 @@ impl Row {
         }
     }
 
-    pub fn times(mut self, times: &Times) -> Row {
-        (self.p50_us, self.p99_us) = (Some(times.p50()), Some(times.p99()));
+    pub fn times(self, times: &Times) -> Row {
+        self.us(times.p50(), times.p99())
+    }
+
+    pub fn us(mut self, p50_us: f64, p99_us: f64) -> Row {
+        (self.p50_us, self.p99_us) = (Some(p50_us), Some(p99_us));
         self
     }
 

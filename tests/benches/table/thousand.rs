@@ -22,8 +22,10 @@ use yika_crdt::ids::*;
 use yika_crdt::mesh::{self, Directory, Mesh};
 use yika_crdt::store::{FeedState, KeyValue, MemoryStore, Read, StoreError};
 use yika_crdt::sync::Message;
+use yika_hub::control::PersonLine;
 use yika_hub::core::enrol::TokenRow;
 use yika_hub::core::{Command, Reply};
+use yika_hub::desk::ImportReport;
 use yika_hub::identity::HubIdentity;
 use yika_hub::node::HubNode;
 use yika_link::sync::{Node, WORDS_WAITING_MAX, serve as serve_peer};
@@ -78,6 +80,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
     let mut hub = HubProgram::start(dir.path(), "总部").await?;
     hub.command(&["campus", "put", "c1", "东校区"]).await?;
+    let cards = cards(&hub).await?;
     hub.process.terminate(BOUND).await?;
     let data = hub.dir.clone();
     let (given, authority) = tokio::task::spawn_blocking(move || enrol(&data)).await??;
@@ -97,7 +100,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     tokio::time::sleep(REST).await;
     let each = (memory_kib(pid(&hub)?, "VmRSS")? - before) as f64 / BOXES as f64;
     let idle = Row::new("hub with 1,000 idle edges, resident each").value(each, "KiB").most("≤ 100 KiB", each, 100.0);
-    let told = losses(&hub, &mut processes).await?;
+    let told = losses(&hub, &cards, &mut processes).await?;
     let mut rows = vec![
         idle.note(format!(
             "before: {} MiB; simulated peers in {PROCESSES} processes, enrolled by the core",
@@ -129,18 +132,26 @@ async fn back(name: &str, hub: &mut HubProgram, processes: &mut [Child]) -> Resu
     )))
 }
 
-async fn losses(hub: &HubProgram, processes: &mut [Child]) -> Result<Times> {
+/// Cards that can be lost.
+async fn cards(hub: &HubProgram) -> Result<Vec<CardNumber>> {
+    let bytes = yika_hub::import::demo_people(1, &["东校区"], LOSSES)?;
+    let _: ImportReport = hub.ask("POST", "/v1/import?name=people.xlsx&dry_run=false&zh=false", bytes).await?;
+    let people: Vec<PersonLine> = hub.ask("GET", "/v1/people?limit=100", Vec::new()).await?;
+    Ok(people.iter().filter_map(|person| person.card.map(CardNumber)).collect())
+}
+
+async fn losses(hub: &HubProgram, cards: &[CardNumber], processes: &mut [Child]) -> Result<Times> {
     clear(processes).await?;
     let mut reported = Vec::new();
-    for n in 0..LOSSES {
+    for card in cards {
         reported.push(mono_ns());
-        let target = BlockTarget::Card(CardNumber(900_000 + n as u64));
+        let target = BlockTarget::Card(*card);
         hub.ask::<()>("POST", "/v1/block", serde_json::to_vec(&target)?).await?;
         tokio::time::sleep(PACE).await;
     }
-    let seen = await_all(processes, 0, LOSSES * BOXES / PROCESSES).await?;
+    let seen = await_all(processes, 0, cards.len() * BOXES / PROCESSES).await?;
     let first = seen.blocks.iter().map(|(seq, _)| seq.0).min().context("no block came")?;
-    let mut slowest = vec![0; LOSSES];
+    let mut slowest = vec![0; cards.len()];
     for (seq, at) in seen.blocks {
         let n = (seq.0 - first) as usize;
         slowest[n] = u64::max(slowest[n], at - reported[n]);

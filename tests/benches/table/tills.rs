@@ -4,7 +4,7 @@
 //! The load generator is lean, as pgbench is: one kept connection per till, requests written whole, answers checked.
 
 use crate::campus::{Campus, FIRST_CARD, TILL, terminal_key};
-use crate::peers::{self, Disk};
+use crate::peers;
 use crate::table::{Row, Times, nanos};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -42,13 +42,12 @@ pub async fn serve(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-pub async fn rows(disk: &Disk) -> Result<Vec<Row>> {
+pub async fn rows() -> Result<Vec<Row>> {
     let (times, rate) = sell_at_all().await?;
     let peer = tokio::task::spawn_blocking(peers::pgbench).await??;
     let row = Row::new("purchase over HTTP with HMAC, 64 in flight").times(&times).value(rate, "/s");
     let Some((tps, latency_ms)) = peer else {
-        let to_disk = rate / disk.per_second;
-        return Ok(vec![row.ratio(to_disk, "fdatasync rate").note("PostgreSQL is not installed: no peer")]);
+        return Ok(vec![row.note("PostgreSQL is not installed: no peer")]);
     };
     let ratio = rate / tps;
     let peer = Row::new("peer: pgbench -N -M prepared -s 50 -c 32 -j 2").value(tps, "/s");
