@@ -214,6 +214,8 @@ pub struct Edge {
     documents: Documents,
     pub(crate) clock: Clock,
     pub(crate) shut: Option<Shut>,
+    /// As of the last commit.
+    pub(crate) shut_before: Option<Shut>,
 }
 
 impl Edge {
@@ -222,7 +224,7 @@ impl Edge {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
         let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
-        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut })
+        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut, shut_before: shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
@@ -231,6 +233,7 @@ impl Edge {
         self.mesh.replace(fresh.mesh);
         self.documents = fresh.documents;
         self.clock = fresh.clock;
+        self.shut = self.shut_before;
         Ok(())
     }
 

@@ -3,6 +3,10 @@
 //! Kinds are only ever added, at the end of [`Body`]; an entry of an unknown kind stays in its chain and goes to
 //! quarantine. Leaves to others: the chain (`feed`), what follows from an entry (`edge`, hub).
 
+mod check;
+
+pub use check::{PARTS_MAX, TOTAL_FEN_MAX, is_total};
+
 use crate::channel::Channel;
 use crate::docs::DocId;
 use crate::feed::{End, Hash, SignatureBytes};

@@ -108,6 +108,7 @@ impl Edge {
     /// After loading: nothing is appended until peers were asked, and longer if `found` says so.
     pub fn started(mut self, found: Option<Shut>) -> Edge {
         self.shut = self.shut.or(found).or(Some(Shut::Asking));
+        self.shut_before = self.shut;
         self
     }
 

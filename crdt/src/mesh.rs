@@ -367,6 +367,9 @@ impl Mesh {
         if !entry.body.belongs(feed.channel) {
             return self.quarantine(tx, feed, seq, "the entry does not belong on this channel".into(), events);
         }
+        if let Some(fault) = entry.body.fault() {
+            return self.quarantine(tx, feed, seq, fault.into(), events);
+        }
         match entry.body.clone() {
             Body::Campus(_) | Body::Node(_) | Body::Fence(_) | Body::Tariff(_) | Body::Terminal(_) => {
                 self.apply_registry(tx, entry.body, events);

@@ -286,7 +286,7 @@ pub fn apply_journal<R: Read + ?Sized>(
         Body::Purchase(sale) => {
             if !ours {
                 let body = digest_of(&(&sale.card, &sale.mode, sale.offline));
-                mark(tx, sale.id, Mark { feed, seq, body });
+                mark_theirs(mesh, tx, sale.id, Mark { feed, seq, body })?;
             } else {
                 charge(mesh, tx, sale)?;
             }
@@ -294,16 +294,16 @@ pub fn apply_journal<R: Read + ?Sized>(
         }
         Body::Refused(refused) if !ours => {
             let body = digest_of(&(&refused.card, &refused.mode, false));
-            mark(tx, refused.id, Mark { feed, seq, body });
+            mark_theirs(mesh, tx, refused.id, Mark { feed, seq, body })?;
         }
-        Body::Void(id) if !ours => mark(tx, *id, Mark { feed, seq, body: digest_of(id) }),
+        Body::Void(id) if !ours => mark_theirs(mesh, tx, *id, Mark { feed, seq, body: digest_of(id) })?,
         Body::Refund(refund) => {
             if let (true, Sale::Ours(sale)) = (ours, sale_of(mesh, tx, refund.of)?) {
                 give_back(mesh, tx, refund, &sale)?;
             }
             if !ours {
                 // Whether all or a part was asked for is not in the record: any body gets the answer.
-                mark(tx, refund.id, Mark { feed, seq, body: Hash::default() });
+                mark_theirs(mesh, tx, refund.id, Mark { feed, seq, body: Hash::default() })?;
             }
             uncount(tx, refund)?;
         }
@@ -339,6 +339,20 @@ fn record<R: Read + ?Sized>(
     let feed = FeedId { writer: mesh.me, channel: Channel::Journal };
     mark(tx, id, Mark { feed, seq, body });
     apply_journal(mesh, tx, feed, seq, &entry)
+}
+
+/// A sibling's answer to an id counts here unless this box has given its own: the first answer stays.
+fn mark_theirs<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    id: PurchaseId,
+    theirs: Mark,
+) -> Result<(), StoreError> {
+    let known = tx.get::<Mark>(&keys::mark(id))?;
+    if known.is_none_or(|known| known.feed.writer.node != mesh.me.node) {
+        mark(tx, id, theirs);
+    }
+    Ok(())
 }
 
 fn mark<R: Read + ?Sized>(tx: &mut Tx<'_, R>, id: PurchaseId, mark: Mark) {

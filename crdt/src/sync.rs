@@ -13,7 +13,7 @@ use crate::store::{Read, StoreError};
 use crate::wire::{self, WireError};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Entries of one message, together; a frame holds them with its head.
 pub const RUN_BYTES_MAX: usize = 256 << 10;
@@ -23,6 +23,11 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 pub const FEEDS_MAX: usize = 4_096;
 /// Longest software name in a greeting, in bytes.
 pub const SOFTWARE_BYTES_MAX: usize = 64;
+
+/// Answers that wait for a peer to listen; at the bound nothing more is taken from it.
+pub const TO_SAY_MAX: usize = 1_024;
+/// Feeds whose marks one message says.
+const MARKS_PER_MESSAGE_MAX: usize = 256;
 
 /// Longest `host:port`.
 pub const ADDRESS_BYTES_MAX: usize = 262;
@@ -106,6 +111,15 @@ impl Message {
         if len > limit {
             return Err(WireError::TooLong { bytes: len, limit });
         }
+        let amount = match &message {
+            Message::Ask { total, .. } | Message::Denied { total, .. } => *total,
+            Message::Recall { keep, .. } => *keep,
+            Message::Level { right, .. } => *right,
+            _ => Fen::ZERO,
+        };
+        if !crate::entry::is_total(amount) {
+            return Err(WireError::OutOfRange);
+        }
         Ok(message)
     }
 
@@ -146,7 +160,8 @@ pub struct PeerSync {
     ready: BTreeSet<(Class, FeedId)>,
     in_flight: BTreeMap<(FeedId, Seq), usize>,
     in_flight_bytes: usize,
-    to_say: Vec<Message>,
+    to_say: VecDeque<Message>,
+    marks_to_say: BTreeMap<FeedId, Seq>,
     /// Feeds about which this side has shown its head.
     disputed: BTreeSet<FeedId>,
 }
@@ -190,7 +205,8 @@ impl PeerSync {
             ready: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
-            to_say: Vec::new(),
+            to_say: VecDeque::new(),
+            marks_to_say: BTreeMap::new(),
             disputed: BTreeSet::new(),
         }
     }
@@ -240,6 +256,10 @@ impl PeerSync {
     /// Takes what the peer has stored: of our sending, or by another way. Idempotent; older marks change nothing.
     pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) -> Result<(), SyncRefused> {
         for (feed, seq) in marks {
+            if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(feed) {
+                // No mesh has so many feeds between two nodes: what is said of more of them is not remembered.
+                continue;
+            }
             let cursor = self.cursors.entry(*feed).or_insert(Cursor::NOTHING);
             if *seq > cursor.sent.seq {
                 if feed.writer == self.me {
@@ -261,6 +281,9 @@ impl PeerSync {
 
     /// What the peer sends it holds: never sent back to it.
     pub fn on_entries(&mut self, run: &Run) {
+        if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(&run.head.feed) {
+            return;
+        }
         let cursor = self.cursors.entry(run.head.feed).or_insert(Cursor::NOTHING);
         if run.head.end.seq > cursor.sent.seq {
             *cursor = Cursor { stored: run.head.end.seq, sent: run.head.end, proved: false };
@@ -272,9 +295,22 @@ impl PeerSync {
         self.ready.extend(feeds.into_iter().map(|feed| (feed.channel.class(), *feed)));
     }
 
-    /// Says something of its own accord (an ask, a recall, an acknowledgement).
+    /// Says something of its own accord (an ask, a recall, an acknowledgement). Marks of one feed are said as one.
     pub fn say(&mut self, message: Message) {
-        self.to_say.push(message);
+        match message {
+            Message::Stored(marks) => {
+                for (feed, seq) in marks {
+                    let said = self.marks_to_say.entry(feed).or_default();
+                    *said = seq.max(*said);
+                }
+            }
+            other => self.to_say.push_back(other),
+        }
+    }
+
+    /// Whether more may be taken in: a peer that only asks and does not listen has to wait.
+    pub fn has_room(&self) -> bool {
+        self.to_say.len() < TO_SAY_MAX
     }
 
     /// Heads of feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
@@ -315,8 +351,14 @@ impl PeerSync {
         store: &R,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
-        if !self.to_say.is_empty() {
-            return Ok(Some(self.to_say.remove(0)));
+        if let Some(message) = self.to_say.pop_front() {
+            return Ok(Some(message));
+        }
+        if !self.marks_to_say.is_empty() {
+            let rest = self.marks_to_say.keys().nth(MARKS_PER_MESSAGE_MAX).copied();
+            let rest = rest.map(|feed| self.marks_to_say.split_off(&feed)).unwrap_or_default();
+            let marks = std::mem::replace(&mut self.marks_to_say, rest);
+            return Ok(Some(Message::Stored(marks.into_iter().collect())));
         }
         if !self.greeted || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
             return Ok(None);

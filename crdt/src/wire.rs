@@ -30,6 +30,9 @@ pub enum WireError {
     /// The same value has another, shorter encoding.
     #[error("not the canonical encoding of its value")]
     NotCanonical,
+    /// An amount that no row can come to.
+    #[error("an amount is out of range")]
+    OutOfRange,
 }
 
 /// Canonical bytes of a value.

@@ -247,7 +247,10 @@ async fn tick(node: Arc<HubNode>) {
         if let Err(error) = node.call(Command::Tick { connected: node.peers() }).await {
             tracing::warn!(%error, "no tick");
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        // A hub whose writer has ended serves nobody: the service manager must start it again.
+        if node.health() != yika_store::writer::Health::Stopped {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
     }
 }
 

@@ -412,6 +412,8 @@ pub struct Hub {
     pub mesh: Mesh,
     documents: Documents,
     key: SigningKey,
+    /// Its life as of the last commit: a turn that was rolled back began no new one.
+    life: Writer,
     /// Being put together again after a restore.
     recovery: Option<Recovery>,
     /// Asks that wait for rights to be given back; forgotten at a restart, when boxes ask again.
@@ -435,12 +437,12 @@ impl Hub {
         let (me, recovery) = recover::present_life(store, identity.me)?;
         let mesh = Mesh::load(store, me, place)?;
         let documents = Documents::load(store)?;
-        Ok(Hub { mesh, documents, key: identity.key, recovery, waiting: BTreeMap::new() })
+        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting: BTreeMap::new() })
     }
 
     /// Reads everything again after a turn was rolled back.
     pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
-        let (me, recovery) = recover::present_life(store, self.mesh.me)?;
+        let (me, recovery) = recover::present_life(store, self.life)?;
         let fresh = Mesh::load(store, me, self.mesh.place)?;
         self.mesh.replace(fresh);
         self.documents = Documents::load(store)?;

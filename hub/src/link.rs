@@ -59,9 +59,19 @@ async fn serve_peer(node: Arc<HubNode>, peer: Peer) {
 }
 
 async fn close_fenced(node: Arc<HubNode>) {
+    use tokio::sync::broadcast::error::RecvError;
     let mut fenced = node.ears().fenced.subscribe();
-    while let Ok(writer) = fenced.recv().await {
-        if let Some(peer) = node.peer(writer) {
+    loop {
+        let ended = match fenced.recv().await {
+            Ok(writer) => vec![writer],
+            // Too many at once: whoever the registry calls fenced.
+            Err(RecvError::Lagged(_)) => {
+                let registry = node.registry();
+                node.peers().into_iter().filter(|w| registry.fences.contains_key(w)).collect()
+            }
+            Err(RecvError::Closed) => return,
+        };
+        for peer in ended.into_iter().filter_map(|writer| node.peer(writer)) {
             peer.close(CloseCode::FENCED, "this box was fenced by headquarters; enrol it again");
         }
     }

@@ -218,7 +218,7 @@ impl HubNode {
         Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()
     }
 
-    /// Remembers a live connection; an older one to the same life is closed.
+    /// Remembers a live connection; words go to the newest one of a life.
     pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
         let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
         let older = self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words });

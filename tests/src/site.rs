@@ -135,6 +135,12 @@ impl HubProgram {
         format!("http://{}", self.http.address())
     }
 
+    /// Where boxes reach it directly.
+    #[must_use]
+    pub fn link_address(&self) -> std::net::SocketAddr {
+        self.link.address()
+    }
+
     fn workspace(&self) -> &Path {
         self.dir.parent().unwrap_or(Path::new("."))
     }

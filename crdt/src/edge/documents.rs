@@ -41,6 +41,7 @@ impl Edge {
     /// The turn is durable.
     pub fn committed(&mut self) {
         self.documents.committed();
+        self.shut_before = self.shut;
     }
 
     /// Writes what an operator of this campus wants into its documents, and into the journal who did.

@@ -88,7 +88,7 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
             },
             // A run is taken off the wire only when the worker has room: its results must never wait behind it.
-            received = peer.recv(), if runs.capacity() > 0 => {
+            received = peer.recv(), if runs.capacity() > 0 && sync.has_room() => {
                 let Some((_, bytes)) = received else { return peer.closed().await };
                 if let Err(said) = take(&node, &mut sync, &identity, &runs, &bytes).await {
                     return refuse(&peer, CloseCode::PROTOCOL, &said).await;

@@ -48,7 +48,7 @@ pub(crate) const OPERATOR: OperatorId = OperatorId(7);
 pub(crate) struct HubVoice(BTreeMap<FeedId, End>);
 
 impl HubVoice {
-    fn key() -> SigningKey {
+    pub(crate) fn key() -> SigningKey {
         SigningKey::from_bytes(&[9; 32])
     }
 

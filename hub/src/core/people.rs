@@ -26,6 +26,7 @@ impl Hub {
     /// The turn is durable.
     pub fn committed(&mut self) {
         self.documents.committed();
+        self.life = self.mesh.me;
     }
 
     pub(super) fn people<R: Read + ?Sized>(

@@ -98,6 +98,8 @@ pub struct Desk {
     pub advertised: String,
     /// Pin of its authority.
     pub pin: Pin,
+    /// Held while a number is drawn or a whole row is written back, so that nobody else does the same in between.
+    drawing: Arc<tokio::sync::Mutex<()>>,
     /// Where backups go, if any are made.
     backups: Option<Arc<Backups>>,
 }
@@ -105,7 +107,7 @@ pub struct Desk {
 impl Desk {
     /// A desk.
     pub fn new(node: Arc<HubNode>, advertised: String, pin: Pin) -> Desk {
-        Desk { node, advertised, pin, backups: None }
+        Desk { node, advertised, pin, drawing: Arc::default(), backups: None }
     }
 
     /// The same desk, where backups can be made.

@@ -52,6 +52,8 @@ impl Desk {
         if let Err(key) = check_password(&new.password, &[&login, &new.name]) {
             return refused(format!("the password is too weak ({key}): at least ten characters, not a name"));
         }
+        let verifier = verifier_of(new.password).await?;
+        let _drawing = self.drawing.lock().await;
         let known = self.node.query(read::operators).await?;
         if known.iter().any(|o| o.login == login) {
             return refused(format!("the sign-in name {login} is taken"));
@@ -63,7 +65,7 @@ impl Desk {
             name: new.name,
             role: role.code().to_owned(),
             campus: new.campus,
-            verifier: verifier_of(new.password).await?,
+            verifier,
             must_change: !new.keep_password,
             active: true,
             credential_epoch: 1,
@@ -83,6 +85,7 @@ impl Desk {
         verifier: String,
         must_change: bool,
     ) -> Result<(), DeskError> {
+        let _drawing = self.drawing.lock().await;
         let Some(row) = self.node.query(move |conn| read::operator_by_id(conn, operator)).await? else {
             return refused(format!("{operator} is not an operator"));
         };
@@ -119,6 +122,7 @@ impl Desk {
         operator: OperatorId,
         active: bool,
     ) -> Result<(), DeskError> {
+        let _drawing = self.drawing.lock().await;
         let all = self.node.query(read::operators).await?;
         let Some(row) = all.iter().find(|o| o.operator == operator).cloned() else {
             return refused(format!("{operator} is not an operator"));

@@ -118,6 +118,7 @@ impl Desk {
     pub async fn register_terminal(&self, actor: &Actor, new: NewTerminal) -> Result<TerminalMade, DeskError> {
         actor.may_touch(new.campus)?;
         named(&new.name)?;
+        let _drawing = self.drawing.lock().await;
         let registry_view = self.node.registry();
         if !registry_view.campuses.contains_key(&new.campus) {
             return refused(format!("{} is not a campus of this registry", new.campus));
@@ -165,6 +166,7 @@ impl Desk {
         terminal: TerminalId,
         state: TerminalState,
     ) -> Result<(), DeskError> {
+        let _drawing = self.drawing.lock().await;
         let Some(record) = self.node.registry().terminals.get(&terminal).cloned() else {
             return refused(format!("{terminal} is not a terminal of this registry"));
         };
@@ -187,6 +189,7 @@ impl Desk {
         if actor.campus.is_some() {
             return refused("a tariff holds on every campus: only operators of headquarters set it");
         }
+        let _drawing = self.drawing.lock().await;
         let last = self.node.registry().tariff.as_ref().map_or(0, |t| t.version.0);
         sheet.version = TariffVersion(last.saturating_add(1));
         if let Err(errors) = sheet.validate() {

@@ -24,6 +24,7 @@ CREATE TABLE accounts (
 ) WITHOUT ROWID;
 CREATE INDEX accounts_by_person ON accounts (person) WHERE person IS NOT NULL;
 
+-- Where a box has written two branches, two rows stand at one place.
 CREATE TABLE sales (
     node        INTEGER NOT NULL,
     generation  INTEGER NOT NULL,
@@ -47,9 +48,9 @@ CREATE TABLE sales (
     total       INTEGER NOT NULL,
     balance     INTEGER NOT NULL,
     offline     INTEGER NOT NULL,
-    paid        TEXT    NOT NULL, -- sources, as `wallet:fen` separated by spaces
-    PRIMARY KEY (node, generation, counter, seq)
-) WITHOUT ROWID;
+    paid        TEXT    NOT NULL -- sources, as `wallet:fen` separated by spaces
+);
+CREATE INDEX sales_by_place ON sales (node, generation, counter, seq);
 CREATE INDEX sales_by_time ON sales (at_ms);
 CREATE INDEX sales_by_person ON sales (person, at_ms);
 CREATE INDEX sales_by_id ON sales (terminal, boot, serial);
@@ -90,9 +91,9 @@ CREATE TABLE refusals (
     boot       INTEGER NOT NULL,
     serial     INTEGER NOT NULL,
     card       INTEGER NOT NULL,
-    reason     TEXT    NOT NULL,
-    PRIMARY KEY (node, generation, counter, seq)
-) WITHOUT ROWID;
+    reason     TEXT    NOT NULL
+);
+CREATE INDEX refusals_by_place ON refusals (node, generation, counter, seq);
 CREATE INDEX refusals_by_time ON refusals (at_ms);
 
 CREATE TABLE door_events (
@@ -106,9 +107,9 @@ CREATE TABLE door_events (
     card       INTEGER,
     person     INTEGER,
     event      TEXT    NOT NULL,
-    reason     TEXT,
-    PRIMARY KEY (node, generation, counter, seq)
-) WITHOUT ROWID;
+    reason     TEXT
+);
+CREATE INDEX door_events_by_place ON door_events (node, generation, counter, seq);
 CREATE INDEX door_events_by_time ON door_events (at_ms);
 
 -- Acts and alarms of edges.

@@ -1,0 +1,133 @@
+//! The sync loop over a real connection: a crowd of small runs each way at once, taken in by stores that are slow.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+mod common;
+
+use common::{LIFE, authority, edge, edge_id, hub, key_of};
+use ed25519_dalek::SigningKey;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use yika_crdt::channel::{Channel, FeedId, Place};
+use yika_crdt::entry::NodeRecord;
+use yika_crdt::feed::Run;
+use yika_crdt::ids::*;
+use yika_crdt::mesh::{Directory, Mesh};
+use yika_crdt::store::{MemoryStore, Read, Store, StoreError, Tx};
+use yika_crdt::sync::Message;
+use yika_link::sync::{Node, serve};
+use yika_link::{Expected, PeerIdentity};
+
+/// More than all queues between the wire and a store hold together.
+const ENTRIES: u64 = 400;
+const BOX: Writer = Writer { node: NodeId(7), incarnation: LIFE };
+const HUB: Writer = Writer { node: NodeId::HUB, incarnation: LIFE };
+
+/// A node that stores whatever comes, slowly.
+struct Slow {
+    me: Writer,
+    key: SigningKey,
+    store: Mutex<MemoryStore>,
+    directory: Arc<Directory>,
+    grown: broadcast::Sender<FeedId>,
+}
+
+impl Slow {
+    fn new(me: Writer) -> Arc<Slow> {
+        let mut store = MemoryStore::default();
+        let place = Place { node: me.node, campus: (!me.node.is_hub()).then_some(CampusId(1)) };
+        let mut mesh = Mesh::load(&store, me, place).unwrap();
+        let mut tx = Tx::new(&store);
+        for (writer, campus) in [(HUB, None), (BOX, edge_id(7).campus)] {
+            let key = key_of(writer.node.0).verifying_key().to_bytes();
+            let record = NodeRecord { writer, campus, key, name: writer.to_string(), address: None };
+            tx.put(yika_crdt::keys::node(writer), &record);
+        }
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        mesh.replace(Mesh::load(&store, me, place).unwrap());
+        let (grown, _) = broadcast::channel(4_096);
+        let directory = Arc::new(mesh.directory());
+        Arc::new(Slow { me, key: key_of(me.node.0), store: Mutex::new(store), directory, grown })
+    }
+
+    fn append(&self, feed: FeedId, number: u64) {
+        let mut store = self.store.lock().unwrap();
+        let mut tx = Tx::new(&*store);
+        tx.append(feed, number.to_be_bytes().to_vec()).unwrap();
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        let _ = self.grown.send(feed);
+    }
+
+    fn held(&self, feed: FeedId) -> u64 {
+        self.store.lock().unwrap().feed(&feed).unwrap().end.seq.0
+    }
+}
+
+impl Node for Slow {
+    fn me(&self) -> Writer {
+        self.me
+    }
+    fn key(&self) -> &SigningKey {
+        &self.key
+    }
+    fn software(&self) -> &str {
+        "yika test"
+    }
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+    fn read<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        read(&*self.store.lock().unwrap())
+    }
+    fn grown(&self) -> broadcast::Receiver<FeedId> {
+        self.grown.subscribe()
+    }
+    async fn ingest(&self, _: Writer, run: Run) -> Result<(FeedId, Seq), String> {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let feed = run.head.feed;
+        let mut store = self.store.lock().unwrap();
+        let mut tx = Tx::new(&*store);
+        tx.take_run(&run).map_err(|e| e.to_string())?;
+        let batch = tx.into_batch();
+        store.commit(&batch).map_err(|e| e.to_string())?;
+        Ok((feed, run.head.end.seq))
+    }
+    async fn on_message(&self, _: &PeerIdentity, _: Message) -> Option<Message> {
+        None
+    }
+    async fn on_connected(&self, _: &PeerIdentity) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_runs_both_ways_never_stop_each_other() {
+    let ca = authority(1);
+    let (at_hub, at_box) = (hub(&ca), edge(&ca, 7));
+    let addr = at_hub.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(at_box.dial(addr, Expected::Hub), at_hub.accept());
+    let (hub_node, box_node) = (Slow::new(HUB), Slow::new(BOX));
+    let mut silence = Vec::new();
+    for (node, peer) in [(&box_node, dialled.unwrap()), (&hub_node, accepted.unwrap())] {
+        let (keep, words) = mpsc::channel(8);
+        silence.push(keep);
+        tokio::spawn(serve(Arc::clone(node), peer, words));
+    }
+    let journal = FeedId { writer: BOX, channel: Channel::Journal };
+    let rights = FeedId { writer: HUB, channel: Channel::Rights(BOX) };
+    for number in 0..ENTRIES {
+        box_node.append(journal, number);
+        hub_node.append(rights, number);
+        if number % 8 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    let all_there = async {
+        while hub_node.held(journal) < ENTRIES || box_node.held(rights) < ENTRIES {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(30), all_there).await;
+    let (journal, rights) = (hub_node.held(journal), box_node.held(rights));
+    assert!(done.is_ok(), "stopped at {journal} and {rights} of {ENTRIES}");
+}
