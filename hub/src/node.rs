@@ -25,7 +25,7 @@ use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
-use yika_link::{Authority, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
+use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
 use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
@@ -221,7 +221,11 @@ impl HubNode {
     /// Remembers a live connection; words go to the newest one of a life.
     pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
         let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
-        self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words });
+        let older = self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words });
+        if let Some(older) = older {
+            // Nobody holds it any more: a fence would not reach it.
+            older.peer.close(CloseCode::REPLACED, "this box has connected again");
+        }
         waiting
     }
 

@@ -347,6 +347,72 @@ fn a_hub_restored_from_last_night_neither_pays_twice_nor_forgets() {
     assert_eq!(world.total(1), left + 20_000);
 }
 
+/// The backup is older than what a box gave back, and that box is dead: nobody but its disk knows.
+#[test]
+fn a_restored_hub_releases_nothing_of_a_dead_box_that_it_once_knew_more_of() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    let (night, transfers) = (world.hub.store.clone(), world.hub.transfers.clone());
+    assert_eq!(paid(&world.buy(1, 1, 1, 8_000)), 8_000, "the first box has given back for it");
+    world.run_ms(2 * SECOND_MS);
+    let dead = world.edges[0].me;
+    let truth = world.edges[0].right(P1, MAIN);
+    fence(&mut world, 0);
+    world.switch_off(0);
+    world.run_ms(SECOND_MS);
+    assert_eq!(suspense(&world, dead), truth);
+
+    world.hub.restore(night, transfers);
+    world.restart_hub();
+    world.run_ms(4 * SECOND_MS);
+    assert!(world.hub.hub.recovery().is_none());
+    let too_much = suspense(&world, dead) - truth;
+    assert!(too_much > 0 && loss(&world) == -too_much, "{too_much} {}", loss(&world));
+    world.run_hours(24 * 5);
+    assert_eq!(suspense(&world, dead), truth + too_much, "what it may have given back is given to nobody");
+
+    // Its disk is found.
+    let back = world.edges[0].run(Channel::Rights(HUB), Seq(1));
+    assert!(matches!(world.order(core::Command::Ingest(Box::new(back))), core::Reply::Stored(..)));
+    assert_eq!((suspense(&world, dead), loss(&world)), (truth, 0));
+    world.run_hours(1);
+    assert_eq!((suspense(&world, dead), world.total(1)), (0, 2_000));
+}
+
+#[test]
+fn two_hubs_put_back_from_one_backup_are_two_lives_and_know_each_other() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 4_000);
+    world.run_ms(SECOND_MS);
+    let (night, transfers) = (world.hub.store.clone(), world.hub.transfers.clone());
+    world.hub.restore(night.clone(), transfers.clone());
+    world.restart_hub();
+    assert_eq!(world.order(core::Command::Restored), core::Reply::Done);
+    let first = world.hub.hub.mesh.me;
+    world.restart_hub();
+    world.run_ms(2 * SECOND_MS);
+    assert!(world.hub.hub.recovery().is_none());
+    assert_eq!(paid(&world.buy(0, 1, 1, 3_500)), 3_500);
+    world.top_up(1, 3_000);
+    world.run_ms(2 * SECOND_MS);
+    let granted = world.edges[0].right(P1, MAIN);
+    assert_eq!(granted, 3_500);
+
+    world.hub.restore(night, transfers);
+    world.hub.hub.mesh.me = HUB;
+    world.restart_hub();
+    assert_eq!(world.order(core::Command::Restored), core::Reply::Done);
+    let second = world.hub.hub.mesh.me;
+    assert!(second > first && second.incarnation.generation == first.incarnation.generation, "{second} {first}");
+    world.restart_hub();
+    world.run_ms(4 * SECOND_MS);
+    assert!(world.hub.hub.recovery().is_none(), "the first restore's feeds are its own and came back");
+    assert_eq!(world.edges[0].right(P1, MAIN), granted);
+    assert_eq!(loss(&world), -3_000, "what the first had granted of a top-up that the second does not know");
+    assert!(world.edges[0].alarms().is_empty(), "{:?}", world.edges[0].alarms());
+}
+
 #[test]
 fn a_restored_hub_that_had_granted_a_lost_top_up_books_the_loss() {
     let mut world = World::new(&[1]);

@@ -5,6 +5,7 @@ pub mod books;
 pub mod crowd;
 pub mod demo;
 pub mod http;
+pub mod later;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub mod process;

@@ -63,16 +63,30 @@ impl HubProgram {
             .and_then(|(_, rest)| rest.split_whitespace().next())
             .context("init did not print the first password")?
             .to_owned();
-        let serve = hub_launch(dir, &data)?.name("hub").args(&[
-            "serve",
-            "--link",
-            &link.address().to_string(),
-            "--http",
-            &http.address().to_string(),
-        ]);
-        let mut process = serve.start().await?;
+        let mut process = hub_serve(dir, &data, &link, &http)?.start().await?;
         process.wait_for_output(READY_WORDS, READY).await?;
         Ok(HubProgram { dir: data, process, admin_password, link, http })
+    }
+
+    /// Headquarters on a new machine, from a backup and the master key that was kept elsewhere; not started.
+    ///
+    /// # Errors
+    /// The command's own words.
+    pub async fn restore(&self, backup: &Path, data: &Path) -> Result<String> {
+        let key = self.dir.join("master.key");
+        let restore = hub_launch(self.workspace(), data)?.name("hub-restore").args(&["backup", "restore"]);
+        restore.arg(backup).arg("--master-key").arg(key).run(COMMAND).await
+    }
+
+    /// Starts what was put into another data folder in place of what ran before, which must have ended.
+    ///
+    /// # Errors
+    /// It does not start; with its last words.
+    pub async fn start_in(&mut self, data: &Path) -> Result<()> {
+        self.process = hub_serve(self.workspace(), data, &self.link, &self.http)?.start().await?;
+        self.dir = data.to_owned();
+        self.process.wait_for_output(READY_WORDS, READY).await?;
+        Ok(())
     }
 
     /// Starts it again after it ended or was killed.
@@ -138,6 +152,21 @@ impl BoxProgram {
     /// # Errors
     /// Enrolment is refused or the box does not start; with its last words.
     pub async fn join(hub: &HubProgram, campus: &str, name: &str, reach: Reach, config: &str) -> Result<BoxProgram> {
+        BoxProgram::join_in_place_of(None, hub, campus, name, reach, config).await
+    }
+
+    /// The same for a box that replaces the one with this number.
+    ///
+    /// # Errors
+    /// As [`BoxProgram::join`].
+    pub async fn join_in_place_of(
+        dead: Option<u32>,
+        hub: &HubProgram,
+        campus: &str,
+        name: &str,
+        reach: Reach,
+        config: &str,
+    ) -> Result<BoxProgram> {
         let uplink = Relay::start(0, hub.link.address(), 1).await?;
         let (link, http) = (Port::reserve()?, Port::reserve()?);
         let inbound = match reach {
@@ -146,7 +175,12 @@ impl BoxProgram {
         };
         let dir = hub.workspace().join(name);
         std::fs::create_dir_all(&dir)?;
-        let line = hub.command(&["edge", "token", "create", "--campus", campus]).await?;
+        let mut words = vec!["edge".to_owned(), "token".into(), "create".into(), "--campus".into(), campus.into()];
+        if let Some(node) = dead {
+            words.extend(["--replaces".to_owned(), format!("n{node}")]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let line = hub.command(&words).await?;
         // The box knows headquarters by the relay's address.
         let line = line.trim().parse::<yika_link::JoinString>()?;
         let line = yika_link::JoinString::new(&uplink.address().to_string(), line.pin, line.token)?;
@@ -240,6 +274,11 @@ impl BoxProgram {
 
 fn hub_launch(work: &Path, data: &Path) -> Result<Launch> {
     Ok(Launch::binary("yika-hub")?.dir(work).arg("--data").arg(data))
+}
+
+fn hub_serve(work: &Path, data: &Path, link: &Port, http: &Port) -> Result<Launch> {
+    let (link, http) = (link.address().to_string(), http.address().to_string());
+    Ok(hub_launch(work, data)?.name("hub").args(&["serve", "--link", &link, "--http", &http]))
 }
 
 fn edge_launch(dir: &Path) -> Result<Launch> {

@@ -10,7 +10,7 @@ use crate::ledger::{Account, Kind};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
-use yika_crdt::channel::Channel;
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -100,7 +100,7 @@ impl Hub {
             winding.steps.push(Step::Advance);
             turn.tx.put(winding_key(writer), &winding);
             let place = super::journal::Place {
-                feed: yika_crdt::channel::FeedId { writer, channel: Channel::Journal },
+                feed: FeedId { writer, channel: Channel::Journal },
                 seq: Seq::ZERO,
                 branch: None,
             };
@@ -130,12 +130,29 @@ impl Hub {
     /// taken a cheque of it has told what it did up to then, or is fenced.
     fn is_safe<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, writer: Writer) -> Result<bool, CoreError> {
         let end_ms = self.lease_end_ms(turn, writer)?.saturating_add(SKEW_MS).saturating_add(GRACE_MS);
-        if self.recovery.is_some() || turn.stamp.hub_time_ms <= end_ms {
+        if self.recovery.is_some() || turn.stamp.hub_time_ms <= end_ms || !self.holds_what_it_fenced(turn, writer)? {
             return Ok(false);
         }
         for other in self.mesh.nodes.keys().filter(|w| !w.node.is_hub() && **w != writer) {
             let heard: i64 = turn.tx.get(&heard_key(*other))?.unwrap_or(i64::MIN);
             if !self.mesh.is_fenced(*other) && heard <= end_ms {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A hub restored from a backup may have held more of a life when it fenced it than it holds: what that life had
+    /// given back or spent by then is not to be released, unless an operator takes it upon himself or its disk is found.
+    fn holds_what_it_fenced<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        writer: Writer,
+    ) -> Result<bool, CoreError> {
+        let Some(fence) = self.mesh.fences.get(&writer) else { return Ok(true) };
+        for (channel, end) in &fence.last {
+            let moves_money = matches!(channel, Channel::Journal | Channel::Rights(_));
+            if moves_money && turn.tx.feed(&FeedId { writer, channel: *channel })?.end.seq < end.seq {
                 return Ok(false);
             }
         }
