@@ -245,7 +245,7 @@ mod tests {
         Hardware::new(&config.unwrap())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)] // the pauses are the runtime's own, so a busy machine changes nothing
     async fn a_driver_that_panics_is_started_again_and_shown_meanwhile() {
         let (hardware, ended, starts) = (hardware(), Ended::default(), AtomicU32::new(0));
         let place = hardware.places["modbus:b/1"];
