@@ -48,9 +48,35 @@ impl PersonChange {
     }
 }
 
-/// Why acts are not written, in words for the operator; nothing of the command was.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Denied(pub String);
+/// Why acts are not written; nothing of the command was.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)] // The message of each variant says what its fields are.
+pub enum Denied {
+    #[error("{count} persons at once; at most {PERSON_CHANGES_MAX}, split them")]
+    TooManyPersons { count: usize },
+    #[error("{campus} is not a campus; known are {}", listed(.known))]
+    UnknownCampus { campus: CampusId, known: Vec<CampusId> },
+    #[error("{person} is of {known}, not {home}; move the person first")]
+    OtherHome { person: PersonId, known: CampusId, home: CampusId },
+    #[error("{person} is not a person of {home}")]
+    UnknownPerson { person: PersonId, home: CampusId },
+    #[error("card {card} for {person}: {holder} has it; take it back first")]
+    CardHeld { card: CardNumber, person: PersonId, holder: PersonId },
+    #[error("card {card} is the card of {person}; take another temporary card")]
+    CardOfPerson { card: CardNumber, person: PersonId },
+    #[error("the visit ends before it begins; give a later end")]
+    VisitBackwards,
+    #[error("{visitor} is not a visitor of {campus}")]
+    UnknownVisitor { visitor: PersonId, campus: CampusId },
+    #[error("people, policy and visitors of {campus} are changed there or at headquarters")]
+    NotOurs { campus: CampusId },
+    #[error("{0}")]
+    Document(DocError),
+}
+
+fn listed(campuses: &[CampusId]) -> String {
+    campuses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
 
 /// What authors a command, and when.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +92,8 @@ pub type Written = Result<Result<(), Denied>, StoreError>;
 
 /// Returns from the function with a refusal.
 macro_rules! deny {
-    ($($words:tt)*) => {
-        return Ok(Err(Denied(format!($($words)*))))
+    ($denied:expr) => {
+        return Ok(Err($denied))
     };
 }
 
@@ -82,7 +108,7 @@ impl Documents {
         events: &mut Vec<Event>,
     ) -> Written {
         if changes.len() > PERSON_CHANGES_MAX {
-            deny!("{} persons at once; at most {PERSON_CHANGES_MAX}, split them", changes.len());
+            deny!(Denied::TooManyPersons { count: changes.len() });
         }
         if let Err(denied) = judge_people(mesh, &changes) {
             return Ok(Err(denied));
@@ -163,16 +189,16 @@ impl Documents {
         let known = Mesh::visitor(tx, visitor, campus)?;
         if let VisitorAct::Add(visit) = &act {
             if let Some(person) = mesh.people.read().registered(visit.card) {
-                deny!("card {} is the card of {person}; take another temporary card", visit.card);
+                deny!(Denied::CardOfPerson { card: visit.card, person });
             }
             if visit.until_ms <= visit.from_ms {
-                deny!("the visit ends before it begins; give a later end");
+                deny!(Denied::VisitBackwards);
             }
         }
         let month = match (&known, &act) {
             (Some(row), _) => row.month,
             (None, VisitorAct::Add(visit)) => month_of(visit.until_ms, offset_minutes),
-            (None, _) => deny!("{visitor} is not a visitor of {campus}"),
+            (None, _) => deny!(Denied::UnknownVisitor { visitor, campus }),
         };
         let body = ActBody::Visitors(vec![(visitor, act)]);
         self.write(mesh, tx, by, vec![(DocKind::Visitors { campus, month }, vec![body])], events)
@@ -191,13 +217,13 @@ impl Documents {
         for (kind, bodies) in bodies {
             let doc = DocId { kind, epoch: epochs::current(tx, &kind)? };
             if !doc.may_write(mesh.place) {
-                deny!("people, policy and visitors of {} are changed there or at headquarters", doc.campus());
+                deny!(Denied::NotOurs { campus: doc.campus() });
             }
             let acts = acts_of(mesh, tx, by, doc, bodies)?;
             for act in &acts {
                 match self.set.check(tx, doc, mesh.me, act) {
                     Ok(()) => {}
-                    Err(SetError::Doc(error)) => deny!("{error}"),
+                    Err(SetError::Doc(error)) => deny!(Denied::Document(error)),
                     Err(SetError::Store(error)) => return Err(error),
                 }
             }
@@ -267,10 +293,10 @@ fn judge_people(mesh: &Mesh, changes: &[PersonChange]) -> Result<(), Denied> {
         let known = people.holder(*person).map(|h| h.home).or_else(|| added.get(person).copied());
         match (known, act) {
             (Some(known), _) if known != *home => {
-                return Err(Denied(format!("{person} is of {known}, not {home}; move the person first")));
+                return Err(Denied::OtherHome { person: *person, known, home: *home });
             }
             (None, PersonAct::Add { .. }) => drop(added.insert(*person, *home)),
-            (None, _) => return Err(Denied(format!("{person} is not a person of {home}"))),
+            (None, _) => return Err(Denied::UnknownPerson { person: *person, home: *home }),
             (Some(_), _) => {}
         }
         let cards = match act {
@@ -281,8 +307,7 @@ fn judge_people(mesh: &Mesh, changes: &[PersonChange]) -> Result<(), Denied> {
         for card in cards.iter().filter(|c| c.state != CardState::Cancelled) {
             let holder = handed_out.insert(card.number, *person).or_else(|| people.registered(card.number));
             if let Some(holder) = holder.filter(|h| h != person) {
-                let number = card.number;
-                return Err(Denied(format!("card {number} for {person}: {holder} has it; take it back first")));
+                return Err(Denied::CardHeld { card: card.number, person: *person, holder });
             }
         }
     }
@@ -290,10 +315,8 @@ fn judge_people(mesh: &Mesh, changes: &[PersonChange]) -> Result<(), Denied> {
 }
 
 fn campus_of(mesh: &Mesh, campus: CampusId) -> Result<&CampusRecord, Denied> {
-    mesh.campuses.get(&campus).ok_or_else(|| {
-        let known: Vec<_> = mesh.campuses.keys().map(ToString::to_string).collect();
-        Denied(format!("{campus} is not a campus; known are {}", known.join(", ")))
-    })
+    let unknown = || Denied::UnknownCampus { campus, known: mesh.campuses.keys().copied().collect() };
+    mesh.campuses.get(&campus).ok_or_else(unknown)
 }
 
 /// Small groups of persons, a change each, in order.

@@ -5,7 +5,7 @@
 use super::{Edge, Reply};
 use crate::channel::Channel;
 use crate::docs::{PolicyAct, VisitorAct};
-use crate::documents::{Author, Denied, PersonChange, Say};
+use crate::documents::{Author, PersonChange, Say};
 use crate::entry::*;
 use crate::gate::Shut;
 use crate::ids::*;
@@ -64,8 +64,8 @@ impl Edge {
             DocumentAct::Policy(act) => documents.policy(mesh, tx, by, (campus, act), events)?,
             DocumentAct::Visitor(visitor, act) => documents.visitor(mesh, tx, by, (campus, visitor, act), events)?,
         };
-        if let Err(Denied(words)) = written {
-            return Ok(Reply::Denied(words));
+        if let Err(denied) = written {
+            return Ok(Reply::Denied(denied.to_string()));
         }
         let act = Body::Act(ActRecord { operator, act: word.into(), detail });
         self.mesh.append(tx, Channel::Journal, &Entry { stamp: now.stamp, body: act }, events)?;
