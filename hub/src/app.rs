@@ -158,7 +158,9 @@ pub fn first_administrator(dir: &Path, login: &str) -> Result<Zeroizing<String>>
 
 fn backups(config: &Config) -> Result<Backups> {
     let configuration = toml::to_string(config).context("the configuration cannot be written down")?;
-    Ok(Backups::new(config.data.clone(), config.backup_dir(), config.backup.keep, configuration))
+    let mut backups = Backups::new(config.data.clone(), config.backup_dir(), config.backup.keep, configuration);
+    backups.every_hours = config.backup.every_hours;
+    Ok(backups)
 }
 
 /// A backup of a hub that does not run.

@@ -271,6 +271,9 @@ enum TopUpUndo {
         /// Number of its voucher.
         #[arg(long)]
         request: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
     },
 }
 
@@ -300,6 +303,9 @@ struct Refund {
     /// Number of the voucher: the same is posted once.
     #[arg(long)]
     request: String,
+    /// Why.
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 #[derive(Subcommand)]
@@ -464,8 +470,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             let writer = ask("/v1/release-suspense", serde_json::to_vec(&node)?).await?;
             say(&format!("released {}", writer.as_str().unwrap_or_default()))?;
         }
-        Command::TopUp(TopUp { undo: Some(TopUpUndo::Undo { request }), .. }) => {
-            let done: PaidOut = control::ask(&socket, "POST", "/v1/top-up/undo", serde_json::to_vec(&request)?).await?;
+        Command::TopUp(TopUp { undo: Some(TopUpUndo::Undo { request, reason }), .. }) => {
+            let body = serde_json::to_vec(&(request, reason))?;
+            let done: PaidOut = control::ask(&socket, "POST", "/v1/top-up/undo", body).await?;
             say(&serde_json::to_string(&done)?)?;
         }
         Command::TopUp(TopUp { pay_in: None, .. }) => {
@@ -476,8 +483,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             let done: PaidOut = control::ask(&socket, "POST", "/v1/withdraw", body).await?;
             say(&serde_json::to_string(&done)?)?;
         }
-        Command::Refund(Refund { sale, fen, correction, request }) => {
-            let body = serde_json::to_vec(&RefundWish { sale, fen, correction, request })?;
+        Command::Refund(Refund { sale, fen, correction, request, reason }) => {
+            let body = serde_json::to_vec(&RefundWish { sale, fen, correction, request, reason })?;
             let done: GivenBack = control::ask(&socket, "POST", "/v1/refund", body).await?;
             say(&serde_json::to_string(&done)?)?;
         }

@@ -5,7 +5,7 @@
 use crate::backup::Proved;
 use crate::core::PoolSizes;
 use crate::desk::{Actor, Desk, DeskError, GivenBack, HubStatus, NewOperator, NewTerminal, RefundWish};
-use crate::import::Lang;
+use crate::import;
 use crate::store::BackupRow;
 use crate::store::people::{self, PeopleQuery};
 use crate::store::read;
@@ -29,6 +29,7 @@ use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::TariffSheet;
+use yika_ui::Lang;
 
 /// Largest request: a file to import.
 const BODY_BYTES_MAX: usize = crate::import::FILE_BYTES_MAX + 4096;
@@ -80,17 +81,24 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
 /// A refusal as the socket says it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Refusal {
-    /// In words.
+    /// A short stable word; empty for a failure.
+    #[serde(default)]
+    pub code: String,
+    /// In English.
     pub error: String,
+    /// In Chinese.
+    #[serde(default)]
+    pub zh: String,
 }
 
 impl IntoResponse for DeskError {
     fn into_response(self) -> Response {
-        let status = match self {
-            DeskError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            DeskError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+        let (status, code) = match &self {
+            DeskError::Refused(refusal) => (StatusCode::UNPROCESSABLE_ENTITY, refusal.code()),
+            DeskError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, ""),
         };
-        (status, Json(Refusal { error: self.to_string() })).into_response()
+        let (error, zh) = (self.words(Lang::En), self.words(Lang::Zh));
+        (status, Json(Refusal { code: code.to_owned(), error, zh })).into_response()
     }
 }
 
@@ -147,7 +155,7 @@ pub struct ImportWish {
 }
 
 async fn import(State(desk): State<Desk>, Query(wish): Query<ImportWish>, bytes: Bytes) -> Response {
-    let lang = if wish.zh { Lang::Zh } else { Lang::En };
+    let lang = if wish.zh { import::Lang::Zh } else { import::Lang::En };
     let progress = Arc::new(|done, all| tracing::info!(done, all, "importing people"));
     let report = desk.import_people(&Actor::console(), &wish.name, bytes.to_vec(), wish.dry_run, lang, progress).await;
     report.map(Json).into_response()
@@ -264,12 +272,12 @@ async fn verify_backup(State(desk): State<Desk>, Json(file): Json<PathBuf>) -> A
 }
 
 async fn withdraw(State(desk): State<Desk>, Json(wish): Json<TopUpWish>) -> Answer<PaidOut> {
-    let left = desk.withdraw(&Actor::console(), wish.person, Fen(wish.fen), &wish.request).await?;
+    let left = desk.withdraw(&Actor::console(), wish.person, Fen(wish.fen), &wish.request, "").await?;
     Ok(Json(PaidOut { left_fen: left.0 }))
 }
 
-async fn undo_top_up(State(desk): State<Desk>, Json(request): Json<String>) -> Answer<PaidOut> {
-    let left = desk.undo_top_up(&Actor::console(), &request).await?;
+async fn undo_top_up(State(desk): State<Desk>, Json((request, reason)): Json<(String, String)>) -> Answer<PaidOut> {
+    let left = desk.undo_top_up(&Actor::console(), &request, &reason).await?;
     Ok(Json(PaidOut { left_fen: left.0 }))
 }
 
@@ -294,6 +302,13 @@ async fn pools(State(desk): State<Desk>) -> Answer<PoolSizes> {
 
 async fn set_pools(State(desk): State<Desk>, Json(sizes): Json<PoolSizes>) -> Answer<()> {
     desk.set_pools(&Actor::console(), sizes).await.map(Json)
+}
+
+/// The language of the person at the terminal.
+pub fn tongue() -> Lang {
+    let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")).unwrap_or_default();
+    if locale.starts_with("zh") { Lang::Zh } else { Lang::En }
 }
 
 /// Whether a hub answers there.
@@ -324,6 +339,7 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, b
         return serde_json::from_slice(&bytes).context("the hub's answer is not what this program expects");
     }
     match serde_json::from_slice::<Refusal>(&bytes) {
+        Ok(refusal) if tongue() == Lang::Zh && !refusal.zh.is_empty() => bail!("{}", refusal.zh),
         Ok(refusal) => bail!("{}", refusal.error),
         Err(_) => bail!("{status}: {}", String::from_utf8_lossy(&bytes)),
     }

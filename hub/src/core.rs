@@ -15,14 +15,16 @@ mod recover;
 mod refund;
 
 pub use books::balances;
-pub use cash::Teller;
+pub use cash::{Teller, top_up_source, undo_source, withdrawal_source};
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
 pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
+pub use refund::{is_cut, refund_source};
 
 use crate::ledger::Transfer;
+use crate::refusal::Refusal;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
 use ed25519_dalek::SigningKey;
@@ -284,8 +286,8 @@ pub enum Reply {
     PersonIds(PersonId),
     /// Done.
     Done,
-    /// Refused, in words for the operator.
-    Denied(String),
+    /// Refused.
+    Denied(Refusal),
 }
 
 /// What else follows from a turn.

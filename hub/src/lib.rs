@@ -20,6 +20,7 @@ pub mod machine;
 pub mod metrics;
 pub mod node;
 pub mod provision;
+pub mod refusal;
 pub mod rights;
 pub mod store;
 pub mod vault;

@@ -133,7 +133,7 @@ impl Enroller for Tokens {
                 RefusalCode::UsedToken,
                 "the token was used by another box; make a new one with `yika-hub edge token create`",
             )),
-            Ok(Reply::Denied(words)) => Err(refuse(RefusalCode::Unavailable, &words)),
+            Ok(Reply::Denied(refusal)) => Err(refuse(RefusalCode::Unavailable, &refusal.to_string())),
             Ok(other) => Err(refuse(RefusalCode::Unavailable, &format!("headquarters answered {other:?}"))),
             Err(busy) => Err(refuse(RefusalCode::Unavailable, &busy.to_string())),
         }

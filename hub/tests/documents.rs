@@ -137,7 +137,7 @@ fn acts_that_make_no_sense_are_denied_in_words_and_nothing_is_written() {
     let before = world.nodes[0].store.clone();
     for (acts, words) in refused {
         match world.hub().hub(people(acts)) {
-            Reply::Denied(said) => assert!(said.contains(words), "{said}"),
+            Reply::Denied(said) => assert!(said.to_string().contains(words), "{said}"),
             other => panic!("{words}: {other:?}"),
         }
         assert_eq!(format!("{:?}", world.nodes[0].store), format!("{before:?}"), "{words}");

@@ -445,7 +445,10 @@ async fn money_of_a_box_that_died_for_good_comes_back_when_an_operator_says_so()
     let denied = refusal(&world.hub, &["withdraw", &first.to_string(), "--fen", "99999999", "--request", "x"]).await;
     assert!(denied.contains("available"), "{denied}");
     world.hub.command(&["top-up", &first.to_string(), "--fen", "300", "--request", "oops"]).await.unwrap();
-    assert_eq!(json(&world.hub.command(&["top-up", "undo", "--request", "oops"]).await.unwrap()), paid);
+    assert_eq!(
+        json(&world.hub.command(&["top-up", "undo", "--request", "oops", "--reason", "keyed twice"]).await.unwrap()),
+        paid
+    );
     let pools = ["pools", "set", "--guest-fen", "600000", "--float-fen", "120000"];
     world.hub.command(&pools).await.unwrap();
     assert_eq!(json(&world.hub.command(&["pools", "show"]).await.unwrap())["guest_fen"], 600_000);

@@ -104,9 +104,9 @@ pub(super) fn mode(ui: &Ui, mode: &Mode) -> String {
     }
 }
 
-/// Categories have numbers only, as far as boxes know them.
+/// A price class by its name.
 pub(super) fn category(ui: &Ui, category: CategoryId) -> String {
-    ui.t_args("show.category", &[("n", &category.0.to_string())])
+    ui.category(category.0)
 }
 
 impl App {

@@ -19,8 +19,8 @@ use file::{Head, Part};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use yika_crdt::channel::FeedId;
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::store::Read;
@@ -54,13 +54,50 @@ pub struct Backups {
     pub under_way: tokio::sync::Mutex<()>,
     /// How many have failed since the start.
     pub failed: AtomicU64,
+    /// How often one is made by itself, in hours; never when 0.
+    pub every_hours: u32,
+    /// What is being done to the one that is being made.
+    phase: Mutex<Option<Phase>>,
+}
+
+/// A part of the making of a backup, in the order of doing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// The database as of one moment is put aside.
+    Copying,
+    /// It is sealed into one file.
+    Sealing,
+    /// The file is put back into a scratch folder and checked.
+    Proving,
+}
+
+/// A device has no room for a backup.
+#[derive(Debug, thiserror::Error)]
+#[error("{folder} has {free_bytes} bytes free, a backup needs {wanted_bytes} there: make room or name another folder")]
+pub struct NoRoom {
+    /// Where.
+    pub folder: String,
+    /// What is there.
+    pub free_bytes: u64,
+    /// What it takes.
+    pub wanted_bytes: u64,
 }
 
 impl Backups {
     /// Backups of the hub in `data`.
     pub fn new(data: PathBuf, dir: PathBuf, keep: usize, configuration: String) -> Backups {
         let under_way = tokio::sync::Mutex::new(());
-        Backups { data, dir, keep, configuration, under_way, failed: AtomicU64::new(0) }
+        let (failed, phase) = (AtomicU64::new(0), Mutex::new(None));
+        Backups { data, dir, keep, configuration, under_way, failed, every_hours: 0, phase }
+    }
+
+    /// What is being done to the one that is being made.
+    pub fn phase(&self) -> Option<Phase> {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn enter(&self, phase: Option<Phase>) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 }
 
@@ -124,9 +161,12 @@ pub fn make(backups: &Backups, source: &Source, dir: &Path) -> Result<Made> {
     let path = dir.join(format!("yika-hub-{}-g{}{ENDING}", stamp(at_ms)?, source.life.incarnation.generation));
     let unfinished = Unfinished(path.with_extension("backup.part"));
     let copy = scratch.path.join(DATABASE);
+    backups.enter(Some(Phase::Copying));
     copy_database(backups, dir, &copy)?;
+    backups.enter(Some(Phase::Sealing));
     file::write(&unfinished.0, &source.vault, &source.name, source.life, at_ms, parts(backups, &copy)?)?;
     drop(scratch);
+    backups.enter(Some(Phase::Proving));
     let (proved, marks) = prove(&unfinished.0, &source.vault, &backups.data)
         .context("the backup was written, but does not pass its check, and was removed")?;
     std::fs::rename(&unfinished.0, &path).with_context(|| format!("cannot name {}", path.display()))?;
@@ -150,10 +190,7 @@ fn has_room(dir: &Path, bytes: u64) -> Result<()> {
     let free = device.f_bavail.saturating_mul(device.f_frsize);
     let wanted = bytes.saturating_add(SPARE_BYTES);
     if free < wanted {
-        bail!(
-            "{} has {free} bytes free, a backup needs {wanted} there: make room or name another folder",
-            dir.display()
-        );
+        bail!(NoRoom { folder: dir.display().to_string(), free_bytes: free, wanted_bytes: wanted });
     }
     Ok(())
 }

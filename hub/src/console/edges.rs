@@ -321,7 +321,7 @@ pub(super) async fn make_token(
             })
             .into_response())
         }
-        Err(DeskError::Refused(words)) => Ok(invalid(&words)),
+        Err(DeskError::Refused(refusal)) => Ok(invalid(&refusal.words(ui.lang))),
         Err(other) => Err(failed(other)),
     }
 }

@@ -256,9 +256,20 @@ async fn check(site: Arc<Site>, job: Arc<Job>, actor: Actor, lang: import::Lang)
     let bytes = Arc::clone(&job.bytes);
     let stage = match site.desk.import_people(&actor, &job.name, bytes, true, lang, nothing).await {
         Ok(report) => Stage::Checked(report),
-        Err(DeskError::Refused(words) | DeskError::Busy(words)) => Stage::Failed(words, false),
+        Err(error) => Stage::Failed(failure(&error, lang), false),
     };
     job.set(stage);
+}
+
+/// Why a file was not entered, in the language in which it was sent.
+fn failure(error: &DeskError, lang: import::Lang) -> String {
+    match error {
+        DeskError::Refused(refusal) => refusal.words(lang.of_pages()),
+        DeskError::Busy(detail) => {
+            tracing::error!(detail, "a people file was not entered");
+            lang.pick("总部暂时不能写入，请稍后再试", "headquarters cannot write at present; try again soon").to_owned()
+        }
+    }
 }
 
 async fn enter(site: Arc<Site>, job: Arc<Job>, actor: Actor, lang: import::Lang) {
@@ -272,9 +283,7 @@ async fn enter(site: Arc<Site>, job: Arc<Job>, actor: Actor, lang: import::Lang)
     let bytes = Arc::clone(&job.bytes);
     let stage = match site.desk.import_people(&actor, &job.name, bytes, false, lang, progress).await {
         Ok(report) => Stage::Applied(report),
-        Err(DeskError::Refused(words) | DeskError::Busy(words)) => {
-            Stage::Failed(words, job.done.load(Ordering::Relaxed) > 0)
-        }
+        Err(error) => Stage::Failed(failure(&error, lang), job.done.load(Ordering::Relaxed) > 0),
     };
     job.set(stage);
 }

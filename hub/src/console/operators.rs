@@ -137,7 +137,8 @@ pub(super) async fn add(
     };
     match site.desk.add_operator(&me.actor, new).await {
         Ok(_) => Ok(([("hx-redirect", "/operators")], "").into_response()),
-        Err(DeskError::Refused(words)) => {
+        Err(DeskError::Refused(refusal)) => {
+            let words = refusal.words(ui.lang);
             Ok(View::invalid(operator_form(&site, &ui, &me, wish, words)).into_response())
         }
         Err(other) => Err(failed(other)),

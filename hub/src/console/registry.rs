@@ -139,7 +139,8 @@ pub(super) async fn register_terminal(
             key: made.key,
         })
         .into_response()),
-        Err(DeskError::Refused(words)) => {
+        Err(DeskError::Refused(refusal)) => {
+            let words = refusal.words(ui.lang);
             Ok(View::invalid(terminal_form(&site, &ui, &me, wish, words)).into_response())
         }
         Err(other) => Err(failed(other)),
@@ -325,7 +326,7 @@ pub(super) async fn put_campus(
     let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute, people_shards };
     match site.desk.put_campus(&me.actor, record).await {
         Ok(()) => Ok(([("hx-redirect", "/campuses")], "").into_response()),
-        Err(DeskError::Refused(words)) => Ok(invalid(words)),
+        Err(DeskError::Refused(refusal)) => Ok(invalid(refusal.words(ui.lang))),
         Err(other) => Err(failed(other)),
     }
 }

@@ -6,6 +6,7 @@ use super::overview::Today;
 use crate::desk::{Actor, Desk, DeskError};
 use crate::import;
 use crate::node::Busy;
+use crate::refusal::Refusal;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use std::net::SocketAddr;
@@ -124,7 +125,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Me {
 /// A refusal or failure of the desk as a page.
 pub(super) fn failed(error: DeskError) -> UiError {
     match error {
-        DeskError::Refused(words) => UiError::Invalid(words),
+        DeskError::Refused(refusal) => declined(&refusal),
         DeskError::Busy(detail) => UiError::unavailable(detail, Saved::Unknown),
     }
 }
@@ -132,9 +133,13 @@ pub(super) fn failed(error: DeskError) -> UiError {
 /// A failure to read as a page: nothing was to be saved.
 pub(super) fn unread(error: impl Into<DeskError>) -> UiError {
     match error.into() {
-        DeskError::Refused(words) => UiError::Invalid(words),
+        DeskError::Refused(refusal) => declined(&refusal),
         DeskError::Busy(detail) => UiError::unavailable(detail, Saved::Nothing),
     }
+}
+
+fn declined(refusal: &Refusal) -> UiError {
+    UiError::Declined { zh: refusal.words(Lang::Zh), en: refusal.words(Lang::En) }
 }
 
 /// As [`unread`] for questions to the store.

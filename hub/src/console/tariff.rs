@@ -165,7 +165,7 @@ pub(super) async fn upload(
     };
     match site.desk.set_tariff(&me.actor, sheet).await {
         Ok(_) => Ok(([("hx-redirect", "/tariff")], "").into_response()),
-        Err(DeskError::Refused(words)) => Ok(invalid(words)),
+        Err(DeskError::Refused(refusal)) => Ok(invalid(refusal.words(ui.lang))),
         Err(other) => Err(failed(other)),
     }
 }

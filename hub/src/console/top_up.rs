@@ -150,10 +150,10 @@ pub(super) async fn confirm(
     let amount = amount_of(&ui, &wish.amount).map_err(UiError::Invalid)?;
     let repeated = match site.desk.top_up(&me.actor, id, amount, &wish.request).await {
         Ok((_, repeated)) => repeated,
-        Err(DeskError::Refused(words)) => return Err(UiError::Conflict(words)),
+        Err(DeskError::Refused(refusal)) => return Err(UiError::Conflict(refusal.words(ui.lang))),
         Err(other) => return Err(failed(other)),
     };
-    let voucher = site.desk.voucher(id, &wish.request).await.map_err(unread)?;
+    let voucher = site.desk.voucher(id, "top_up", &wish.request).await.map_err(unread)?;
     let posted = match voucher {
         Some(number) => {
             site.desk.node.query(move |conn| statement::movement_of(conn, id.0, number)).await.map_err(busy)?

@@ -5,6 +5,8 @@
 use super::books::Owner;
 use super::{CoreError, Hub, Reply, Turn, named, wallets_of};
 use crate::ledger::{Account, Kind, Posting};
+use crate::refusal::{Kept, Refusal};
+use crate::rights::WalletError;
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
 use yika_crdt::entry::{Row, WalletKey};
@@ -41,21 +43,24 @@ impl Hub {
         by: Teller,
     ) -> Result<Reply, CoreError> {
         if self.mesh.people.read().holder(person).is_none() {
-            return Ok(Reply::Denied(format!("{person} is not a person of this registry")));
+            return Ok(Reply::Denied(Refusal::UnknownPerson { person }));
         }
         let slip = Slip { person, amount, by, undone: false };
         match turn.tx.get::<Slip>(&slip_key(&id))? {
             Some(known) if (known.person, known.amount) == (person, amount) => {
                 return Ok(Reply::ToppedUp { total: wallets_of(turn.tx, person)?.total()?, repeated: true });
             }
-            Some(_) => return Ok(Reply::Denied("this number was used for another movement".into())),
+            Some(_) => return Ok(Reply::Denied(Refusal::NumberUsed {})),
             None => {}
         }
         if let Err(refused) = self.open(turn, Owner::Person(person))?.wallet(WalletKey::Main).deposit(amount) {
-            return Ok(Reply::Denied(refused.to_string()));
+            return Ok(Reply::Denied(match refused {
+                WalletError::NotPositive(amount) => Refusal::NotPositive { amount },
+                _ => Refusal::BeyondBounds {},
+            }));
         }
         turn.tx.put(slip_key(&id), &slip);
-        let mut posting = Posting::new(feed::digest("yika top-up 1", &id.0), self.today(turn));
+        let mut posting = Posting::new(top_up_source(&id), self.today(turn));
         posting.transfer(Kind::TopUp, Account::Cash, Account::Holder(person, WalletKey::Main), amount);
         turn.post(posting)?;
         self.level(turn, person)?;
@@ -71,16 +76,15 @@ impl Hub {
         by: Teller,
     ) -> Result<Reply, CoreError> {
         let Some(mut slip) = turn.tx.get::<Slip>(&slip_key(&of))?.filter(|s| s.amount.is_positive()) else {
-            return Ok(Reply::Denied("no top-up has this number".into()));
+            return Ok(Reply::Denied(Refusal::UnknownTopUp {}));
         };
         if slip.by != by {
-            let denied = "only the operator who took a top-up undoes it, in the same shift; use an adjustment";
-            return Ok(Reply::Denied(denied.into()));
+            return Ok(Reply::Denied(Refusal::OthersTopUp {}));
         }
         if slip.undone {
             return Ok(Reply::Paid(wallets_of(turn.tx, slip.person)?.total()?));
         }
-        let source = feed::digest("yika undo 1", &of.0);
+        let source = undo_source(&of);
         let reply = self.pay_out(turn, slip.person, slip.amount, source)?;
         if matches!(reply, Reply::Paid(_)) {
             slip.undone = true;
@@ -98,17 +102,17 @@ impl Hub {
         by: Teller,
     ) -> Result<Reply, CoreError> {
         if !amount.is_positive() {
-            return Ok(Reply::Denied(format!("{amount} yuan is not a positive amount")));
+            return Ok(Reply::Denied(Refusal::NotPositive { amount }));
         }
         let slip = Slip { person, amount: amount.negated()?, by, undone: false };
         match turn.tx.get::<Slip>(&slip_key(&id))? {
             Some(known) if (known.person, known.amount) == (slip.person, slip.amount) => {
                 return Ok(Reply::Paid(wallets_of(turn.tx, person)?.total()?));
             }
-            Some(_) => return Ok(Reply::Denied("this number was used for another movement".into())),
+            Some(_) => return Ok(Reply::Denied(Refusal::NumberUsed {})),
             None => {}
         }
-        let reply = self.pay_out(turn, person, amount, feed::digest("yika withdrawal 1", &id.0))?;
+        let reply = self.pay_out(turn, person, amount, withdrawal_source(&id))?;
         if matches!(reply, Reply::Paid(_)) {
             turn.tx.put(slip_key(&id), &slip);
         }
@@ -123,7 +127,7 @@ impl Hub {
         amount: Fen,
         source: Hash,
     ) -> Result<Reply, CoreError> {
-        if let Some(denied) = self.recovering(turn, "nothing is paid out")? {
+        if let Some(denied) = self.recovering(turn, Kept::PayOut)? {
             return Ok(denied);
         }
         let row = Row { person, wallet: WalletKey::Main };
@@ -135,7 +139,7 @@ impl Hub {
             let before = turn.effects.len();
             return Ok(match self.recall(turn, row, &wallet, missing, None)? {
                 true => Reply::Short { available, recalled: turn.effects.len() - before },
-                false => Reply::Denied(format!("{available} yuan are available, and boxes do not hold the rest")),
+                false => Reply::Denied(Refusal::NotEnough { available }),
             });
         }
         wallet.withdraw(amount)?;
@@ -146,6 +150,21 @@ impl Hub {
         self.level(turn, person)?;
         Ok(Reply::Paid(self.open(turn, Owner::Person(person))?.total()?))
     }
+}
+
+/// What the transfers of a top-up follow from.
+pub fn top_up_source(id: &Hash) -> Hash {
+    feed::digest("yika top-up 1", &id.0)
+}
+
+/// What the transfers follow from that undo a top-up.
+pub fn undo_source(of: &Hash) -> Hash {
+    feed::digest("yika undo 1", &of.0)
+}
+
+/// What the transfers of a withdrawal follow from.
+pub fn withdrawal_source(id: &Hash) -> Hash {
+    feed::digest("yika withdrawal 1", &id.0)
 }
 
 fn slip_key(id: &Hash) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! ends. Leaves to others: certificates (`enrol` of the shell), the conversation (`yika-link`).
 
 use super::{CoreError, Hub, Reply, Turn, named};
+use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use yika_crdt::channel::Channel;
 use yika_crdt::entry::{Body, NodeRecord};
@@ -56,14 +57,14 @@ impl Hub {
         row: TokenRow,
     ) -> Result<Reply, CoreError> {
         if !self.mesh.campuses.contains_key(&row.campus) {
-            let known: Vec<_> = self.mesh.campuses.keys().map(ToString::to_string).collect();
-            return Ok(Reply::Denied(format!("{} is not a campus; known are {}", row.campus, known.join(", "))));
+            let known = self.mesh.campuses.keys().copied().collect();
+            return Ok(Reply::Denied(Refusal::UnknownCampus { campus: row.campus, known }));
         }
         if let Some(node) = row.replaces {
             let lives = self.mesh.current(node);
             let stands = lives.and_then(|w| self.mesh.place_of(w)).and_then(|p| p.campus);
             if stands != Some(row.campus) {
-                return Ok(Reply::Denied(format!("{node} is not a box of campus {}", row.campus)));
+                return Ok(Reply::Denied(Refusal::BoxElsewhere { node, campus: row.campus }));
             }
         }
         turn.tx.put(token_key(&hash), &row);

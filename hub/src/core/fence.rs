@@ -7,6 +7,7 @@ use super::books::Owner;
 use super::journal::heard_key;
 use super::{CoreError, Effect, Hub, Reply, Turn, named};
 use crate::ledger::{Account, Kind};
+use crate::refusal::{Kept, Refusal};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
@@ -55,7 +56,7 @@ impl Hub {
         reason: String,
     ) -> Result<Reply, CoreError> {
         if writer.node.is_hub() || !self.mesh.nodes.contains_key(&writer) {
-            return Ok(Reply::Denied(format!("{writer} is not an edge of this registry")));
+            return Ok(Reply::Denied(Refusal::UnknownBox { node: writer.node }));
         }
         if self.mesh.is_fenced(writer) {
             return Ok(Reply::Done);
@@ -90,9 +91,9 @@ impl Hub {
         operator: OperatorId,
     ) -> Result<Reply, CoreError> {
         let Some(mut winding) = turn.tx.get::<Winding>(&winding_key(writer))? else {
-            return Ok(Reply::Denied(format!("{writer} is not fenced; fence it first")));
+            return Ok(Reply::Denied(Refusal::NotFenced { node: writer.node }));
         };
-        if let Some(denied) = self.recovering(turn, "nothing is released")? {
+        if let Some(denied) = self.recovering(turn, Kept::Release)? {
             return Ok(denied);
         }
         if !winding.advanced && !winding.released {

@@ -5,6 +5,7 @@
 
 use super::journal::Place;
 use super::{CoreError, Effect, Hub, Reply, Turn};
+use crate::refusal::{Cause, Refusal};
 use std::collections::BTreeSet;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
@@ -44,16 +45,16 @@ impl Hub {
     ) -> Result<Reply, CoreError> {
         let feed = run.head.feed;
         let Some(node) = self.mesh.nodes.get(&feed.writer) else {
-            return Ok(Reply::Denied(format!("{feed}: the registry does not list this writer")));
+            return Ok(denied(feed, "the registry does not list this writer"));
         };
         if feed.channel != Channel::Journal || run.from == Seq::ZERO {
-            return Ok(Reply::Denied(format!("{feed} is not a journal; only journals are posted twice")));
+            return Ok(denied(feed, "only journals are posted twice"));
         }
         let Some(base) = turn.tx.end_at(&feed, Seq(run.from.0 - 1))? else {
-            return Ok(Reply::Denied(format!("{feed}: begin the branch at most one after what is held")));
+            return Ok(denied(feed, "begin the branch at most one after what is held"));
         };
         if let Err(refused) = feed::check_run(base, &run, &node.key) {
-            return Ok(Reply::Denied(refused.to_string()));
+            return Ok(denied(feed, &refused.to_string()));
         }
         let mut touched = BTreeSet::new();
         let mut other = false;
@@ -80,4 +81,8 @@ impl Hub {
         }
         Ok(Reply::Done)
     }
+}
+
+fn denied(feed: FeedId, cause: &str) -> Reply {
+    Reply::Denied(Refusal::Branch { feed, cause: Cause(cause.to_owned()) })
 }

@@ -5,6 +5,7 @@
 use super::books::Owner;
 use super::{CoreError, Effect, Hub, Reply, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
+use crate::refusal::Refusal;
 use crate::rights::WalletError;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -328,7 +329,7 @@ impl Hub {
         sizes: PoolSizes,
     ) -> Result<Reply, CoreError> {
         if sizes.guest.is_negative() || sizes.float.is_negative() {
-            return Ok(Reply::Denied("the size of a pool is zero or more yuan".into()));
+            return Ok(Reply::Denied(Refusal::PoolNegative {}));
         }
         turn.tx.put(pools_key(), &sizes);
         Ok(Reply::Done)

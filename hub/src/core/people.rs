@@ -4,9 +4,10 @@
 //! never leave the hub (`store`).
 
 use super::{CoreError, Hub, Reply, TableRow, Turn};
+use crate::refusal::Refusal;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Author, Denied, PersonChange, Say, Written};
+use yika_crdt::documents::{Author, PersonChange, Say, Written};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -47,7 +48,7 @@ impl Hub {
         to: CampusId,
     ) -> Result<Reply, CoreError> {
         let Some(known) = turn.tx.get::<Person>(&keys::person(person))? else {
-            return Ok(Reply::Denied(format!("{person} is not a person of this registry")));
+            return Ok(Reply::Denied(Refusal::UnknownPerson { person }));
         };
         if known.home == to {
             return Ok(Reply::Done);
@@ -62,7 +63,7 @@ impl Hub {
         count: u32,
     ) -> Result<Reply, CoreError> {
         if count == 0 || count > PERSON_IDS_MAX {
-            return Ok(Reply::Denied(format!("{count} numbers; ask for 1 to {PERSON_IDS_MAX}")));
+            return Ok(Reply::Denied(Refusal::PersonNumbers { count }));
         }
         Ok(Reply::PersonIds(next_person_id(turn.tx, self.mesh.me, count)?))
     }
@@ -97,7 +98,7 @@ impl Hub {
         self.documents.turn_kind(&mut self.mesh, turn.tx, Say::Now(turn.stamp), kind, &mut turn.events)?;
         let record = self.documents.rebase_record(&self.mesh, turn.tx, kind)?;
         if turn.tx.get_bytes(&keys::rebase(&record.old))?.is_some() {
-            return Ok(Reply::Denied(format!("the re-base of {} is under way", record.old)));
+            return Ok(Reply::Denied(Refusal::RebaseUnderWay { doc: record.old }));
         }
         self.append(turn, Channel::Registry, Body::Rebase(record))?;
         Ok(Reply::Done)
@@ -143,6 +144,6 @@ pub fn next_person_id<R: Read + ?Sized>(tx: &mut Tx<'_, R>, me: Writer, count: u
 fn reply(written: Written) -> Result<Reply, CoreError> {
     match written? {
         Ok(()) => Ok(Reply::Done),
-        Err(Denied(words)) => Ok(Reply::Denied(words)),
+        Err(denied) => Ok(Reply::Denied(denied.into())),
     }
 }

@@ -8,6 +8,7 @@ use super::books::Owner;
 use super::receipts::LEASE_MS;
 use super::{Command, CoreError, Effect, Hub, Reply, Turn};
 use crate::ledger::Kind;
+use crate::refusal::{Kept, Refusal};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -177,17 +178,13 @@ impl Hub {
     pub(super) fn recovering<R: Read + ?Sized>(
         &self,
         turn: &Turn<'_, '_, R>,
-        not_done: &str,
+        kept: Kept,
     ) -> Result<Option<Reply>, StoreError> {
         if self.recovery.is_none() {
             return Ok(None);
         }
-        let nodes: Vec<_> = self.awaited_in(turn)?.iter().map(|w| w.node.to_string()).collect();
-        Ok(Some(Reply::Denied(format!(
-            "headquarters was restored from a backup and is recovering: {not_done} before these boxes have reported or \
-             are fenced: {}",
-            nodes.join(", ")
-        ))))
+        let waiting_for = self.awaited_in(turn)?.iter().map(|w| w.node).collect();
+        Ok(Some(Reply::Denied(Refusal::Recovering { kept, waiting_for })))
     }
 
     /// Acts that give out numbers, versions or lives are not done while those given out since the backup are not known.
@@ -197,11 +194,9 @@ impl Hub {
         command: &Command,
     ) -> Result<Option<Reply>, StoreError> {
         match command {
-            Command::Registry(body) if !matches!(**body, Body::Node(_)) => {
-                self.recovering(turn, "the registry is not changed")
-            }
-            Command::CreateToken { .. } | Command::Redeem { .. } => self.recovering(turn, "no box is enrolled"),
-            Command::PersonIds(_) => self.recovering(turn, "nobody new is entered"),
+            Command::Registry(body) if !matches!(**body, Body::Node(_)) => self.recovering(turn, Kept::Registry),
+            Command::CreateToken { .. } | Command::Redeem { .. } => self.recovering(turn, Kept::Enrolment),
+            Command::PersonIds(_) => self.recovering(turn, Kept::NewPeople),
             _ => Ok(None),
         }
     }

@@ -4,13 +4,14 @@
 
 use super::journal::{cut_key, given_back_key, seen};
 use super::{CoreError, Hub, Reply, Turn, named, sale_error};
+use crate::refusal::{Kept, Refusal};
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::ids::*;
 use yika_crdt::sale::{GivenBack, share_back};
-use yika_crdt::store::Read;
+use yika_crdt::store::{Read, StoreError, decode_row};
 
 /// What is to be given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,30 +38,29 @@ impl Hub {
         if let Some((known, back)) = turn.tx.get::<(Wanted, Vec<(Source, Fen)>)>(&key)? {
             return Ok(match known == wanted {
                 true => Reply::Refunded { back, repeated: true },
-                false => Reply::Denied("this number was used for another refund".into()),
+                false => Reply::Denied(Refusal::NumberUsed {}),
             });
         }
-        if let Some(denied) = self.recovering(turn, "nothing is given back")? {
+        if let Some(denied) = self.recovering(turn, Kept::GiveBack)? {
             return Ok(denied);
         }
         let Some(kept) = seen(turn, wanted.of)?.into_iter().find(|seen| !seen.reversed) else {
-            return Ok(Reply::Denied(format!("headquarters knows no sale {}", wanted.of)));
+            return Ok(Reply::Denied(Refusal::UnknownSale { sale: wanted.of }));
         };
         let Some(sale) = kept.place.sale(turn)? else {
-            return Ok(Reply::Denied(format!("{} is not a sale", wanted.of)));
+            return Ok(Reply::Denied(Refusal::UnknownSale { sale: wanted.of }));
         };
         let writer = kept.place.feed.writer;
         let cut: Option<Day> = turn.tx.get(&cut_key(writer))?;
         if cut.is_none_or(|cut| cut < sale.day) && !self.mesh.is_fenced(writer) {
-            let denied = format!("{writer} sold it and has not cut {}; until then only that box gives back", sale.day);
-            return Ok(Reply::Denied(denied));
+            return Ok(Reply::Denied(Refusal::BoxStillMay { writer, day: sale.day }));
         }
         let given: GivenBack = turn.tx.get(&given_back_key(&kept.place, sale.id))?.unwrap_or_default();
         let Some(back) = share_back(&sale.paid, &given, wanted.amount).map_err(sale_error)? else {
-            return Ok(Reply::Denied(format!("not so much is left to give back for {}", wanted.of)));
+            return Ok(Reply::Denied(Refusal::NotSoMuchLeft { sale: wanted.of }));
         };
         turn.tx.put(key, &(wanted, &back));
-        let source = feed::digest("yika hub refund 1", &wanted.id.0);
+        let source = refund_source(&wanted.id);
         self.give_back_at_hub(turn, kept.place, &sale, &back, source)?;
         // The terminal's part of the id stays; a refund of the hub has no terminal of its own.
         let record = RefundRecord {
@@ -79,4 +79,19 @@ impl Hub {
         }
         Ok(Reply::Refunded { back, repeated: false })
     }
+}
+
+/// What the transfers of a refund by headquarters follow from.
+pub fn refund_source(id: &Hash) -> Hash {
+    feed::digest("yika hub refund 1", &id.0)
+}
+
+/// Whether headquarters gives sales of a box's business day back: the box itself no longer may.
+///
+/// # Errors
+/// Of storage.
+pub fn is_cut<R: Read + ?Sized>(store: &R, writer: Writer, day: Day) -> Result<bool, StoreError> {
+    let key = cut_key(writer);
+    let cut: Option<Day> = store.get(&key)?.map(|bytes| decode_row(&key, &bytes)).transpose()?;
+    Ok(cut.is_some_and(|cut| cut >= day))
 }

@@ -1,14 +1,18 @@
 //! Backups by the desk: made and proved, remembered, and told to the core so that boxes may prune. And how the hub is.
 
-use super::{Actor, Desk, DeskError, refused};
-use crate::backup::{self, Backups, Proved, Source};
+use super::{Actor, Desk, DeskError, facts, refused};
+use crate::backup::{self, Backups, Listed, NoRoom, Phase, Proved, Source};
 use crate::core::Command;
 use crate::machine::Recovering;
+use crate::refusal::{Cause, Refusal};
 use crate::store::{BackupRow, TableRow, read};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Backups that are looked up.
+const BACKUPS_SHOWN_MAX: u32 = 200;
 
 /// How headquarters is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,21 +89,25 @@ impl Desk {
     /// In words: no space, a failing device, one under way; then nothing of it is left and nothing counts as archived.
     pub async fn create_backup(&self, actor: &Actor, dir: Option<PathBuf>) -> Result<BackupRow, DeskError> {
         let backups = self.of_headquarters(actor)?;
-        let Ok(_one) = backups.under_way.try_lock() else {
-            return refused("a backup is under way; wait until it has ended");
-        };
+        let Ok(_one) = backups.under_way.try_lock() else { return refused(Refusal::BackupUnderWay {}) };
         let dir = dir.unwrap_or_else(|| backups.dir.clone());
         let node = &self.node;
         let source = Source { vault: Arc::clone(&node.vault), name: node.name.clone(), life: node.writer() };
         let (plan, to) = (Arc::clone(&backups), dir.clone());
-        let made = off_thread(move || backup::make(&plan, &source, &to)).await;
-        let made = made.inspect_err(|_| _ = backups.failed.fetch_add(1, Ordering::Relaxed))?;
-        let detail = format!("{} bytes, {} entries", made.row.bytes, made.row.entries);
+        let made = off_thread(move || backup::make(&plan, &source, &to)).await?;
+        backups.enter(None);
+        let made = made.map_err(|error| {
+            tracing::error!(error = format!("{error:#}"), "no backup was made");
+            backups.failed.fetch_add(1, Ordering::Relaxed);
+            not_made(&error)
+        })?;
+        let (bytes, entries) = (made.row.bytes.to_string(), made.row.entries.to_string());
+        let detail = facts(&[("bytes", &bytes), ("entries", &entries)]);
         let (object, command) = (made.row.file.clone(), Command::Archived(made.marks));
         let rows = vec![TableRow::Backup(made.row.clone())];
         self.act(actor, "backup.create", object, detail, command, rows).await?;
         let (keep, name) = (backups.keep, node.name.clone());
-        if let Err(error) = off_thread(move || backup::forget_old(&dir, &name, keep)).await {
+        if let Err(error) = off_thread(move || backup::forget_old(&dir, &name, keep)).await? {
             // The new one is there all the same.
             tracing::warn!(%error, "old backups could not be removed");
         }
@@ -112,28 +120,139 @@ impl Desk {
     /// What is wrong with it.
     pub async fn verify_backup(&self, actor: &Actor, file: PathBuf) -> Result<Proved, DeskError> {
         let backups = self.of_headquarters(actor)?;
-        let Ok(_one) = backups.under_way.try_lock() else {
-            return refused("a backup is under way; wait until it has ended");
-        };
+        let Ok(_one) = backups.under_way.try_lock() else { return refused(Refusal::BackupUnderWay {}) };
         let vault = Arc::clone(&self.node.vault);
-        let plan = Arc::clone(&backups);
-        Ok(off_thread(move || backup::prove(&file, &vault, &plan.data)).await?.0)
+        let (plan, object) = (Arc::clone(&backups), file.display().to_string());
+        let proved = off_thread(move || backup::prove(&file, &vault, &plan.data)).await?;
+        let outcome = if proved.is_ok() { "sound" } else { "unsound" };
+        self.note(actor, "backup.verify", object.clone(), facts(&[("outcome", outcome)])).await?;
+        match proved {
+            Ok((proved, _)) => Ok(proved),
+            Err(error) => {
+                tracing::error!(file = object, error = format!("{error:#}"), "a backup does not pass its check");
+                refused(
+                    no_room(&error).unwrap_or_else(|| Refusal::BackupUnsound { file: object, cause: cause(&error) }),
+                )
+            }
+        }
+    }
+
+    /// The backups that this hub knows of or that lie in its folder, newest first.
+    ///
+    /// # Errors
+    /// The folder or the hub cannot be read.
+    pub async fn backups(&self, actor: &Actor) -> Result<BackupsView, DeskError> {
+        let plan = self.of_headquarters(actor)?;
+        let remembered = self.node.query(|conn| read::backups(conn, BACKUPS_SHOWN_MAX)).await?;
+        let dir = plan.dir.clone();
+        let listed = off_thread(move || backup::list(&dir)).await?.map_err(|e| DeskError::Busy(format!("{e:#}")))?;
+        Ok(BackupsView {
+            dir: plan.dir.display().to_string(),
+            keep: plan.keep,
+            every_hours: plan.every_hours,
+            failed: plan.failed.load(Ordering::Relaxed),
+            phase: plan.phase(),
+            files: join(remembered, listed, &self.node.name),
+        })
+    }
+
+    /// A backup of the folder by its file name.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub async fn backup_named(&self, actor: &Actor, name: &str) -> Result<PathBuf, DeskError> {
+        let view = self.backups(actor).await?;
+        let found = view.files.into_iter().find(|f| f.name() == name);
+        found.map(|f| PathBuf::from(f.file)).ok_or_else(|| Refusal::UnknownBackup { file: name.to_owned() }.into())
     }
 
     fn of_headquarters(&self, actor: &Actor) -> Result<Arc<Backups>, DeskError> {
         match &self.backups {
-            _ if actor.campus.is_some() => refused("backups are for operators of headquarters"),
+            _ if actor.campus.is_some() => refused(Refusal::BackupsOfHeadquarters {}),
             Some(backups) => Ok(Arc::clone(backups)),
-            None => refused("this hub was started without a place for backups"),
+            None => refused(Refusal::NoBackupPlace {}),
         }
     }
 }
 
-async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> Result<T, DeskError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| DeskError::Refused(format!("{error:#}"))),
-        Err(ended) => Err(DeskError::Busy(ended.to_string())),
+/// Backups and how they are made.
+#[derive(Clone, Debug)]
+pub struct BackupsView {
+    /// Where they go.
+    pub dir: String,
+    /// How many stay there.
+    pub keep: usize,
+    /// How often one is made by itself, in hours; never when 0.
+    pub every_hours: u32,
+    /// How many have failed since the start.
+    pub failed: u64,
+    /// What is being done to the one that is being made.
+    pub phase: Option<Phase>,
+    /// Each of them.
+    pub files: Vec<BackupFile>,
+}
+
+/// A backup as pages show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BackupFile {
+    /// Where it lies.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was made; `None` when its head cannot be read.
+    pub at_ms: Option<i64>,
+    /// Made and proved by this hub: how long that took, and how many entries are in it.
+    pub proved: Option<(i64, u64)>,
+    /// It is of this hub.
+    pub ours: bool,
+}
+
+impl BackupFile {
+    /// Its name without the folder.
+    pub fn name(&self) -> &str {
+        self.file.rsplit('/').next().unwrap_or(&self.file)
     }
+}
+
+/// What is remembered and what lies in the folder, by file.
+fn join(remembered: Vec<BackupRow>, listed: Vec<Listed>, hub: &str) -> Vec<BackupFile> {
+    let mut files: Vec<BackupFile> = Vec::with_capacity(listed.len());
+    for found in listed {
+        let file = found.file.display().to_string();
+        let row = remembered.iter().find(|row| row.file == file);
+        files.push(BackupFile {
+            at_ms: found.about.as_ref().ok().map(|about| about.2),
+            ours: found.about.as_ref().is_ok_and(|about| about.0 == hub),
+            proved: row.filter(|row| row.bytes == found.bytes).map(|row| (row.took_ms, row.entries)),
+            bytes: found.bytes,
+            file,
+        });
+    }
+    // Those put elsewhere, as long as they are there; old ones of the folder went as configured.
+    for row in remembered.into_iter().filter(|row| std::path::Path::new(&row.file).exists()) {
+        if files.iter().all(|known| known.file != row.file) {
+            let proved = Some((row.took_ms, row.entries));
+            let (at_ms, ours) = (Some(row.at_ms), true);
+            files.push(BackupFile { file: row.file, bytes: row.bytes, at_ms, proved, ours });
+        }
+    }
+    files.sort_by_key(|file| std::cmp::Reverse(file.at_ms));
+    files
+}
+
+fn cause(error: &anyhow::Error) -> Cause {
+    Cause(format!("{error:#}"))
+}
+
+fn no_room(error: &anyhow::Error) -> Option<Refusal> {
+    let NoRoom { folder, free_bytes, wanted_bytes } = error.downcast_ref()?;
+    Some(Refusal::NoRoom { folder: folder.clone(), free_bytes: *free_bytes, wanted_bytes: *wanted_bytes })
+}
+
+fn not_made(error: &anyhow::Error) -> Refusal {
+    no_room(error).unwrap_or_else(|| Refusal::BackupFailed { cause: cause(error) })
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DeskError> {
+    tokio::task::spawn_blocking(work).await.map_err(|ended| DeskError::Busy(ended.to_string()))
 }

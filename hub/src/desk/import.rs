@@ -3,9 +3,10 @@
 //! A file is judged whole against the registry before anything is written; rows are then applied in groups, each group in
 //! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
 
-use super::{Actor, Desk, DeskError};
+use super::{Actor, Desk, DeskError, facts};
 use crate::core::{Command, Reply};
 use crate::import::{self, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
+use crate::refusal::{Cause, Refusal};
 use crate::store::{ProfileRow, TableRow, people};
 use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
@@ -75,7 +76,7 @@ impl Desk {
         lang: Lang,
         progress: Progress,
     ) -> Result<ImportReport, DeskError> {
-        let sheet = self.read_file(file_name, bytes.into(), lang).await?;
+        let sheet = self.read_file(file_name, bytes.into()).await?;
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
         let (plan, known) = self.judge(sheet).await?;
         let (entering, mut errors) = self.place(actor, &plan, &known, lang)?;
@@ -111,7 +112,7 @@ impl Desk {
         bytes: impl Into<Arc<Vec<u8>>>,
         lang: Lang,
     ) -> Result<Vec<u8>, DeskError> {
-        let sheet = self.read_file(file_name, bytes.into(), lang).await?;
+        let sheet = self.read_file(file_name, bytes.into()).await?;
         let mut refused: BTreeMap<u32, (Vec<String>, String)> = BTreeMap::new();
         for row in &sheet.rows {
             if let Err(errors) = &row.record {
@@ -128,14 +129,15 @@ impl Desk {
             refused.insert(row.line, (cells, row.errors.join("; ")));
         }
         let made = tokio::task::spawn_blocking(move || import::refused_xlsx(refused.into_values(), lang)).await;
-        made.map_err(|e| DeskError::Busy(e.to_string()))?.map_err(|e| DeskError::Refused(e.to_string()))
+        let made = made.map_err(|e| DeskError::Busy(e.to_string()))?;
+        Ok(made.map_err(|e| Refusal::Workbook { cause: Cause(e.to_string()) })?)
     }
 
-    async fn read_file(&self, file_name: &str, bytes: Arc<Vec<u8>>, lang: Lang) -> Result<import::Sheet, DeskError> {
+    async fn read_file(&self, file_name: &str, bytes: Arc<Vec<u8>>) -> Result<import::Sheet, DeskError> {
         let name = file_name.to_owned();
         let read = tokio::task::spawn_blocking(move || import::read_people(&name, &bytes, &Limits::default()));
         let sheet = read.await.map_err(|e| DeskError::Busy(e.to_string()))?;
-        let mut sheet = sheet.map_err(|e| DeskError::Refused(e.message(lang)))?;
+        let mut sheet = sheet.map_err(|error| Refusal::File { error })?;
         self.name_campuses(&mut sheet);
         Ok(sheet)
     }
@@ -200,7 +202,7 @@ impl Desk {
             )));
         };
         if let Err(refused) = actor.may_touch(home) {
-            return Ok(Err(refused.to_string()));
+            return Ok(Err(refused.words(lang.of_pages())));
         }
         if let (Some(before), Some(card)) = (before, record.card_number)
             && before.card.is_some_and(|held| held != card)
@@ -244,9 +246,9 @@ impl Desk {
                 acts.push(PersonChange::add(person_of(&self.node.vault, person, one)));
             }
             done += group.len();
-            let detail = format!("{done} of {all}");
+            let detail = facts(&[("done", &done.to_string()), ("all", &all.to_string())]);
             let command = Command::People { operator: actor.operator, acts };
-            self.act(actor, "people.import", format!("{} people", group.len()), detail, command, rows).await?;
+            self.act(actor, "people.import", group.len().to_string(), detail, command, rows).await?;
             progress(done, all);
         }
         Ok(())
@@ -263,7 +265,7 @@ impl Desk {
                 }
                 Ok(())
             }
-            Reply::Denied(words) => Err(DeskError::Refused(words)),
+            Reply::Denied(refusal) => Err(refusal.into()),
             other => Err(DeskError::Busy(format!("the core answered a wish for numbers with {other:?}"))),
         }
     }

@@ -1,7 +1,7 @@
 //! The desk: what an operator of headquarters can do, one function an act, each refused in words or done and audited.
 //!
 //! Pages, the API and the command line all come through here. Leaves to others: who is signed in (console), decisions on
-//! money and rights (`core`), words in other languages (pages).
+//! money and rights (`core`), the words of refusals (`refusal`).
 
 mod backup;
 mod edges;
@@ -12,10 +12,10 @@ mod people;
 mod profile;
 mod registry;
 
-pub use backup::HubStatus;
+pub use backup::{BackupFile, BackupsView, HubStatus};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined};
 pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
-pub use money::{GivenBack, POOL_FEN_MAX, RefundWish};
+pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish};
 pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
 pub use profile::Private;
@@ -26,10 +26,12 @@ use crate::clock::wall_ms;
 use crate::core::{Command, Reply};
 use crate::machine::Order;
 use crate::node::{Busy, HubNode};
+use crate::refusal::Refusal;
 use crate::store::{AuditRow, TableRow};
 use std::sync::Arc;
 use yika_crdt::ids::*;
 use yika_link::Pin;
+use yika_ui::Lang;
 
 /// Who acts.
 #[derive(Clone, Debug)]
@@ -56,9 +58,13 @@ impl Actor {
     /// In words.
     pub fn may_touch(&self, campus: CampusId) -> Result<(), DeskError> {
         match self.campus {
-            Some(own) if own != campus => Err(DeskError::Refused(format!("{} works for campus {own} only", self.who))),
+            Some(own) if own != campus => Err(self.other_campus(own)),
             _ => Ok(()),
         }
+    }
+
+    fn other_campus(&self, own: CampusId) -> DeskError {
+        DeskError::Refused(Refusal::OtherCampus { who: self.who.clone(), campus: own })
     }
 }
 
@@ -67,10 +73,20 @@ impl Actor {
 pub enum DeskError {
     /// The request cannot be met; nothing was changed.
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
     /// Headquarters cannot serve; nothing was changed, try again.
     #[error("{0}")]
     Busy(String),
+}
+
+impl DeskError {
+    /// In words: of a refusal for the operator, of a failure for the log.
+    pub fn words(&self, lang: Lang) -> String {
+        match self {
+            DeskError::Refused(refusal) => refusal.words(lang),
+            DeskError::Busy(detail) => detail.clone(),
+        }
+    }
 }
 
 impl From<Busy> for DeskError {
@@ -85,8 +101,20 @@ impl From<yika_crdt::store::StoreError> for DeskError {
     }
 }
 
-fn refused<T>(words: impl Into<String>) -> Result<T, DeskError> {
-    Err(DeskError::Refused(words.into()))
+impl From<Refusal> for DeskError {
+    fn from(refusal: Refusal) -> DeskError {
+        DeskError::Refused(refusal)
+    }
+}
+
+fn refused<T>(refusal: impl Into<Refusal>) -> Result<T, DeskError> {
+    Err(DeskError::Refused(refusal.into()))
+}
+
+/// The detail of a line of the audit: facts by name, which pages show in words.
+fn facts(pairs: &[(&str, &str)]) -> String {
+    let given = pairs.iter().filter(|(_, value)| !value.is_empty());
+    given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
 }
 
 /// The desk over a running hub.
@@ -143,7 +171,7 @@ impl Desk {
             origin: actor.origin.clone(),
         }));
         match self.node.call(Order { command, rows }).await? {
-            Reply::Denied(words) => refused(words),
+            Reply::Denied(refusal) => refused(refusal),
             reply => Ok(reply),
         }
     }

@@ -3,9 +3,13 @@
 //!
 //! Leaves to others: top-ups (`people`), what may be done (`core`).
 
-use super::{Actor, Desk, DeskError, refused};
+use super::{Actor, Desk, DeskError, facts, refused};
 use crate::clock::wall_ms;
-use crate::core::{self, Command, PoolSizes, Reply, Teller};
+use crate::core::{
+    self, Command, PoolSizes, Reply, Teller, refund_source, top_up_source, undo_source, withdrawal_source,
+};
+use crate::refusal::Refusal;
+use crate::store::{TableRow, VoucherRow, statement};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use yika_crdt::Fen;
@@ -20,19 +24,49 @@ pub(super) const REQUEST_CHARS_MAX: usize = 64;
 /// How long a withdrawal waits for boxes to give rights back.
 const GIVE_BACK_MS_MAX: u64 = 5_000;
 const ASK_AGAIN_MS: u64 = 100;
+/// Longest reason that an operator gives, in characters.
+pub const REASON_CHARS_MAX: usize = 200;
 /// Largest pool of a box, and largest float of a terminal.
 pub const POOL_FEN_MAX: i64 = 10_000_000;
 
-/// Who takes or gives money: until tellers sign on, a shift is an operator's day.
+/// Who takes or gives money: until tellers sign on, a shift is an operator's day by headquarters' civil time.
 pub(super) fn teller(actor: &Actor) -> Teller {
-    Teller { operator: actor.operator, shift: wall_ms().div_euclid(DAY_MS).unsigned_abs() }
+    let civil_ms = wall_ms() + i64::from(core::HUB_UTC_OFFSET_MINUTES) * 60_000;
+    Teller { operator: actor.operator, shift: civil_ms.div_euclid(DAY_MS).unsigned_abs() }
+}
+
+/// A reason in an operator's words.
+pub(super) fn reason_of(text: &str, needed: bool) -> Result<String, DeskError> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 if needed => refused(Refusal::ReasonMissing { chars_max: REASON_CHARS_MAX }),
+        chars if chars > REASON_CHARS_MAX || text.chars().any(char::is_control) => {
+            refused(Refusal::ReasonMissing { chars_max: REASON_CHARS_MAX })
+        }
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// The id of a movement from the number that the asker gave it.
 pub(super) fn request_id(what: &str, request: &str) -> Result<Hash, DeskError> {
     match request.chars().count() {
         1..=REQUEST_CHARS_MAX => Ok(feed::digest(&format!("yika {what} request 1"), request.as_bytes())),
-        _ => refused(format!("the request number has 1 to {REQUEST_CHARS_MAX} characters")),
+        _ => refused(Refusal::RequestNumber { chars_max: REQUEST_CHARS_MAX }),
+    }
+}
+
+/// The voucher of a movement, without a reason.
+pub(super) fn voucher(actor: &Actor, kind: &str, source: Hash, object: impl ToString, request: &str) -> VoucherRow {
+    VoucherRow {
+        source,
+        kind: kind.to_owned(),
+        object: object.to_string(),
+        request: request.to_owned(),
+        of: None,
+        reason: String::new(),
+        who: actor.who.clone(),
+        by: teller(actor),
+        at_ms: wall_ms(),
     }
 }
 
@@ -48,6 +82,9 @@ pub struct RefundWish {
     pub correction: bool,
     /// Number made by the asker: the same is posted once.
     pub request: String,
+    /// Why, in the operator's words.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// What was given back.
@@ -70,42 +107,52 @@ impl Desk {
         person: PersonId,
         amount: Fen,
         request: &str,
+        reason: &str,
     ) -> Result<Fen, DeskError> {
         self.reachable(actor, person)?;
-        let command = Command::Withdraw { id: request_id("withdrawal", request)?, person, amount, by: teller(actor) };
-        let detail = format!("{amount} yuan, request {request}");
-        self.pay_out(actor, "account.withdraw", person.to_string(), detail, command).await
+        let (id, reason) = (request_id("withdrawal", request)?, reason_of(reason, false)?);
+        let voucher = VoucherRow { reason, ..voucher(actor, "withdrawal", withdrawal_source(&id), person, request) };
+        let command = Command::Withdraw { id, person, amount, by: voucher.by };
+        let detail = facts(&[("sum", &amount.to_string()), ("request", request), ("reason", &voucher.reason)]);
+        self.pay_out(actor, "account.withdraw", detail, command, voucher).await
     }
 
     /// Undoes a top-up whole: only who took it, in the shift in which he took it. Gives what the person has left.
     ///
     /// # Errors
-    /// As [`Desk::withdraw`], or it is somebody else's.
-    pub async fn undo_top_up(&self, actor: &Actor, request: &str) -> Result<Fen, DeskError> {
-        let command = Command::UndoTopUp { of: request_id("top-up", request)?, by: teller(actor) };
-        self.pay_out(actor, "account.undo_top_up", format!("request {request}"), String::new(), command).await
+    /// As [`Desk::withdraw`], it is somebody else's, or the reason is missing.
+    pub async fn undo_top_up(&self, actor: &Actor, request: &str, reason: &str) -> Result<Fen, DeskError> {
+        let (of, reason) = (request_id("top-up", request)?, reason_of(reason, true)?);
+        let source = top_up_source(&of);
+        let person = self.node.query(move |conn| statement::person_of(conn, &source)).await?;
+        let Some(person) = person.map(PersonId) else { return refused(Refusal::UnknownTopUp {}) };
+        self.reachable(actor, person)?;
+        let voucher = voucher(actor, "undo", undo_source(&of), person, request);
+        let voucher = VoucherRow { of: Some(source), reason, ..voucher };
+        let command = Command::UndoTopUp { of, by: voucher.by };
+        let detail = facts(&[("request", request), ("reason", &voucher.reason)]);
+        self.pay_out(actor, "account.undo_top_up", detail, command, voucher).await
     }
 
     async fn pay_out(
         &self,
         actor: &Actor,
         act: &str,
-        object: String,
         detail: String,
         command: Command,
+        voucher: VoucherRow,
     ) -> Result<Fen, DeskError> {
         let until = tokio::time::Instant::now() + Duration::from_millis(GIVE_BACK_MS_MAX);
+        let object = voucher.object.clone();
+        let rows = vec![TableRow::Voucher(voucher)];
         loop {
-            match self.act(actor, act, object.clone(), detail.clone(), command.clone(), Vec::new()).await? {
+            match self.act(actor, act, object.clone(), detail.clone(), command.clone(), rows.clone()).await? {
                 Reply::Paid(left) => return Ok(left),
                 Reply::Short { .. } if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
                 }
                 Reply::Short { available, recalled } => {
-                    return refused(format!(
-                        "{available} yuan are here; {recalled} boxes were asked to give back the rest and have not \
-                         answered: try again when they are connected"
-                    ));
+                    return refused(Refusal::StillAtBoxes { available, boxes: recalled });
                 }
                 other => return Err(DeskError::Busy(format!("the core answered a payment with {other:?}"))),
             }
@@ -120,15 +167,18 @@ impl Desk {
         let campus = self.node.registry().terminals.get(&wish.sale.terminal).map(|t| t.campus);
         match campus {
             Some(campus) => actor.may_touch(campus)?,
-            None => return refused(format!("{} is not a terminal of this registry", wish.sale.terminal)),
+            None => return refused(Refusal::UnknownTerminal { terminal: wish.sale.terminal }),
         }
-        let id = request_id("refund", &wish.request)?;
+        let (id, reason) = (request_id("refund", &wish.request)?, reason_of(&wish.reason, false)?);
         let kind = if wish.correction { RefundKind::Correction } else { RefundKind::Refund };
         let amount = wish.fen.map(Fen);
         let command = Command::Refund { id, of: wish.sale, kind, amount, operator: actor.operator };
-        let what = amount.map_or_else(|| "all that is left".to_owned(), |amount| format!("{amount} yuan"));
-        let detail = format!("{what}, {kind:?}, request {}", wish.request);
-        match self.act(actor, "sale.refund", wish.sale.to_string(), detail, command, Vec::new()).await? {
+        let sum = amount.map_or_else(|| "rest".to_owned(), |amount| amount.to_string());
+        let kind = if wish.correction { "correction" } else { "refund" };
+        let voucher = VoucherRow { reason, ..voucher(actor, "refund", refund_source(&id), wish.sale, &wish.request) };
+        let detail = facts(&[("sum", &sum), ("kind", kind), ("request", &wish.request), ("reason", &voucher.reason)]);
+        let rows = vec![TableRow::Voucher(voucher)];
+        match self.act(actor, "sale.refund", wish.sale.to_string(), detail, command, rows).await? {
             Reply::Refunded { back, repeated } => {
                 let sum = Fen::sum(back.iter().map(|(_, fen): &(Source, Fen)| *fen));
                 let sum = sum.map_err(|e| DeskError::Busy(format!("the sum given back: {e}")))?;
@@ -145,14 +195,13 @@ impl Desk {
     pub async fn release_suspense(&self, actor: &Actor, node: NodeId) -> Result<Writer, DeskError> {
         let registry = self.node.registry();
         let Some(writer) = registry.fences.keys().rev().find(|w| w.node == node).copied() else {
-            return refused(format!("{node} is not fenced; fence it first: yika-hub edge fence {node} --reason …"));
+            return refused(Refusal::NotFenced { node });
         };
         if let Some(campus) = registry.nodes.get(&writer).and_then(|n| n.campus) {
             actor.may_touch(campus)?;
         }
         let command = Command::ReleaseSuspense { writer, operator: actor.operator };
-        let detail = "before its lease is over; the worst case is booked to loss".to_owned();
-        self.act(actor, "edge.release_suspense", writer.to_string(), detail, command, Vec::new()).await?;
+        self.act(actor, "edge.release_suspense", writer.to_string(), String::new(), command, Vec::new()).await?;
         Ok(writer)
     }
 
@@ -170,12 +219,12 @@ impl Desk {
     /// A size is out of range, or the hub cannot serve.
     pub async fn set_pools(&self, actor: &Actor, sizes: PoolSizes) -> Result<(), DeskError> {
         if actor.campus.is_some() {
-            return refused("pools are the organisation's credit: only operators of headquarters set them");
+            return refused(Refusal::PoolsOfHeadquarters {});
         }
         if sizes.guest.0.max(sizes.float.0) > POOL_FEN_MAX {
-            return refused(format!("a pool is at most {} yuan", Fen(POOL_FEN_MAX)));
+            return refused(Refusal::PoolTooLarge { most: Fen(POOL_FEN_MAX) });
         }
-        let detail = format!("guest {} yuan a box, float {} yuan a terminal and box", sizes.guest, sizes.float);
+        let detail = facts(&[("guest", &sizes.guest.to_string()), ("float", &sizes.float.to_string())]);
         self.act(actor, "pools.set", "pools".to_owned(), detail, Command::Pools(sizes), Vec::new()).await?;
         Ok(())
     }

@@ -1,12 +1,13 @@
 //! Operators of headquarters and of campuses (OPR-1, OPR-2, OPR-6): made here, replicated to their own campus.
 
-use super::{Actor, Desk, DeskError, refused};
+use super::{Actor, Desk, DeskError, facts, refused};
 use crate::core::Command;
+use crate::refusal::{Refusal, Weakness};
 use crate::store::{OperatorRow, TableRow, read};
 use serde::{Deserialize, Serialize};
 use yika_crdt::ids::*;
 use yika_ui::Role;
-use yika_ui::auth::{check_password, hash_password, normal_login};
+use yika_ui::auth::{LOGIN_CHARS_MAX, check_password, hash_password, normal_login};
 
 /// An operator to be made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,28 +36,27 @@ impl Desk {
     /// When the name is taken, the password weak or the role unknown, or the hub cannot serve.
     pub async fn add_operator(&self, actor: &Actor, new: NewOperator) -> Result<OperatorId, DeskError> {
         let login = normal_login(&new.login);
-        if login.is_empty() || login.chars().count() > yika_ui::auth::LOGIN_CHARS_MAX {
-            return refused("a sign-in name has 1 to 64 characters");
+        if login.is_empty() || login.chars().count() > LOGIN_CHARS_MAX {
+            return refused(Refusal::BadLogin { chars_max: LOGIN_CHARS_MAX });
         }
         let Some(role) = Role::from_code(&new.role) else {
-            return refused(format!("{:?} is not a role: admin, clerk, cashier or auditor", new.role));
+            return refused(Refusal::UnknownRole { role: new.role });
         };
         if let Some(campus) = new.campus {
             actor.may_touch(campus)?;
             if !self.node.registry().campuses.contains_key(&campus) {
-                return refused(format!("{campus} is not a campus of this registry"));
+                let known = self.node.registry().campuses.keys().copied().collect();
+                return refused(Refusal::UnknownCampus { campus, known });
             }
         } else if actor.campus.is_some() {
-            return refused("only headquarters makes operators of headquarters");
+            return refused(Refusal::OperatorsOfHeadquarters {});
         }
-        if let Err(key) = check_password(&new.password, &[&login, &new.name]) {
-            return refused(format!("the password is too weak ({key}): at least ten characters, not a name"));
-        }
+        strong_enough(&new.password, &[&login, &new.name])?;
         let verifier = verifier_of(new.password).await?;
         let _drawing = self.drawing.lock().await;
         let known = self.node.query(read::operators).await?;
         if known.iter().any(|o| o.login == login) {
-            return refused(format!("the sign-in name {login} is taken"));
+            return refused(Refusal::LoginTaken { login });
         }
         let operator = OperatorId(known.iter().map(|o| o.operator.0).max().unwrap_or(0).saturating_add(1));
         let row = OperatorRow {
@@ -87,7 +87,7 @@ impl Desk {
     ) -> Result<(), DeskError> {
         let _drawing = self.drawing.lock().await;
         let Some(row) = self.node.query(move |conn| read::operator_by_id(conn, operator)).await? else {
-            return refused(format!("{operator} is not an operator"));
+            return refused(Refusal::UnknownOperator { operator: operator.to_string() });
         };
         may_manage(actor, &row)?;
         let credential_epoch = row.credential_epoch.saturating_add(1);
@@ -103,11 +103,9 @@ impl Desk {
         let login = normal_login(login);
         let wanted = login.clone();
         let Some(row) = self.node.query(move |conn| read::operator_by_login(conn, &wanted)).await? else {
-            return refused(format!("{login} is not an operator"));
+            return refused(Refusal::UnknownOperator { operator: login });
         };
-        if let Err(key) = check_password(&password, &[&login, &row.name]) {
-            return refused(format!("the password is too weak ({key}): at least ten characters, not a name"));
-        }
+        strong_enough(&password, &[&login, &row.name])?;
         let verifier = verifier_of(password).await?;
         self.set_verifier(actor, row.operator, verifier, true).await
     }
@@ -125,29 +123,37 @@ impl Desk {
         let _drawing = self.drawing.lock().await;
         let all = self.node.query(read::operators).await?;
         let Some(row) = all.iter().find(|o| o.operator == operator).cloned() else {
-            return refused(format!("{operator} is not an operator"));
+            return refused(Refusal::UnknownOperator { operator: operator.to_string() });
         };
         may_manage(actor, &row)?;
         let is_admin = |o: &&OperatorRow| o.active && o.role == Role::Admin.code() && o.campus.is_none();
         if !active && all.iter().filter(is_admin).all(|o| o.operator == operator) {
-            return refused("the last administrator of headquarters stays");
+            return refused(Refusal::LastAdministrator {});
         }
         let credential_epoch = row.credential_epoch.saturating_add(1);
         self.put_operator(actor, "operator.active", OperatorRow { active, credential_epoch, ..row }).await
     }
 
     async fn put_operator(&self, actor: &Actor, act: &str, row: OperatorRow) -> Result<(), DeskError> {
-        let (object, detail) = (row.login.clone(), format!("{} active={}", row.role, row.active));
+        let active = if row.active { "yes" } else { "no" };
+        let (object, detail) = (row.login.clone(), facts(&[("role", &row.role), ("active", active)]));
         self.act(actor, act, object, detail, Command::Nothing, vec![TableRow::Operator(row)]).await?;
         self.node.ears().provision.send_modify(|n| *n += 1);
         Ok(())
     }
 }
 
+fn strong_enough(password: &str, names: &[&str]) -> Result<(), DeskError> {
+    match check_password(password, names) {
+        Ok(()) => Ok(()),
+        Err(key) => refused(Refusal::WeakPassword { why: Weakness(key) }),
+    }
+}
+
 /// An operator of a campus manages its operators only.
 fn may_manage(actor: &Actor, row: &OperatorRow) -> Result<(), DeskError> {
     match (actor.campus, row.campus) {
-        (Some(_), None) => refused("only headquarters changes operators of headquarters"),
+        (Some(_), None) => refused(Refusal::OperatorsOfHeadquarters {}),
         (Some(_), Some(campus)) => actor.may_touch(campus),
         (None, _) => Ok(()),
     }

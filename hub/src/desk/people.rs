@@ -1,9 +1,11 @@
 //! Cards and money of people: top-up, loss and lift, what a person holds (CRD-6, CRD-8, ACC-1, ACC-2).
 
-use super::money::{request_id, teller};
-use super::{Actor, Desk, DeskError, refused};
-use crate::core::{Command, Reply};
+use super::money::{request_id, voucher};
+use super::{Actor, Desk, DeskError, facts, refused};
+use crate::core::{Command, Reply, top_up_source};
+use crate::refusal::Refusal;
 use crate::rights::{PersonWallets, is_money};
+use crate::store::TableRow;
 use serde::Serialize;
 use yika_crdt::Fen;
 use yika_crdt::docs::PolicyAct;
@@ -57,13 +59,14 @@ impl Desk {
     ) -> Result<(Fen, bool), DeskError> {
         self.reachable(actor, person)?;
         if !amount.is_positive() || amount.0 > TOP_UP_FEN_MAX {
-            return refused(format!("a top-up is above 0 and at most {} yuan", Fen(TOP_UP_FEN_MAX)));
+            return refused(Refusal::TopUpRange { most: Fen(TOP_UP_FEN_MAX) });
         }
         let id = request_id("top-up", request)?;
-        let detail = format!("{amount} yuan, request {request}");
-        let by = teller(actor);
-        let command = Command::TopUp { id, person, amount, by };
-        match self.act(actor, "account.top_up", person.to_string(), detail, command, Vec::new()).await? {
+        let detail = facts(&[("sum", &amount.to_string()), ("request", request)]);
+        let voucher = voucher(actor, "top_up", top_up_source(&id), person, request);
+        let command = Command::TopUp { id, person, amount, by: voucher.by };
+        let rows = vec![TableRow::Voucher(voucher)];
+        match self.act(actor, "account.top_up", person.to_string(), detail, command, rows).await? {
             Reply::ToppedUp { total, repeated } => Ok((total, repeated)),
             other => Err(DeskError::Busy(format!("the core answered a top-up with {other:?}"))),
         }
@@ -76,8 +79,8 @@ impl Desk {
     pub async fn block(&self, actor: &Actor, target: BlockTarget, reason: BlockReason) -> Result<(), DeskError> {
         self.may_block(actor, target)?;
         let record = BlockRecord { target, reason, operator: actor.operator };
-        self.act(actor, "card.block", target_name(target), format!("{reason:?}"), Command::Block(record), Vec::new())
-            .await?;
+        let detail = facts(&[("block", &format!("{reason:?}").to_lowercase())]);
+        self.act(actor, "card.block", target_name(target), detail, Command::Block(record), Vec::new()).await?;
         Ok(())
     }
 
@@ -104,7 +107,9 @@ impl Desk {
             let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act.clone()) };
             let detail = format!("{act:?}").chars().take(POLICY_DETAIL_CHARS_MAX).collect();
             match self.act(actor, "policy.change", campus.to_string(), detail, command, Vec::new()).await {
-                Err(DeskError::Refused(words)) => return refused(format!("act {}: {words}", number + 1)),
+                Err(DeskError::Refused(refusal)) => {
+                    return refused(Refusal::OneOfSeveral { number: number + 1, refusal: Box::new(refusal) });
+                }
                 other => other?,
             };
         }
@@ -152,7 +157,7 @@ impl Desk {
         let home = self.node.people.read().holder(person).map(|h| h.home);
         match home {
             Some(home) => actor.may_touch(home),
-            None => refused(format!("{person} is not a person of this registry")),
+            None => refused(Refusal::UnknownPerson { person }),
         }
     }
 
@@ -163,7 +168,7 @@ impl Desk {
         };
         match person {
             Some(person) => self.reachable(actor, person),
-            None => refused(format!("{} is nobody's card in this registry", target_name(target))),
+            None => refused(Refusal::UnknownTarget { target }),
         }
     }
 }

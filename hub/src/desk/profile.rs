@@ -1,13 +1,15 @@
 //! The private part of people at the desk: masked for everybody who may see the person, in full only with a line in the
 //! audit.
 
+use super::money::request_id;
 use super::{Actor, Desk, DeskError, refused};
+use crate::core::{top_up_source, undo_source, withdrawal_source};
 use crate::import::mask_id;
+use crate::refusal::Refusal;
 use crate::rights::PersonWallets;
 use crate::store::{ProfileRow, people, statement};
 use std::collections::BTreeMap;
 use yika_crdt::Fen;
-use yika_crdt::feed;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::decode_row;
@@ -50,10 +52,10 @@ impl Desk {
     /// When there is no such person, it is of another campus, or the audit cannot be written.
     pub async fn reveal(&self, actor: &Actor, person: PersonId) -> Result<Private, DeskError> {
         let Some(profile) = self.profile(actor, person).await? else {
-            return refused(format!("{person} is not a person of this registry"));
+            return refused(Refusal::UnknownPerson { person });
         };
         let open = self.open(&profile)?;
-        self.note(actor, "person.reveal", person.to_string(), "identity number and contact".into()).await?;
+        self.note(actor, "person.reveal", person.to_string(), String::new()).await?;
         Ok(open)
     }
 
@@ -77,13 +79,16 @@ impl Desk {
         Ok(read.await?)
     }
 
-    /// Number of the voucher that a top-up request posted.
+    /// Number of the voucher that a request posted: `top_up`, `withdrawal`, or `undo` of the top-up with this request.
     ///
     /// # Errors
     /// When the hub cannot read.
-    pub async fn voucher(&self, person: PersonId, request: &str) -> Result<Option<i64>, DeskError> {
-        let id = feed::digest("yika top-up request 1", request.as_bytes());
-        let source = feed::digest("yika top-up 1", &id.0);
+    pub async fn voucher(&self, person: PersonId, kind: &str, request: &str) -> Result<Option<i64>, DeskError> {
+        let source = match kind {
+            "withdrawal" => withdrawal_source(&request_id("withdrawal", request)?),
+            "undo" => undo_source(&request_id("top-up", request)?),
+            _ => top_up_source(&request_id("top-up", request)?),
+        };
         Ok(self.node.query(move |conn| statement::number_of(conn, person.0, &source)).await?)
     }
 

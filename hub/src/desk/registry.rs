@@ -1,9 +1,11 @@
 //! Campuses, boxes, terminals and tariffs: what the registry lists.
 
-use super::{Actor, Desk, DeskError, refused};
+use super::money::reason_of;
+use super::{Actor, Desk, DeskError, facts, refused};
 use crate::clock::wall_ms;
 use crate::core::Command;
 use crate::core::enrol::TokenRow;
+use crate::refusal::Refusal;
 use crate::store::{TableRow, TerminalKeyRow};
 use crate::vault::random;
 use serde::{Deserialize, Serialize};
@@ -67,14 +69,14 @@ impl Desk {
         actor.may_touch(record.campus)?;
         named(&record.name)?;
         if record.campus.0 == 0 {
-            return refused("campus numbers begin with 1");
+            return refused(Refusal::CampusZero {});
         }
         if !(-14 * 60..=14 * 60).contains(&record.utc_offset_minutes) || record.cut_minute >= 24 * 60 {
-            return refused("the offset from UTC is at most 14 hours, the cut a minute of the day (0 to 1439)");
+            return refused(Refusal::CampusCalendar {});
         }
         let twin = self.node.registry().campuses.values().any(|c| c.campus != record.campus && c.name == record.name);
         if twin {
-            return refused(format!("another campus is called {}", record.name));
+            return refused(Refusal::CampusNameTaken { name: record.name });
         }
         if let Some(known) = self.node.registry().campuses.get(&record.campus) {
             // How its people are cut into documents is settled once.
@@ -98,14 +100,14 @@ impl Desk {
     ) -> Result<String, DeskError> {
         actor.may_touch(campus)?;
         if !(1..=TOKEN_TTL_S_MAX).contains(&ttl_s) {
-            return refused("a token lives from one second to seven days");
+            return refused(Refusal::TokenTime {});
         }
         let token = Token::generate().map_err(|e| DeskError::Busy(e.to_string()))?;
         let hash = token.hash();
         let line = JoinString::new(&self.advertised, self.pin, token)
-            .map_err(|e| DeskError::Refused(format!("the advertised address cannot be given to a box: {e}")))?;
+            .map_err(|_| Refusal::AdvertisedAddress { address: self.advertised.clone() })?;
         let row = TokenRow { campus, expires_ms: wall_ms().saturating_add(ttl_s * 1000), replaces, used: None };
-        let detail = replaces.map_or_else(|| "new box".to_owned(), |node| format!("in place of {node}"));
+        let detail = facts(&[("replaces", &replaces.map_or_else(String::new, |node| node.to_string()))]);
         let command = Command::CreateToken { hash, row };
         self.act(actor, "edge.token", campus.to_string(), detail, command, Vec::new()).await?;
         Ok(line.to_text().to_string())
@@ -121,19 +123,20 @@ impl Desk {
         let _drawing = self.drawing.lock().await;
         let registry_view = self.node.registry();
         if !registry_view.campuses.contains_key(&new.campus) {
-            return refused(format!("{} is not a campus of this registry", new.campus));
+            let known = registry_view.campuses.keys().copied().collect();
+            return refused(Refusal::UnknownCampus { campus: new.campus, known });
         }
         let kind = match new.kind.as_str() {
             "till" => TerminalKind::Till,
             "door" => TerminalKind::Door,
             "attendance" => TerminalKind::Attendance,
-            other => return refused(format!("{other:?} is not a kind of terminal: till, door or attendance")),
+            other => return refused(Refusal::TerminalKind { kind: other.to_owned() }),
         };
         if kind == TerminalKind::Till && (new.outlet.0 == 0 || new.merchant.0 == 0) {
-            return refused("a till needs an outlet and a merchant");
+            return refused(Refusal::TillNeeds {});
         }
         if (kind == TerminalKind::Door) != new.door.is_some() {
-            return refused("a door reader needs its door, other terminals have none");
+            return refused(Refusal::DoorNeeds {});
         }
         let last = registry_view.terminals.keys().next_back().map_or(0, |t| t.0);
         let terminal = TerminalId(last.saturating_add(1));
@@ -168,13 +171,13 @@ impl Desk {
     ) -> Result<(), DeskError> {
         let _drawing = self.drawing.lock().await;
         let Some(record) = self.node.registry().terminals.get(&terminal).cloned() else {
-            return refused(format!("{terminal} is not a terminal of this registry"));
+            return refused(Refusal::UnknownTerminal { terminal });
         };
         actor.may_touch(record.campus)?;
         if record.state == TerminalState::Scrapped {
-            return refused(format!("{terminal} is scrapped for good"));
+            return refused(Refusal::TerminalScrapped { terminal });
         }
-        let detail = format!("{:?} -> {state:?}", record.state);
+        let detail = facts(&[("state", &format!("{state:?}").to_lowercase())]);
         let record = TerminalRecord { state, ..record };
         self.act(actor, "terminal.state", terminal.to_string(), detail, registry(Body::Terminal(record)), Vec::new())
             .await?;
@@ -187,14 +190,13 @@ impl Desk {
     /// Everything that is wrong with the sheet, or the hub cannot serve.
     pub async fn set_tariff(&self, actor: &Actor, mut sheet: TariffSheet) -> Result<TariffVersion, DeskError> {
         if actor.campus.is_some() {
-            return refused("a tariff holds on every campus: only operators of headquarters set it");
+            return refused(Refusal::TariffOfHeadquarters {});
         }
         let _drawing = self.drawing.lock().await;
         let last = self.node.registry().tariff.as_ref().map_or(0, |t| t.version.0);
         sheet.version = TariffVersion(last.saturating_add(1));
-        if let Err(errors) = sheet.validate() {
-            let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            return refused(format!("the tariff cannot be used: {}", words.join("; ")));
+        if let Err(problems) = sheet.validate() {
+            return refused(Refusal::BadTariff { problems });
         }
         let version = sheet.version;
         let command = registry(Body::Tariff(Box::new(sheet)));
@@ -210,16 +212,15 @@ impl Desk {
     pub async fn fence(&self, actor: &Actor, node: NodeId, reason: &str) -> Result<Writer, DeskError> {
         let registry_view = self.node.registry();
         let Some(writer) = registry_view.current(node).filter(|w| !w.node.is_hub()) else {
-            return refused(format!("{node} is not an edge box of this registry"));
+            return refused(Refusal::UnknownBox { node });
         };
         if let Some(campus) = registry_view.nodes.get(&writer).and_then(|n| n.campus) {
             actor.may_touch(campus)?;
         }
-        if reason.trim().is_empty() {
-            return refused("a fence needs a reason: what happened to the box");
-        }
-        let command = Command::Fence { writer, reason: reason.trim().to_owned() };
-        self.act(actor, "edge.fence", writer.to_string(), reason.trim().to_owned(), command, Vec::new()).await?;
+        let reason = reason_of(reason, true)?;
+        let detail = facts(&[("reason", &reason)]);
+        let command = Command::Fence { writer, reason };
+        self.act(actor, "edge.fence", writer.to_string(), detail, command, Vec::new()).await?;
         self.node.refresh_registry()?;
         Ok(writer)
     }
@@ -241,7 +242,7 @@ fn registry(body: Body) -> Command {
 fn named(name: &str) -> Result<(), DeskError> {
     let chars = name.chars().count();
     match chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) || name.trim() != name {
-        true => refused(format!("a name has 1 to {NAME_CHARS_MAX} characters and no space at its ends")),
+        true => refused(Refusal::BadName { chars_max: NAME_CHARS_MAX }),
         false => Ok(()),
     }
 }

@@ -22,6 +22,14 @@ impl Lang {
             Lang::En => en,
         }
     }
+
+    /// The same language as pages name it.
+    pub(crate) fn of_pages(self) -> yika_ui::Lang {
+        match self {
+            Lang::Zh => yika_ui::Lang::Zh,
+            Lang::En => yika_ui::Lang::En,
+        }
+    }
 }
 
 /// A closed list whose members are written in a file in several ways; the first two are Chinese and English.

@@ -11,7 +11,7 @@ pub mod totals;
 pub mod transactions;
 pub mod write;
 
-pub use rows::{AuditRow, BackupRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow};
+pub use rows::{AuditRow, BackupRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow, VoucherRow};
 
 use yika_store::{Migration, Options};
 
@@ -20,6 +20,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, sql: include_str!("sql/0001_books.sql") },
     Migration { number: 2, sql: include_str!("sql/0002_pages.sql") },
     Migration { number: 3, sql: include_str!("sql/0003_backups.sql") },
+    Migration { number: 4, sql: include_str!("sql/0004_vouchers.sql") },
 ];
 
 /// How the hub opens its database.

@@ -114,18 +114,28 @@ pub fn terminal_keys(conn: &Connection) -> Result<Vec<TerminalKeyRow>, StoreErro
 /// # Errors
 /// Of the database.
 pub fn last_backup(conn: &Connection) -> Result<Option<BackupRow>, StoreError> {
-    let doing = "finding the newest backup";
-    let sql = "SELECT at_ms, file, bytes, took_ms, entries FROM backups ORDER BY number DESC LIMIT 1";
-    let row = |row: &Row<'_>| {
-        Ok(BackupRow {
-            at_ms: row.get(0)?,
-            file: row.get(1)?,
-            bytes: row.get::<_, i64>(2)? as u64,
-            took_ms: row.get(3)?,
-            entries: row.get::<_, i64>(4)? as u64,
-        })
-    };
-    conn.query_row(sql, [], row).optional().map_err(failed(doing))
+    Ok(backups(conn, 1)?.into_iter().next())
+}
+
+fn backup(row: &Row<'_>) -> Sql<BackupRow> {
+    Ok(BackupRow {
+        at_ms: row.get(0)?,
+        file: row.get(1)?,
+        bytes: row.get::<_, i64>(2)? as u64,
+        took_ms: row.get(3)?,
+        entries: row.get::<_, i64>(4)? as u64,
+    })
+}
+
+/// Backups that were made and proved, newest first.
+///
+/// # Errors
+/// Of the database.
+pub fn backups(conn: &Connection, limit: u32) -> Result<Vec<BackupRow>, StoreError> {
+    let doing = "listing backups";
+    let sql = "SELECT at_ms, file, bytes, took_ms, entries FROM backups ORDER BY number DESC LIMIT ?1";
+    let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
+    statement.query_map([limit], backup).and_then(Iterator::collect).map_err(failed(doing))
 }
 
 /// A line of the audit with its number.

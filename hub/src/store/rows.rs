@@ -1,6 +1,7 @@
 //! Rows of the hub's own tables as plain values.
 
-use crate::core;
+use crate::core::{self, Teller};
+use yika_crdt::feed::Hash;
 use yika_crdt::ids::*;
 
 /// A row to be written with a turn.
@@ -18,6 +19,31 @@ pub enum TableRow {
     Audit(AuditRow),
     /// A backup that was made and proved.
     Backup(BackupRow),
+    /// What an operator asked to be moved; the same source is written once.
+    Voucher(VoucherRow),
+}
+
+/// A movement that an operator asked for at headquarters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VoucherRow {
+    /// Of the transfers that it posted.
+    pub source: Hash,
+    /// `top_up`, `withdrawal`, `undo` or `refund`.
+    pub kind: String,
+    /// The person or the sale.
+    pub object: String,
+    /// Number made by the asker.
+    pub request: String,
+    /// Source of what it undoes.
+    pub of: Option<Hash>,
+    /// Why, in the operator's words; may be empty.
+    pub reason: String,
+    /// Sign-in name, or `console`.
+    pub who: String,
+    /// Who took or paid the money, and in which shift.
+    pub by: Teller,
+    /// When, hub time.
+    pub at_ms: i64,
 }
 
 /// A backup that was made and proved.

@@ -336,6 +336,8 @@ pub struct SaleRow {
     pub card: u64,
     /// Holder.
     pub person: u64,
+    /// Price class of the holder when it was sold.
+    pub category: u16,
     /// Outlet.
     pub outlet: u32,
     /// Merchant.
@@ -359,7 +361,7 @@ pub struct SaleRow {
 }
 
 const SALE: &str = "SELECT at_ms, node, generation, counter, seq, received_ms, day, terminal, boot, serial, card, person, \
-     outlet, merchant, mode, period, price, adjustment, total, balance, offline, paid FROM sales";
+     outlet, merchant, mode, period, price, adjustment, total, balance, offline, paid, category FROM sales";
 
 fn sale(row: &Row<'_>) -> Sql<SaleRow> {
     Ok(SaleRow {
@@ -385,6 +387,7 @@ fn sale(row: &Row<'_>) -> Sql<SaleRow> {
         balance: row.get(19)?,
         offline: row.get(20)?,
         paid: row.get(21)?,
+        category: row.get(22)?,
     })
 }
 

@@ -26,6 +26,7 @@ pub fn rows(tx: &Transaction<'_>, rows: &[TableRow], now_ms: i64) -> Result<(), 
             TableRow::TerminalKey(row) => terminal_key(tx, row)?,
             TableRow::Audit(row) => audit(tx, row)?,
             TableRow::Backup(row) => backup(tx, row)?,
+            TableRow::Voucher(row) => voucher(tx, row)?,
         }
     }
     sums.write(tx)
@@ -35,6 +36,16 @@ fn backup(tx: &Transaction<'_>, row: &BackupRow) -> Result<(), StoreError> {
     let sql = "INSERT INTO backups (at_ms, file, bytes, took_ms, entries) VALUES (?1, ?2, ?3, ?4, ?5)";
     let values = params![row.at_ms, row.file, row.bytes as i64, row.took_ms, row.entries as i64];
     tx.execute(sql, values).map(|_| ()).map_err(failed("remembering a backup"))
+}
+
+fn voucher(tx: &Transaction<'_>, r: &VoucherRow) -> Result<(), StoreError> {
+    // An order that is asked again is answered again; its voucher stands.
+    let sql = "INSERT INTO vouchers (source, kind, object, request, of, reason, who, operator, shift, at_ms)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (source) DO NOTHING";
+    let of = r.of.map(|of| of.0);
+    let (operator, shift) = (r.by.operator.0, r.by.shift as i64);
+    let values = params![r.source.0, r.kind, r.object, r.request, of, r.reason, r.who, operator, shift, r.at_ms];
+    tx.execute(sql, values).map(|_| ()).map_err(failed("writing a voucher"))
 }
 
 fn core_row(tx: &Transaction<'_>, row: &core::TableRow, now_ms: i64, sums: &mut Sums) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
 use crate::auth::Role;
+use crate::lang::Lang;
 use crate::page::{Page, Ui, encode};
 
 /// Whether the request changed anything before it failed.
@@ -52,6 +53,13 @@ pub enum UiError {
     SignInFirst,
     /// 409: the thing changed meanwhile. The text is already in the operator's language.
     Conflict(String),
+    /// 422: what was asked is not done, for a reason that the product words in each language.
+    Declined {
+        /// Chinese.
+        zh: String,
+        /// English.
+        en: String,
+    },
     /// 503: a part that is needed does not answer.
     Unavailable {
         /// Detail for the log.
@@ -87,7 +95,7 @@ impl UiError {
     /// Status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            UiError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            UiError::Invalid(_) | UiError::Declined { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             UiError::NotFound => StatusCode::NOT_FOUND,
             UiError::Refused { .. } | UiError::OtherCampus | UiError::Forged => StatusCode::FORBIDDEN,
             UiError::SignInFirst => StatusCode::SEE_OTHER,
@@ -106,6 +114,7 @@ impl UiError {
             UiError::Forged => "error.forged",
             UiError::SignInFirst => "auth.title",
             UiError::Conflict(_) => "error.conflict",
+            UiError::Declined { .. } => "error.declined",
             UiError::Unavailable { .. } => "error.unavailable",
             UiError::Internal { .. } => "error.internal",
         }
@@ -116,7 +125,7 @@ impl UiError {
             UiError::NotFound => "inbox",
             UiError::Refused { .. } | UiError::OtherCampus | UiError::Forged => "lock",
             UiError::Unavailable { .. } => "cloud-off",
-            UiError::Invalid(_) | UiError::Conflict(_) => "triangle-alert",
+            UiError::Invalid(_) | UiError::Conflict(_) | UiError::Declined { .. } => "triangle-alert",
             UiError::SignInFirst | UiError::Internal { .. } => "circle-x",
         }
     }
@@ -208,6 +217,7 @@ fn shown(error: &UiError, ui: &Ui, status: StatusCode) -> Shown {
     let hint_key = format!("{}.hint", error.key());
     let detail = match error {
         UiError::Invalid(text) | UiError::Conflict(text) => text.clone(),
+        UiError::Declined { zh, en } => (if ui.lang == Lang::Zh { zh } else { en }).clone(),
         _ => String::new(),
     };
     let saved = match error {

@@ -22,5 +22,7 @@ pub use auth::{CurrentOperator, OperatorDirectory, Role};
 pub use console::{BACKGROUND_HEADER, CSRF_HEADER, Console, FORM_BYTES_MAX, files, mount, require_roles};
 pub use error::{Saved, UiError};
 pub use lang::{Lang, Words};
-pub use page::{AsOf, Choice, Crumb, Icon, Kit, MenuGroup, MenuItem, Page, Theme, Toast, Tone, Ui};
+pub use page::{
+    AsOf, Choice, Crumb, Icon, Kit, MenuGroup, MenuItem, Notice, NoticeSource, Page, Theme, Toast, Tone, Ui,
+};
 pub use view::{PageLink, Pager, Sort, Step, StepState, View};

@@ -39,6 +39,42 @@ pub struct Kit {
     pub scripts: Vec<String>,
     /// Key of the words that say where passwords are changed, if not here; there is no form then.
     pub passwords_elsewhere: Option<&'static str>,
+    /// What every page says at its top as long as there is something to say.
+    pub notice: NoticeSource,
+}
+
+/// Something that concerns whoever is signed in, on whatever page he is.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Colour and icon.
+    pub tone: Tone,
+    /// First line, in the operator's language.
+    pub title: String,
+    /// Second line.
+    pub text: String,
+    /// Page that says more.
+    pub href: &'static str,
+    /// Its name in the operator's language.
+    pub link: String,
+}
+
+/// Where the notice of a page comes from: asked at every page, so it must be quick.
+#[derive(Clone, Default)]
+pub struct NoticeSource(Option<Arc<NoticeFn>>);
+
+type NoticeFn = dyn Fn(&Ui) -> Option<Notice> + Send + Sync;
+
+impl NoticeSource {
+    /// Asks this function.
+    pub fn new(source: impl Fn(&Ui) -> Option<Notice> + Send + Sync + 'static) -> NoticeSource {
+        NoticeSource(Some(Arc::new(source)))
+    }
+}
+
+impl fmt::Debug for NoticeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NoticeSource({})", self.0.is_some())
+    }
 }
 
 impl Kit {
@@ -56,6 +92,7 @@ impl Kit {
             styles: Vec::new(),
             scripts: Vec::new(),
             passwords_elsewhere: None,
+            notice: NoticeSource::default(),
         }
     }
 }
@@ -297,7 +334,17 @@ impl Ui {
             as_of: Some(AsOf { text: self.clock_text(self.now_ms), stale: false }),
             toast: None,
             alerts: 0,
+            notice: self.operator.as_ref().and(self.kit.notice.0.as_ref()).and_then(|source| source(self)),
             ui: self.clone(),
+        }
+    }
+
+    /// A price class of holders: the customary ones by name, others by number.
+    pub fn category(&self, number: u16) -> String {
+        let key = format!("category.{number}");
+        match self.kit.words.has(&key) {
+            true => self.t(&key).to_owned(),
+            false => self.t_args("category.other", &[("n", &number.to_string())]),
         }
     }
 
@@ -365,6 +412,8 @@ pub struct Page {
     pub toast: Option<Toast>,
     /// Number at the alert bell.
     pub alerts: u32,
+    /// What the page says at its top.
+    pub notice: Option<Notice>,
     /// Request context.
     pub ui: Ui,
 }

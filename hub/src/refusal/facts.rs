@@ -1,0 +1,222 @@
+//! The facts of a refusal in words: numbers as they are, closed lists and the errors of other modules by their own words.
+
+use super::{Refusal, filled};
+use crate::import::{self, FileError};
+use yika_crdt::Fen;
+use yika_crdt::channel::FeedId;
+use yika_crdt::docs::act::NAME_BYTES_MAX;
+use yika_crdt::docs::{ActError, DocError, DocId};
+use yika_crdt::documents::{Denied, PERSON_CHANGES_MAX};
+use yika_crdt::entry::BlockTarget;
+use yika_crdt::ids::*;
+use yika_crdt::tariff::SheetError;
+use yika_crdt::tariff::check::REPEAT_TAP_SECONDS_MAX;
+use yika_crdt::tariff::sheet::NAME_CHARS_MAX;
+use yika_ui::Lang;
+
+/// Something that a refusal names.
+pub trait Fact {
+    /// In words.
+    fn words(&self, lang: Lang) -> String;
+}
+
+/// What a hub in recovery keeps back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// Withdrawals, and top-ups to be undone.
+    PayOut,
+    /// Refunds by headquarters.
+    GiveBack,
+    /// Suspense released early.
+    Release,
+    /// Campuses, terminals, tariffs.
+    Registry,
+    /// New boxes.
+    Enrolment,
+    /// New people.
+    NewPeople,
+}
+
+/// What a device or a file was found to have, for whoever looks after the machine: pages in Chinese point to the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cause(pub String);
+
+/// Key of the kit's words why a password is weak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Weakness(pub &'static str);
+
+macro_rules! said_as_they_are {
+    ($($type:ty),+) => {$(
+        impl Fact for $type {
+            fn words(&self, _: Lang) -> String {
+                self.to_string()
+            }
+        }
+    )+};
+}
+
+said_as_they_are!(
+    String, usize, u32, u64, Fen, Day, FeedId, Writer, NodeId, CampusId, PersonId, TerminalId, PurchaseId
+);
+
+impl<T: Fact> Fact for Vec<T> {
+    fn words(&self, lang: Lang) -> String {
+        let each: Vec<String> = self.iter().map(|one| one.words(lang)).collect();
+        each.join(if lang == Lang::Zh { "、" } else { ", " })
+    }
+}
+
+impl Fact for Box<Refusal> {
+    fn words(&self, lang: Lang) -> String {
+        Refusal::words(self, lang)
+    }
+}
+
+impl Fact for Cause {
+    fn words(&self, lang: Lang) -> String {
+        match lang {
+            Lang::Zh => filled(lang, "cause", &[]),
+            Lang::En => self.0.clone(),
+        }
+    }
+}
+
+impl Fact for Weakness {
+    fn words(&self, lang: Lang) -> String {
+        filled(lang, self.0, &[])
+    }
+}
+
+impl Fact for DocId {
+    fn words(&self, _: Lang) -> String {
+        self.to_string()
+    }
+}
+
+impl Fact for Kept {
+    fn words(&self, lang: Lang) -> String {
+        let key = match self {
+            Kept::PayOut => "kept.pay_out",
+            Kept::GiveBack => "kept.give_back",
+            Kept::Release => "kept.release",
+            Kept::Registry => "kept.registry",
+            Kept::Enrolment => "kept.enrolment",
+            Kept::NewPeople => "kept.new_people",
+        };
+        filled(lang, key, &[])
+    }
+}
+
+impl Fact for BlockTarget {
+    fn words(&self, lang: Lang) -> String {
+        match self {
+            BlockTarget::Card(card) => filled(lang, "target.card", &[("card", card.to_string())]),
+            BlockTarget::Person(person) => person.to_string(),
+        }
+    }
+}
+
+impl Fact for FileError {
+    fn words(&self, lang: Lang) -> String {
+        self.message(match lang {
+            Lang::Zh => import::Lang::Zh,
+            Lang::En => import::Lang::En,
+        })
+    }
+}
+
+impl Fact for Denied {
+    fn words(&self, lang: Lang) -> String {
+        let said = |key, facts: &[(&str, String)]| filled(lang, key, facts);
+        match self {
+            Denied::TooManyPersons { count } => {
+                said("denied.too_many", &[("count", count.to_string()), ("most", PERSON_CHANGES_MAX.to_string())])
+            }
+            Denied::UnknownCampus { campus, known } => {
+                said("unknown_campus", &[("campus", campus.to_string()), ("known", known.words(lang))])
+            }
+            Denied::OtherHome { person, known, home } => said(
+                "denied.other_home",
+                &[("person", person.to_string()), ("known", known.to_string()), ("home", home.to_string())],
+            ),
+            Denied::UnknownPerson { person, home } => {
+                said("denied.unknown_person", &[("person", person.to_string()), ("home", home.to_string())])
+            }
+            Denied::CardHeld { card, person, holder } => said(
+                "denied.card_held",
+                &[("card", card.to_string()), ("person", person.to_string()), ("holder", holder.to_string())],
+            ),
+            Denied::CardOfPerson { card, person } => {
+                said("denied.card_of_person", &[("card", card.to_string()), ("person", person.to_string())])
+            }
+            Denied::VisitBackwards => said("denied.visit_backwards", &[]),
+            Denied::UnknownVisitor { visitor, campus } => {
+                said("denied.unknown_visitor", &[("visitor", visitor.to_string()), ("campus", campus.to_string())])
+            }
+            Denied::NotOurs { campus } => said("denied.not_ours", &[("campus", campus.to_string())]),
+            Denied::Document(error) => error.words(lang),
+        }
+    }
+}
+
+impl Fact for DocError {
+    fn words(&self, lang: Lang) -> String {
+        let said = |key, facts: &[(&str, String)]| filled(lang, key, facts);
+        match self {
+            DocError::Act(ActError::OtherKind | ActError::NotAnAct) => said("act.other_kind", &[]),
+            DocError::Act(ActError::Persons) | DocError::TooLarge(_) | DocError::Act(ActError::TooLong(_)) => {
+                said("act.too_large", &[])
+            }
+            DocError::Act(ActError::Text(field)) => {
+                said("act.text", &[("field", (*field).to_owned()), ("most", NAME_BYTES_MAX.to_string())])
+            }
+            DocError::Act(ActError::Range(field)) => said("act.range", &[("field", (*field).to_owned())]),
+            DocError::Refused(doc) => said("document.refused", &[("doc", doc.to_string())]),
+            DocError::Damaged { doc, cause } | DocError::Engine { doc, cause } => {
+                said("document.broken", &[("doc", doc.to_string()), ("cause", Cause(cause.clone()).words(lang))])
+            }
+        }
+    }
+}
+
+impl Fact for SheetError {
+    fn words(&self, lang: Lang) -> String {
+        let row = |row: &usize| ("row", row.to_string());
+        let table = |name: &str| ("table", filled(lang, &format!("sheet.table.{}", name.replace(' ', "_")), &[]));
+        let field = |name: &str| ("field", name.to_owned());
+        let (key, facts) = match self {
+            SheetError::TooManyRows { table: name, rows, rows_max } => {
+                ("rows", vec![table(name), ("rows", rows.to_string()), ("most", rows_max.to_string())])
+            }
+            SheetError::PeriodName { row: at } => ("period_name", vec![row(at), ("most", NAME_CHARS_MAX.to_string())]),
+            SheetError::PeriodMinutes { row: at, .. } => ("period_minutes", vec![row(at)]),
+            SheetError::PeriodsOverlap { first, row: at, minute } => {
+                let clock = format!("{:02}:{:02}", minute / 60, minute % 60);
+                ("overlap", vec![("first", first.to_string()), row(at), ("clock", clock)])
+            }
+            SheetError::Twice { table: name, first, row: at } => {
+                ("twice", vec![table(name), ("first", first.to_string()), row(at)])
+            }
+            SheetError::UnknownPeriod { row: at, period } => {
+                ("unknown_period", vec![row(at), ("period", period.to_string())])
+            }
+            SheetError::Amount { table: name, row: at, field: which, amount, least, most } => {
+                let bounds = [("amount", amount.to_string()), ("least", least.to_string()), ("most", most.to_string())];
+                ("amount", [table(name), row(at), field(which)].into_iter().chain(bounds).collect())
+            }
+            SheetError::BasisPoints { row: at, basis_points } => {
+                ("basis_points", vec![row(at), ("points", basis_points.to_string())])
+            }
+            SheetError::Times { row: at, field: which, times } => {
+                ("times", vec![row(at), field(which), ("times", times.to_string())])
+            }
+            SheetError::RepeatTap(seconds) => {
+                ("repeat_tap", vec![("seconds", seconds.to_string()), ("most", REPEAT_TAP_SECONDS_MAX.to_string())])
+            }
+            SheetError::GuestDay { per_purchase, per_card_day } => {
+                ("guest_day", vec![("purchase", per_purchase.to_string()), ("day", per_card_day.to_string())])
+            }
+        };
+        filled(lang, &format!("sheet.{key}"), &facts)
+    }
+}
