@@ -21,6 +21,7 @@ pub struct PeriodId(pub u8);
 
 /// A stretch of the day with its own prices and limits (餐次). May cross midnight: `until_minute < from_minute`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MealPeriod {
     /// Its number.
     pub id: PeriodId,
@@ -34,6 +35,7 @@ pub struct MealPeriod {
 
 /// The fixed price of one meal (定额); the most specific row wins: outlet before category before period.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FixedPrice {
     /// Only at this outlet.
     pub outlet: Option<OutletId>,
@@ -47,6 +49,7 @@ pub struct FixedPrice {
 
 /// A surcharge (positive) or discount (negative) on the price of a category (POS-15).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Adjustment {
     /// For this category.
     pub category: CategoryId,
@@ -69,6 +72,7 @@ pub enum LimitScope {
 
 /// Caps for one category (POS-16); an absent cap does not limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limit {
     /// The category, or every category without a row of its own.
     pub category: Option<CategoryId>,
@@ -88,6 +92,7 @@ pub struct Limit {
 
 /// What a box may sell on nobody's right (guest rule, design section 4).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GuestRule {
     /// Largest single purchase; zero switches the rule off.
     pub per_purchase: Fen,
@@ -100,6 +105,7 @@ pub const BASIS_POINTS_RANGE: std::ops::RangeInclusive<i32> = -10_000..=20_000;
 
 /// One version of all prices and limits.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TariffSheet {
     /// Raised by one at every change.
     pub version: TariffVersion,
