@@ -4,6 +4,7 @@
 //! desk, which audits it. Leaves to others: what an act does (`desk`), SQL (`store`), sign-in and layout (`yika_ui`).
 
 mod accounts;
+mod backups;
 mod directory;
 mod edges;
 mod export;
@@ -12,11 +13,16 @@ mod operators;
 mod overview;
 mod people;
 mod person;
+mod recovery;
+mod refund;
 mod registry;
 mod shared;
+mod slip;
 mod tariff;
 mod top_up;
 mod transactions;
+mod undo;
+mod withdraw;
 
 pub use directory::SignIns;
 pub use import::UPLOAD_BYTES_MAX;
@@ -67,6 +73,7 @@ pub fn router(desk: Desk, options: Options, sign_ins: SignIns) -> anyhow::Result
     kit.node_name = desk.node.name.clone();
     kit.search_action = Some("/search");
     kit.tls = options.tls;
+    kit.notice = recovery::notice(&desk);
     let auth = Auth::new(Operators::new(desk.clone(), sign_ins), options.auth)?;
     let console = Console::new(kit, auth);
     let site = Arc::new(Site::new(desk));
@@ -90,6 +97,7 @@ fn pages() -> Router<Arc<Site>> {
         .route("/terminals", get(registry::terminals))
         .route("/campuses", get(registry::campuses))
         .route("/tariff", get(tariff::page))
+        .route("/recovery", get(recovery::page))
         .route("/tariff/current.toml", get(tariff::download))
         .merge(require_roles(counter(), COUNTER))
         .merge(require_roles(till(), TILL))
@@ -105,6 +113,10 @@ fn counter() -> Router<Arc<Site>> {
         .route("/people/{person}/reveal", post(person::reveal))
         .route("/people/{person}/lost", get(person::ask_lost).post(person::report_lost))
         .route("/people/{person}/lift", get(person::ask_lift).post(person::lift))
+        .route("/people/{person}/withdraw", get(withdraw::form).post(withdraw::check))
+        .route("/people/{person}/withdraw/confirm", post(withdraw::confirm))
+        .route("/transactions/{writer}/{seq}/refund", get(refund::form).post(refund::check))
+        .route("/transactions/{writer}/{seq}/refund/confirm", post(refund::confirm))
         .route("/import/template.xlsx", get(import::template))
         .route("/import/{job}", get(import::job))
         .route("/import/{job}/state", get(import::state))
@@ -117,7 +129,8 @@ fn till() -> Router<Arc<Site>> {
     Router::new()
         .route("/people/{person}/top-up", get(top_up::form).post(top_up::check))
         .route("/people/{person}/top-up/confirm", post(top_up::confirm))
-        .route("/people/{person}/slip/{number}", get(top_up::slip))
+        .route("/people/{person}/undo/{number}", get(undo::form).post(undo::undo))
+        .route("/people/{person}/slip/{number}", get(slip::page))
 }
 
 fn audit() -> Router<Arc<Site>> {
@@ -133,6 +146,8 @@ fn admin() -> Router<Arc<Site>> {
         .route("/campuses/edit", get(registry::edit_campus).post(registry::put_campus))
         .route("/tariff/upload", post(tariff::upload))
         .route("/operators", get(operators::list))
+        .route("/backups", get(backups::page).post(backups::make))
+        .route("/backups/verify", post(backups::verify))
         .route("/operators/new", get(operators::new).post(operators::add))
         .route("/operators/{operator}/active", post(operators::set_active))
         .route("/operators/{operator}/password", get(operators::ask_password).post(operators::reset))
@@ -169,7 +184,12 @@ fn menu() -> Vec<MenuGroup> {
         group(
             "menu.system",
             "settings",
-            vec![item("/operators", "menu.operators", ADMIN), item("/audit", "menu.audit", AUDIT)],
+            vec![
+                item("/operators", "menu.operators", ADMIN),
+                item("/audit", "menu.audit", AUDIT),
+                item("/backups", "menu.backups", ADMIN),
+                item("/recovery", "menu.recovery", &[]),
+            ],
         ),
     ]
 }

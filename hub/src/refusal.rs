@@ -207,6 +207,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
     use std::collections::BTreeSet;
+    use yika_crdt::docs::{ActError, DocError};
 
     #[test]
     fn every_refusal_has_its_words_in_both_languages() {
@@ -241,6 +242,55 @@ mod tests {
             }
         }
         false
+    }
+
+    #[test]
+    fn what_documents_and_tariffs_refuse_is_worded_whole() {
+        let (person, home, campus, card) = (PersonId(7), CampusId(1), CampusId(2), CardNumber(99));
+        let doc = DocId { kind: yika_crdt::docs::DocKind::Policy(home), epoch: 1 };
+        let act = |error| Denied::Document(DocError::Act(error));
+        let denied = [
+            Denied::TooManyPersons { count: 9 },
+            Denied::UnknownCampus { campus, known: vec![home] },
+            Denied::OtherHome { person, known: campus, home },
+            Denied::UnknownPerson { person, home },
+            Denied::CardHeld { card, person, holder: PersonId(8) },
+            Denied::CardOfPerson { card, person },
+            Denied::VisitBackwards,
+            Denied::UnknownVisitor { visitor: person, campus },
+            Denied::NotOurs { campus },
+            act(ActError::OtherKind),
+            act(ActError::Persons),
+            act(ActError::Text("name")),
+            act(ActError::Range("day")),
+            Denied::Document(DocError::Refused(doc)),
+            Denied::Document(DocError::Damaged { doc, cause: "a bit has fallen over".into() }),
+        ];
+        let (row, table) = (3, "fixed prices");
+        let (amount, least, most) = (Fen(9), Fen(0), Fen(5));
+        let problems = vec![
+            SheetError::TooManyRows { table: "barred pairs", rows: 9, rows_max: 5 },
+            SheetError::PeriodName { row },
+            SheetError::PeriodMinutes { row, from_minute: 5, until_minute: 5 },
+            SheetError::PeriodsOverlap { first: 1, row, minute: 630 },
+            SheetError::Twice { table: "periods", first: 1, row },
+            SheetError::UnknownPeriod { row, period: 4 },
+            SheetError::Amount { table, row, field: "price", amount, least, most },
+            SheetError::BasisPoints { row, basis_points: 99_999 },
+            SheetError::Times { row, field: "times_per_day", times: 100 },
+            SheetError::RepeatTap(99),
+            SheetError::GuestDay { per_purchase: most, per_card_day: least },
+        ];
+        let mut all: Vec<Refusal> = denied.map(Refusal::from).into();
+        all.push(Refusal::BadTariff { problems });
+        for refusal in all {
+            for lang in [Lang::Zh, Lang::En] {
+                let words = refusal.words(lang);
+                let bare = ["denied.", "sheet.", "act.", "document.", "cause"].iter().any(|key| words.contains(key));
+                assert!(!words.contains('{') && !bare, "{words}");
+            }
+            assert!(!reads_english(&refusal.words(Lang::Zh)), "{}", refusal.words(Lang::Zh));
+        }
     }
 
     #[test]

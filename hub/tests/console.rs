@@ -12,7 +12,7 @@ use yika_crdt::ids::*;
 use yika_hub::desk::{Actor, NewOperator};
 use yika_hub::store::read::{self, AuditQuery};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 14] = [
     "/",
     "/edges",
     "/people",
@@ -24,6 +24,8 @@ const PAGES: [&str; 12] = [
     "/campuses",
     "/operators",
     "/audit",
+    "/backups",
+    "/recovery",
     "/password",
 ];
 const FORMS: [&str; 4] = ["/edges/new", "/terminals/new", "/campuses/edit", "/operators/new"];
@@ -44,8 +46,26 @@ fn bare_key(text: &str) -> Option<String> {
     None
 }
 
+/// Five plain English words in a row between the tags of a page.
+fn english_sentence(text: &str) -> Option<String> {
+    for piece in text.split('<').filter_map(|part| part.split_once('>').map(|(_, text)| text)) {
+        let words: Vec<&str> = piece.split_whitespace().collect();
+        let plain = |word: &&str| {
+            let word = word.trim_matches([',', '.', ':', ';', '(', ')', '\'']);
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic())
+        };
+        if words.windows(5).any(|run| run.iter().all(|word| plain(word))) {
+            return Some(piece.to_owned());
+        }
+    }
+    None
+}
+
 fn is_sound(path: &str, lang: &str, text: &str) {
     assert_eq!(bare_key(text), None, "{path} in {lang} shows a key");
+    if lang == "zh" {
+        assert_eq!(english_sentence(text), None, "{path} speaks English");
+    }
     assert!(!text.contains(" style="), "{path} carries a style that the policy drops");
     assert!(!text.contains("<script>"), "{path} carries a script that the policy drops");
     if text.starts_with("<!doctype") {
@@ -68,11 +88,14 @@ async fn every_page_shows_full_and_in_both_languages() {
         format!("/people/{person}/lost?target={}", holder.card),
         format!("/people/{person}/lift?target=person"),
         format!("/people/{person}/top-up"),
+        format!("/people/{person}/withdraw"),
+        format!("/people/{person}/undo/{}", 1),
         "/people?q=wang".into(),
         "/people?q=%E6%9F%A5%E6%97%A0%E6%AD%A4%E4%BA%BA".into(),
         "/edges/n1".into(),
         "/edges/n1/fence".into(),
         "/transactions/n1@1.1/1".into(),
+        "/transactions/n1@1.1/1/refund".into(),
         "/transactions?kind=refusal".into(),
         "/transactions?from=2026-02-30".into(),
         "/operators/o2/password".into(),

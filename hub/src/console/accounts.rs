@@ -60,7 +60,7 @@ pub(super) async fn statement(
         name: profile.name,
         staff_number: profile.staff_number,
         balance: yuan(holding.total_fen.saturating_sub(holding.receivable_fen)),
-        rows: rows.iter().map(|m| movement_line(&ui, m)).collect(),
+        rows: rows.iter().map(|m| movement_line(&ui, &me, m)).collect(),
         inner,
         older,
         first: before.is_none(),

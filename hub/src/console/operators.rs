@@ -243,9 +243,17 @@ struct AuditShown {
     origin: String,
 }
 
+/// What an act was done to: a card by its number, anything else by its own name.
+fn object_words(ui: &Ui, object: &str) -> String {
+    match object.strip_prefix("card ") {
+        Some(card) => ui.t_args("block.card", &[("card", card)]),
+        None => object.to_owned(),
+    }
+}
+
 /// Groups of acts in the filter.
-const ACT_GROUPS: [&str; 9] =
-    ["", "sign_in", "person", "people", "card", "account", "edge", "operator", "transactions"];
+const ACT_GROUPS: [&str; 11] =
+    ["", "sign_in", "person", "people", "card", "account", "sale", "edge", "operator", "backup", "transactions"];
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
@@ -282,8 +290,8 @@ pub(super) async fn audit(
         time: ui.time_text(line.row.at_ms),
         who: who_words(&ui, &line.row.who),
         act: ui.t(&format!("act.{}", line.row.act)).to_owned(),
-        object: line.row.object,
-        detail: line.row.detail,
+        object: object_words(&ui, &line.row.object),
+        detail: detail_words(&ui, &line.row.detail),
         origin: who_words(&ui, &line.row.origin),
     };
     Ok(View::new(AuditPage {

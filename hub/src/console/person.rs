@@ -4,6 +4,7 @@
 use super::people::{category_words, standing};
 use super::shared::*;
 use super::transactions::{Line, lines};
+use super::undo::may_undo;
 use crate::desk::{DeskError, Holding};
 use crate::import::IdType;
 use crate::store::read::{self, AuditQuery};
@@ -94,21 +95,33 @@ pub(super) struct MovementLine {
     pub(super) change: String,
     pub(super) incoming: bool,
     pub(super) balance: String,
+    /// It has a slip to print.
     pub(super) slip: bool,
+    /// This operator may still undo it.
+    pub(super) undo: bool,
+    /// It was undone since.
+    pub(super) undone: bool,
+    /// Why, in the operator's words.
+    pub(super) reason: String,
     pub(super) accounts: String,
 }
 
-pub(super) fn movement_line(ui: &Ui, m: &Movement) -> MovementLine {
+pub(super) fn movement_line(ui: &Ui, me: &Me, m: &Movement) -> MovementLine {
     let inner = m.change == 0;
+    let voucher = m.voucher.as_ref();
+    let undoing = voucher.is_some_and(|v| v.kind == "undo");
     MovementLine {
         number: m.number,
         time: ui.time_text(m.posted_ms),
-        kind: ui.t(&format!("movement.{}", m.kind)).to_owned(),
+        kind: ui.t(&format!("movement.{}", if undoing { "undo" } else { &m.kind })).to_owned(),
         day: Day(m.day).to_string(),
         change: if inner { format!("({})", yuan(m.amount)) } else { signed_yuan(m.change) },
         incoming: m.change > 0,
         balance: yuan(m.balance),
-        slip: m.kind == "top_up",
+        slip: voucher.is_some_and(|v| v.kind != "refund"),
+        undo: voucher.is_some_and(|v| may_undo(&me.actor, v)),
+        undone: voucher.is_some_and(|v| v.undone),
+        reason: voucher.map_or_else(String::new, |v| v.reason.clone()),
         accounts: format!("{} → {}", m.debit, m.credit),
     }
 }
@@ -157,7 +170,7 @@ pub(super) async fn page(
         total: yuan(holding.total_fen),
         owed: (holding.receivable_fen > 0).then(|| yuan(holding.receivable_fen)),
         wallets: wallet_lines(&site, &ui, &holding),
-        movements: movements.iter().map(|m| movement_line(&ui, m)).collect(),
+        movements: movements.iter().map(|m| movement_line(&ui, &me, m)).collect(),
         transactions: lines(&ui, &registry, &rows),
         counter: matches!(role, Role::Admin | Role::Clerk),
         till: role != Role::Auditor,
@@ -248,8 +261,8 @@ async fn acts(site: &Site, ui: &Ui, person: PersonId, cards: &[CardNumber]) -> R
         word: ui.t(&format!("act.{}", row.act)).to_owned(),
         who: who_words(ui, &row.who),
         detail: match row.act.as_str() {
-            "card.block" | "card.lift" => row.object,
-            _ => String::new(),
+            "card.block" | "card.lift" => row.object.strip_prefix("card ").unwrap_or(&row.object).to_owned(),
+            _ => detail_words(ui, &row.detail),
         },
     };
     Ok(found.into_iter().map(|l| line(l.row)).collect())

@@ -1,6 +1,7 @@
 //! What all pages of headquarters share: the site behind them, who acts, which campus is looked at, how amounts, times
 //! and ages are written.
 
+use super::backups::BackupJobs;
 use super::import::Imports;
 use super::overview::Today;
 use crate::desk::{Actor, Desk, DeskError};
@@ -26,12 +27,19 @@ pub(super) struct Site {
     pub(super) desk: Desk,
     pub(super) imports: Imports,
     pub(super) today: Today,
+    pub(super) backups: BackupJobs,
     alarms: AtomicU32,
 }
 
 impl Site {
     pub(super) fn new(desk: Desk) -> Site {
-        Site { desk, imports: Imports::default(), today: Today::default(), alarms: AtomicU32::new(0) }
+        Site {
+            desk,
+            imports: Imports::default(),
+            today: Today::default(),
+            backups: BackupJobs::default(),
+            alarms: AtomicU32::new(0),
+        }
     }
 
     /// Context of a page, with the campuses this operator may choose from.
@@ -280,6 +288,29 @@ pub(super) fn alarm_words(ui: &Ui, word: &str) -> String {
 /// Who acted: a sign-in name, or the command line of the server.
 pub(super) fn who_words(ui: &Ui, who: &str) -> String {
     if who == "console" { ui.t("word.console").to_owned() } else { who.to_owned() }
+}
+
+/// The detail of a line of the audit in words: facts by name, in the page's language where the name is known.
+pub(super) fn detail_words(ui: &Ui, detail: &str) -> String {
+    let said = |piece: &str| -> Option<String> {
+        let (name, value) = piece.split_once('=')?;
+        let key = format!("detail.{name}");
+        ui.kit.words.has(&key).then(|| {
+            let code = format!("{key}.{value}");
+            let value = if ui.kit.words.has(&code) { ui.t(&code) } else { value };
+            ui.t_args(&key, &[("v", value)])
+        })
+    };
+    // A reason is an operator's own text and may hold what separates facts: what is no fact belongs to the one before.
+    let mut words: Vec<String> = Vec::new();
+    for piece in detail.split("; ") {
+        match (said(piece), words.last_mut()) {
+            (Some(fact), _) => words.push(fact),
+            (None, Some(last)) => last.extend(["; ", piece]),
+            (None, None) => words.push(piece.to_owned()),
+        }
+    }
+    words.join(" · ")
 }
 
 /// A wallet's name in words.

@@ -4,7 +4,6 @@ use super::export::attachment;
 use super::registry::clock_text;
 use super::shared::*;
 use crate::desk::DeskError;
-use crate::import::Category;
 use askama::Template;
 use axum::Form;
 use axum::body::Body;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 use yika_crdt::Fen;
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::{LimitScope, PeriodId, TariffSheet};
-use yika_ui::{Page, Role, Saved, Ui, UiError, View};
+use yika_ui::{Lang, Page, Role, Saved, Ui, UiError, View};
 
 /// Longest sheet as TOML, in bytes.
 const TOML_BYTES_MAX: usize = 200 * 1024;
@@ -65,7 +64,7 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
         None => any(),
         Some(id) => sheet.periods.iter().find(|p| p.id == id).map_or_else(|| id.0.to_string(), |p| p.name.clone()),
     };
-    let category = |wanted: Option<CategoryId>| wanted.map_or_else(any, |id| category_name(ui, id));
+    let category = |wanted: Option<CategoryId>| wanted.map_or_else(any, |id| ui.category(id.0));
     let outlet = |wanted: Option<OutletId>| wanted.map_or_else(any, |id| id.to_string());
     let cap = |cap: Option<Fen>| cap.map_or_else(|| "–".to_owned(), |fen| yuan(fen.0));
     let times = |times: u8| if times == 0 { "–".to_owned() } else { times.to_string() };
@@ -88,7 +87,7 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
                 let sign = if a.basis_points < 0 { "-" } else { "+" };
                 let points = a.basis_points.unsigned_abs();
                 let percent = format!("{sign}{}.{:02}%", points / 100, points % 100);
-                (category_name(ui, a.category), outlet(a.outlet), percent, signed_yuan(a.flat.0))
+                (ui.category(a.category.0), outlet(a.outlet), percent, signed_yuan(a.flat.0))
             })
             .collect(),
         limits: sheet
@@ -104,7 +103,7 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
                 strict: l.scope == LimitScope::Strict,
             })
             .collect(),
-        barred: sheet.barred.iter().map(|(c, o)| (category_name(ui, *c), o.to_string())).collect(),
+        barred: sheet.barred.iter().map(|(c, o)| (ui.category(c.0), o.to_string())).collect(),
         repeat: sheet.repeat_tap_seconds,
         guest: sheet
             .guest
@@ -114,11 +113,36 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
     }
 }
 
-/// The customary categories have names; others their number.
-fn category_name(ui: &Ui, id: CategoryId) -> String {
-    let place = usize::from(id.0).checked_sub(1);
-    let known = place.and_then(|place| Category::ALL.get(place));
-    known.map_or_else(|| id.to_string(), |category| category.word(file_lang(ui)).to_owned())
+/// Why a text is not a sheet: the line, and what about it, in the page's language.
+fn unread_words(ui: &Ui, text: &str, error: &toml::de::Error) -> String {
+    let head = ui.t("tariff.not_toml");
+    if ui.lang == Lang::En {
+        return format!("{head}\n{error}");
+    }
+    let named = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let message = error.message();
+    let what = match (message.split_once(", expected"), named(message).first()) {
+        (Some((_, expected)), Some(name)) if message.starts_with("unknown field") => {
+            ui.t_args("tariff.no_field", &[("name", name), ("known", &named(expected).join("、"))])
+        }
+        (Some((_, expected)), Some(name)) if message.starts_with("unknown variant") => {
+            ui.t_args("tariff.no_variant", &[("name", name), ("known", &named(expected).join("、"))])
+        }
+        (_, Some(name)) if message.starts_with("missing field") => ui.t_args("tariff.missing", &[("name", name)]),
+        _ if message.starts_with("invalid type") || message.starts_with("invalid value") => {
+            ui.t("tariff.wrong_value").to_owned()
+        }
+        _ => ui.t("tariff.syntax").to_owned(),
+    };
+    let at = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count());
+    let line = at.and_then(|at| text.lines().nth(at)).filter(|line| !line.trim().is_empty());
+    match (at, line) {
+        (Some(at), Some(line)) => {
+            let place = ui.t_args("tariff.line", &[("n", &(at + 1).to_string())]);
+            format!("{head}\n{place}{what}\n{line}")
+        }
+        _ => format!("{head}\n{what}"),
+    }
 }
 
 pub(super) async fn download(State(site): State<Arc<Site>>) -> Result<Response, UiError> {
@@ -161,7 +185,7 @@ pub(super) async fn upload(
     }
     let sheet: TariffSheet = match toml::from_str(&upload.text) {
         Ok(sheet) => sheet,
-        Err(error) => return Ok(invalid(format!("{}\n{error}", ui.t("tariff.not_toml")))),
+        Err(error) => return Ok(invalid(unread_words(&ui, &upload.text, &error))),
     };
     match site.desk.set_tariff(&me.actor, sheet).await {
         Ok(_) => Ok(([("hx-redirect", "/tariff")], "").into_response()),

@@ -5,7 +5,6 @@
 use super::person::seen;
 use super::shared::*;
 use crate::desk::{DeskError, TOP_UP_FEN_MAX};
-use crate::store::read::{self, AuditQuery};
 use crate::store::statement;
 use askama::Template;
 use axum::Form;
@@ -172,63 +171,4 @@ pub(super) async fn confirm(
         repeated,
     })
     .into_response())
-}
-
-#[derive(Template)]
-#[template(path = "slip.html")]
-pub(super) struct Slip {
-    page: Page,
-    id: PersonId,
-    number: String,
-    time: String,
-    name: String,
-    staff_number: String,
-    card: String,
-    amount: String,
-    before: String,
-    after: String,
-    who: String,
-}
-
-pub(super) async fn slip(
-    State(site): State<Arc<Site>>,
-    ui: Ui,
-    me: Me,
-    Path((person, number)): Path<(String, i64)>,
-) -> Result<View<Slip>, UiError> {
-    let (id, profile) = seen(&site, &me, &person).await?;
-    let read = site.desk.node.query(move |conn| {
-        let query =
-            AuditQuery { object: id.to_string(), act: "account.top_up".into(), limit: 200, ..AuditQuery::default() };
-        Ok((statement::movement_of(conn, id.0, number)?, read::audit(conn, &query)?))
-    });
-    let (movement, acts) = read.await.map_err(busy)?;
-    let movement = movement.filter(|m| m.kind == "top_up").ok_or(UiError::NotFound)?;
-    // The act's line was written in the same turn, a moment before the posting.
-    let act = acts
-        .iter()
-        .filter(|line| line.row.at_ms <= movement.posted_ms)
-        .min_by_key(|l| movement.posted_ms - l.row.at_ms);
-    Ok(View::new(Slip {
-        page: site.page(&ui, "slip.title", "/people"),
-        id,
-        number: format!("H-{:08}", movement.number),
-        time: ui.time_text(movement.posted_ms),
-        name: profile.name,
-        staff_number: profile.staff_number,
-        card: profile.card.map_or_else(|| "–".into(), masked_card),
-        amount: yuan(movement.amount),
-        before: yuan(movement.balance.saturating_sub(movement.change)),
-        after: yuan(movement.balance),
-        who: act.map_or_else(|| "–".into(), |line| who_words(&ui, &line.row.who)),
-    }))
-}
-
-/// First and last two digits: `10••01`.
-fn masked_card(card: u64) -> String {
-    let text = card.to_string();
-    match text.len() {
-        0..5 => text,
-        length => format!("{}••{}", &text[..2], &text[length - 2..]),
-    }
 }

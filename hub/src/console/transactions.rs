@@ -1,11 +1,12 @@
 //! Transactions 交易: any sale, refund or refusal by time, person, card, terminal and kind; one of them in full.
 
+use super::COUNTER;
 use super::overview::period_name;
-use super::people::category_words;
 use super::shared::*;
 use crate::store::people::{self, PeopleQuery};
+use crate::store::statement::{Voucher, vouchers_of};
 use crate::store::transactions::{
-    self as store, Place, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
+    self as store, Place, RefundRow, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
 };
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -62,7 +63,8 @@ pub(super) fn lines(ui: &Ui, registry: &RegistryView, rows: &[TransactionRow]) -
 fn line(ui: &Ui, registry: &RegistryView, row: &TransactionRow) -> Line {
     let id = PurchaseId { terminal: TerminalId(row.terminal), boot: row.boot, seq: row.serial };
     Line {
-        href: href(row.place),
+        // A refund by headquarters stands at no journal's place: its sale shows it.
+        href: if row.place.node == 0 { format!("/search?q={id}") } else { href(row.place) },
         id: id.to_string(),
         time: ui.time_text(row.place.at_ms),
         name: row.name.clone().unwrap_or_else(|| ui.t("word.unknown_holder").to_owned()),
@@ -95,7 +97,7 @@ fn tone(kind: &str) -> &'static str {
     }
 }
 
-fn href(place: Place) -> String {
+pub(super) fn href(place: Place) -> String {
     format!("/transactions/{}/{}", place.writer(), place.seq)
 }
 
@@ -311,6 +313,8 @@ pub(super) struct Detail {
     paid: Vec<(String, String)>,
     steps: Vec<StepLine>,
     others: Vec<Line>,
+    href: String,
+    refundable: bool,
 }
 
 struct Facts {
@@ -318,6 +322,7 @@ struct Facts {
     person: Option<PersonId>,
     card: String,
     category: String,
+    category_number: u16,
     terminal: String,
     node: String,
     place: String,
@@ -352,13 +357,13 @@ pub(super) async fn detail(
     me.may_see(registry.nodes.get(&writer).and_then(|record| record.campus))?;
     let read = site.desk.node.query(move |conn| {
         let sale = store::sale_at(conn, writer, seq)?;
-        let refunds = match &sale {
-            Some(sale) => store::refunds_of(conn, sale.id)?,
-            None => Vec::new(),
+        let (refunds, vouchers) = match &sale {
+            Some(sale) => (store::refunds_of(conn, sale.id)?, vouchers_of(conn, &sale.id.to_string())?),
+            None => Default::default(),
         };
-        Ok((sale, refunds))
+        Ok((sale, refunds, vouchers))
     });
-    let (sale, refunds) = read.await.map_err(busy)?;
+    let (sale, refunds, vouchers) = read.await.map_err(busy)?;
     let Some(sale) = sale else { return not_a_sale(&site, &ui, writer, seq).await };
     let known = site.desk.node.people.read().holder(PersonId(sale.person)).is_some();
     let person = known.then_some(PersonId(sale.person));
@@ -380,11 +385,8 @@ pub(super) async fn detail(
     if sale.offline {
         steps.insert(0, StepLine { tone: "warn", time: "–".into(), words: ui.t("tx.step.offline").to_owned() });
     }
-    steps.extend(refunds.iter().map(|refund| StepLine {
-        tone: "warn",
-        time: ui.time_text(refund.place.at_ms),
-        words: format!("{} {} · {}", ui.t(&format!("kind.{}", refund.kind)), yuan(-refund.total), refund.id),
-    }));
+    steps.extend(refunds.iter().map(|refund| refund_step(&ui, refund, &vouchers)));
+    let refundable = COUNTER.contains(&me.operator.role) && back < sale.total;
     let (tone, state) = match back {
         0 => ("ok", "tx.state.sold"),
         part if part < sale.total => ("warn", "tx.state.part_back"),
@@ -396,7 +398,8 @@ pub(super) async fn detail(
         name,
         person: profile.as_ref().map(|p| PersonId(p.person)),
         card: sale.card.to_string(),
-        category: profile.as_ref().map_or_else(|| "–".into(), |p| category_words(&ui, &p.category)),
+        category: ui.category(sale.category),
+        category_number: sale.category,
         terminal: terminal_name(&registry, sale.id.terminal),
         node: node_name(&ui, &registry, writer.node),
         place: format!("{writer} #{seq}"),
@@ -416,11 +419,36 @@ pub(super) async fn detail(
         page,
         id: sale.id.to_string(),
         sale: facts,
-        paid: paid(&ui, &sale.paid),
+        paid: wallet_parts(&ui, &sale.paid),
         steps,
         others: lines(&ui, &registry, &others),
+        href: href(sale.place),
+        refundable,
     })
     .into_response())
+}
+
+/// A refund on the time line; one by headquarters with who did it and why.
+fn refund_step(ui: &Ui, refund: &RefundRow, vouchers: &[Voucher]) -> StepLine {
+    let kind = ui.t(&format!("kind.{}", refund.kind)).to_owned();
+    let by_hub = refund.place.node == 0 && refund.operator != 0;
+    let near = |v: &&Voucher| (v.at_ms - refund.place.at_ms).abs();
+    let voucher = vouchers.iter().filter(|v| by_hub && v.kind == "refund").min_by_key(near);
+    let words = match voucher {
+        Some(voucher) => {
+            let sum = yuan(-refund.total);
+            let mut words = ui.t_args(
+                "tx.step.by_hub",
+                &[("kind", kind.as_str()), ("sum", &sum), ("who", &who_words(ui, &voucher.who))],
+            );
+            if !voucher.reason.is_empty() {
+                words.push_str(&format!(" · {}", voucher.reason));
+            }
+            words
+        }
+        None => format!("{kind} {} · {}", yuan(-refund.total), refund.id),
+    };
+    StepLine { tone: "warn", time: ui.time_text(refund.place.at_ms), words }
 }
 
 /// A refund leads to its sale; a refusal to the list at its moment.
@@ -453,7 +481,8 @@ async fn neighbours(site: &Site, sale: &SaleRow) -> Result<Vec<TransactionRow>, 
     site.desk.node.query(move |conn| store::transactions(conn, &query)).await.map_err(busy)
 }
 
-fn paid(ui: &Ui, text: &str) -> Vec<(String, String)> {
+/// What a sale was paid from: wallets in words, with their amounts.
+pub(super) fn wallet_parts(ui: &Ui, text: &str) -> Vec<(String, String)> {
     let part = |part: &str| {
         let (wallet, fen) = part.rsplit_once(':')?;
         Some((wallet_words(ui, wallet), yuan(fen.parse().ok()?)))
@@ -462,7 +491,7 @@ fn paid(ui: &Ui, text: &str) -> Vec<(String, String)> {
 }
 
 /// `n3@1.2`.
-fn read_writer(text: &str) -> Option<Writer> {
+pub(super) fn read_writer(text: &str) -> Option<Writer> {
     let (node, life) = text.split_once('@')?;
     let (generation, counter) = life.split_once('.')?;
     let incarnation = Incarnation { generation: generation.parse().ok()?, counter: counter.parse().ok()? };

@@ -15,7 +15,7 @@ mod registry;
 pub use backup::{BackupFile, BackupsView, HubStatus};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined};
 pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
-pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish};
+pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish, teller};
 pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
 pub use profile::Private;

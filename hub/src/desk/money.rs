@@ -30,7 +30,7 @@ pub const REASON_CHARS_MAX: usize = 200;
 pub const POOL_FEN_MAX: i64 = 10_000_000;
 
 /// Who takes or gives money: until tellers sign on, a shift is an operator's day by headquarters' civil time.
-pub(super) fn teller(actor: &Actor) -> Teller {
+pub fn teller(actor: &Actor) -> Teller {
     let civil_ms = wall_ms() + i64::from(core::HUB_UTC_OFFSET_MINUTES) * 60_000;
     Teller { operator: actor.operator, shift: civil_ms.div_euclid(DAY_MS).unsigned_abs() }
 }

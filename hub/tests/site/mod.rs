@@ -13,6 +13,7 @@ use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::tariff::sheet::{PeriodId, TariffSheet};
+use yika_hub::backup::Backups;
 use yika_hub::clock::wall_ms;
 use yika_hub::core::{Command, Reply, enrol};
 use yika_hub::desk::{Actor, Desk, ImportReport, NewOperator, NewTerminal};
@@ -109,7 +110,8 @@ pub fn empty(dir: &Path) -> Site {
     }
     let identity = HubIdentity::load(dir).unwrap();
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir)).unwrap();
-    let desk = Desk::new(node, "hub.example.com:7443".into(), identity.authority.pin());
+    let backups = Backups::new(dir.to_owned(), dir.join("backups"), 3, String::new());
+    let desk = Desk::new(node, "hub.example.com:7443".into(), identity.authority.pin()).with_backups(backups);
     Site { desk, boxes: Vec::new(), holders: Vec::new(), _thread: thread }
 }
 
