@@ -116,7 +116,8 @@ pub(super) struct Detail {
     edge: EdgeLine,
     lives: Vec<(String, &'static str)>,
     tail: Vec<TailLine>,
-    quarantine: Vec<(String, String)>,
+    /// Place, cause in words, and as the core wrote it.
+    quarantine: Vec<(String, String, String)>,
     admin: bool,
 }
 
@@ -149,7 +150,9 @@ pub(super) async fn detail(
     Ok(View::new(Detail {
         lives: lives.map(|w| (w.to_string(), life(&registry, *w))).collect(),
         tail: tail.iter().map(|line| tail_line(&ui, &registry, writer, line)).collect(),
-        quarantine: quarantine.map(|row| (format!("{} #{}", row.feed, row.seq), row.cause)).collect(),
+        quarantine: quarantine
+            .map(|row| (format!("{} #{}", row.feed, row.seq), ui.alarm_detail("quarantine", &row.cause), row.cause))
+            .collect(),
         edge: line(&ui, &registry, edge),
         admin: me.operator.role == yika_ui::Role::Admin,
         page,
@@ -203,9 +206,11 @@ fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLin
         Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
         Body::Act(act) => ("journal.act", format!("{} · {} · {}", act.operator, act.act, act.detail), String::new()),
         Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
-        Body::Alarm(alarm) => {
-            ("journal.alarm", format!("{} · {}", alarm_words(ui, &alarm.kind), alarm.detail), String::new())
-        }
+        Body::Alarm(alarm) => (
+            "journal.alarm",
+            format!("{} · {}", ui.alarm(&alarm.kind), ui.alarm_detail(&alarm.kind, &alarm.detail)),
+            String::new(),
+        ),
         _ => ("journal.unknown", String::new(), String::new()),
     };
     let href = match kind.starts_with("kind.") {

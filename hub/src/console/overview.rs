@@ -195,8 +195,8 @@ fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums, st
     let alarm = |row: &NoteRow| AlarmLine {
         time: ui.time_text(row.at_ms),
         node: node_name(ui, registry, NodeId(row.node)),
-        word: alarm_words(ui, &row.word),
-        detail: row.detail.clone(),
+        word: ui.alarm(&row.word),
+        detail: ui.alarm_detail(&row.word, &row.detail),
     };
     let refused: u64 = sums.refused.iter().map(|(_, n)| n).sum();
     Shown {

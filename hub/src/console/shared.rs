@@ -279,12 +279,6 @@ pub(super) fn reason_words(ui: &Ui, code: &str) -> String {
     }
 }
 
-/// An alarm's short word in the page's language; one that is not known here stays as the box wrote it.
-pub(super) fn alarm_words(ui: &Ui, word: &str) -> String {
-    let key = format!("alarm.{word}");
-    if ui.kit.words.has(&key) { ui.t(&key).to_owned() } else { word.to_owned() }
-}
-
 /// Who acted: a sign-in name, or the command line of the server.
 pub(super) fn who_words(ui: &Ui, who: &str) -> String {
     if who == "console" { ui.t("word.console").to_owned() } else { who.to_owned() }

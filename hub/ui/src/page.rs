@@ -348,6 +348,28 @@ impl Ui {
         }
     }
 
+    /// An alarm's short word; one that is not known here stays as the box wrote it.
+    pub fn alarm(&self, kind: &str) -> String {
+        let key = format!("alarm.{kind}");
+        if self.kit.words.has(&key) { self.t(&key).to_owned() } else { kind.to_owned() }
+    }
+
+    /// What an alarm says. Boxes write English for the journal; other languages get the facts of it and their own words.
+    pub fn alarm_detail(&self, kind: &str, detail: &str) -> String {
+        let key = format!("alarm.{kind}.text");
+        if self.lang == Lang::En || !self.kit.words.has(&key) || !reads_english(detail) {
+            return detail.to_owned();
+        }
+        let facts = match detail.split_once(": ") {
+            Some((about, _)) if !reads_english(about) => about.to_owned(),
+            _ => {
+                let named = detail.split([' ', ',', ';']).filter(|word| word.bytes().any(|b| b.is_ascii_digit()));
+                named.collect::<Vec<_>>().join(" ")
+            }
+        };
+        format!("{facts} {}", self.t(&key)).trim_start().to_owned()
+    }
+
     /// The time of this request, as operators read it.
     pub fn now_text(&self) -> String {
         self.time_text(self.now_ms)
@@ -492,6 +514,17 @@ impl Page {
     }
 }
 
+/// Three plain English words in a row.
+fn reads_english(text: &str) -> bool {
+    let mut run = 0;
+    text.split_whitespace().any(|word| {
+        let word = word.trim_end_matches([',', '.', ':', ';']);
+        let plain = word.len() > 1 && word.bytes().all(|b| b.is_ascii_alphabetic());
+        run = if plain { run + 1 } else { 0 };
+        run == 3
+    })
+}
+
 /// Percent-encodes all but unreserved characters, for one query value.
 pub(crate) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -516,6 +549,15 @@ mod tests {
         let value = toast.trigger();
         assert!(value.is_ascii());
         assert_eq!(value, r#"{"toast":{"tone":"ok","text":"\u5df2\u6302\u5931 \u002262\u0022\u000a\ud842\udfb7"}}"#);
+    }
+
+    #[test]
+    fn english_is_told_from_names_and_numbers() {
+        assert!(reads_english("东门: opened without a right; look at the door"));
+        assert!(reads_english("t5-1-204 was sold twice; the sale at n2@1.1 is reversed"));
+        for plain in ["终端 t3 的时钟慢了 4 分钟", "n3@1.2/journal 17", "East Gate", ""] {
+            assert!(!reads_english(plain), "{plain}");
+        }
     }
 
     #[test]
