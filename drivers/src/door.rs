@@ -161,7 +161,7 @@ pub enum CommandFailure {
 }
 
 /// Door contact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContactState {
     /// Not heard, not debounced, or no contact wired.
@@ -187,7 +187,7 @@ pub enum SignalState {
 }
 
 /// Lock output as the device reported it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RelayState {
     /// Not read since the line was last lost.

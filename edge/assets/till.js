@@ -234,9 +234,27 @@
     }
     send("/till/sale", { ...ask, boot, seq: next(), card, typed: typed ? 1 : 0, at_ms: Date.now() });
   }
-  function giveBack(to, of, seq, ofBoot) {
-    send(to, { boot: ofBoot, seq, of });
+  function giveBack(to, of, seq, ofBoot, fen) {
+    send(to, { boot: ofBoot, seq, of, ...(fen ? { fen } : {}) });
   }
+
+  // ---- the last sale, reduced ----------------------------------------------------------------------------------
+  // What goes back when the last sale should have cost what is keyed: 0 if that is no reduction.
+  function reduction() {
+    const keyed = $("#reduce-to").value.trim().replace(/^¥/, "");
+    if (!/^\d{1,5}(\.\d{1,2})?$/.test(keyed)) return 0;
+    const back = Number($("#till-left").dataset.lastFen) - toFen(keyed);
+    return toFen(keyed) > 0 && back > 0 ? back : 0;
+  }
+  function showReduction() {
+    const button = $("[data-act=reduce]");
+    const back = reduction();
+    const keyed = $("#reduce-to").value.trim();
+    button.disabled = !back;
+    button.textContent = back ? button.dataset.word + " (-" + money(back) + ")" : button.dataset.word;
+    $("[data-slot=reduced]").textContent = keyed && !back ? button.dataset.bad : button.dataset.help;
+  }
+  $("#reduce-to").addEventListener("input", showReduction);
 
   // ---- the line to the box -------------------------------------------------------------------------------------
   function online(is, header) {
@@ -377,11 +395,21 @@
     } else if (name === "undo" && !pending) {
       const dialog = $(left.last ? "#undo" : "#undo-none");
       const slot = $("[data-slot=last]", dialog);
-      if (slot) slot.textContent = left.lastText;
+      if (slot) {
+        slot.textContent = left.lastText;
+        $("[data-slot=reducing]").hidden = $("[data-act=reduce]").hidden = !Number(left.lastFen);
+        $("#reduce-to").value = "";
+        showReduction();
+      }
       dialog.showModal();
     } else if (name === "correct") {
       $("#undo").close();
       giveBack("/till/correct", Number(left.last), next(), boot);
+    } else if (name === "reduce") {
+      const back = reduction();
+      if (!back) return;
+      $("#undo").close();
+      giveBack("/till/correct", Number(left.last), next(), boot, back);
     } else if (name === "resend") attempt();
     else if (name === "cancel" && pending?.to === "/till/sale" && !underway) $("#cancel").showModal();
     else if (name === "cancel-sure") {

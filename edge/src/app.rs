@@ -68,15 +68,17 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     let doors = Doors::start(Arc::clone(&node), &config.doors).context("doors")?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
-    let pages = pages(&node, &doors, config)?;
+    let terminals = Terminals::start(Arc::clone(&node), doors.clone());
+    let board = Arc::clone(terminals.board());
+    let pages = pages(&node, &doors, &terminals, config)?;
     let http = listen(&mut serving, config.http.bind, pages, &stopped).await.context("http.bind")?;
-    let figures = metrics::router(Arc::clone(&node), doors.clone());
+    let figures = metrics::router(Arc::clone(&node), doors.clone(), Arc::clone(&board));
     let metrics = match config.http.metrics {
         Some(bind) => Some(listen(&mut serving, bind, figures, &stopped).await.context("http.metrics")?),
         None => None,
     };
     let mut background = JoinSet::new();
-    background.spawn(control::serve(control::listen(dir)?, Arc::clone(&node), doors.clone()));
+    background.spawn(control::serve(control::listen(dir)?, Arc::clone(&node), doors.clone(), board));
     background.spawn(asking::ask_and_open(Arc::clone(&node)));
     background.spawn(certificate::keep_fresh(Arc::clone(&node), identity.clone(), links.clone()));
     background.spawn(tick(Arc::clone(&node)));
@@ -130,12 +132,11 @@ async fn take_down(
 }
 
 /// Terminals, pages, and the two questions of a supervisor.
-fn pages(node: &Arc<EdgeNode>, doors: &Doors, config: &Config) -> Result<Router> {
+fn pages(node: &Arc<EdgeNode>, doors: &Doors, terminals: &Arc<Terminals>, config: &Config) -> Result<Router> {
     let health = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(Arc::clone(node));
-    let terminals = Terminals::start(Arc::clone(node), doors.clone());
     let board = Arc::clone(terminals.board());
     let console = console::router_with(Arc::clone(node), doors.clone(), board, config.console.clone());
     Ok(health.merge(terminals.router()).merge(console.context("the pages")?))

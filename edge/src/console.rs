@@ -85,7 +85,7 @@ impl App {
 
     /// The box at a glance.
     fn status(&self) -> Status {
-        tokio::task::block_in_place(|| crate::status::gather(self.node(), &self.0.doors))
+        tokio::task::block_in_place(|| crate::status::gather(self.node(), &self.0.doors, &self.0.board))
     }
 
     /// A page whose data are as of hub time, not of the wall clock.
@@ -153,6 +153,7 @@ fn pages(app: App) -> Router {
         .route("/till/sale", post(till::sale))
         .route("/till/correct", post(till::correct))
         .route("/till/cancel", post(till::cancel))
+        .route("/till/receipt/{terminal}/{boot}/{seq}", get(till::receipt::page))
         .route("/till/shifts/{terminal}/{boot}", get(till::slip));
     let of = |routes: Router<App>, roles| require_roles(routes.with_state(app.clone()), roles);
     home.merge(of(see, SEE))

@@ -4,6 +4,7 @@
 
 use crate::doors::Doors;
 use crate::node::EdgeNode;
+use crate::terminals::Board;
 use crate::{doctor, status};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -86,16 +87,16 @@ pub fn listen(dir: &Path) -> Result<UnixListener> {
 }
 
 /// Answers until the task is ended.
-pub async fn serve(listener: UnixListener, node: Arc<EdgeNode>, doors: Doors) {
+pub async fn serve(listener: UnixListener, node: Arc<EdgeNode>, doors: Doors, board: Arc<Board>) {
     let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (node, doors) = (Arc::clone(&node), doors.clone());
+                let (node, doors, board) = (Arc::clone(&node), doors.clone(), Arc::clone(&board));
                 tokio::spawn(async move {
                     let _permit = permit;
-                    match tokio::time::timeout(WAIT, answer(stream, &node, &doors)).await {
+                    match tokio::time::timeout(WAIT, answer(stream, &node, &doors, &board)).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => tracing::debug!(%error, "a question was not answered"),
                         Err(_) => tracing::debug!("a question did not come in time"),
@@ -110,14 +111,14 @@ pub async fn serve(listener: UnixListener, node: Arc<EdgeNode>, doors: Doors) {
     }
 }
 
-async fn answer(mut stream: UnixStream, node: &EdgeNode, doors: &Doors) -> Result<()> {
+async fn answer(mut stream: UnixStream, node: &EdgeNode, doors: &Doors, board: &Board) -> Result<()> {
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
     let mut reader = BufReader::new(tokio::io::AsyncReadExt::take(reading, QUESTION_BYTES_MAX));
     reader.read_line(&mut line).await?;
     let said = match serde_json::from_str::<Question>(&line)? {
-        Question::Status => serde_json::to_string(&tokio::task::block_in_place(|| status::gather(node, doors)))?,
-        Question::Doctor => serde_json::to_string(&doctor::examine(node, doors).await)?,
+        Question::Status => serde_json::to_string(&tokio::task::block_in_place(|| status::gather(node, doors, board)))?,
+        Question::Doctor => serde_json::to_string(&doctor::examine(node, doors, board).await)?,
     };
     writing.write_all(said.as_bytes()).await?;
     writing.shutdown().await?;

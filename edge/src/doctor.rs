@@ -6,11 +6,13 @@
 use crate::at_rest::{self, AtRest};
 use crate::config::Config;
 use crate::disk;
-use crate::doors::Doors;
+use crate::doors::{Doors, LineState};
 use crate::identity::Identity;
 use crate::mirror;
 use crate::node::EdgeNode;
+use crate::periphery::Periphery;
 use crate::status::{self, AgeWords, Status};
+use crate::terminals::Board;
 use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -140,8 +142,8 @@ fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
 }
 
 /// Examines the running box.
-pub async fn examine(node: &EdgeNode, doors: &Doors) -> Report {
-    let status = tokio::task::block_in_place(|| status::gather(node, doors));
+pub async fn examine(node: &EdgeNode, doors: &Doors, board: &Board) -> Report {
+    let status = tokio::task::block_in_place(|| status::gather(node, doors, board));
     let mut report = Report { running: true, ..Report::default() };
     report.add(
         "process",
@@ -171,7 +173,36 @@ pub async fn examine(node: &EdgeNode, doors: &Doors) -> Report {
     certificate(&mut report, &status);
     path_to_hub(&mut report, &status).await;
     lists(&mut report, &status);
+    periphery(&mut report, &status.periphery);
     report
+}
+
+/// Terminals and doors: each problem by itself, so that none hides behind another.
+fn periphery(report: &mut Report, periphery: &Periphery) {
+    let counts = periphery.counts();
+    let (online, late, lost, unheard) = (counts.online, counts.late, counts.lost, counts.unheard);
+    report.add(
+        "terminals",
+        Verdict::Well,
+        both(
+            format!("在线 {online}, 迟滞 {late}, 失联 {lost}, 启动以来没有消息 {unheard}"),
+            format!("{online} on line, {late} late, {lost} lost, {unheard} never heard"),
+        ),
+        ["", ""],
+    );
+    let up = periphery.doors.iter().filter(|d| d.view.line == LineState::Up).count();
+    let all = periphery.doors.len();
+    report.add(
+        "doors",
+        Verdict::Well,
+        both(format!("{up} / {all} 扇有应答"), format!("{up} of {all} answer")),
+        ["", ""],
+    );
+    for (code, problem) in periphery.problems() {
+        let verdict = if problem.wrong { Verdict::Wrong } else { Verdict::Note };
+        let [zh, en] = problem.mend.each_ref().map(String::as_str);
+        report.add(code, verdict, problem.seen.clone(), [zh, en]);
+    }
 }
 
 /// Examines what is there while the box is down.

@@ -2,9 +2,10 @@
 //!
 //! Leaves to others: what the figures are (`status`).
 
-use crate::doors::Doors;
+use crate::doors::{Doors, LineState};
 use crate::node::EdgeNode;
 use crate::status::{self, State, Status};
+use crate::terminals::Board;
 use axum::Router;
 use axum::extract::State as From;
 use axum::http::header;
@@ -13,12 +14,12 @@ use axum::routing::get;
 use std::sync::Arc;
 
 /// What the listener serves.
-pub fn router(node: Arc<EdgeNode>, doors: Doors) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state((node, doors))
+pub fn router(node: Arc<EdgeNode>, doors: Doors, board: Arc<Board>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state((node, doors, board))
 }
 
-async fn metrics(From((node, doors)): From<(Arc<EdgeNode>, Doors)>) -> impl IntoResponse {
-    let status = tokio::task::block_in_place(|| status::gather(&node, &doors));
+async fn metrics(From((node, doors, board)): From<(Arc<EdgeNode>, Doors, Arc<Board>)>) -> impl IntoResponse {
+    let status = tokio::task::block_in_place(|| status::gather(&node, &doors, &board));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], in_text(&status))
 }
 
@@ -44,6 +45,16 @@ fn in_text(status: &Status) -> String {
     gauge("lease_left_seconds", "Permission to spend left", status.lease_left_ms.map(|ms| ms as f64 / 1000.0));
     gauge("hub_connected", "1 while a connection to headquarters is open", count(status.hub_connected.into()));
     gauge("siblings_connected", "Boxes of this campus connected", count(siblings as u64));
+    let terminals = status.periphery.counts();
+    let silent =
+        status.periphery.doors.iter().filter(|d| matches!(d.view.line, LineState::Lost | LineState::DriverDown));
+    gauge("terminals_online", "Terminals in use heard within three heartbeats", count(terminals.online as u64));
+    gauge(
+        "terminals_lost",
+        "Terminals in use heard before and silent for more than a minute",
+        count(terminals.lost as u64),
+    );
+    gauge("doors_silent", "Doors of this box whose hardware does not answer", count(silent.count() as u64));
     gauge("quarantined_entries", "Entries that could not be used", count(status.quarantined));
     gauge("writer_waiting", "Commands that wait for the writer", count(status.writer_waiting as u64));
     gauge("writer_serving", "1 while the database takes writes", count(status.refusing.is_none().into()));

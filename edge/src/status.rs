@@ -5,9 +5,11 @@
 
 use crate::config::Config;
 use crate::disk::{self, Space};
-use crate::doors::{DoorView, Doors};
+use crate::doors::Doors;
 use crate::identity::Identity;
 use crate::node::{EdgeNode, SOFTWARE};
+use crate::periphery::Periphery;
+use crate::terminals::Board;
 use crate::vitals::Contact;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -109,10 +111,8 @@ pub struct Status {
     pub lease_left_ms: Option<i64>,
     /// Other boxes of the campus.
     pub siblings: Vec<Sibling>,
-    /// Terminals registered on this campus.
-    pub terminals: usize,
-    /// Doors of this box.
-    pub doors: Vec<String>,
+    /// Terminals and doors, as they reported.
+    pub periphery: Periphery,
     /// Hub time, and whether it may be trusted.
     pub hub_time_ms: i64,
     /// Whether it may be trusted.
@@ -136,7 +136,7 @@ pub struct Status {
 }
 
 /// Reads everything; blocks for a moment.
-pub fn gather(node: &EdgeNode, doors: &Doors) -> Status {
+pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
     let mono_ms = node.ticks().mono_ms;
     let vitals = node.vitals();
     let (hub_time_ms, clock_trusted) = node.now().unwrap_or((0, false));
@@ -163,8 +163,7 @@ pub fn gather(node: &EdgeNode, doors: &Doors) -> Status {
         journal: 0,
         lease_left_ms: None,
         siblings: siblings(node, &contacts, mono_ms),
-        terminals: registry.terminals.values().filter(|t| t.campus == campus).count(),
-        doors: doors.list().iter().map(door_words).collect(),
+        periphery: Periphery::of(node, board, doors, mono_ms.saturating_sub(vitals.started_mono_ms())),
         hub_time_ms,
         clock_trusted,
         quarantined: 0,
@@ -221,8 +220,7 @@ pub fn when_down(config: &Config) -> Result<Status> {
         journal: 0,
         lease_left_ms: None,
         siblings: Vec::new(),
-        terminals: 0,
-        doors: Vec::new(),
+        periphery: Periphery::default(),
         hub_time_ms: wall_ms,
         clock_trusted: false,
         quarantined: 0,
@@ -333,10 +331,6 @@ fn age(contact: &Contact, mono_ms: u64) -> Option<u64> {
     contact.heard_mono_ms.map(|at| mono_ms.saturating_sub(at))
 }
 
-fn door_words(door: &DoorView) -> String {
-    format!("{} {}", door.door, door.name)
-}
-
 fn certificate_days(der: &[u8], now_ms: i64) -> Option<i64> {
     let (_, validity) = describe_certificate(der).ok()?;
     Some((validity.not_after_s.saturating_sub(now_ms / 1000)).div_euclid(86_400))
@@ -399,6 +393,11 @@ fn judge(status: &mut Status) {
             format!("{n} 条记录无法使用, 已隔离"),
             format!("{n} entries could not be used and are in quarantine"),
         );
+    }
+    let broken: Vec<_> =
+        status.periphery.problems().filter(|(_, p)| p.wrong).map(|(c, p)| (c, p.seen.clone())).collect();
+    for (code, [zh, en]) in broken {
+        remark(status, code, zh, en);
     }
     let alone = !status.hub_connected || status.unsent_age_ms.is_some_and(|age| age > UNSENT_AGE_MS_MAX);
     status.state = match () {
@@ -498,10 +497,6 @@ impl Status {
                 format!("n{} {} · {} · {heard}", sibling.node, sibling.name, yes(sibling.connected)),
             );
         }
-        line("终端", "terminals registered", self.terminals.to_string());
-        if !self.doors.is_empty() {
-            line("门", "doors", self.doors.join(", "));
-        }
         line("时钟可信", "clock trusted", yes(self.clock_trusted));
         if let Some(disk) = self.disk {
             line("磁盘可用", "disk free", format!("{} MiB / {} MiB", disk.free_bytes >> 20, disk.total_bytes >> 20));
@@ -509,6 +504,7 @@ impl Status {
         if let Some(days) = self.certificate_days {
             line("证书剩余天数", "certificate days left", days.to_string());
         }
+        lines.extend(self.periphery.in_words(lang));
         lines.join("\n") + "\n"
     }
 }

@@ -79,6 +79,27 @@ async fn a_day_at_the_till() {
     let status = campus.terminals.board().status(yika_crdt::ids::TerminalId(TILL)).unwrap();
     assert_eq!((status.presence, status.heartbeat.unwrap().backlog), (Presence::Online, 4));
     assert_eq!(status.model, Some(("T1".into(), "9".into())));
+
+    // The same in the status of the box: who is on line, what is left to upload, what is not well and how to mend it.
+    let (board, doors) = (campus.terminals.board(), &campus.doors);
+    let seen = yika_edge::periphery::Periphery::of(&campus.node, board, doors, 0);
+    let till = seen.terminals.iter().find(|t| t.terminal.0 == TILL).unwrap();
+    assert_eq!((till.presence, till.backlog), (Some(Presence::Online), Some(4)));
+    assert_eq!(till.model.as_deref(), Some("T1 9"));
+    let behind: Vec<_> = till.problems.iter().map(|p| (p.wrong, p.seen[1].clone())).collect();
+    assert_eq!(behind.len(), 1, "it holds no tariff yet: {behind:?}");
+    assert!(!behind[0].0 && behind[0].1.contains("holds tariff 0 instead of 1"), "{behind:?}");
+    let full = Heartbeat { storage_percent: 91, held: HeldVersions { parameters: 1, ..heartbeat.held }, ..heartbeat };
+    client.heartbeat(&full).await.unwrap();
+    let status = yika_edge::status::gather(&campus.node, doors, board);
+    assert!(status.remarks.iter().any(|r| r.code == "terminal" && r.zh.contains("91%")), "{:?}", status.remarks);
+    let report = yika_edge::doctor::examine(&campus.node, doors, board).await;
+    let check = report.checks.iter().find(|c| c.code == "terminal").unwrap();
+    assert!(check.en.contains("91 % full") && check.mend_en.contains("keep it connected"), "{check:?}");
+    // What `--json` says reads back, and the words name the terminal.
+    let json = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<yika_edge::status::Status>(&json).unwrap(), status);
+    assert!(status.in_words(yika_ui::Lang::Zh).contains("在线 1"), "{}", status.in_words(yika_ui::Lang::Zh));
 }
 
 #[tokio::test(flavor = "multi_thread")]

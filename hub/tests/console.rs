@@ -54,7 +54,7 @@ fn english_sentence(text: &str) -> Option<String> {
             let word = word.trim_matches([',', '.', ':', ';', '(', ')', '\'']);
             !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic())
         };
-        if words.windows(5).any(|run| run.iter().all(|word| plain(word))) {
+        if words.windows(5).any(|run| run.iter().all(plain)) {
             return Some(piece.to_owned());
         }
     }

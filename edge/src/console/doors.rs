@@ -125,8 +125,33 @@ fn refusal(ui: &Ui, refused: &OpenRefused) -> String {
         OpenRefused::NoHardware { device } => ui.t_args("open.no_hardware", &[("device", device)]),
         OpenRefused::NoWordYet => ui.t("open.no_word").to_owned(),
         OpenRefused::Failed(CommandFailure::Stopped) => ui.t("open.stopping").to_owned(),
-        OpenRefused::Failed(failure) => ui.t_args("open.failed", &[("why", &failure.to_string())]),
+        OpenRefused::Failed(failure) => ui.t_args("open.failed", &[("why", &failure_words(ui, failure))]),
     }
+}
+
+/// Why the hardware did not open; in English with what the line said.
+fn failure_words(ui: &Ui, failure: &CommandFailure) -> String {
+    if ui.lang == Lang::En {
+        return failure.to_string();
+    }
+    let code;
+    let key = match failure {
+        CommandFailure::UnknownDoor { .. } => "open.failure.unknown_door",
+        CommandFailure::BadDuration { .. } => "open.failure.duration",
+        CommandFailure::QueueFull => "open.failure.queue",
+        CommandFailure::Stopped => "open.stopping",
+        CommandFailure::LineDown { .. } => "open.failure.line",
+        CommandFailure::Expired => "open.failure.expired",
+        CommandFailure::Unconfirmed { .. } => "open.failure.unconfirmed",
+        CommandFailure::Refused { code: given, .. } => {
+            code = given.to_string();
+            return ui.t_args("open.failure.refused", &[("code", &code)]);
+        }
+        CommandFailure::NotActuated => "open.failure.relay",
+        CommandFailure::HeldClosed => "open.failure.held",
+        CommandFailure::FireActive => "open.failure.fire",
+    };
+    ui.t(key).to_owned()
 }
 
 fn rows(app: &App, ui: &Ui) -> Vec<DoorRow> {
@@ -134,23 +159,9 @@ fn rows(app: &App, ui: &Ui) -> Vec<DoorRow> {
 }
 
 fn row(app: &App, ui: &Ui, door: &DoorView) -> DoorRow {
-    let (leaf_tone, leaf) = match door.contact {
-        ContactState::Unknown => ("plain", "door.state.unknown"),
-        ContactState::Open => ("warn", "door.state.open"),
-        ContactState::Closed => ("ok", "door.state.closed"),
-    };
-    let (lock_tone, lock) = match door.lock {
-        _ if door.freed_by_fire => ("bad", "door.lock.fire"),
-        RelayState::Unknown => ("plain", "door.state.unknown"),
-        RelayState::Unlocked => ("warn", "door.lock.unlocked"),
-        RelayState::Locked => ("ok", "door.lock.locked"),
-    };
-    let (line_tone, line) = match door.line {
-        LineState::NoHardware => ("bad", "door.line.none"),
-        LineState::DriverDown => ("bad", "door.line.down"),
-        LineState::Lost => ("warn", "door.line.lost"),
-        LineState::Up => ("ok", "door.line.up"),
-    };
+    let (leaf_tone, leaf) = leaf_words(door);
+    let (lock_tone, lock) = lock_words(door);
+    let (line_tone, line) = line_words(door);
     let last = door.last_event.map(|last| (app.door_word(ui, &last.event).1, ui.clock_text(last.at_ms)));
     let (last, last_time) = last.unwrap_or_default();
     DoorRow {
@@ -169,5 +180,34 @@ fn row(app: &App, ui: &Ui, door: &DoorView) -> DoorRow {
         last_time,
         problems: door.problems.iter().map(|p| if ui.lang == Lang::Zh { p.0.clone() } else { p.1.clone() }).collect(),
         reachable: matches!(door.line, LineState::Up | LineState::Lost),
+    }
+}
+
+/// The leaf as reported: colour and word.
+pub(super) fn leaf_words(door: &DoorView) -> (&'static str, &'static str) {
+    match door.contact {
+        ContactState::Unknown => ("plain", "door.state.unknown"),
+        ContactState::Open => ("warn", "door.state.open"),
+        ContactState::Closed => ("ok", "door.state.closed"),
+    }
+}
+
+/// The lock as reported.
+pub(super) fn lock_words(door: &DoorView) -> (&'static str, &'static str) {
+    match door.lock {
+        _ if door.freed_by_fire => ("bad", "door.lock.fire"),
+        RelayState::Unknown => ("plain", "door.state.unknown"),
+        RelayState::Unlocked => ("warn", "door.lock.unlocked"),
+        RelayState::Locked => ("ok", "door.lock.locked"),
+    }
+}
+
+/// Whether the hardware is heard.
+pub(super) fn line_words(door: &DoorView) -> (&'static str, &'static str) {
+    match door.line {
+        LineState::NoHardware => ("plain", "door.line.none"),
+        LineState::DriverDown => ("bad", "door.line.down"),
+        LineState::Lost => ("warn", "door.line.lost"),
+        LineState::Up => ("ok", "door.line.up"),
     }
 }

@@ -105,8 +105,8 @@ impl App {
             }
             Body::Cut(day) => set(About::Other, "event.cut", "info", &day.to_string()),
             Body::Alarm(alarm) => {
-                set(About::Other, "event.alarm", "bad", &alarm.kind);
-                line.place = alarm.detail.clone();
+                set(About::Other, "event.alarm", "bad", &ui.alarm(&alarm.kind));
+                line.place = ui.alarm_detail(&alarm.kind, &alarm.detail);
             }
             Body::Taken(taken) => {
                 set(About::Other, "event.taken", "info", &cards::wallet_name(ui, taken.row.wallet));

@@ -49,7 +49,7 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<OutboxPa
     };
     let numbered = (from.0..).map(Seq).zip(entries.iter().take(WAITING_SHOWN_MAX));
     let waiting = numbered.map(|(seq, bytes)| app.event_line(&ui, journal, seq, bytes)).collect::<Result<_, _>>()?;
-    let quarantine = app.look(|store| {
+    let quarantine: Vec<String> = app.look(|store| {
         let rows = store.scan(keys::QUARANTINE, None, QUARANTINE_SHOWN_MAX)?;
         rows.iter().map(|(key, bytes)| decode_row::<String>(key, bytes)).collect()
     })?;
@@ -61,6 +61,6 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<OutboxPa
         held: held.to_string(),
         archived: receipt.map_or(Seq::ZERO, |r| r.archived).min(held).to_string(),
         waiting,
-        quarantine,
+        quarantine: quarantine.iter().map(|cause| ui.alarm_detail("quarantine", cause)).collect(),
     }))
 }

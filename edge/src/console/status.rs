@@ -2,8 +2,11 @@
 //!
 //! Leaves to others: reading and judging the numbers (`crate::status`).
 
-use super::{App, RUN, operator_id, show};
+use super::doors::{leaf_words, line_words, lock_words};
+use super::{App, INSPECT, RUN, operator_id, show};
+use crate::periphery::{DoorGlance, Periphery, Problem, TerminalView};
 use crate::status::{self, State};
+use crate::terminals::Presence;
 use askama::Template;
 use axum::Form;
 use axum::extract::State as Shared;
@@ -41,6 +44,10 @@ struct Glance {
     tiles: Vec<Tile>,
     cut_off: bool,
     siblings: Vec<SiblingRow>,
+    counts: Counts,
+    terminals: Vec<TerminalRow>,
+    doors: Vec<DoorRow>,
+    inspects: bool,
     facts: Vec<(&'static str, String)>,
     confirms_time: bool,
     time_typed: String,
@@ -60,6 +67,33 @@ struct SiblingRow {
     tone: &'static str,
     word: &'static str,
     heard: String,
+}
+
+/// How many terminals stand how, as the head of their card says.
+struct Counts {
+    online: String,
+    all: String,
+    registered: bool,
+}
+
+/// A terminal that needs a look.
+struct TerminalRow {
+    name: String,
+    number: String,
+    tone: &'static str,
+    word: &'static str,
+    heard: String,
+    problems: Vec<String>,
+}
+
+struct DoorRow {
+    name: String,
+    number: String,
+    line: (&'static str, &'static str),
+    leaf: (&'static str, &'static str),
+    lock: (&'static str, &'static str),
+    age: String,
+    problems: Vec<String>,
 }
 
 /// The whole page.
@@ -128,6 +162,14 @@ fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
         tiles: tiles(ui, &status),
         cut_off: !status.hub_connected,
         siblings: siblings(ui, &status),
+        counts: Counts {
+            online: show::count(status.periphery.counts().online as u64),
+            all: show::count(status.periphery.terminals.len() as u64),
+            registered: !status.periphery.terminals.is_empty(),
+        },
+        terminals: terminals(ui, &status.periphery),
+        doors: status.periphery.doors.iter().map(|door| door_row(ui, door)).collect(),
+        inspects: ui.operator.as_ref().is_some_and(|o| INSPECT.contains(&o.role)),
         facts: vec![
             ("status.people", show::count(counts.0 as u64)),
             ("status.cards", show::count(counts.1 as u64)),
@@ -194,4 +236,57 @@ fn siblings(ui: &Ui, status: &status::Status) -> Vec<SiblingRow> {
         heard: sibling.heard_age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
     };
     status.siblings.iter().map(row).collect()
+}
+
+/// Terminals that are not as they should be, worst first.
+fn terminals(ui: &Ui, periphery: &Periphery) -> Vec<TerminalRow> {
+    let mut looked: Vec<&TerminalView> = periphery.terminals.iter().filter(|t| !t.problems.is_empty()).collect();
+    let late = |t: &&TerminalView| t.presence == Some(Presence::Late) && t.problems.is_empty();
+    looked.extend(periphery.terminals.iter().filter(late));
+    looked.sort_by_key(|t| !t.problems.iter().any(|p| p.wrong));
+    let row = |t: &&TerminalView| {
+        let (tone, word) = presence_words(t.presence);
+        TerminalRow {
+            name: t.name.clone(),
+            number: t.terminal.to_string(),
+            tone,
+            word,
+            heard: t.heard_age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
+            problems: said(ui, &t.problems, &t.label()),
+        }
+    };
+    looked.iter().map(row).collect()
+}
+
+/// How a terminal stands: colour and word.
+pub(super) fn presence_words(presence: Option<Presence>) -> (&'static str, &'static str) {
+    match presence {
+        Some(Presence::Online) => ("ok", "presence.online"),
+        Some(Presence::Late) => ("warn", "presence.late"),
+        Some(Presence::Lost) => ("bad", "presence.lost"),
+        None => ("plain", "presence.unheard"),
+    }
+}
+
+fn door_row(ui: &Ui, door: &DoorGlance) -> DoorRow {
+    let view = &door.view;
+    DoorRow {
+        name: view.name.clone(),
+        number: view.door.to_string(),
+        line: line_words(view),
+        leaf: leaf_words(view),
+        lock: lock_words(view),
+        age: view.age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
+        problems: said(ui, &door.judged, &format!("{} {}", view.door, view.name)),
+    }
+}
+
+/// What was seen and what to do, without the name that stands beside it.
+fn said(ui: &Ui, problems: &[Problem], label: &str) -> Vec<String> {
+    let at = usize::from(ui.lang != Lang::Zh);
+    let words = |p: &Problem| {
+        let seen = p.seen[at].strip_prefix(label).map_or(p.seen[at].as_str(), |rest| rest.trim_start_matches(": "));
+        format!("{seen} → {}", p.mend[at])
+    };
+    problems.iter().map(words).collect()
 }

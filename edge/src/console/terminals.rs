@@ -2,8 +2,9 @@
 //!
 //! Leaves to others: the interface they speak (`crate::terminals`).
 
+use super::status::presence_words;
 use super::{App, show};
-use crate::terminals::{Presence, Status};
+use crate::terminals::Status;
 use askama::Template;
 use axum::extract::State;
 use yika_crdt::entry::{TerminalKind, TerminalState};
@@ -68,15 +69,16 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<Terminal
     Ok(View::new(TerminalsPage { page: app.page(&ui, "terminals.title", "/terminals")?, rows }))
 }
 
-/// How fresh the terminal's last word is; machines only, a web till speaks with its page.
+/// How the terminal stands and how fresh its last word is; machines only, a web till speaks with its page.
 fn heard(ui: &Ui, status: Option<&Status>) -> (&'static str, String) {
-    let Some(status) = status else { return ("plain", ui.t("show.never").to_owned()) };
-    let tone = match status.presence {
-        Presence::Online => "ok",
-        Presence::Late => "warn",
-        Presence::Lost => "bad",
-    };
-    (tone, show::age(ui, u64::try_from(status.age.as_millis()).unwrap_or(u64::MAX)))
+    let (tone, word) = presence_words(status.map(|s| s.presence));
+    match status {
+        Some(status) => {
+            let age = show::age(ui, u64::try_from(status.age.as_millis()).unwrap_or(u64::MAX));
+            (tone, format!("{} · {age}", ui.t(word)))
+        }
+        None => (tone, ui.t(word).to_owned()),
+    }
 }
 
 /// Maker, software, backlog.

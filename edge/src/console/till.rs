@@ -5,6 +5,7 @@
 //! reader and sound (`assets/till.js`).
 
 mod reader;
+pub(in crate::console) mod receipt;
 mod tally;
 mod view;
 
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use view::{Left, Panel};
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::entry::{ActRecord, Mode, RefundKind, TerminalKind, TerminalRecord, TerminalState};
+use yika_crdt::entry::{ActRecord, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
@@ -119,6 +120,9 @@ pub(super) struct BackForm {
     seq: u32,
     of: u32,
     attached: String,
+    /// How much is given back; all of it when absent.
+    #[serde(default)]
+    fen: Option<i64>,
 }
 
 /// The till of the cashier's open shift, or the choice of one.
@@ -265,7 +269,7 @@ pub(super) async fn sale(
     }
 }
 
-/// Takes the last sale of the shift back: a linked negative (POS-20).
+/// Takes the last sale of the shift back, or reduces it: a linked negative (POS-20).
 pub(super) async fn correct(
     ui: Ui,
     me: CurrentOperator,
@@ -278,17 +282,22 @@ pub(super) async fn correct(
     };
     let of = PurchaseId { seq: form.of, ..id };
     let again = app.look(|store| is_known(store, id))?;
-    if !again && app.tally(&shift)?.correctable.is_none_or(|sale| sale.id != of) {
-        let panel = Panel::refused(&ui, "till.not_last", "till.not_last.note");
-        return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
+    let amount = form.fen.map(Fen);
+    if !again {
+        let last = app.tally(&shift)?.correctable.filter(|sale| sale.id == of);
+        let refused = match (&last, amount) {
+            (None, _) => Some(("till.not_last", "till.not_last.note")),
+            (Some(sale), Some(back)) if !reduces(sale, back) => Some(("till.bad_reduction", "till.bad_reduction.note")),
+            (Some(_), _) => None,
+        };
+        if let Some((word, note)) = refused {
+            let panel = Panel::refused(&ui, word, note);
+            return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
+        }
     }
-    app.give_back(
-        &ui,
-        &shift,
-        RefundRequest { id, of, kind: RefundKind::Correction, amount: None, operator: shift.operator },
-        again,
-    )
-    .await
+    let operator = shift.operator;
+    let request = RefundRequest { id, of, kind: RefundKind::Correction, amount, operator };
+    app.give_back(&ui, &shift, request, again).await
 }
 
 /// Cancels a sale whose answer never came: reverses it if it was made, else makes sure it never will be (POS-21).
@@ -328,12 +337,16 @@ pub(super) async fn slip(
     }
     let tally = app.tally(&shift)?;
     let unsent = app.status().unsent;
-    let rows = vec![
+    let mut rows: Vec<(&'static str, String)> = Vec::new();
+    for (mode, (count, sum)) in tally.by_mode.iter().filter(|(mode, _)| **mode != "mode.count") {
+        rows.push((mode, format!("{} · {}", show::count(*count), show::money(*sum))));
+    }
+    rows.extend([
         ("slip.sold", format!("{} · {}", show::count(tally.sold.0), show::money(tally.sold.1))),
         ("slip.back", format!("{} · -{}", show::count(tally.back.0), show::money(tally.back.1))),
         ("slip.meals", show::count(tally.meals)),
         ("slip.refused", show::count(tally.refused)),
-    ];
+    ]);
     let open = || ui.t("slip.open").to_owned();
     Ok(View::new(SlipPage {
         page: app.page(&ui, "slip.title", "/till")?,
@@ -409,6 +422,12 @@ impl App {
         };
         self.left_response(ui, Some(shift), StatusCode::OK, panel)
     }
+}
+
+/// Whether so much given back leaves something of a sale: else it is taken back whole.
+fn reduces(sale: &PurchaseRecord, back: Fen) -> bool {
+    let total = tally::total_of(sale).unwrap_or(Fen::ZERO);
+    sale.mode != Mode::Count && back.is_positive() && back < total
 }
 
 /// What the cashier keyed; `None` if the page sent what it cannot have keyed. Sums are judged by the core.

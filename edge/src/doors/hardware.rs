@@ -4,7 +4,7 @@
 //! others: what its events mean (`events`), the wire (`yika_drivers`).
 
 use super::config::{DoorsConfig, ModbusLine};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(super) struct Place {
 }
 
 /// How a line's driver is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DriverState {
     /// Runs.

@@ -5,7 +5,7 @@
 use super::decision::Words;
 use super::hardware::{DriverState, Place};
 use super::passing::Passing;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use yika_crdt::access::Door;
 use yika_crdt::entry::DoorEvent;
@@ -16,7 +16,7 @@ use yika_drivers::door::{ContactState, DoorState, PULSE_MS_MAX, PULSE_MS_MIN, Re
 pub const REPORT_AGE_MS_MAX: u64 = 5_000;
 
 /// A door as pages show it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DoorView {
     /// Its number.
     pub door: DoorId,
@@ -41,7 +41,7 @@ pub struct DoorView {
 }
 
 /// The last event at a door.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastEvent {
     /// What.
     pub event: DoorEvent,
@@ -50,7 +50,7 @@ pub struct LastEvent {
 }
 
 /// Whether a door's hardware is heard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LineState {
     /// The policy names hardware that this box does not have.

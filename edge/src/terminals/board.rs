@@ -17,7 +17,7 @@ pub const ONLINE_S_MAX: u64 = 3 * HEARTBEAT_EVERY_S;
 pub const LATE_S_MAX: u64 = 60;
 
 /// How a terminal stands by the age of its last request.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
     /// Heard within [`ONLINE_S_MAX`].

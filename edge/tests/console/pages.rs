@@ -70,10 +70,39 @@ async fn every_page_for_every_role_in_both_languages_full_and_empty() {
     }
 }
 
+/// Five plain English words in a row between the tags of a page.
+fn english_sentence(html: &str) -> Option<&str> {
+    let plain = |word: &&str| {
+        let word = word.trim_matches([',', '.', ':', ';', '(', ')', '\'']);
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic())
+    };
+    let mut pieces = html.split('<').filter_map(|part| part.split_once('>').map(|(_, text)| text));
+    pieces.find(|piece| {
+        let words: Vec<&str> = piece.split_whitespace().collect();
+        words.windows(5).any(|run| run.iter().all(plain))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_shows_terminals_and_doors() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let page = Browser::signed_in(&campus.app, "lin").await.get("/status").await.text;
+    for words in ["没有需要处理的终端", "在线 0 / 登记", "东门大厅", "没有硬件"] {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    // What a clerk may not open is not linked for him.
+    let clerk = Browser::signed_in(&campus.app, "he").await.get("/status").await.text;
+    assert!(page.contains("href=\"/doors\">查看全部") && !clerk.contains("href=\"/doors\">查看全部"));
+}
+
 /// No inline script or style, which the CSP forbids; no key in the place of its word.
 fn assert_clean(path: &str, html: &str) {
     for bad in ["style=\"", "<script>", "onclick", "hx-on"] {
         assert!(!html.contains(bad), "{path} contains {bad}");
+    }
+    if html.contains("<html lang=\"zh-CN\"") {
+        assert_eq!(english_sentence(html), None, "{path} speaks English");
     }
     let words = console::words().unwrap();
     for shown in html.split('>').skip(1).filter_map(|part| part.split('<').next()) {

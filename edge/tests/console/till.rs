@@ -245,3 +245,65 @@ async fn readers_deliver_chips_and_typed_cards_are_journaled() {
     let noted = campus.journal().iter().filter(|b| matches!(b, Body::Act(a) if a.act == "till.typed_card")).count();
     assert_eq!(noted, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_sale_is_reduced_and_its_receipt_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let sold = till.sell("1250", &card(1).to_string()).await;
+    assert_eq!(sold.attribute("data-last-fen"), Some("1250"));
+    let receipt = format!("/till/receipt/11/{}/1", till.boot);
+    assert!(sold.text.contains(&receipt), "{}", sold.text);
+    let paper = till.browser.get(&receipt).await.text;
+    for words in ["消费凭条", "¥12.50", "张*", "62••01", "吴收银", "slip is-58"] {
+        assert!(paper.contains(words), "{words}: {paper}");
+    }
+    assert!(!paper.contains("张伟") && !paper.contains("冲回"), "{paper}");
+    // Nothing, all of it, more than it, less than nothing: no reduction; nothing is written.
+    for back in ["0", "-1", "1250", "1251", "9223372036854775807"] {
+        let refused = till.send("/till/correct", 2, &[("of", "1"), ("fen", back)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{back}");
+        assert!(refused.text.contains("改收金额须大于零"), "{back}: {}", refused.text);
+        assert_eq!(till.next, 2, "{back} used up no number");
+    }
+    let reduced = till.send("/till/correct", 2, &[("of", "1"), ("fen", "350")]).await;
+    assert!(state(&reduced) == "undone" && reduced.text.contains("-¥3.50"), "{}", reduced.text);
+    assert_eq!(reduced.attribute("data-last"), None, "a sale is corrected once");
+    let again = till.send("/till/correct", 2, &[("of", "1"), ("fen", "350")]).await;
+    assert!(state(&again) == "undone" && again.text.contains("没有重复"), "{}", again.text);
+    let other = till.send("/till/correct", 2, &[("of", "1"), ("fen", "300")]).await;
+    assert_eq!(state(&other), "refused", "the same number for another amount: {}", other.text);
+    let refunds: Vec<_> =
+        campus.journal().into_iter().filter_map(|b| if let Body::Refund(r) = b { Some(r) } else { None }).collect();
+    assert_eq!(refunds.len(), 1);
+    assert_eq!(Fen::sum(refunds[0].back.iter().map(|(_, part)| *part)).unwrap(), Fen(350));
+    let paper = till.browser.get(&receipt).await.text;
+    assert!(paper.contains("-¥3.50") && paper.contains("冲回后实扣") && paper.contains("¥9.00"), "{paper}");
+    // The sums of the shift: by mode, given back, and what is left.
+    let fixed = card(2).to_string();
+    let sums = till.send("/till/sale", 3, &[("mode", "fixed"), ("card", fixed.as_str())]).await.text;
+    for words in [
+        "<dt>自由金额</dt><dd class=\"num\"><b>1</b> ¥12.50",
+        "<dt>定额</dt><dd class=\"num\"><b>1</b> ¥9.00",
+        "<dt>冲回</dt><dd class=\"num\"><b>1</b> -¥3.50",
+        "2 · ¥18.00",
+    ] {
+        assert!(sums.contains(words), "{words}: {sums}");
+    }
+    // A counted meal is only taken back whole.
+    let counted = till.send("/till/sale", 4, &[("mode", "count"), ("card", fixed.as_str())]).await;
+    assert_eq!(counted.attribute("data-last-fen"), Some("0"));
+    let refused = till.send("/till/correct", 5, &[("of", "4"), ("fen", "100")]).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    // Receipts are the cashier's own, and an administrator's.
+    let mut admin = Browser::signed_in(&campus.app, "lin").await;
+    assert_eq!(admin.get(&receipt).await.status, StatusCode::OK);
+    for nothing in
+        [format!("/till/receipt/11/{}/2", till.boot), "/till/receipt/11/1/1".into(), "/till/receipt/99/1/1".into()]
+    {
+        assert_eq!(till.browser.get(&nothing).await.status, StatusCode::NOT_FOUND, "{nothing}");
+    }
+    let clerk = Browser::signed_in(&campus.app, "he").await.get(&receipt).await;
+    assert_eq!(clerk.status, StatusCode::FORBIDDEN);
+}

@@ -102,6 +102,31 @@ with sync_playwright() as playwright:
     expect(page.locator("#undo-none")).to_be_visible()
     page.keyboard.press("Escape")
 
+    # Keyed too much: the last sale is reduced, the difference goes back, the receipt says so.
+    page.click("[data-mode=amount]")
+    person(page, "8")
+    reader(page, card(3))
+    shows(page, "approved", "¥8.00")
+    page.click("[data-act=undo]")
+    expect(page.locator("[data-act=reduce]")).to_be_disabled()
+    page.fill("#reduce-to", "9")
+    expect(page.locator("[data-act=reduce]")).to_be_disabled()
+    page.fill("#reduce-to", "6.5")
+    expect(page.locator("[data-act=reduce]")).to_contain_text("-¥1.50")
+    page.click("[data-act=reduce]")
+    shows(page, "undone", "-¥1.50")
+    with context.expect_page() as opened:
+        page.locator(".last5 a").first.click()
+    receipt = opened.value
+    expect(receipt.locator(".slip")).to_contain_text("¥6.50")
+    expect(receipt.locator(".slip")).to_contain_text("陈")
+    receipt.emulate_media(media="print")
+    assert receipt.locator("[data-print]").is_hidden(), "the button is not for paper"
+    receipt.close()
+    # The receipt took the keys; they are the till's again, whatever was touched last.
+    person(page, "2")
+    page.keyboard.press("Escape")
+
     # By touch, and a card typed by hand.
     page.click("[data-mode=amount]")
     page.click("[data-key='3']")
@@ -140,7 +165,7 @@ with sync_playwright() as playwright:
     page.click("[data-act=off]")
     page.click("#off button[type=submit]")
     page.wait_for_url("**/till/shifts/**")
-    expect(page.locator(".slip")).to_contain_text("¥29.00")
+    expect(page.locator(".slip")).to_contain_text("¥35.50")
     browser.close()
 
 if failures:

@@ -155,7 +155,7 @@ pub struct Campus {
     pub node: Arc<EdgeNode>,
     pub terminals: Arc<Terminals>,
     pub address: SocketAddr,
-    doors: Doors,
+    pub doors: Doors,
     thread: WriterThread<EdgeMachine>,
     server: tokio::task::JoinHandle<()>,
 }

@@ -293,7 +293,7 @@ fn size(bytes: u64) -> String {
         1_048_576..1_073_741_824 => ("MiB", 20),
         _ => ("GiB", 30),
     };
-    let tenths = u128::from(bytes) * 10 >> shift;
+    let tenths = (u128::from(bytes) * 10) >> shift;
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 

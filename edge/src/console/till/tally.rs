@@ -24,6 +24,7 @@ const TILLS_MAX: usize = 256;
 /// An id with the first answer that it got.
 #[derive(Clone, Debug)]
 pub(super) struct Answered {
+    pub(super) id: PurchaseId,
     pub(super) hub_time_ms: i64,
     pub(super) answer: Answer,
 }
@@ -36,6 +37,8 @@ pub(in crate::console) struct Tally {
     pub(super) next: u32,
     /// Sales and their sum.
     pub(super) sold: (u64, Fen),
+    /// The same by mode, counted meals included.
+    pub(super) by_mode: BTreeMap<&'static str, (u64, Fen)>,
     /// Counted meals.
     pub(super) meals: u64,
     /// Corrections, reversals, refunds and their sum.
@@ -61,6 +64,7 @@ impl Tally {
             last: PurchaseId { terminal: shift.terminal, boot: shift.boot, seq: 0 },
             next: 1,
             sold: (0, Fen::ZERO),
+            by_mode: BTreeMap::new(),
             meals: 0,
             back: (0, Fen::ZERO),
             refused: 0,
@@ -77,11 +81,13 @@ impl Tally {
     fn take(&mut self, answered: Answered) -> Result<(), FenError> {
         match &answered.answer {
             Answer::Approved(sale) => {
-                if sale.mode == Mode::Count {
-                    self.meals += 1;
-                } else {
-                    self.sold = (self.sold.0 + 1, self.sold.1.add(total_of(sale)?)?);
+                let total = if sale.mode == Mode::Count { Fen::ZERO } else { total_of(sale)? };
+                match sale.mode {
+                    Mode::Count => self.meals += 1,
+                    _ => self.sold = (self.sold.0 + 1, self.sold.1.add(total)?),
                 }
+                let part = self.by_mode.entry(mode_code(&sale.mode)).or_default();
+                *part = (part.0 + 1, part.1.add(total)?);
                 self.correctable = Some(sale.clone());
             }
             Answer::Refunded(refund) => {
@@ -95,6 +101,16 @@ impl Tally {
         self.recent.push_front(answered);
         self.recent.truncate(RECENT_MAX);
         Ok(())
+    }
+}
+
+/// Key of a mode's words.
+pub(super) fn mode_code(mode: &Mode) -> &'static str {
+    match mode {
+        Mode::Amount(_) => "mode.amount",
+        Mode::Fixed => "mode.fixed",
+        Mode::Portions { .. } => "mode.portions",
+        Mode::Count => "mode.count",
     }
 }
 
@@ -117,7 +133,7 @@ impl App {
                 tally.next = known.id.seq.saturating_add(1);
                 let Some(entry) = known.entry else { continue };
                 let Some(answer) = answer_of(&entry.body) else { continue };
-                let answered = Answered { hub_time_ms: entry.stamp.hub_time_ms, answer };
+                let answered = Answered { id: known.id, hub_time_ms: entry.stamp.hub_time_ms, answer };
                 tally.take(answered).map_err(|e| UiError::internal(e, Saved::Nothing))?;
             }
             if end {

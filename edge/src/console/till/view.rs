@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use yika_crdt::Fen;
 use yika_crdt::entry::{Mode, PurchaseRecord, RefundRecord, Source};
-use yika_crdt::ids::{CardNumber, PersonId};
+use yika_crdt::ids::{CardNumber, PersonId, PurchaseId};
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::Answer;
 use yika_crdt::shift::Shift;
@@ -33,6 +33,23 @@ pub(super) struct RecentRow {
     pub(super) money: String,
     pub(super) tone: &'static str,
     pub(super) word: String,
+    /// Its receipt.
+    pub(super) receipt: Option<String>,
+}
+
+/// A sale that the cashier may take back or reduce.
+pub(super) struct Correctable {
+    pub(super) seq: u32,
+    pub(super) text: String,
+    /// What it cost; nothing for a counted meal, which is only taken back whole.
+    pub(super) total: Fen,
+}
+
+/// A line of the sums of the shift.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) count: String,
+    pub(super) sum: String,
 }
 
 /// All of the left half.
@@ -40,8 +57,9 @@ pub(super) struct Left {
     pub(super) panel: Panel,
     pub(super) recent: Vec<RecentRow>,
     pub(super) next: u32,
-    pub(super) correctable: Option<(u32, String)>,
+    pub(super) correctable: Option<Correctable>,
     pub(super) sums: String,
+    pub(super) parts: Vec<Part>,
 }
 
 #[derive(Template)]
@@ -84,7 +102,9 @@ impl App {
     ) -> Result<Response, UiError> {
         let left = match shift {
             Some(shift) => self.left(ui, shift, panel)?,
-            None => Left { panel, recent: Vec::new(), next: 0, correctable: None, sums: String::new() },
+            None => {
+                Left { panel, recent: Vec::new(), next: 0, correctable: None, sums: String::new(), parts: Vec::new() }
+            }
         };
         let page = ui.page("till.title", "/till");
         Ok((status, View::new(LeftPart { page, left }).into_response()).into_response())
@@ -96,9 +116,18 @@ impl App {
         let recent = tally.recent.iter().map(|answered| self.recent_row(ui, answered)).collect::<Result<_, _>>()?;
         let correctable = tally.correctable.as_ref().map(|sale| -> Result<_, UiError> {
             let total = total_of(sale).map_err(|e| UiError::internal(e, Saved::Nothing))?;
-            Ok((sale.id.seq, format!("{} · {}", self.holder_name(sale.person, sale.card)?, show::money(total))))
+            let text = format!("{} · {}", self.holder_name(sale.person, sale.card)?, show::money(total));
+            let total = if sale.mode == Mode::Count { Fen::ZERO } else { total };
+            Ok(Correctable { seq: sale.id.seq, text, total })
         });
-        Ok(Left { panel, recent, next: tally.next, correctable: correctable.transpose()?, sums: sums(ui, &tally) })
+        Ok(Left {
+            panel,
+            recent,
+            next: tally.next,
+            correctable: correctable.transpose()?,
+            sums: sums(ui, &tally),
+            parts: parts(ui, &tally),
+        })
     }
 
     /// What a purchase was answered.
@@ -168,6 +197,12 @@ impl App {
     fn recent_row(&self, ui: &Ui, answered: &Answered) -> Result<RecentRow, UiError> {
         let fail = |e| UiError::internal(e, Saved::Nothing);
         let time = ui.clock_text(answered.hub_time_ms);
+        let receipt_of = |id: PurchaseId| format!("/till/receipt/{}/{}/{}", id.terminal.0, id.boot, id.seq);
+        let receipt = match &answered.answer {
+            Answer::Approved(_) => Some(receipt_of(answered.id)),
+            Answer::Refunded(refund) => Some(receipt_of(refund.of)),
+            Answer::Refused(_) | Answer::Voided => None,
+        };
         Ok(match &answered.answer {
             Answer::Approved(sale) => RecentRow {
                 time,
@@ -178,6 +213,7 @@ impl App {
                 },
                 tone: "ok",
                 word: ui.t("till.approved").to_owned(),
+                receipt,
             },
             Answer::Refunded(refund) => RecentRow {
                 time,
@@ -185,20 +221,28 @@ impl App {
                 money: format!("-{}", show::money(Fen::sum(refund.back.iter().map(|(_, part)| *part)).map_err(fail)?)),
                 tone: "plain",
                 word: ui.t("till.undone").to_owned(),
+                receipt,
             },
             Answer::Refused(reason) => {
                 let word = show::reason(ui, *reason).to_owned();
-                RecentRow { time, name: ui.t("till.refused").to_owned(), money: "—".to_owned(), tone: "bad", word }
+                RecentRow {
+                    time,
+                    name: ui.t("till.refused").to_owned(),
+                    money: "—".to_owned(),
+                    tone: "bad",
+                    word,
+                    receipt,
+                }
             }
             Answer::Voided => {
                 let word = ui.t("till.voided").to_owned();
-                RecentRow { time, name: "—".to_owned(), money: "—".to_owned(), tone: "plain", word }
+                RecentRow { time, name: "—".to_owned(), money: "—".to_owned(), tone: "plain", word, receipt }
             }
         })
     }
 
     /// The masked name of a holder, or the masked card of a stranger.
-    fn holder_name(&self, person: PersonId, card: CardNumber) -> Result<String, UiError> {
+    pub(super) fn holder_name(&self, person: PersonId, card: CardNumber) -> Result<String, UiError> {
         Ok(match self.person(person)? {
             Some(person) => show::masked_name(&person.name),
             None if card == CardNumber(0) => "—".to_owned(),
@@ -207,7 +251,7 @@ impl App {
     }
 }
 
-fn paid_by(ui: &Ui, paid: &[(Source, Fen)]) -> String {
+pub(super) fn paid_by(ui: &Ui, paid: &[(Source, Fen)]) -> String {
     let name = |source: &Source| match source {
         Source::Wallet(wallet) => cards::wallet_name(ui, *wallet),
         Source::Guest => ui.t("wallet.guest").to_owned(),
@@ -225,4 +269,24 @@ fn sums(ui: &Ui, tally: &Tally) -> String {
         sums.push_str(&ui.t_args("till.meals", &[("n", &show::count(tally.meals))]));
     }
     sums
+}
+
+/// The sums of the shift by mode, and what was given back and refused.
+fn parts(ui: &Ui, tally: &Tally) -> Vec<Part> {
+    let part =
+        |name: &str, count: u64, sum: String| Part { name: ui.t(name).to_owned(), count: show::count(count), sum };
+    let modes = ["mode.amount", "mode.fixed", "mode.portions", "mode.count"];
+    let sold = modes.iter().filter_map(|mode| Some((*mode, tally.by_mode.get(mode)?)));
+    let mut parts: Vec<Part> = sold
+        .map(|(mode, (count, sum))| {
+            part(mode, *count, if mode == "mode.count" { String::new() } else { show::money(*sum) })
+        })
+        .collect();
+    if tally.back.0 > 0 {
+        parts.push(part("slip.back", tally.back.0, format!("-{}", show::money(tally.back.1))));
+    }
+    if tally.refused > 0 {
+        parts.push(part("slip.refused", tally.refused, String::new()));
+    }
+    parts
 }
