@@ -83,7 +83,7 @@ struct TerminalRow {
     tone: &'static str,
     word: &'static str,
     heard: String,
-    problems: Vec<String>,
+    problems: Vec<(&'static str, String)>,
 }
 
 struct DoorRow {
@@ -93,7 +93,7 @@ struct DoorRow {
     leaf: (&'static str, &'static str),
     lock: (&'static str, &'static str),
     age: String,
-    problems: Vec<String>,
+    problems: Vec<(&'static str, String)>,
 }
 
 /// The whole page.
@@ -281,12 +281,15 @@ fn door_row(ui: &Ui, door: &DoorGlance) -> DoorRow {
     }
 }
 
-/// What was seen and what to do, without the name that stands beside it.
-fn said(ui: &Ui, problems: &[Problem], label: &str) -> Vec<String> {
+/// What was seen, and what to do where it needs hands, without the name that stands beside it; with its class.
+fn said(ui: &Ui, problems: &[Problem], label: &str) -> Vec<(&'static str, String)> {
     let at = usize::from(ui.lang != Lang::Zh);
     let words = |p: &Problem| {
         let seen = p.seen[at].strip_prefix(label).map_or(p.seen[at].as_str(), |rest| rest.trim_start_matches(": "));
-        format!("{seen} → {}", p.mend[at])
+        match p.wrong {
+            true => ("is-problem", format!("{seen} → {}", p.mend[at])),
+            false => ("is-remark", seen.to_owned()),
+        }
     };
     problems.iter().map(words).collect()
 }

@@ -339,6 +339,11 @@ impl Site {
                 event: DoorEvent::Granted,
             };
             said.push((newest_ms, Body::Door(door)));
+            if at == 2 {
+                // Yesterday is cut here: what was sold until then only headquarters gives back.
+                let yesterday = (midnight_ms - 12 * 3_600_000 + 5 * 3_600_000) / DAY_MS;
+                said.push((newest_ms - 10, Body::Cut(Day(yesterday as i32))));
+            }
             said.sort_by_key(|(at_ms, _)| *at_ms);
             self.say(at, said).await;
         }
