@@ -38,6 +38,7 @@ async fn books_balance(desk: &Desk) {
     assert_eq!((books.sum_fen, books.accounts_differing), (0, 0));
 }
 
+/// Rows ACC-2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn money_is_paid_out_once_and_what_lies_at_silent_boxes_is_not() {
     let dir = tempfile::tempdir().unwrap();
@@ -96,6 +97,7 @@ async fn money_is_paid_out_once_and_what_lies_at_silent_boxes_is_not() {
     books_balance(&site.desk).await;
 }
 
+/// Rows ACC-1, ACC-2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_teller_undoes_a_top_up_with_a_reason_and_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -150,6 +152,7 @@ async fn a_whole_sale(site: &site::Site, at: usize) -> (transactions::SaleRow, S
     panic!("no sale");
 }
 
+/// Rows POS-22.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headquarters_gives_a_sale_back_when_its_box_no_longer_may() {
     let dir = tempfile::tempdir().unwrap();
