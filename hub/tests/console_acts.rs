@@ -89,7 +89,7 @@ async fn a_lost_card_is_blocked_with_the_truth_and_lifted_again() {
     assert!(blocked());
     assert_eq!(acts(&site.desk, "card.block").await.len(), 1, "a second click writes no second block");
     assert!(browser.get("/people").await.text.contains("卡已挂失"));
-    assert!(browser.get(&path).await.text.contains(&format!("card {card}")));
+    assert!(browser.get(&path).await.text.contains(&format!("卡 {card}")));
     let other = site.holders[1].card.to_string();
     let foreign = browser.post(&format!("{path}/lost"), &[("target", &other), ("reason", "lost")]).await;
     assert_eq!(foreign.status, StatusCode::NOT_FOUND, "another person's card");
@@ -326,7 +326,7 @@ async fn a_fence_needs_its_reason_and_shows_it() {
     assert_eq!(done.header("hx-redirect"), "/edges/n2");
     let page = browser.get("/edges/n2").await.text;
     assert!(page.contains("主机被盗") && page.contains("已封禁") && !page.contains("封禁此节点</button>"), "{page}");
-    assert_eq!(acts(&site.desk, "edge.fence").await[0].row.detail, "主机被盗");
+    assert_eq!(acts(&site.desk, "edge.fence").await[0].row.detail, "reason=主机被盗");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn lengths_are_read_at_a_glance() {
         assert_eq!(size(51_200), "50.0 KiB");
-        assert_eq!(size(50_541_363), "48.2 MiB");
+        assert_eq!(size(50_541_364), "48.2 MiB");
         assert_eq!((size(0), size(5 << 30)), ("0.0 KiB".into(), "5.0 GiB".into()));
     }
 }

@@ -243,14 +243,6 @@ struct AuditShown {
     origin: String,
 }
 
-/// What an act was done to: a card by its number, anything else by its own name.
-fn object_words(ui: &Ui, object: &str) -> String {
-    match object.strip_prefix("card ") {
-        Some(card) => ui.t_args("block.card", &[("card", card)]),
-        None => object.to_owned(),
-    }
-}
-
 /// Groups of acts in the filter.
 const ACT_GROUPS: [&str; 11] =
     ["", "sign_in", "person", "people", "card", "account", "sale", "edge", "operator", "backup", "transactions"];

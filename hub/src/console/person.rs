@@ -261,7 +261,7 @@ async fn acts(site: &Site, ui: &Ui, person: PersonId, cards: &[CardNumber]) -> R
         word: ui.t(&format!("act.{}", row.act)).to_owned(),
         who: who_words(ui, &row.who),
         detail: match row.act.as_str() {
-            "card.block" | "card.lift" => row.object.strip_prefix("card ").unwrap_or(&row.object).to_owned(),
+            "card.block" | "card.lift" => object_words(ui, &row.object),
             _ => detail_words(ui, &row.detail),
         },
     };

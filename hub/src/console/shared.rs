@@ -307,6 +307,14 @@ pub(super) fn detail_words(ui: &Ui, detail: &str) -> String {
     words.join(" · ")
 }
 
+/// What an act was done to: a card by its number, anything else by its own name.
+pub(super) fn object_words(ui: &Ui, object: &str) -> String {
+    match object.strip_prefix("card ") {
+        Some(card) => ui.t_args("block.card", &[("card", card)]),
+        None => object.to_owned(),
+    }
+}
+
 /// A wallet's name in words.
 pub(super) fn wallet_words(ui: &Ui, wallet: &str) -> String {
     let (kind, rest) = wallet.split_once('-').unwrap_or((wallet, ""));
