@@ -9,6 +9,9 @@ use yika_crdt::reason::Reason;
 use yika_drivers::door::{CommandFailure, ContactState, RelayState};
 use yika_drivers::modbus::simulator::{Fault, Misbehaviour, Requests};
 use yika_edge::doors::{LineState, OpenRefused};
+use yika_edge::periphery::{DOORS_QUIET_MS, Periphery};
+use yika_edge::terminals::Board as Heard;
+use yika_ui::Lang;
 
 /// Longest answer of a swipe at a board with a time-out of 200 ms, whatever the board does.
 const ANSWER_MS: u128 = 3_000;
@@ -34,6 +37,15 @@ async fn a_silent_board_is_a_clear_refusal_an_alarm_and_unknown_state() {
     let view = rig.view(FRONT);
     assert_eq!((view.line, view.contact, view.lock), (LineState::Lost, ContactState::Unknown, RelayState::Unknown));
     assert!(view.problems[0].1.contains("does not answer"), "{view:?}");
+    // The status needs hands and says how to mend it; while the box has hardly begun, it waits.
+    let seen = |uptime_ms| Periphery::of(&rig.node, &Heard::default(), &rig.doors, uptime_ms);
+    let silent = seen(DOORS_QUIET_MS + 1);
+    let front = silent.doors.iter().find(|d| d.view.door == FRONT).unwrap();
+    assert!(front.judged[0].wrong && front.judged[0].seen[0].contains("d5 前门"), "{front:?}");
+    assert!(front.judged[0].mend[1].contains("power, cable and address"), "{front:?}");
+    assert!(silent.problems().any(|(code, problem)| code == "door" && problem.wrong));
+    assert!(silent.in_words(Lang::Zh).iter().any(|line| line.contains("d5 前门: 没有应答, 门状态未知, 锁状态未知")));
+    assert!(!seen(0).doors.iter().any(|door| door.judged.iter().any(|problem| problem.wrong)));
     let again = Instant::now();
     assert_eq!(swipe(&rig).await, Err(Reason::BoxNotReady));
     assert!(again.elapsed() < Duration::from_millis(100), "a lost line is refused at once: {:?}", again.elapsed());
@@ -51,6 +63,12 @@ async fn a_silent_board_is_a_clear_refusal_an_alarm_and_unknown_state() {
     assert_eq!(records.iter().filter(swipes).count(), 2);
     board.sim.heal();
     rig.until("line up", |view| view.line == LineState::Up && view.contact == ContactState::Closed).await;
+    rig.until("well", |_| {
+        let seen = seen(DOORS_QUIET_MS + 1);
+        let said = seen.in_words(Lang::En).iter().any(|line| line.contains("line up, closed, locked"));
+        said && !seen.problems().any(|(_, problem)| problem.wrong)
+    })
+    .await;
     assert_eq!(swipe(&rig).await, Ok(holder(ALICE)));
     let back = rig.events(FRONT).iter().filter(|e| **e == DoorEvent::LineBack).count();
     assert_eq!(back, 2, "at the start and after the silence");
