@@ -20,7 +20,7 @@ use yika_crdt::access::SharedAccess;
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge::{Command, Edge, Reply};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Run, SignedHead};
+use yika_crdt::feed::{Run, SignedHead};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -31,7 +31,7 @@ pub use yika_crdt::registry::RegistryView;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
@@ -428,7 +428,7 @@ impl EdgeNode {
 
     /// Whether a peer holds more of this box's own feeds than this box.
     pub fn takes_back(&self) -> bool {
-        let lost = self.losses.lock();
+        let lost = self.losses.lock().ends.clone();
         let behind = |feed: &FeedId, seq: &Seq| self.look(|store| store.feed(feed)).is_ok_and(|s| s.end.seq < *seq);
         self.shut() != Some(Shut::Forked) && lost.iter().any(|(feed, seq)| behind(feed, seq))
     }
@@ -463,13 +463,35 @@ impl EdgeNode {
     }
 }
 
-/// How far peers hold this box's own feeds, as far as that is more than it holds itself.
+/// How far peers have shown that they hold this box's own feeds.
 #[derive(Default)]
-struct Losses(Mutex<BTreeMap<FeedId, Seq>>);
+struct Losses(Mutex<Shown>);
+
+#[derive(Default)]
+struct Shown {
+    ends: BTreeMap<FeedId, Seq>,
+    /// Peers that said more than they could show; an alarm each, once.
+    liars: BTreeMap<Writer, bool>,
+}
 
 impl Losses {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<FeedId, Seq>> {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, feed: FeedId, end: Seq) {
+        let mut shown = self.lock();
+        let seq = shown.ends.entry(feed).or_default();
+        *seq = end.max(*seq);
+    }
+
+    fn note_liar(&self, peer: Writer) {
+        self.lock().liars.entry(peer).or_insert(false);
+    }
+
+    /// True once for each peer that could not show what it said.
+    fn must_tell(&self, peer: Writer) -> bool {
+        self.lock().liars.get_mut(&peer).is_some_and(|told| !std::mem::replace(told, true))
     }
 }
 
@@ -553,15 +575,22 @@ impl Node for EdgeNode {
         }
     }
 
-    fn on_greeting(&self, from: &PeerIdentity, software: &str, have: &[(FeedId, End)]) {
+    fn on_greeting(&self, from: &PeerIdentity, software: &str) {
         self.vitals.met(from.node, software, self.ticks.now().mono_ms);
-        let mut losses = self.losses.lock();
-        for (feed, end) in have.iter().filter(|(feed, _)| feed.writer == self.me) {
-            if from.node.is_hub() && feed.channel == Channel::Journal {
-                self.vitals.hub_has(end.seq);
+    }
+
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+        let key = self.key.verifying_key();
+        for claim in have.iter().filter(|claim| claim.feed.writer == self.me && claim.end.seq > Seq::ZERO) {
+            // Waiting for what was never written would stop this box: only what its own key has signed counts.
+            if !claim.is_signed_by(&key) {
+                self.losses.note_liar(from.writer());
+                continue;
             }
-            let seq = losses.entry(*feed).or_default();
-            *seq = (*seq).max(end.seq);
+            if from.node.is_hub() && claim.feed.channel == Channel::Journal {
+                self.vitals.hub_has(claim.end.seq);
+            }
+            self.losses.note(claim.feed, claim.end.seq);
         }
     }
 
@@ -576,6 +605,13 @@ impl Node for EdgeNode {
 
     async fn on_connected(&self, peer: &PeerIdentity) {
         tracing::info!(peer = %peer.writer(), "connected");
+        if self.losses.must_tell(peer.writer()) {
+            let detail = format!(
+                "{} says that it holds this box's feeds and shows no head signed by this box for it: look at that box",
+                peer.writer()
+            );
+            let _ = self.call(Command::Alarm(AlarmRecord { kind: "false_claim".into(), detail })).await;
+        }
         self.ears.changed.send_modify(|n| *n += 1);
     }
 }

@@ -34,13 +34,13 @@ use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Hash, Run, SignedHead};
+use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 
 /// Headquarters' civil time until campuses say otherwise: Beijing.
 pub const HUB_UTC_OFFSET_MINUTES: i16 = 480;
@@ -64,8 +64,8 @@ pub enum Command {
     Greeted {
         /// Who.
         from: Writer,
-        /// The ends of its feeds.
-        have: Vec<(FeedId, End)>,
+        /// The ends of its feeds, as it says.
+        have: Vec<Claim>,
     },
     /// An edge is connected: it gets the time, a lease, its pools and its receipt.
     Connected(Writer),
@@ -615,6 +615,7 @@ impl Hub {
                 Event::Registry => {
                     turn.effects.push(Effect::Directory(self.mesh.directory()));
                     self.note_fences(turn)?;
+                    self.judge_again(turn)?;
                 }
                 Event::Journal { feed, seq, entry } => {
                     let place = journal::Place { feed, seq, branch: None };

@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Run};
+use yika_crdt::feed::Run;
 use yika_crdt::ids::*;
 use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
@@ -57,7 +57,7 @@ pub struct HubNode {
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
     /// What boxes said they hold, until it is judged.
-    greetings: Mutex<BTreeMap<Writer, Vec<(FeedId, End)>>>,
+    greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
 }
 
 /// The hub cannot serve: its disk, or it is stopping.
@@ -235,6 +235,7 @@ impl HubNode {
         let mut peers = self.lock_peers();
         if peers.get(&writer).is_some_and(|c| c.peer.close_reason().is_some()) {
             peers.remove(&writer);
+            self.lock_greetings().remove(&writer);
         }
     }
 
@@ -255,6 +256,10 @@ impl HubNode {
 
     fn lock_peers(&self) -> MutexGuard<'_, BTreeMap<Writer, Connected>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_greetings(&self) -> MutexGuard<'_, BTreeMap<Writer, Vec<Claim>>> {
+        self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -356,14 +361,18 @@ impl Node for HubNode {
         }
     }
 
-    fn on_greeting(&self, from: &PeerIdentity, _software: &str, have: &[(FeedId, End)]) {
-        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        greetings.insert(from.writer(), have.to_vec());
+    fn on_greeting(&self, from: &PeerIdentity, _software: &str) {
+        self.lock_greetings().insert(from.writer(), Vec::new());
+    }
+
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+        // The sync bounds how many they are.
+        self.lock_greetings().entry(from.writer()).or_default().extend_from_slice(have);
     }
 
     async fn on_connected(&self, peer: &PeerIdentity) {
         tracing::info!(peer = %peer.writer(), "connected");
-        let have = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer.writer());
+        let have = self.lock_greetings().remove(&peer.writer());
         let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
         if let Err(error) = self.call(greeted).await {
             tracing::error!(%error, "a greeting could not be judged");
