@@ -21,6 +21,7 @@ pub mod people;
 pub mod person;
 pub mod reason;
 pub mod registry;
+pub mod resend;
 pub mod rights;
 pub mod sale;
 pub mod shift;

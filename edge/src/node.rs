@@ -3,6 +3,8 @@
 //! What terminals, doors, pages and peers call. Leaves to others: decisions (`yika_crdt`), HTTP (`terminals`, `console`),
 //! who is dialled (`link`).
 
+mod resend;
+
 use crate::identity::Identity;
 use crate::machine::{Ears, EdgeMachine};
 use crate::mirror::{self, Mirror};
@@ -28,6 +30,7 @@ use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::reason::Reason;
 pub use yika_crdt::registry::RegistryView;
+use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{Read, StoreError, decode_row};
@@ -83,6 +86,10 @@ pub struct EdgeNode {
     ticks: TickSource,
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
+    /// Ids that may have been answered by a sibling.
+    resends: Mutex<Resends>,
+    /// Siblings' words that an id is unknown to them.
+    unknown: broadcast::Sender<(Writer, PurchaseId)>,
     /// Refusals of asks that wait in a purchase.
     denied: broadcast::Sender<(Writer, Row)>,
     vitals: Vitals,
@@ -140,6 +147,8 @@ impl EdgeNode {
             ticks,
             registry: RwLock::default(),
             peers: Mutex::default(),
+            resends: Mutex::new(Resends::new(identity.me.node)),
+            unknown: broadcast::channel(WORDS_WAITING_MAX).0,
             denied: broadcast::channel(WORDS_WAITING_MAX).0,
             vitals: Vitals::new(dir, &identity.hub_addr, &identity.certificate_der, ticks.now().mono_ms),
             losses: Losses::default(),
@@ -161,11 +170,19 @@ impl EdgeNode {
         }
     }
 
-    /// Sells. Short of rights, it asks the hub, or with the hub away other boxes, within a stated bound (invariant 4).
+    /// Sells. An id that a sibling may have answered is asked about first. Short of rights, it asks the hub, or with the
+    /// hub away other boxes. Each within a stated bound (invariant 4).
     ///
     /// # Errors
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
+        let deciding = self.ask_siblings(request.id).await?;
+        let answer = self.decide(request).await;
+        deciding.end(&answer).await;
+        answer
+    }
+
+    async fn decide(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
         let mut asked = BTreeSet::new();
         loop {
             // Listen before deciding, so that a grant in between is not missed.
@@ -223,8 +240,12 @@ impl EdgeNode {
     /// # Errors
     /// As [`EdgeNode::purchase`].
     pub async fn refund(&self, request: RefundRequest) -> Result<Answer, Busy> {
+        let id = request.id;
         match self.call(Command::Refund(request)).await? {
-            Reply::Answer(answer) => Ok(answer),
+            Reply::Answer(answer) => {
+                self.note_refund(id);
+                Ok(answer)
+            }
             other => Err(Busy(format!("the core answered a refund with {other:?}"))),
         }
     }
@@ -556,6 +577,11 @@ impl Node for EdgeNode {
             }
             Message::Denied { row, .. } => {
                 let _ = self.denied.send((writer, row));
+                None
+            }
+            Message::Answered(id) if self.is_sibling(from) => self.on_question(writer, id),
+            Message::Unknown(id) => {
+                self.on_unknown(writer, id);
                 None
             }
             Message::Level { row, right } => {
