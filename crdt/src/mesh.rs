@@ -91,6 +91,13 @@ pub enum RunRefused {
     },
 }
 
+impl RunRefused {
+    /// Whether the writer has signed another chain than is held: no offence of who passes it on in good faith.
+    pub fn is_fork(&self) -> bool {
+        matches!(self, RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_))))
+    }
+}
+
 /// Something a caller may want to act on after the turn is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {

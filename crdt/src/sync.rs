@@ -3,8 +3,10 @@
 //! One [`PeerSync`] per connection, pure: what arrives is handed in, what to send is polled out, storage is read through
 //! the trait. Leaves to others: sockets and frames (`link`), taking runs in (`mesh`), what entries mean.
 
+mod branch;
 mod greeting;
 
+pub use branch::run_from;
 pub use greeting::{Claim, FEEDS_MAX, FEEDS_PER_MESSAGE_MAX, SOFTWARE_BYTES_MAX};
 
 use crate::channel::{Class, FeedId, Place};
@@ -99,6 +101,15 @@ pub enum Message {
         /// Another part follows.
         more: bool,
     },
+    /// From the hub: show what you hold of this journal from there on, though it is not what I hold.
+    Branch {
+        /// The journal.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
+    /// The answer to it: a run of the other branch of a fork.
+    Other(Run),
 }
 
 impl Message {
@@ -137,7 +148,7 @@ impl Message {
     /// The service class it travels in.
     pub fn class(&self) -> Class {
         match self {
-            Message::Entries(run) => run.head.feed.channel.class(),
+            Message::Entries(run) | Message::Other(run) => run.head.feed.channel.class(),
             _ => Class::Control,
         }
     }

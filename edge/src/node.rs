@@ -553,6 +553,13 @@ impl Node for EdgeNode {
                 // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
                 Ok((feed, end))
             }
+            Ok(Reply::Refused(refused)) if refused.is_fork() => {
+                // Whoever passes a branch on in good faith must not be cut off for it: it is shown what is held here.
+                tracing::error!(%from, %feed, "a peer holds another branch of this feed");
+                let shown = self.look(|store| store.head_from(&feed, store.feed(&feed)?.end.seq));
+                shown.ok().flatten().map(|head| self.say(from, Message::Diverged(head)));
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -591,6 +598,12 @@ impl Node for EdgeNode {
             Message::Recall { row, keep } if writer.node.is_hub() => {
                 let _ = self.call(Command::Recall { row, keep }).await;
                 None
+            }
+            Message::Branch { feed, from } if writer.node.is_hub() => {
+                let run = tokio::task::block_in_place(|| {
+                    self.look(|store| yika_crdt::sync::run_from(store, feed, from, self.me, &self.key))
+                });
+                run.ok().flatten().map(Message::Other)
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");

@@ -278,6 +278,13 @@ pub enum Reply {
     },
     /// Of a redemption: the life it made and its campus.
     Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
+    /// The peer holds another branch of this journal: it is wanted from there on.
+    Branch {
+        /// The journal.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
     /// How many blocks were lifted.
     Lifted(usize),
     /// The first of the numbers that were asked for.
@@ -471,7 +478,8 @@ impl Hub {
         rows: &mut Vec<TableRow>,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, CoreError> {
-        let mut turn = Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
+        let mut turn =
+            Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
         let reply = match self.must_wait(&turn, &command)? {
             Some(denied) => denied,
             None => self.obey(&mut turn, command)?,
@@ -597,11 +605,14 @@ impl Hub {
     }
 
     fn ingest<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, run: Run) -> Result<Reply, CoreError> {
-        let feed = run.head.feed;
+        let (feed, from) = (run.head.feed, run.from);
         self.know_former_life(turn, &run.head);
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
+            Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
+                Ok(Reply::Branch { feed, from: fork::before(from) })
+            }
             Err(refused) => Ok(Reply::Refused(refused)),
         }
     }

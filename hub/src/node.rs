@@ -275,6 +275,22 @@ fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
 }
 
 impl HubNode {
+    /// Takes a proof or a piece of another branch, and says what is wanted next of it.
+    async fn wanted_branch(&self, of: Writer, command: Command) -> Option<Message> {
+        match self.call(command).await {
+            Ok(Reply::Branch { feed, from }) => Some(Message::Branch { feed, from }),
+            Ok(Reply::Denied(words)) => {
+                tracing::warn!(%of, words, "another branch was shown and is not taken");
+                None
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::error!(%error, "another branch could not be taken");
+                None
+            }
+        }
+    }
+
     /// Later dates for the same key and life; who asks was admitted by the registry.
     fn renew(&self, from: &PeerIdentity, question: &[u8]) -> RenewReply {
         let valid = Validity::days(wall_ms().div_euclid(1000), CERTIFICATE_DAYS);
@@ -330,6 +346,15 @@ impl Node for HubNode {
                 // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
                 Ok((feed, end))
             }
+            Ok(Reply::Branch { feed, from: wanted }) => {
+                // Who passes a branch on in good faith is no offender: it is asked for all of it.
+                self.say(from, Message::Branch { feed, from: wanted });
+                Ok((feed, end))
+            }
+            Ok(Reply::Refused(refused)) if refused.is_fork() => {
+                tracing::error!(%from, %feed, "a box holds another branch of this feed");
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -349,9 +374,9 @@ impl Node for HubNode {
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
-                let _ = self.call(Command::Diverged(head)).await;
-                None
+                self.wanted_branch(writer, Command::Diverged(head)).await
             }
+            Message::Other(run) => self.wanted_branch(writer, Command::Branch(Box::new(run))).await,
             Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {
                 let _ = self.call(Command::Address { writer, address }).await;

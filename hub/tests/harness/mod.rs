@@ -531,6 +531,10 @@ impl World {
         let stored = match to.is_hub() {
             true => match self.order(core::Command::Ingest(Box::new(run))) {
                 core::Reply::Stored(feed, seq) => Ok((feed, seq)),
+                core::Reply::Branch { feed, from: wanted } => {
+                    self.say(to, from, Message::Branch { feed, from: wanted });
+                    return;
+                }
                 other => Err(format!("{other:?}")),
             },
             false => match self.tell(self.index(to), edge::Command::Ingest(Box::new(run))) {
@@ -551,15 +555,30 @@ impl World {
         }
     }
 
+    fn say(&mut self, from: NodeId, to: NodeId, message: Message) {
+        if let Some(end) = self.ends.get_mut(&(from, to)) {
+            end.sync.say(message);
+        }
+    }
+
+    fn branch_wanted(&mut self, command: core::Command) -> Option<Message> {
+        match self.order(command) {
+            core::Reply::Branch { feed, from } => Some(Message::Branch { feed, from }),
+            _ => None,
+        }
+    }
+
     fn on_word(&mut self, to: NodeId, from: NodeId, peer: Writer, message: Message) {
         let answer = match (to.is_hub(), message) {
             (true, Message::Ask { row, total }) => {
                 let reply = self.order(core::Command::Ask { from: peer, row, total });
                 (reply == core::Reply::Granted(false)).then_some(Message::Denied { row, total })
             }
-            (true, Message::Diverged(head)) => {
-                self.order(core::Command::Diverged(head));
-                None
+            (true, Message::Diverged(head)) => self.branch_wanted(core::Command::Diverged(head)),
+            (true, Message::Other(run)) => self.branch_wanted(core::Command::Branch(Box::new(run))),
+            (false, Message::Branch { feed, from }) => {
+                let edge = &self.edges[self.index(to)];
+                yika_crdt::sync::run_from(&edge.store, feed, from, edge.me, &key_of(to)).unwrap().map(Message::Other)
             }
             (false, Message::Ask { row, total }) => {
                 let reply = self.tell(self.index(to), edge::Command::Ask { from: peer, row, total });
