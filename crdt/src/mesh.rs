@@ -6,6 +6,7 @@
 mod projected;
 
 use crate::access::SharedAccess;
+use crate::answered::Answered;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
@@ -464,6 +465,17 @@ impl Mesh {
                 Ok(())
             }
             Body::Settled(_) => Ok(()),
+            Body::Answered(record) => {
+                let key = keys::terminal_mark(record.terminal, record.boot);
+                let mut known: Answered = tx.get(&key)?.unwrap_or_default();
+                known.merge(&record.numbers);
+                tx.put(key, &known);
+                Ok(())
+            }
+            Body::Tally(record) => {
+                tx.put(keys::tally(record.incarnation, record.day), &record.tally);
+                Ok(())
+            }
             Body::Purchase(_)
             | Body::Refused(_)
             | Body::Refund(_)

@@ -13,6 +13,7 @@ mod people;
 mod receipts;
 mod recover;
 mod refund;
+mod tally;
 
 pub use books::balances;
 pub use cash::Teller;
@@ -435,6 +436,8 @@ struct Turn<'t, 's, R: Read + ?Sized> {
     rows: &'t mut Vec<TableRow>,
     books: Books,
     effects: &'t mut Vec<Effect>,
+    /// Terminals of which boxes answered ids that living boxes cannot hear from them.
+    late: BTreeSet<TerminalId>,
 }
 
 impl Hub {
@@ -479,7 +482,7 @@ impl Hub {
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, CoreError> {
         let mut turn =
-            Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
+            Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects, late: BTreeSet::new() };
         let reply = match self.must_wait(&turn, &command)? {
             Some(denied) => denied,
             None => self.obey(&mut turn, command)?,
@@ -528,6 +531,9 @@ impl Hub {
                 let given = given_key(to, &body);
                 if turn.tx.get::<u64>(&given)? != Some(version) {
                     turn.tx.put(given, &version);
+                    if let Body::TerminalKey(key) = &*body {
+                        self.tell_answered(turn, to.node, key.terminal)?;
+                    }
                     self.tell(turn, to.node, *body)?;
                 }
                 Reply::Done
@@ -643,6 +649,7 @@ impl Hub {
                 self.level(turn, person)?;
             }
         }
+        self.tell_late(turn)?;
         self.look_for_reports(turn)
     }
 

@@ -136,6 +136,7 @@ impl Hub {
             Body::Cut(day) if place.branch.is_none() => {
                 let held: Option<Day> = turn.tx.get(&cut_key(feed.writer))?;
                 turn.tx.put(cut_key(feed.writer), &held.map_or(*day, |held| held.max(*day)));
+                self.tally(turn, feed, seq, *day)?;
             }
             Body::Refused(record) => {
                 turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record: record.clone() });
@@ -153,7 +154,10 @@ impl Hub {
             }
             _ => {}
         }
-        Ok(())
+        match entry.body.answers() {
+            Some(id) => Ok(self.note_answered(turn, place, id)?),
+            None => Ok(()),
+        }
     }
 
     /// Something that a person at headquarters must look at.
