@@ -380,3 +380,37 @@ fn words_have_no_gaps_and_templates_use_only_words_and_classes_that_exist() {
     }
     assert!(keys > 300 && classes > 300, "{keys} keys, {classes} classes: the scan reads nothing");
 }
+
+/// Kinds of alarms that a source raises: the first word in quotation marks after the call.
+fn alarms_in(source: &str) -> Vec<String> {
+    let calls = source.split("alarm(").skip(1).chain(source.split("AlarmRecord { kind: ").skip(1));
+    let kind = |call: &str| {
+        let head: String = call.chars().take(100).collect();
+        let word = head.split('"').nth(1)?.to_owned();
+        (!word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).then_some(word)
+    };
+    calls.filter_map(kind).collect()
+}
+
+#[test]
+fn every_alarm_that_is_raised_has_its_words() {
+    let words = yika_hub::console::words().unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut folders: Vec<_> = ["crdt/src", "edge/src", "hub/src"].map(|folder| root.join(folder)).into();
+    let mut found = std::collections::BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                found.extend(alarms_in(&std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(found.len() >= 20, "the search found only {found:?}");
+    for kind in found {
+        assert!(words.has(&format!("alarm.{kind}")), "the alarm {kind} has no words");
+        assert!(words.has(&format!("alarm.{kind}.text")), "the alarm {kind} says nothing in Chinese");
+    }
+}
