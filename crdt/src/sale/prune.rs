@@ -71,6 +71,7 @@ fn forget_answer<R: Read + ?Sized>(tx: &mut Tx<'_, R>, feed: FeedId, seq: Seq) -
         Body::Purchase(sale) => sale.id,
         Body::Refused(refused) => refused.id,
         Body::Refund(refund) => refund.id,
+        Body::NotRefunded(refused) => refused.id,
         Body::Void(id) => id,
         _ => return Ok(()),
     };
