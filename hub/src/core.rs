@@ -625,6 +625,7 @@ impl Hub {
                 _ => {}
             }
         }
+        self.release_late(turn)?;
         self.serve_waiting(turn, &touched)?;
         for person in touched {
             if !self.is_waited_for(person, turn.stamp.hub_time_ms) {
