@@ -1,25 +1,22 @@
 //! The command line of headquarters: `serve` runs it, everything else asks the running one.
 
+mod backup;
+
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use yika_crdt::Fen;
 use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
-use yika_hub::app;
-use yika_hub::backup::{self, Proved};
 use yika_hub::clock::wall_ms;
 use yika_hub::config::Config;
 use yika_hub::control::{self, ImportWish, PaidOut, TokenWish, TopUpWish, ToppedUp};
 use yika_hub::core::PoolSizes;
 use yika_hub::desk::{GivenBack, HubStatus, ImportReport, NewOperator, NewTerminal, RefundWish, TerminalMade};
 use yika_hub::identity::HubIdentity;
-use yika_hub::store::BackupRow;
-use yika_hub::vault::Vault;
 
 /// Exit code: failed.
 pub(crate) const FAILED: u8 = 1;
@@ -75,7 +72,7 @@ enum Command {
     Pools(Pools),
     /// Backups (备份).
     #[command(subcommand)]
-    Backup(Backup),
+    Backup(backup::Backup),
     /// How headquarters is, in words (状态).
     Status {
         /// As JSON.
@@ -318,38 +315,6 @@ enum Pools {
 }
 
 #[derive(Subcommand)]
-enum Backup {
-    /// Make one and prove it by putting it back into a scratch folder. The master key is never inside: keep it elsewhere.
-    Create {
-        /// Folder; the configured one when absent.
-        #[arg(long)]
-        to: Option<PathBuf>,
-    },
-    /// Check one: restored into a scratch folder, database and books added up again.
-    Verify {
-        /// The file.
-        file: PathBuf,
-    },
-    /// Put a hub back into a new data folder (--data), marked as restored. Needs its master key.
-    Restore {
-        /// The file.
-        file: PathBuf,
-        /// The master key, when it does not lie in the new folder as master.key or come as a credential.
-        #[arg(long)]
-        master_key: Option<PathBuf>,
-        /// Also when a newer backup lies in the same folder: what boxes have pruned since this one is lost.
-        #[arg(long)]
-        older: bool,
-    },
-    /// Those of a folder, newest first.
-    List {
-        /// Folder; the configured one when absent.
-        #[arg(long)]
-        dir: Option<PathBuf>,
-    },
-}
-
-#[derive(Subcommand)]
 enum Card {
     /// Report a card lost (挂失).
     Block {
@@ -489,7 +454,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             let sizes = PoolSizes { guest: Fen(guest_fen), float: Fen(float_fen) };
             ask("/v1/pools", serde_json::to_vec(&sizes)?).await?;
         }
-        Command::Backup(backup) => return backups(&config, &socket, backup).await,
+        Command::Backup(backup) => return backup::run(&config, &socket, backup).await,
         Command::Status { json } => {
             let status: HubStatus = control::ask(&socket, "GET", "/v1/status", Vec::new()).await?;
             match json {
@@ -528,69 +493,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn backups(config: &Config, socket: &Path, backup: Backup) -> Result<ExitCode> {
-    match backup {
-        Backup::Create { to } => {
-            // The running hub works in another folder than this command.
-            let to = to.map(std::path::absolute).transpose()?;
-            let made: BackupRow = match control::is_running(socket).await {
-                true => control::ask(socket, "POST", "/v1/backup", serde_json::to_vec(&to)?).await?,
-                false => app::back_up_at_rest(config, to).await?,
-            };
-            say(&serde_json::to_string(&made)?)?;
-        }
-        Backup::Verify { file } => {
-            let file = std::path::absolute(file)?;
-            let proved: Proved = match control::is_running(socket).await {
-                true => control::ask(socket, "POST", "/v1/backup/verify", serde_json::to_vec(&file)?).await?,
-                false => {
-                    let vault = Arc::new(Vault::open(&config.data)?);
-                    tokio::task::block_in_place(|| backup::prove(&file, &vault, &config.data))?.0
-                }
-            };
-            say(&serde_json::to_string(&proved)?)?;
-        }
-        Backup::Restore { file, master_key, older } => {
-            restore(config, &file, master_key.as_deref(), older)?;
-        }
-        Backup::List { dir } => {
-            for listed in backup::list(&dir.unwrap_or_else(|| config.backup_dir()))? {
-                say(&serde_json::to_string(&listed)?)?;
-            }
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn restore(config: &Config, file: &Path, master_key: Option<&Path>, older: bool) -> Result<()> {
-    let data = &config.data;
-    let head = backup::file::head(file)?;
-    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let newer = backup::list(folder)?.into_iter().find(|listed| {
-        listed.about.as_ref().is_ok_and(|(name, _, created_ms)| *name == head.name && *created_ms > head.created_ms)
-    });
-    if let Some(newer) = newer.filter(|_| !older) {
-        bail!(
-            "{} is newer; boxes may have forgotten what only that one holds. Restore that one, or say --older",
-            newer.file.display()
-        );
-    }
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
-    let _lock = yika_hub::lock::lock(data)?;
-    if let Some(key) = master_key {
-        backup::place_master_key(key, data)?;
-    }
-    let vault = Arc::new(Vault::open(data).context("restoring needs the master key, which is in no backup")?);
-    let life = tokio::task::block_in_place(|| backup::restore(file, data, &vault))?;
-    say(&format!("restored {:?} into {} as life {life}", head.name, data.display()))?;
-    say(
-        "top-ups, withdrawals, refunds by headquarters, imports, operators and settings made since the backup are not in",
-    )?;
-    say("it: enter them again after the recovery. Sales, grants, blocks and fences come back from the boxes.")?;
-    say(&format!("the configuration of that time: {}", data.join(backup::CONFIGURATION).display()))?;
-    say("start it with yika-hub serve and watch yika-hub status: it grants and pays out when every box has reported")
 }
 
 /// A sale's id as printed: t5-1-204.

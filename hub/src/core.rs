@@ -10,6 +10,7 @@ mod fork;
 mod grant;
 mod journal;
 mod people;
+mod price;
 mod receipts;
 mod recover;
 mod refund;
@@ -19,6 +20,7 @@ pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
 pub use people::{PERSON_IDS_MAX, next_person_id};
+pub use price::{PriceDoubt, price_doubts};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
 
@@ -26,7 +28,7 @@ use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
 use ed25519_dalek::SigningKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
@@ -317,7 +319,7 @@ pub enum Effect {
 }
 
 /// A row for the hub's own tables, written in the same transaction.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TableRow {
     /// A movement of money.
     Transfer(Transfer),
@@ -333,6 +335,8 @@ pub enum TableRow {
         received_ms: i64,
         /// The sale.
         record: Box<PurchaseRecord>,
+        /// Why its price is in doubt.
+        doubt: Option<PriceDoubt>,
     },
     /// A refusal.
     Refusal {
@@ -375,13 +379,32 @@ pub enum TableRow {
         seq: Seq,
         /// When.
         at_ms: i64,
-        /// `act` or `alarm`.
-        kind: &'static str,
+        /// Which of both.
+        kind: NoteKind,
         /// The short word.
         word: String,
         /// In words.
         detail: String,
     },
+}
+
+/// What a note is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum NoteKind {
+    /// Somebody did something.
+    Act,
+    /// Somebody must look.
+    Alarm,
+}
+
+impl NoteKind {
+    /// Name in storage.
+    pub fn name(self) -> &'static str {
+        match self {
+            NoteKind::Act => "act",
+            NoteKind::Alarm => "alarm",
+        }
+    }
 }
 
 /// A failure of our own; the turn is rolled back.
