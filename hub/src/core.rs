@@ -14,6 +14,7 @@ mod price;
 mod receipts;
 mod recover;
 mod refund;
+mod upkeep;
 
 pub use books::balances;
 pub use cash::Teller;
@@ -23,6 +24,7 @@ pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use price::{PriceDoubt, price_doubts};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
 pub use recover::{Recovery, present_life};
+pub use upkeep::{EPOCH_DAYS_MAX, VISITS_KEPT_DAYS};
 
 use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
@@ -588,6 +590,7 @@ impl Hub {
                 self.forget_waiting(turn.stamp.hub_time_ms);
                 self.sweep(turn)?;
                 self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
+                self.keep_up(turn)?;
                 Reply::Done
             }
         })
