@@ -94,8 +94,18 @@ fn enter(dir: &Path, people: u64) {
         let card = 50_000_000 + at as i64;
         let values = rusqlite::params![number, hash, record.name, record.pinyin, record.staff_number, campus, card];
         tx.prepare_cached(sql).unwrap().execute(values).unwrap();
+        word(&tx, 0, &record.name, number);
+        word(&tx, 0, &record.pinyin.replace(' ', ""), number);
+        word(&tx, 0, &record.staff_number, number);
+        record.name.char_indices().skip(1).for_each(|(at, _)| word(&tx, 1, &record.name[at..], number));
     }
     tx.commit().unwrap();
+}
+
+/// What somebody is found by.
+fn word(tx: &rusqlite::Transaction<'_>, inner: u8, word: &str, person: i64) {
+    let sql = "INSERT OR IGNORE INTO people_words SELECT ?1, ?2, person, campus, staff_number FROM profiles WHERE person = ?3";
+    tx.prepare_cached(sql).unwrap().execute(rusqlite::params![inner, word, person]).unwrap();
 }
 
 /// Sales spread over a year, one person after the other.
@@ -109,7 +119,7 @@ fn sell(dir: &Path, sales: u64) {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1),
               p AS MATERIALIZED (SELECT row_number() OVER () - 1 AS at, person, card FROM profiles)
          INSERT INTO sales SELECT 1, 1, 1, 1000000 + i, ?2 - (?1 - i) * ?3, ?2 - (?1 - i) * ?3 + 5, 20000, 1 + i % 2, 9, i,
-             p.card, p.person, 1, 1, 1, 'fixed', 1 + i % 3, 1000, 0, 1000, 4000, 0, 'main:1000'
+             p.card, p.person, 1, 1, 1, 'fixed', 1 + i % 3, 1000, 0, 1000, 4000, 0, 'main:1000', NULL, NULL
          FROM n JOIN p ON p.at = n.i % (SELECT count(*) FROM profiles)",
         rusqlite::params![sales as i64, wall_ms() - 1_000, step],
     )

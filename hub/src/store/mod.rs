@@ -10,6 +10,7 @@ pub mod rows;
 pub mod statement;
 pub mod totals;
 pub mod transactions;
+mod words;
 pub mod write;
 
 pub use rows::{AuditRow, BackupRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow};
@@ -23,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, sql: include_str!("sql/0003_backups.sql") },
     Migration { number: 4, sql: include_str!("sql/0004_log.sql") },
     Migration { number: 5, sql: include_str!("sql/0005_price.sql") },
+    Migration { number: 6, sql: include_str!("sql/0006_people_words.sql") },
 ];
 
 /// How the hub opens its database.

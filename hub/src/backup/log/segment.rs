@@ -331,7 +331,7 @@ mod tests {
         let path = written(dir.path(), &vault, &[&[1u8; 100], &[2u8; 100], &[3u8; 100]]);
         let whole = std::fs::read(&path).unwrap();
         let records = whole.len() - 3 * (100 + LENGTH_BYTES + TAG_BYTES);
-        for at in [records, records + 5, records + LENGTH_BYTES, records + 300] {
+        for at in [records, records + 5, records + LENGTH_BYTES, records + 200] {
             let mut altered = whole.clone();
             altered[at] ^= 1;
             std::fs::write(&path, &altered).unwrap();
