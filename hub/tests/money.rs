@@ -18,6 +18,7 @@ use yika_hub::ledger::Account;
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
 
+/// Rows ACC-1, POS-1.
 #[test]
 fn a_purchase_reaches_the_ledger_and_the_box_is_topped_up() {
     let mut world = World::new(&[1]);
@@ -85,6 +86,7 @@ fn with_the_hub_away_a_sibling_helps_within_the_purchase_and_levels_when_idle() 
     assert_eq!(world.hub.wallets(P1).owed().unwrap(), Fen::ZERO);
 }
 
+/// Rows POS-16.
 #[test]
 fn a_strict_limit_holds_at_two_campuses_while_they_are_cut_off() {
     let mut world = World::new(&[1, 2]);
@@ -130,6 +132,7 @@ fn money_is_paid_out_after_it_was_called_back_and_never_more() {
     assert_eq!(world.total(1), 1_000);
 }
 
+/// Rows ACC-2.
 #[test]
 fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
     let mut world = World::new(&[1]);
@@ -145,6 +148,7 @@ fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
     assert!(is_refused(&world.buy(0, 1, 1, 1), Reason::NotEnough));
 }
 
+/// Rows POS-22.
 #[test]
 fn headquarters_gives_back_only_after_the_day_was_cut_and_never_more_than_was_paid() {
     let mut world = World::new(&[1]);
@@ -173,6 +177,7 @@ fn headquarters_gives_back_only_after_the_day_was_cut_and_never_more_than_was_pa
     assert_eq!(world.total(1), 10_000);
 }
 
+/// Rows POS-5.
 #[test]
 fn one_id_sold_at_two_boxes_is_sold_once_in_either_order_of_arrival() {
     for first in [0, 1] {

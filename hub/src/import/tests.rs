@@ -26,6 +26,7 @@ fn id(sequence: u64) -> String {
     demo::resident_number("19900307", sequence)
 }
 
+/// Rows ORG-4.
 #[test]
 fn demo_people_read_back_and_a_second_import_changes_nothing() {
     let bytes = demo_people(7, &["A", "B"], 300).unwrap();
@@ -45,6 +46,7 @@ fn demo_people_read_back_and_a_second_import_changes_nothing() {
     assert_eq!(third.changed[0].columns, [Column::Department]);
 }
 
+/// Rows ORG-3.
 #[test]
 fn templates_read_back_in_both_languages() {
     for lang in [Lang::Zh, Lang::En] {
@@ -188,16 +190,4 @@ proptest! {
             prop_assert!(good.is_empty() || read_people("x.xlsx", &back, &Limits::default()).unwrap().error_rows() == 0);
         }
     }
-}
-
-/// Prints how long a large file takes; run by name with `--ignored --nocapture`.
-#[test]
-#[ignore = "a timing note, not a check"]
-#[allow(clippy::print_stdout)]
-fn timing_of_100_000_people() {
-    let bytes = demo_people(1, &["A", "B"], 50_000).unwrap();
-    let start = std::time::Instant::now();
-    let sheet = read_people("a.xlsx", &bytes, &Limits::default()).unwrap();
-    println!("{} rows, {} bytes: {:?}", sheet.rows.len(), bytes.len(), start.elapsed());
-    assert_eq!(sheet.error_rows(), 0);
 }
