@@ -54,6 +54,7 @@ pub(super) struct Line {
     pub(super) amount: String,
     pub(super) incoming: bool,
     pub(super) offline: bool,
+    pub(super) doubtful: bool,
 }
 
 pub(super) fn lines(ui: &Ui, registry: &RegistryView, rows: &[TransactionRow]) -> Vec<Line> {
@@ -86,6 +87,7 @@ fn line(ui: &Ui, registry: &RegistryView, row: &TransactionRow) -> Line {
         amount: if row.kind == "refusal" { "–".into() } else { yuan(row.total) },
         incoming: row.total < 0,
         offline: row.offline,
+        doubtful: row.doubtful,
     }
 }
 
@@ -385,6 +387,9 @@ pub(super) async fn detail(
     if sale.offline {
         steps.insert(0, StepLine { tone: "warn", time: "–".into(), words: ui.t("tx.step.offline").to_owned() });
     }
+    if let Some(words) = doubt_words(&ui, &sale) {
+        steps.push(StepLine { tone: "bad", time: ui.time_text(sale.received_ms), words });
+    }
     steps.extend(refunds.iter().map(|refund| refund_step(&ui, refund, &vouchers)));
     let refundable = COUNTER.contains(&me.operator.role) && back < sale.total;
     let (tone, state) = match back {
@@ -449,6 +454,15 @@ fn refund_step(ui: &Ui, refund: &RefundRow, vouchers: &[Voucher]) -> StepLine {
         None => format!("{kind} {} · {}", yuan(-refund.total), refund.id),
     };
     StepLine { tone: "warn", time: ui.time_text(refund.place.at_ms), words }
+}
+
+/// Why headquarters doubts the price; the sale stands as it was charged.
+fn doubt_words(ui: &Ui, sale: &SaleRow) -> Option<String> {
+    Some(match (sale.doubt.as_deref()?, sale.due) {
+        ("tariff_unknown", _) => ui.t("tx.step.tariff_unknown").to_owned(),
+        (_, Some(due)) => ui.t_args("tx.step.due", &[("sum", &yuan(due))]),
+        (_, None) => ui.t("tx.step.not_for_sale").to_owned(),
+    })
 }
 
 /// A refund leads to its sale; a refusal to the list at its moment.

@@ -124,6 +124,7 @@ fn backup(row: &Row<'_>) -> Sql<BackupRow> {
         bytes: row.get::<_, i64>(2)? as u64,
         took_ms: row.get(3)?,
         entries: row.get::<_, i64>(4)? as u64,
+        turn: row.get::<_, Option<i64>>(5)?.map(|turn| turn as u64),
     })
 }
 
@@ -133,7 +134,7 @@ fn backup(row: &Row<'_>) -> Sql<BackupRow> {
 /// Of the database.
 pub fn backups(conn: &Connection, limit: u32) -> Result<Vec<BackupRow>, StoreError> {
     let doing = "listing backups";
-    let sql = "SELECT at_ms, file, bytes, took_ms, entries FROM backups ORDER BY number DESC LIMIT ?1";
+    let sql = "SELECT at_ms, file, bytes, took_ms, entries, turn FROM backups ORDER BY number DESC LIMIT ?1";
     let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
     statement.query_map([limit], backup).and_then(Iterator::collect).map_err(failed(doing))
 }

@@ -111,8 +111,15 @@ pub fn empty(dir: &Path) -> Site {
     let identity = HubIdentity::load(dir).unwrap();
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir)).unwrap();
     let backups = Backups::new(dir.to_owned(), dir.join("backups"), 3, String::new());
-    let desk = Desk::new(node, "hub.example.com:7443".into(), identity.authority.pin()).with_backups(backups);
+    let desk = Desk::new(node, "hub.example.com:7443".into(), identity.authority.pin()).with_backups(Arc::new(backups));
     Site { desk, boxes: Vec::new(), holders: Vec::new(), _thread: thread }
+}
+
+impl Site {
+    /// A headquarters that runs.
+    pub fn of(desk: Desk, thread: WriterThread<HubMachine>) -> Site {
+        Site { desk, boxes: Vec::new(), holders: Vec::new(), _thread: thread }
+    }
 }
 
 /// Two campuses with three boxes, `per_campus` people each, money, and the sales of today and of this day a week ago.
