@@ -233,7 +233,7 @@ async fn a_recovery_stands_on_every_page_and_keeps_money_back() {
     }
     assert!(!Browser::new(&app).get("/login").await.text.contains("总部正在恢复"), "strangers are told nothing");
     let page = chief.get("/recovery").await.text;
-    for words in ["等待上报", "封禁此节点", "暂时停止", "照常进行", "请补录备份之后在总部办理的业务"]
+    for words in ["等待上报", "封禁此节点", "暂时停止", "照常进行", "请补录备份和日志之后在总部办理的业务"]
     {
         assert!(page.contains(words), "{words}: {page}");
     }

@@ -90,7 +90,7 @@ impl Logged {
         let (desk, actor) = (&self.site.desk, Actor::console());
         let holder = &self.site.holders[0];
         desk.top_up(&actor, holder.person, Fen(7_000), &format!("in-{seed}")).await.unwrap();
-        desk.withdraw(&actor, holder.person, Fen(300), &format!("out-{seed}")).await.unwrap();
+        desk.withdraw(&actor, holder.person, Fen(300), &format!("out-{seed}"), "").await.unwrap();
         desk.block(&actor, BlockTarget::Card(self.site.holders[1].card), yika_crdt::entry::BlockReason::Lost)
             .await
             .unwrap();

@@ -3,6 +3,7 @@
 //! Leaves to others: making and proving (`crate::backup`), restoring (the command line: the hub must not run).
 
 use super::shared::*;
+use crate::backup::log::LogState;
 use crate::backup::{Phase, Proved};
 use crate::desk::{BackupFile, BackupsView, DeskError};
 use crate::refusal::Refusal;
@@ -102,11 +103,19 @@ struct Shown {
     every: String,
     keep: String,
     failed: u64,
+    log: Option<LogTile>,
     lacking: Option<(&'static str, &'static str)>,
     working: Option<Working>,
     steps: Vec<Step>,
     outcome: Option<Outcome>,
     rows: Vec<Row>,
+}
+
+/// How the log between two backups stands: it bounds what a restore forgets.
+struct LogTile {
+    tone: &'static str,
+    lag: String,
+    note: &'static str,
 }
 
 struct Working {
@@ -208,6 +217,7 @@ fn shown(site: &Site, ui: &Ui, view: BackupsView) -> Shown {
         },
         keep: view.keep.to_string(),
         failed: view.failed,
+        log: site.desk.node.ears().log.borrow().as_ref().map(|log| log_tile(ui, log)),
         lacking,
         working: working(ui, job.as_ref(), view.phase),
         steps: steps(ui, job.as_ref(), view.phase),
@@ -215,6 +225,16 @@ fn shown(site: &Site, ui: &Ui, view: BackupsView) -> Shown {
         rows: view.files.iter().take(ROWS).map(|file| row(ui, file)).collect(),
         dir: view.dir,
     }
+}
+
+fn log_tile(ui: &Ui, log: &LogState) -> LogTile {
+    let (tone, note) = match (log.is_sound(ui.now_ms), &log.trouble) {
+        (true, _) => ("ok", "backups.log.sound"),
+        (false, Some(_)) => ("bad", "backups.log.trouble"),
+        (false, None) if !log.based => ("warn", "backups.log.unbased"),
+        (false, None) => ("warn", "backups.log.late"),
+    };
+    LogTile { tone, lag: age(ui, log.lag_ms(ui.now_ms)), note }
 }
 
 /// What is under way: by this page, or by the clock.
