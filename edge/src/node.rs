@@ -624,7 +624,7 @@ impl Node for EdgeNode {
             // Waiting for what was never written would stop this box: only what its own key has signed counts.
             if !claim.is_signed_by(&key) {
                 self.losses.note_liar(from.writer());
-                continue;
+                return;
             }
             if from.node.is_hub() && claim.feed.channel == Channel::Journal {
                 self.vitals.hub_has(claim.end.seq);
