@@ -7,9 +7,10 @@ use crate::channel::FeedId;
 use crate::feed::{self, End, FeedError, Run, SignedHead};
 use crate::ids::Seq;
 use crate::wire;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// A storage failure: the node stops serving rather than answer from what it cannot write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +70,7 @@ pub trait Store: Read {
 }
 
 /// Entries added to one feed in one transaction.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Appended {
     /// Position of the first one.
     pub from: Seq,
@@ -82,7 +83,7 @@ pub struct Appended {
 }
 
 /// Everything one transaction writes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
     /// New entries by feed.
     pub appended: BTreeMap<FeedId, Appended>,
@@ -98,6 +99,32 @@ impl Batch {
     /// Nothing to write.
     pub fn is_empty(&self) -> bool {
         self.appended.is_empty() && self.heads.is_empty() && self.state.is_empty() && self.prune.is_empty()
+    }
+
+    /// Whether a later transaction can be written together with this one, as if it were one.
+    pub fn takes(&self, later: &Batch) -> bool {
+        let follows = |(feed, appended): (&FeedId, &Appended)| {
+            self.appended.get(feed).is_none_or(|ours| ours.end.seq.next() == appended.from)
+        };
+        self.prune.is_empty() && later.prune.is_empty() && later.appended.iter().all(follows)
+    }
+
+    /// Adds a later transaction that it [`takes`](Batch::takes).
+    pub fn add(&mut self, later: Batch) {
+        for (feed, appended) in later.appended {
+            match self.appended.entry(feed) {
+                Entry::Vacant(none) => _ = none.insert(appended),
+                Entry::Occupied(mut ours) => {
+                    let ours = ours.get_mut();
+                    ours.entries.extend(appended.entries);
+                    ours.end = appended.end;
+                    ours.heads.extend(appended.heads);
+                }
+            }
+        }
+        self.heads.extend(later.heads);
+        self.state.extend(later.state);
+        self.prune.extend(later.prune);
     }
 }
 

@@ -187,9 +187,12 @@ impl DocSet {
         keys.extend(new.keys());
         delete_rows(tx, &id)?;
         delete_rows(tx, &old)?;
-        tx.put(key(b'b', &id), &new.save());
-        tx.put(key(b's', &id), new.state());
         let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+        // Of a document in which nothing is left nothing is kept: that is how it goes.
+        if !new.keys().is_empty() || !waiting.is_empty() || *new.state() != DocState::default() {
+            tx.put(key(b'b', &id), &new.save());
+            tx.put(key(b's', &id), new.state());
+        }
         write_waiting(tx, &id, &waiting)?;
         let patch = new.project(&keys);
         // Both are dirty: a dropped transaction must bring neither into use.

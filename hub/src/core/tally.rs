@@ -10,7 +10,7 @@ use yika_crdt::channel::FeedId;
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::store::{KeyValue, Read, StoreError, decode_row};
+use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::tally::{self, Tally};
 
 /// Boots of a terminal whose answered numbers a box is told: the newest.
@@ -90,7 +90,7 @@ impl Hub {
         terminal: TerminalId,
     ) -> Result<(), StoreError> {
         let prefix = keys::terminal_marks(terminal);
-        let mut newest: Vec<KeyValue> = Vec::new();
+        let mut newest = Vec::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = turn.tx.scan(&prefix, after.as_deref(), BOOT_ROWS)?;
