@@ -204,6 +204,12 @@ pub fn quarantine(feed: &FeedId, seq: Seq) -> Vec<u8> {
     key(QUARANTINE, &[&wire::encode(feed), &seq.0.to_be_bytes()])
 }
 
+/// The entry that a row of [`QUARANTINE`] is about.
+pub fn quarantined(key: &[u8]) -> Option<(FeedId, Seq)> {
+    let (feed, seq) = key.strip_prefix(QUARANTINE)?.split_last_chunk::<8>()?;
+    Some((wire::decode(feed, feed.len()).ok()?, Seq(u64::from_be_bytes(*seq))))
+}
+
 /// A terminal's sealed key (`mesh`).
 pub fn terminal_key(terminal: TerminalId) -> Vec<u8> {
     key(TERMINAL_KEYS, &[&terminal.0.to_be_bytes()])

@@ -24,6 +24,7 @@ pub mod registry;
 pub mod rights;
 pub mod sale;
 pub mod shift;
+pub mod snapshot;
 pub mod sold;
 pub mod store;
 pub mod sync;

@@ -3,12 +3,18 @@
 //! One [`PeerSync`] per connection, pure: what arrives is handed in, what to send is polled out, storage is read through
 //! the trait. Leaves to others: sockets and frames (`link`), taking runs in (`mesh`), what entries mean.
 
+mod held;
+
+pub use held::WANTED_MAX;
+
+use self::held::Held;
 use crate::channel::{Class, FeedId, Place};
 use crate::entry::Row;
-use crate::feed::{self, End, Run, SignedHead};
+use crate::feed::{self, End, Hash, Run, SignedHead};
 use crate::fen::Fen;
 use crate::ids::{PurchaseId, Seq, Writer};
 use crate::mesh::Directory;
+use crate::snapshot::{Audience, CHUNK_BYTES, SignedManifest};
 use crate::store::{Read, StoreError};
 use crate::wire::{self, WireError};
 use ed25519_dalek::SigningKey;
@@ -28,6 +34,11 @@ pub const SOFTWARE_BYTES_MAX: usize = 64;
 pub const TO_SAY_MAX: usize = 1_024;
 /// Feeds whose marks one message says.
 const MARKS_PER_MESSAGE_MAX: usize = 256;
+
+/// Largest word about a snapshot: it fits one frame.
+pub const SNAPSHOT_WORD_BYTES_MAX: usize = wire::FRAME_BYTES_MAX - 1_024;
+/// Entries that a peer must lack of feeds that a snapshot covers before one is worth it.
+pub const LACKS_ENTRIES_MIN: u64 = 2_048;
 
 /// Longest `host:port`.
 pub const ADDRESS_BYTES_MAX: usize = 262;
@@ -90,6 +101,60 @@ pub enum Message {
         /// What I hold.
         right: Fen,
     },
+    /// About snapshots.
+    Snapshot(Box<SnapshotWord>),
+}
+
+/// What is said of snapshots. A box asks for chunks; whoever offers one never sends a chunk unasked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SnapshotWord {
+    /// From the hub: you lack much that this holds. Entries of its feeds wait until it is taken or declined.
+    Offer(Box<SignedManifest>),
+    /// From the hub: no snapshot of this audience; entries follow.
+    Nothing(Audience),
+    /// Send me this chunk of the snapshot of this name.
+    Want {
+        /// Its name.
+        id: Hash,
+        /// Which chunk, from 0.
+        chunk: u32,
+    },
+    /// A chunk.
+    Chunk {
+        /// Of the snapshot of this name.
+        id: Hash,
+        /// Which.
+        chunk: u32,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// The snapshot is not kept any more.
+    Gone {
+        /// Its name.
+        id: Hash,
+    },
+    /// It is taken in: the feeds go on from its bases.
+    Taken {
+        /// Its name.
+        id: Hash,
+    },
+    /// It is of no use here; entries, please.
+    Declined {
+        /// Its name.
+        id: Hash,
+    },
+    /// To other boxes: these come to me by a snapshot, up to there.
+    Coming(Vec<(FeedId, Seq)>),
+}
+
+impl SnapshotWord {
+    /// A chunk goes behind everything else; words about them do not wait.
+    fn class(&self) -> Class {
+        match self {
+            SnapshotWord::Chunk { .. } => Class::Snapshot,
+            _ => Class::Control,
+        }
+    }
 }
 
 impl Message {
@@ -106,6 +171,11 @@ impl Message {
             Message::Hello { software, .. } => (software.len(), SOFTWARE_BYTES_MAX),
             Message::Stored(marks) => (marks.len(), FEEDS_MAX),
             Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
+            Message::Snapshot(word) => match &**word {
+                SnapshotWord::Coming(feeds) => (feeds.len(), FEEDS_MAX),
+                SnapshotWord::Chunk { bytes, .. } => (bytes.len(), CHUNK_BYTES),
+                _ => (0, 0),
+            },
             _ => (0, 0),
         };
         if len > limit {
@@ -127,6 +197,7 @@ impl Message {
     pub fn class(&self) -> Class {
         match self {
             Message::Entries(run) => run.head.feed.channel.class(),
+            Message::Snapshot(word) => word.class(),
             _ => Class::Control,
         }
     }
@@ -164,6 +235,8 @@ pub struct PeerSync {
     marks_to_say: BTreeMap<FeedId, Seq>,
     /// Feeds about which this side has shown its head.
     disputed: BTreeSet<FeedId>,
+    /// What waits for a snapshot.
+    held: Held,
 }
 
 /// A message that breaks the protocol: the connection is closed with these words.
@@ -208,6 +281,7 @@ impl PeerSync {
             to_say: VecDeque::new(),
             marks_to_say: BTreeMap::new(),
             disputed: BTreeSet::new(),
+            held: Held::default(),
         }
     }
 
@@ -260,6 +334,10 @@ impl PeerSync {
                 // No mesh has so many feeds between two nodes: what is said of more of them is not remembered.
                 continue;
             }
+            if self.held.holds(feed) {
+                // Entries by another way while a snapshot is on its way: the word on the snapshot counts.
+                continue;
+            }
             let cursor = self.cursors.entry(*feed).or_insert(Cursor::NOTHING);
             if *seq > cursor.sent.seq {
                 if feed.writer == self.me {
@@ -297,6 +375,9 @@ impl PeerSync {
 
     /// Says something of its own accord (an ask, a recall, an acknowledgement). Marks of one feed are said as one.
     pub fn say(&mut self, message: Message) {
+        if let Message::Snapshot(word) = &message {
+            self.on_said(word);
+        }
         match message {
             Message::Stored(marks) => {
                 for (feed, seq) in marks {
@@ -367,6 +448,7 @@ impl PeerSync {
             let held = store.feed(&feed)?.end.seq;
             let sent = self.cursors.get(&feed).map(|c| c.sent.seq).unwrap_or_default();
             if held > sent
+                && !self.held.holds(&feed)
                 && directory.may_hold(&feed, self.peer)
                 && let Some(message) = self.next_run(store, feed, key)?
             {

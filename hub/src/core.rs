@@ -19,7 +19,7 @@ pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
 pub use people::{PERSON_IDS_MAX, next_person_id};
-pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
+pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS, archived};
 pub use recover::{Recovery, present_life};
 
 use crate::ledger::Transfer;
@@ -28,11 +28,13 @@ use books::Books;
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
+use yika_crdt::edge::DROP_ENTRIES_MAX;
 use yika_crdt::entry::*;
 use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
@@ -235,6 +237,8 @@ pub enum Command {
     },
     /// Everything up to now is in a verified backup.
     Archived(Vec<(FeedId, Seq)>),
+    /// Entries that snapshots and a verified backup hold may go.
+    Drop(Arc<[(FeedId, Seq)]>),
     /// Time passes: leases are renewed, receipts written.
     Tick {
         /// Connected edges.
@@ -284,6 +288,8 @@ pub enum Reply {
     PersonIds(PersonId),
     /// Done.
     Done,
+    /// A part is done: ask again.
+    More,
     /// Refused, in words for the operator.
     Denied(String),
 }
@@ -558,6 +564,10 @@ impl Hub {
                 }
                 Reply::Done
             }
+            Command::Drop(feeds) => match Mesh::drop_entries(turn.tx, &feeds, DROP_ENTRIES_MAX)? {
+                true => Reply::More,
+                false => Reply::Done,
+            },
             Command::Tick { connected } => {
                 for writer in connected {
                     self.serve(turn, writer)?;

@@ -398,6 +398,17 @@ impl Document {
         }
     }
 
+    /// What enters by another way waits no longer.
+    fn forget_waiting(&mut self, flat: &FlatChange) {
+        let actor = ActorKey(flat.actor);
+        if let Some(queue) = self.waiting.get_mut(&actor) {
+            queue.retain(|parsed| parsed.seq() > flat.seq);
+            if queue.is_empty() {
+                self.waiting.remove(&actor);
+            }
+        }
+    }
+
     fn is_ready(&self, flat: &FlatChange) -> bool {
         flat.deps.iter().all(|d| self.known.contains_key(d))
     }
@@ -554,9 +565,63 @@ fn digest(id: &DocId, body: &[u8]) -> [u8; 32] {
 }
 
 impl Document {
-    /// A document without changes, beside a state.
-    pub(super) fn with_state(id: DocId, state: DocState) -> Self {
-        Document { state, ..Document::new(id) }
+    /// A document from what a store keeps of it.
+    ///
+    /// # Errors
+    /// [`DocError::Damaged`] when it is not what was kept.
+    pub fn of_parts(
+        id: DocId,
+        saved: Option<&[u8]>,
+        state: DocState,
+        log: &[Vec<u8>],
+        waiting: &[Vec<u8>],
+    ) -> Result<Self, DocError> {
+        let mut doc = match saved {
+            Some(saved) => Document::open(id, saved, state)?,
+            None => Document { state, ..Document::new(id) },
+        };
+        doc.replay(log)?;
+        doc.queue(waiting)?;
+        Ok(doc)
+    }
+
+    /// Whether everything of `other` is in this document: entered or waiting.
+    pub(super) fn covers(&self, other: &Document) -> bool {
+        let waits = |p: &ParsedChange| self.waiting.values().flatten().any(|ours| ours.hash() == p.hash());
+        let entered = other.known.keys().all(|hash| self.known.contains_key(hash));
+        let refused = other.state.refused.keys().all(|actor| self.state.refused.contains_key(actor));
+        entered && refused && other.waiting.values().flatten().all(|p| self.known.contains_key(&p.hash().0) || waits(p))
+    }
+
+    /// Brings in what another copy of this document has more: entered, waiting, refused. What cannot follow, because
+    /// its writer wrote twice, is left out. Writers whose waiting changes turned out bad.
+    pub(super) fn merge(&mut self, other: &Document) -> Result<Vec<(ActorKey, ChangeRefused)>, DocError> {
+        let mut batch = Batch::default();
+        for change in other.engine.get_changes(&[]) {
+            if self.known.contains_key(&change.hash().0) {
+                continue;
+            }
+            let (flat, change) = chunk::read(change.raw_bytes()).map_err(|e| self.damaged(e))?;
+            let next = self.by_actor.get(&ActorKey(flat.actor)).map_or(0, Vec::len) as u64 + 1;
+            if self.is_ready(&flat) && flat.seq == next {
+                self.forget_waiting(&flat);
+                self.stage(flat, change, &mut batch);
+            }
+        }
+        for (actor, cause) in &other.state.refused {
+            self.state.refused.entry(*actor).or_insert_with(|| cause.clone());
+        }
+        for parsed in other.waiting.values().flatten() {
+            let actor = parsed.actor();
+            let waiting = self.waiting.get(&actor).map_or(0, VecDeque::len);
+            let held = self.by_actor.get(&actor).map_or(0, Vec::len) + waiting;
+            if parsed.seq() == held as u64 + 1 && waiting < WAITING_CHANGES_MAX {
+                self.waiting.entry(actor).or_default().push_back(parsed.clone());
+            }
+        }
+        self.wake(&mut batch)?;
+        self.flush(&mut batch)?;
+        Ok(batch.refused)
     }
 
     fn damaged(&self, cause: impl ToString) -> DocError {

@@ -6,10 +6,11 @@
 use super::act::Act;
 use super::chunk::ChangeRefused;
 use super::document::{ActorKey, Document};
-use super::outcome::{Authored, DocError, DocState, Patch, Taken};
+use super::outcome::{Authored, DocError, Patch, Taken};
 use super::{DocId, DocKind};
 use crate::channel::Place;
 use crate::ids::{CampusId, Writer};
+use crate::snapshot::SavedDocument;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,17 @@ pub struct Outcome {
     pub patch: Patch,
     /// Writers whose waiting changes turned out bad.
     pub refused: Vec<(ActorKey, ChangeRefused)>,
+}
+
+/// What became of a document of a snapshot.
+#[derive(Debug)]
+pub enum Restored {
+    /// Everything in it was here.
+    Known,
+    /// Nothing of it was here: it is stored as the snapshot has it.
+    Whole,
+    /// Brought together with what was here; the patch is of everything that either holds.
+    Merged(Outcome),
 }
 
 struct Open {
@@ -200,6 +212,97 @@ impl DocSet {
         Ok(Some(Outcome { each: Vec::new(), patch, refused: results.refused }))
     }
 
+    /// Every document of which anything is stored.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn stored<S: Read + ?Sized>(tx: &Tx<'_, S>) -> Result<BTreeSet<DocId>, StoreError> {
+        let mut ids = BTreeSet::new();
+        for (mark, tail_bytes) in [(b'b', 0), (b'l', 4), (b'w', 4)] {
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let page = tx.scan(&[b'd', mark], after.as_deref(), SCAN_ROWS)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (key, _) in &page {
+                    let id = key.get(2..key.len().saturating_sub(tail_bytes)).unwrap_or_default();
+                    ids.extend(wire::decode::<DocId>(id, id.len()).ok());
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// A document as its rows have it; `epoch` is the present one of its kind.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn saved<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, epoch: u32) -> Result<SavedDocument, StoreError> {
+        Ok(SavedDocument {
+            id,
+            epoch,
+            saved: tx.get(&key(b'b', &id))?,
+            state: tx.get(&key(b's', &id))?.unwrap_or_default(),
+            log: rows(tx, &key(b'l', &id))?,
+            waiting: rows(tx, &key(b'w', &id))?,
+        })
+    }
+
+    /// Takes in a document of a snapshot, beside what is here of it and of `old`, the epoch that it ends here.
+    ///
+    /// # Errors
+    /// Our own side failed; the transaction must be dropped and [`DocSet::rolled_back`] called.
+    pub fn restore<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        saved: &SavedDocument,
+        old: Option<DocId>,
+    ) -> Result<Restored, SetError> {
+        let id = saved.id;
+        let has_rows = |id: &DocId| {
+            let first = |mark| [&key(mark, id)[..], &0u32.to_be_bytes()].concat();
+            let keys = [key(b'b', id), key(b's', id), first(b'l'), first(b'w')];
+            keys.iter().try_fold(false, |found, key| Ok::<bool, StoreError>(found || tx.get_bytes(key)?.is_some()))
+        };
+        let here = has_rows(&id)?;
+        let old = old.map(|old| Ok::<_, StoreError>((old, has_rows(&old)?))).transpose()?;
+        let old = old.filter(|(_, here)| *here).map(|(old, _)| old);
+        if !here && old.is_none() {
+            self.open.remove(&id);
+            write_saved(tx, saved)?;
+            return Ok(Restored::Whole);
+        }
+        let mut new = saved.open()?;
+        let mut keys = new.keys();
+        let mut refused = Vec::new();
+        if here {
+            let local = &self.open_mut(tx, id)?.doc;
+            if old.is_none() && local.covers(&new) {
+                return Ok(Restored::Known);
+            }
+            keys.extend(local.keys());
+            refused = new.merge(local)?;
+        }
+        if let Some(old) = old {
+            // A document that is damaged here has nothing to add; its rows are replaced.
+            if let Ok(open) = self.open_mut(tx, old) {
+                keys.extend(open.doc.keys());
+            }
+            delete_rows(tx, &old)?;
+            let used = self.uses;
+            self.open.insert(old, Open { doc: Document::new(old), used, log: 0, dirty: true });
+        }
+        delete_rows(tx, &id)?;
+        tx.put(key(b'b', &id), &new.save());
+        tx.put(key(b's', &id), new.state());
+        let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+        write_waiting(tx, &id, &waiting)?;
+        let patch = new.project(&keys);
+        let used = self.uses;
+        self.open.insert(id, Open { doc: new, used, log: 0, dirty: true });
+        Ok(Restored::Merged(Outcome { each: Vec::new(), patch, refused }))
+    }
+
     /// The transaction is durable: documents may be closed again.
     pub fn committed(&mut self) {
         for open in self.open.values_mut() {
@@ -277,15 +380,8 @@ impl DocSet {
 }
 
 fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, used: u64) -> Result<Open, SetError> {
-    let state: DocState = tx.get(&key(b's', &id))?.unwrap_or_default();
-    let mut doc = match tx.get::<Vec<u8>>(&key(b'b', &id))? {
-        Some(saved) => Document::open(id, &saved, state)?,
-        None => Document::with_state(id, state),
-    };
-    let log = rows(tx, &key(b'l', &id))?;
-    doc.replay(&log)?;
-    let waiting = rows(tx, &key(b'w', &id))?;
-    doc.queue(&waiting)?;
+    let SavedDocument { saved, state, log, waiting, .. } = DocSet::saved(tx, id, id.epoch)?;
+    let doc = Document::of_parts(id, saved.as_deref(), state, &log, &waiting)?;
     Ok(Open { doc, used, log: log.len() as u32, dirty: false })
 }
 
@@ -305,6 +401,22 @@ fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>,
             }
         }
     }
+}
+
+/// Writes a document as it was saved elsewhere.
+fn write_saved<S: Read + ?Sized>(tx: &mut Tx<'_, S>, document: &SavedDocument) -> Result<(), StoreError> {
+    let id = document.id;
+    if let Some(saved) = &document.saved {
+        tx.put(key(b'b', &id), saved);
+    }
+    tx.put(key(b's', &id), &document.state);
+    for (mark, rows) in [(b'l', &document.log), (b'w', &document.waiting)] {
+        let prefix = key(mark, &id);
+        for (at, bytes) in (0u32..).zip(rows) {
+            tx.put([&prefix[..], &at.to_be_bytes()].concat(), bytes);
+        }
+    }
+    Ok(())
 }
 
 fn log<S: Read + ?Sized>(tx: &mut Tx<'_, S>, open: &mut Open, entered: Vec<Vec<u8>>) {

@@ -1,0 +1,145 @@
+//! Feeds whose entries wait because a snapshot brings the peer further, and chunks of it that the peer has asked for.
+//!
+//! Leaves to others: cutting and keeping snapshots (the hub), taking them in (boxes), sending (`sync`).
+
+use super::{Cursor, FEEDS_MAX, LACKS_ENTRIES_MIN, PeerSync, SnapshotWord};
+use crate::channel::{Class, FeedId};
+use crate::feed::{End, Hash};
+use crate::mesh::Directory;
+use crate::snapshot::{Audience, SignedManifest};
+use crate::store::{Read, StoreError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Chunks that a peer has asked for and not got; one that asks for more at once does not fetch.
+pub const WANTED_MAX: usize = 8;
+/// Snapshots offered on one connection whose taking is not yet heard.
+const OFFERS_MAX: usize = 8;
+
+/// What waits for snapshots at one peer.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Feeds that wait, and the snapshot they wait for, once it is offered.
+    feeds: BTreeMap<FeedId, Option<Hash>>,
+    offers: BTreeMap<Hash, Vec<(FeedId, End)>>,
+    wanted: VecDeque<(Hash, u32)>,
+}
+
+impl Held {
+    pub(super) fn holds(&self, feed: &FeedId) -> bool {
+        self.feeds.contains_key(feed)
+    }
+}
+
+impl PeerSync {
+    /// After the greeting, at a hub: holds back entries of audiences of which the peer lacks much, or lacks what is not
+    /// kept any more. Each audience must then be offered a snapshot, or told that there is none.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn hold_for_snapshots<R: Read + ?Sized>(
+        &mut self,
+        directory: &Directory,
+        store: &R,
+    ) -> Result<BTreeSet<Audience>, StoreError> {
+        let mut lacks: BTreeMap<Audience, (u64, Vec<FeedId>)> = BTreeMap::new();
+        for (feed, state) in store.feeds()? {
+            let Some(audience) = Audience::of(feed.channel).filter(|_| directory.may_hold(&feed, self.peer)) else {
+                continue;
+            };
+            let sent = self.cursors.get(&feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
+            let (lacking, feeds) = lacks.entry(audience).or_default();
+            let is_cut_off = state.pruned > sent;
+            *lacking += state.end.seq.0.saturating_sub(sent.0);
+            if is_cut_off {
+                *lacking = (*lacking).max(LACKS_ENTRIES_MIN);
+            }
+            // Blocks and the registry come as entries at once, as long as they are kept.
+            if state.end.seq > sent && (is_cut_off || feed.channel.class() == Class::Documents) {
+                feeds.push(feed);
+            }
+        }
+        lacks.retain(|_, (lacking, feeds)| *lacking >= LACKS_ENTRIES_MIN && !feeds.is_empty());
+        for feed in lacks.values().flat_map(|(_, feeds)| feeds).take(FEEDS_MAX) {
+            self.held.feeds.insert(*feed, None);
+        }
+        Ok(lacks.into_keys().collect())
+    }
+
+    /// A word of this side about snapshots is on its way.
+    pub(super) fn on_said(&mut self, word: &SnapshotWord) {
+        match word {
+            SnapshotWord::Offer(signed) => self.on_offered(signed),
+            SnapshotWord::Nothing(audience) => {
+                self.release(|feed, _| Audience::of(feed.channel) == Some(*audience));
+            }
+            _ => {}
+        }
+    }
+
+    /// A snapshot is offered, or the peer goes on with one that was offered on an earlier connection.
+    pub fn on_offered(&mut self, signed: &SignedManifest) {
+        let (manifest, id) = (&signed.manifest, signed.manifest.id());
+        while self.held.offers.len() >= OFFERS_MAX {
+            self.held.offers.pop_first();
+        }
+        self.held.offers.insert(id, manifest.feeds.clone());
+        for (feed, waits) in self.held.feeds.iter_mut().filter(|(feed, _)| manifest.audience.covers(feed.channel)) {
+            let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
+            *waits = manifest.base(feed).filter(|base| base.seq > sent).map(|_| id);
+        }
+        // What the snapshot does not bring further comes as entries.
+        self.release(|feed, waits| manifest.audience.covers(feed.channel) && waits.is_none());
+    }
+
+    /// A word of the peer about snapshots. False when it asks for more than anybody who fetches.
+    pub fn on_snapshot_word(&mut self, word: &SnapshotWord) -> bool {
+        match word {
+            SnapshotWord::Taken { id } => {
+                for (feed, base) in self.held.offers.remove(id).unwrap_or_default() {
+                    let cursor = self.cursors.entry(feed).or_insert(Cursor::NOTHING);
+                    if base.seq > cursor.sent.seq {
+                        *cursor = Cursor { stored: base.seq, sent: base, proved: true };
+                    }
+                }
+                self.release(|_, waits| waits.is_none_or(|waits| waits == *id));
+            }
+            SnapshotWord::Declined { id } => {
+                self.held.offers.remove(id);
+                self.release(|_, waits| waits.is_none_or(|waits| waits == *id));
+            }
+            SnapshotWord::Coming(feeds) => {
+                for (feed, seq) in feeds {
+                    let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
+                    if *seq > sent && self.held.feeds.len() < FEEDS_MAX && Audience::of(feed.channel).is_some() {
+                        self.held.feeds.insert(*feed, None);
+                    }
+                }
+            }
+            SnapshotWord::Want { id, chunk } => {
+                self.held.wanted.push_back((*id, *chunk));
+                return self.held.wanted.len() <= WANTED_MAX;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// The next chunk to send: asked for when nothing more urgent is to be said.
+    pub fn wanted(&mut self) -> Option<(Hash, u32)> {
+        self.held.wanted.pop_front()
+    }
+
+    /// Whether a snapshot was offered on this connection.
+    pub fn has_offered(&self, id: &Hash) -> bool {
+        self.held.offers.contains_key(id)
+    }
+
+    fn release(&mut self, which: impl Fn(&FeedId, Option<Hash>) -> bool) {
+        let released: Vec<FeedId> =
+            self.held.feeds.iter().filter(|(feed, waits)| which(feed, **waits)).map(|(feed, _)| *feed).collect();
+        for feed in &released {
+            self.held.feeds.remove(feed);
+        }
+        self.on_grown(&released);
+    }
+}
