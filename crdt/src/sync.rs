@@ -253,16 +253,6 @@ pub enum SyncRefused {
         /// In the certificate.
         certified: Writer,
     },
-    /// Acknowledges of our own feeds what was never sent.
-    #[error("{feed}: acknowledged {seq}, sent {sent}")]
-    AckBeyondSent {
-        /// The feed.
-        feed: FeedId,
-        /// Acknowledged.
-        seq: Seq,
-        /// Sent.
-        sent: Seq,
-    },
 }
 
 impl PeerSync {
@@ -327,8 +317,9 @@ impl PeerSync {
         Ok(())
     }
 
-    /// Takes what the peer has stored: of our sending, or by another way. Idempotent; older marks change nothing.
-    pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) -> Result<(), SyncRefused> {
+    /// Takes what the peer has stored: of our sending, or by another way (another box, a stick). Idempotent; older
+    /// marks change nothing.
+    pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) {
         for (feed, seq) in marks {
             if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(feed) {
                 // No mesh has so many feeds between two nodes: what is said of more of them is not remembered.
@@ -340,10 +331,8 @@ impl PeerSync {
             }
             let cursor = self.cursors.entry(*feed).or_insert(Cursor::NOTHING);
             if *seq > cursor.sent.seq {
-                if feed.writer == self.me {
-                    return Err(SyncRefused::AckBeyondSent { feed: *feed, seq: *seq, sent: cursor.sent.seq });
-                }
-                cursor.sent = End { seq: *seq, hash: Default::default() };
+                // Its chain there is looked up when more of an own feed is sent.
+                *cursor = Cursor { stored: *seq, sent: End { seq: *seq, hash: Hash::default() }, proved: false };
             }
             cursor.stored = cursor.stored.max(*seq);
             while let Some(((f, s), bytes)) = self.in_flight.range((*feed, Seq::ZERO)..).next().map(|(k, b)| (*k, *b)) {
@@ -354,7 +343,6 @@ impl PeerSync {
                 self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
             }
         }
-        Ok(())
     }
 
     /// What the peer sends it holds: never sent back to it.
@@ -472,6 +460,10 @@ impl PeerSync {
             return Ok(None);
         }
         // What we sign must be our own chain, so the peer's end is proved to lie on it first.
+        if own && !cursor.proved && cursor.sent.hash == Hash::default() && cursor.sent.seq > Seq::ZERO {
+            let Some(end) = crate::store::end_at(store, &feed, cursor.sent.seq)? else { return Ok(None) };
+            (cursor.sent, cursor.proved) = (end, true);
+        }
         if own && !cursor.proved {
             if !self.prove(store, &feed, cursor.sent)? {
                 return self.diverged(store, feed, cursor, key);

@@ -14,9 +14,11 @@ use yika_hub::app;
 use yika_hub::backup::{self, Proved};
 use yika_hub::clock::wall_ms;
 use yika_hub::config::Config;
-use yika_hub::control::{self, ImportWish, PaidOut, TokenWish, TopUpWish, ToppedUp};
+use yika_hub::control::{self, ImportWish, PaidOut, SnapshotWish, TokenWish, TopUpWish, ToppedUp};
 use yika_hub::core::PoolSizes;
-use yika_hub::desk::{GivenBack, HubStatus, ImportReport, NewOperator, NewTerminal, RefundWish, TerminalMade};
+use yika_hub::desk::{
+    ExportedPart, GivenBack, HubStatus, ImportReport, NewOperator, NewTerminal, RefundWish, TerminalMade,
+};
 use yika_hub::identity::HubIdentity;
 use yika_hub::store::BackupRow;
 use yika_hub::vault::Vault;
@@ -76,6 +78,9 @@ enum Command {
     /// Backups (备份).
     #[command(subcommand)]
     Backup(Backup),
+    /// What a box starts from when the line is too thin or cut (快照).
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// How headquarters is, in words (状态).
     Status {
         /// As JSON.
@@ -318,6 +323,19 @@ enum Pools {
 }
 
 #[derive(Subcommand)]
+enum Snapshot {
+    /// Write registry, people, blocks, policy and visitors for the boxes of a campus into one file, to be carried there:
+    /// `yika-edge snapshot import FILE`. It holds names and card numbers.
+    Export {
+        /// Number of the campus.
+        #[arg(long)]
+        campus: CampusId,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
 enum Backup {
     /// Make one and prove it by putting it back into a scratch folder. The master key is never inside: keep it elsewhere.
     Create {
@@ -490,6 +508,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
             ask("/v1/pools", serde_json::to_vec(&sizes)?).await?;
         }
         Command::Backup(backup) => return backups(&config, &socket, backup).await,
+        Command::Snapshot(Snapshot::Export { campus, file }) => {
+            // The running hub works in another folder than this command.
+            let file = std::path::absolute(file)?;
+            let parts: Vec<ExportedPart> = match control::is_running(&socket).await {
+                true => {
+                    let wish = serde_json::to_vec(&SnapshotWish { campus, file })?;
+                    control::ask(&socket, "POST", "/v1/snapshot", wish).await?
+                }
+                false => app::export_at_rest(&config, campus, file).await?,
+            };
+            say(&serde_json::to_string(&parts)?)?;
+        }
         Command::Status { json } => {
             let status: HubStatus = control::ask(&socket, "GET", "/v1/status", Vec::new()).await?;
             match json {

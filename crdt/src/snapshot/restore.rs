@@ -38,6 +38,17 @@ pub struct Step {
     pub closing: Option<Arc<SignedManifest>>,
 }
 
+impl Step {
+    /// About how many rows it writes.
+    pub fn values(&self) -> usize {
+        let of = |piece: &Piece| match piece {
+            Piece::Item(_) => 1,
+            Piece::Document(_, patch) => 1 + patch.len(),
+        };
+        self.pieces.iter().map(of).sum()
+    }
+}
+
 /// What a snapshot is judged by: the keys that a node knows, and where it stands.
 #[derive(Clone, Debug)]
 pub struct Judge {

@@ -15,11 +15,21 @@ pub const WANTED_MAX: usize = 8;
 /// Snapshots offered on one connection whose taking is not yet heard.
 const OFFERS_MAX: usize = 8;
 
+/// What a feed waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waits {
+    /// That a snapshot is offered.
+    ForOffer,
+    /// That this one is taken.
+    For(Hash),
+    /// That the peer has taken one that another node sends it.
+    Elsewhere,
+}
+
 /// What waits for snapshots at one peer.
 #[derive(Default)]
 pub(super) struct Held {
-    /// Feeds that wait, and the snapshot they wait for, once it is offered.
-    feeds: BTreeMap<FeedId, Option<Hash>>,
+    feeds: BTreeMap<FeedId, Waits>,
     offers: BTreeMap<Hash, Vec<(FeedId, End)>>,
     wanted: VecDeque<(Hash, u32)>,
 }
@@ -60,7 +70,7 @@ impl PeerSync {
         }
         lacks.retain(|_, (lacking, feeds)| *lacking >= LACKS_ENTRIES_MIN && !feeds.is_empty());
         for feed in lacks.values().flat_map(|(_, feeds)| feeds).take(FEEDS_MAX) {
-            self.held.feeds.insert(*feed, None);
+            self.held.feeds.insert(*feed, Waits::ForOffer);
         }
         Ok(lacks.into_keys().collect())
     }
@@ -85,10 +95,10 @@ impl PeerSync {
         self.held.offers.insert(id, manifest.feeds.clone());
         for (feed, waits) in self.held.feeds.iter_mut().filter(|(feed, _)| manifest.audience.covers(feed.channel)) {
             let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
-            *waits = manifest.base(feed).filter(|base| base.seq > sent).map(|_| id);
+            *waits = manifest.base(feed).filter(|base| base.seq > sent).map_or(Waits::Elsewhere, |_| Waits::For(id));
         }
         // What the snapshot does not bring further comes as entries.
-        self.release(|feed, waits| manifest.audience.covers(feed.channel) && waits.is_none());
+        self.release(|feed, waits| manifest.audience.covers(feed.channel) && waits == Waits::Elsewhere);
     }
 
     /// A word of the peer about snapshots. False when it asks for more than anybody who fetches.
@@ -101,22 +111,24 @@ impl PeerSync {
                         *cursor = Cursor { stored: base.seq, sent: base, proved: true };
                     }
                 }
-                self.release(|_, waits| waits.is_none_or(|waits| waits == *id));
+                self.release(|_, waits| waits == Waits::Elsewhere || waits == Waits::For(*id));
             }
             SnapshotWord::Declined { id } => {
                 self.held.offers.remove(id);
-                self.release(|_, waits| waits.is_none_or(|waits| waits == *id));
+                self.release(|_, waits| waits == Waits::Elsewhere || waits == Waits::For(*id));
             }
             SnapshotWord::Coming(feeds) => {
                 for (feed, seq) in feeds {
                     let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
                     if *seq > sent && self.held.feeds.len() < FEEDS_MAX && Audience::of(feed.channel).is_some() {
-                        self.held.feeds.insert(*feed, None);
+                        self.held.feeds.insert(*feed, Waits::Elsewhere);
                     }
                 }
             }
             SnapshotWord::Want { id, chunk } => {
-                self.held.wanted.push_back((*id, *chunk));
+                if !self.held.wanted.contains(&(*id, *chunk)) {
+                    self.held.wanted.push_back((*id, *chunk));
+                }
                 return self.held.wanted.len() <= WANTED_MAX;
             }
             _ => {}
@@ -134,7 +146,7 @@ impl PeerSync {
         self.held.offers.contains_key(id)
     }
 
-    fn release(&mut self, which: impl Fn(&FeedId, Option<Hash>) -> bool) {
+    fn release(&mut self, which: impl Fn(&FeedId, Waits) -> bool) {
         let released: Vec<FeedId> =
             self.held.feeds.iter().filter(|(feed, waits)| which(feed, **waits)).map(|(feed, _)| *feed).collect();
         for feed in &released {

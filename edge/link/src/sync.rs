@@ -7,18 +7,19 @@ use crate::close::{CloseCode, CloseReason};
 use crate::identity::PeerIdentity;
 use crate::peer::Peer;
 use ed25519_dalek::SigningKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::feed::{End, Run, SignedHead};
+use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
+use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, end_at};
-use yika_crdt::sync::{Message, PeerSync};
+use yika_crdt::sync::{Message, PeerSync, SnapshotWord};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
 pub const RUNS_WAITING_MAX: usize = 8;
@@ -50,6 +51,19 @@ pub trait Node: Send + Sync + 'static {
     fn on_greeting(&self, _from: &PeerIdentity, _software: &str, _have: &[(FeedId, End)]) {}
     /// The peer has stored this node's sending, or got it otherwise, up to here.
     fn on_stored(&self, _from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {}
+    /// Whether this node cuts snapshots for its peers.
+    const OFFERS_SNAPSHOTS: bool = false;
+    /// The peer lacks much of these audiences' feeds, and their entries wait: each must be offered a snapshot, or told
+    /// that there is none, by a word to the peer. Must not block.
+    fn offer_snapshots(_node: &Arc<Self>, _to: &PeerIdentity, _audiences: BTreeSet<Audience>) {}
+    /// A snapshot that this node keeps; `None` when it is gone.
+    fn snapshot(&self, _id: &Hash) -> Option<Arc<SignedManifest>> {
+        None
+    }
+    /// A chunk of it; may block for a moment.
+    fn snapshot_chunk(&self, _id: &Hash, _chunk: u32) -> Option<Vec<u8>> {
+        None
+    }
     /// The peer has greeted.
     fn on_connected(&self, peer: &PeerIdentity) -> impl Future<Output = ()> + Send;
 }
@@ -77,7 +91,8 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 node.read(|store| sync.poll(&directory, store, node.key()))
             });
             match next {
-                Ok(next) => sending = next,
+                // Chunks of snapshots go when there is nothing else to say.
+                Ok(next) => sending = next.or_else(|| tokio::task::block_in_place(|| next_chunk(&node, &mut sync))),
                 Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
             }
         }
@@ -117,6 +132,21 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             Some(word) = words.recv() => sync.say(word),
         }
     }
+}
+
+/// The next chunk that the peer has asked for.
+fn next_chunk<N: Node>(node: &Arc<N>, sync: &mut PeerSync) -> Option<Message> {
+    let (id, chunk) = sync.wanted()?;
+    let kept = if sync.has_offered(&id) { None } else { node.snapshot(&id) };
+    if let Some(signed) = kept {
+        // It goes on with what was offered on an earlier connection.
+        sync.on_offered(&signed);
+    }
+    let word = match node.snapshot_chunk(&id, chunk) {
+        Some(bytes) => SnapshotWord::Chunk { id, chunk, bytes },
+        None => SnapshotWord::Gone { id },
+    };
+    Some(Message::Snapshot(Box::new(word)))
 }
 
 /// Hands a message over; cancel safe.
@@ -159,6 +189,7 @@ async fn take<N: Node>(
         Message::Hello { ref have, ref software, .. } => {
             sync.on_hello(&message).map_err(|e| e.to_string())?;
             node.on_greeting(identity, software, have);
+            hold(node, sync, identity);
             all_grown(node, sync);
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
@@ -166,12 +197,20 @@ async fn take<N: Node>(
         }
         _ if !sync.is_greeted() => return Err("the first message must be a greeting".to_owned()),
         Message::Stored(marks) => {
-            sync.on_stored(&marks).map_err(|e| e.to_string())?;
+            sync.on_stored(&marks);
             node.on_stored(identity, &marks);
         }
         Message::Entries(run) => {
             sync.on_entries(&run);
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
+        }
+        Message::Snapshot(word) => {
+            if !sync.on_snapshot_word(&word) {
+                return Err("more chunks of snapshots were asked for than anybody fetches at once".to_owned());
+            }
+            if let Some(answer) = node.on_message(identity, Message::Snapshot(word)).await {
+                sync.say(answer);
+            }
         }
         other => {
             if let Message::Diverged(head) = &other {
@@ -183,6 +222,21 @@ async fn take<N: Node>(
         }
     }
     Ok(())
+}
+
+/// A peer that lacks much is brought on by snapshots, if this node cuts them.
+fn hold<N: Node>(node: &Arc<N>, sync: &mut PeerSync, identity: &PeerIdentity) {
+    if !N::OFFERS_SNAPSHOTS {
+        return;
+    }
+    let directory = node.directory();
+    let lacks = tokio::task::block_in_place(|| node.read(|store| sync.hold_for_snapshots(&directory, store)));
+    match lacks {
+        Ok(audiences) if !audiences.is_empty() => N::offer_snapshots(node, identity, audiences),
+        Ok(_) => {}
+        // Entries do as well.
+        Err(error) => tracing::warn!(%error, "what a peer lacks cannot be read"),
+    }
 }
 
 /// Both sides of a dispute, the feed's writer and who holds its feed, show what they hold where the other's head

@@ -506,7 +506,7 @@ impl World {
                 }
             }
             Message::Stored(marks) => {
-                self.ends.get_mut(&(to, from)).unwrap().sync.on_stored(&marks).unwrap();
+                self.ends.get_mut(&(to, from)).unwrap().sync.on_stored(&marks);
             }
             Message::Entries(run) => self.on_entries(to, from, run),
             other => self.on_word(to, from, peer, other),
