@@ -38,6 +38,16 @@ pub const SNAPSHOT_FEEDS_MAX: usize = 6_144;
 /// Largest signed manifest; with a word around it, it fits one frame.
 pub const MANIFEST_BYTES_MAX: usize = SNAPSHOT_WORD_BYTES_MAX - 1_024;
 
+/// Entries that a peer must lack before a snapshot is worth it.
+pub const LACKS_ENTRIES_MIN: u64 = 512;
+/// Entries of which no part needs to be looked at: a snapshot is worth it.
+pub const LACKS_ENTRIES_MUCH: u64 = 8_192;
+
+/// Whether a snapshot brings a peer on faster than the entries it lacks, out of `all` that were ever written.
+pub fn is_worth_it(lacking: u64, all: u64) -> bool {
+    lacking >= LACKS_ENTRIES_MUCH || lacking >= LACKS_ENTRIES_MIN && lacking >= all / 4
+}
+
 /// Whom a snapshot is for; what it covers follows from it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Audience {

@@ -37,8 +37,6 @@ const MARKS_PER_MESSAGE_MAX: usize = 256;
 
 /// Largest word about a snapshot: it fits one frame.
 pub const SNAPSHOT_WORD_BYTES_MAX: usize = wire::FRAME_BYTES_MAX - 1_024;
-/// Entries that a peer must lack of feeds that a snapshot covers before one is worth it.
-pub const LACKS_ENTRIES_MIN: u64 = 2_048;
 
 /// Longest `host:port`.
 pub const ADDRESS_BYTES_MAX: usize = 262;

@@ -18,9 +18,9 @@ use yika_crdt::edge::{Command, Reply};
 use yika_crdt::feed::Hash;
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::registry::RegistryView;
-use yika_crdt::snapshot::{Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
+use yika_crdt::snapshot::{self, Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
 use yika_crdt::store::Read;
-use yika_crdt::sync::{LACKS_ENTRIES_MIN, Message, SnapshotWord};
+use yika_crdt::sync::{Message, SnapshotWord};
 use yika_store::parts::Part;
 
 /// Name of a half fetched snapshot in the data folder.
@@ -330,7 +330,7 @@ fn is_useful(node: &EdgeNode, manifest: &Manifest) -> bool {
 /// Whether fetching it beats entries: this box lacks much of it, or what it lacks is kept nowhere as entries.
 fn is_worth_it(node: &EdgeNode, manifest: &Manifest) -> bool {
     let lacks = |store: &dyn Read| {
-        let mut lacking = 0u64;
+        let (mut lacking, mut all) = (0u64, 0u64);
         for (feed, base) in manifest.feeds.iter().filter(|(feed, _)| feed.writer != node.writer()) {
             let held = store.feed(feed)?.end.seq;
             let dropped = manifest.drop.iter().find(|(dropped, _)| dropped == feed).map(|(_, upto)| *upto);
@@ -338,8 +338,9 @@ fn is_worth_it(node: &EdgeNode, manifest: &Manifest) -> bool {
                 return Ok(true);
             }
             lacking = lacking.saturating_add(base.seq.0.saturating_sub(held.0));
+            all = all.saturating_add(base.seq.0);
         }
-        Ok(lacking >= LACKS_ENTRIES_MIN)
+        Ok(snapshot::is_worth_it(lacking, all))
     };
     node.look(lacks).unwrap_or(false)
 }

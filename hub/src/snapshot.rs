@@ -20,7 +20,7 @@ use yika_crdt::feed::Hash;
 use yika_crdt::ids::{CampusId, Seq, Writer};
 use yika_crdt::snapshot::{Audience, Cutter, SignedManifest, cut};
 use yika_crdt::store::{Read, StoreError};
-use yika_crdt::sync::{LACKS_ENTRIES_MIN, Message, SnapshotWord};
+use yika_crdt::sync::{Message, SnapshotWord};
 use yika_link::PeerIdentity;
 use yika_link::sync::Node;
 use yika_store::parts::{self, Part};
@@ -33,6 +33,8 @@ const KEPT: usize = 2;
 const CUT_AGAIN_MS_MIN: i64 = 60_000;
 /// Without anybody asking, one is cut at most so often.
 const CUT_UNASKED_MS_MIN: i64 = 3_600_000;
+/// Without anybody asking, one is cut only when so many entries have come since.
+const GROWN_ENTRIES_MIN: u64 = 2_048;
 /// How often that is looked at.
 const LOOK_MS: u64 = 60_000;
 /// Entries at the end of each feed that stay, whatever snapshots hold: a box that was away for days needs no snapshot.
@@ -272,7 +274,7 @@ fn cut_due(node: &HubNode) -> Vec<Arc<Part>> {
         let newest = node.snapshots().newest(audience);
         let age_ms = newest.as_ref().map(|part| wall_ms().saturating_sub(part.signed().manifest.cut_ms));
         let more = node.look(|store| grown(store, audience, newest.as_deref().map(Part::signed))).unwrap_or_default();
-        let due = more >= LACKS_ENTRIES_MIN && age_ms.is_none_or(|age_ms| age_ms >= CUT_UNASKED_MS_MIN);
+        let due = more >= GROWN_ENTRIES_MIN && age_ms.is_none_or(|age_ms| age_ms >= CUT_UNASKED_MS_MIN);
         if !due || node.ears().recovery.borrow().is_some() {
             continue;
         }

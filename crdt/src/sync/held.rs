@@ -2,11 +2,11 @@
 //!
 //! Leaves to others: cutting and keeping snapshots (the hub), taking them in (boxes), sending (`sync`).
 
-use super::{Cursor, FEEDS_MAX, LACKS_ENTRIES_MIN, PeerSync, SnapshotWord};
+use super::{Cursor, FEEDS_MAX, PeerSync, SnapshotWord};
 use crate::channel::{Class, FeedId};
 use crate::feed::{End, Hash};
 use crate::mesh::Directory;
-use crate::snapshot::{Audience, SignedManifest};
+use crate::snapshot::{Audience, SignedManifest, is_worth_it};
 use crate::store::{Read, StoreError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -34,6 +34,16 @@ pub(super) struct Held {
     wanted: VecDeque<(Hash, u32)>,
 }
 
+/// What a peer lacks of one audience's feeds.
+#[derive(Default)]
+struct Lacks {
+    entries: u64,
+    all: u64,
+    /// Some of it is not kept as entries any more.
+    is_cut_off: bool,
+    feeds: Vec<FeedId>,
+}
+
 impl Held {
     pub(super) fn holds(&self, feed: &FeedId) -> bool {
         self.feeds.contains_key(feed)
@@ -51,25 +61,24 @@ impl PeerSync {
         directory: &Directory,
         store: &R,
     ) -> Result<BTreeSet<Audience>, StoreError> {
-        let mut lacks: BTreeMap<Audience, (u64, Vec<FeedId>)> = BTreeMap::new();
+        let mut lacks: BTreeMap<Audience, Lacks> = BTreeMap::new();
         for (feed, state) in store.feeds()? {
             let Some(audience) = Audience::of(feed.channel).filter(|_| directory.may_hold(&feed, self.peer)) else {
                 continue;
             };
             let sent = self.cursors.get(&feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
-            let (lacking, feeds) = lacks.entry(audience).or_default();
+            let lacks = lacks.entry(audience).or_default();
             let is_cut_off = state.pruned > sent;
-            *lacking += state.end.seq.0.saturating_sub(sent.0);
-            if is_cut_off {
-                *lacking = (*lacking).max(LACKS_ENTRIES_MIN);
-            }
+            lacks.is_cut_off |= is_cut_off;
+            lacks.entries += state.end.seq.0.saturating_sub(sent.0);
+            lacks.all += state.end.seq.0;
             // Blocks and the registry come as entries at once, as long as they are kept.
             if state.end.seq > sent && (is_cut_off || feed.channel.class() == Class::Documents) {
-                feeds.push(feed);
+                lacks.feeds.push(feed);
             }
         }
-        lacks.retain(|_, (lacking, feeds)| *lacking >= LACKS_ENTRIES_MIN && !feeds.is_empty());
-        for feed in lacks.values().flat_map(|(_, feeds)| feeds).take(FEEDS_MAX) {
+        lacks.retain(|_, lacks| (lacks.is_cut_off || is_worth_it(lacks.entries, lacks.all)) && !lacks.feeds.is_empty());
+        for feed in lacks.values().flat_map(|lacks| &lacks.feeds).take(FEEDS_MAX) {
             self.held.feeds.insert(*feed, Waits::ForOffer);
         }
         Ok(lacks.into_keys().collect())
