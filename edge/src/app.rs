@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use yika_crdt::edge::Command;
 use yika_store::Health;
+use yika_ui::serve::{Bounds, serve};
 
 /// How often the core is told that time passes: days are cut this much late at most.
 pub const TICK_MS: u64 = 10_000;
@@ -185,13 +186,9 @@ async fn listen(
     })?;
     let bound = listener.local_addr()?;
     let mut stopped = stopped.clone();
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    serving.spawn(async move {
-        let stop = async move { _ = stopped.wait_for(|stopped| *stopped).await };
-        if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(stop).await {
-            tracing::error!(%bound, %error, "the listener ended");
-        }
-    });
+    serving.spawn(serve(listener, router, Bounds::default(), async move {
+        _ = stopped.wait_for(|stopped| *stopped).await;
+    }));
     Ok(bound)
 }
 

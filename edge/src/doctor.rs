@@ -3,6 +3,7 @@
 //! One check per thing that has gone wrong on real boxes; each says what it saw and, if it is not well, what to do.
 //! Works with less while the box is down. Leaves to others: the state at a glance (`status`).
 
+use crate::at_rest::{self, AtRest};
 use crate::config::Config;
 use crate::disk;
 use crate::doors::Doors;
@@ -242,6 +243,7 @@ fn files(report: &mut Report, dir: &Path, space: Option<disk::Space>) {
     };
     let mend = ["chmod 600 这些文件", "chmod 600 these files"];
     report.add("permissions", wrong_if(!open.is_empty()), seen, mend);
+    encryption(report, dir);
     let Some(space) = space else {
         let mend = ["检查 data 设置和磁盘", "check the setting `data` and the disk"];
         return report.add(
@@ -263,6 +265,28 @@ fn files(report: &mut Report, dir: &Path, space: Option<disk::Space>) {
         ),
         ["清理磁盘; 空间恢复后自动继续写入", "free space; writing resumes by itself"],
     );
+}
+
+/// Who carries the box away must not be able to read it.
+fn encryption(report: &mut Report, dir: &Path) {
+    let (verdict, seen) = match at_rest::of(dir) {
+        AtRest::Encrypted => (Verdict::Well, both("数据盘已加密", "the disk under the data folder is encrypted")),
+        AtRest::Plain => (
+            Verdict::Note,
+            both(
+                "数据盘没有加密: 拿走本机的人可以读出姓名、卡号和密钥",
+                "the disk under the data folder is not encrypted: who takes this box can read names, cards and keys",
+            ),
+        ),
+        AtRest::Unknown => {
+            (Verdict::Unknown, both("看不出数据盘是否加密", "the system does not tell whether the disk is encrypted"))
+        }
+    };
+    let mend = [
+        "把数据目录放到 LUKS 加密盘上, 钥匙放 TPM: 见 deploy/README.md",
+        "put the data folder on a LUKS volume whose key is in the TPM: see deploy/README.md",
+    ];
+    report.add("encryption", verdict, seen, mend);
 }
 
 fn database(report: &mut Report, dir: &Path) {

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod asking;
+pub mod at_rest;
 pub mod certificate;
 pub mod cli;
 pub mod config;

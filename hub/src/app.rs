@@ -24,7 +24,6 @@ use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use yika_crdt::ids::{CampusId, OperatorId};
 use yika_ui::Role;
 use yika_ui::auth::{hash_password, normal_login};
+use yika_ui::serve::{Bounds, serve};
 use zeroize::Zeroizing;
 
 /// Leases and receipts are looked at so often.
@@ -79,12 +79,10 @@ pub async fn run(config: &Config) -> Result<()> {
     let sign_ins = SignIns::default();
     let options = console::Options { tls: config.http.tls, ..console::Options::default() };
     let app = console::router(desk.clone(), options, sign_ins.clone())?.merge(machine_routes(Arc::clone(&node)));
-    let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopping) = tokio::sync::watch::channel(false);
     let mut until = stopping.clone();
-    let serving = tokio::spawn(async move {
-        axum::serve(listener, service).with_graceful_shutdown(async move { _ = until.wait_for(|s| *s).await }).await
-    });
+    let until = async move { _ = until.wait_for(|stop| *stop).await };
+    let serving = tokio::spawn(serve(listener, app, Bounds::default(), until));
     let metrics = match config.http.metrics {
         None => None,
         Some(address) => {

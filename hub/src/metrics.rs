@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use yika_store::writer::Health;
+use yika_ui::serve::{Bounds, serve as serve_bounded};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -116,12 +117,8 @@ pub async fn serve(metrics: Metrics, address: SocketAddr, mut stopping: watch::R
         .with_context(|| format!("http.metrics: cannot listen on {address}; is another program there?"))?;
     let bound = listener.local_addr()?;
     let app = Router::new().route("/metrics", get(answer)).with_state(Arc::new(metrics));
-    tokio::spawn(async move {
-        let until = async move { _ = stopping.wait_for(|stop| *stop).await };
-        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(until).await {
-            tracing::error!(%error, "the metrics listener has ended");
-        }
-    });
+    let until = async move { _ = stopping.wait_for(|stop| *stop).await };
+    tokio::spawn(serve_bounded(listener, app, Bounds::default(), until));
     Ok(bound)
 }
 

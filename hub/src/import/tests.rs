@@ -189,15 +189,3 @@ proptest! {
         }
     }
 }
-
-/// Prints how long a large file takes; run by name with `--ignored --nocapture`.
-#[test]
-#[ignore = "a timing note, not a check"]
-#[allow(clippy::print_stdout)]
-fn timing_of_100_000_people() {
-    let bytes = demo_people(1, &["A", "B"], 50_000).unwrap();
-    let start = std::time::Instant::now();
-    let sheet = read_people("a.xlsx", &bytes, &Limits::default()).unwrap();
-    println!("{} rows, {} bytes: {:?}", sheet.rows.len(), bytes.len(), start.elapsed());
-    assert_eq!(sheet.error_rows(), 0);
-}

@@ -15,6 +15,7 @@ pub mod error;
 pub mod gallery;
 pub mod lang;
 pub mod page;
+pub mod serve;
 pub mod view;
 
 pub use askama;

@@ -7,18 +7,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a bench may panic, and prints
 #![allow(unreachable_pub)] // modules of one program
 
+mod backup;
+#[path = "../../../hub/tests/site/browser.rs"]
+mod browser;
 #[path = "../../../edge/tests/terminals_hub/mod.rs"]
 mod campus;
 mod catch_up;
 mod doors;
 mod host;
 mod news;
+mod pages;
 mod peers;
 mod people;
 mod purchase;
 #[allow(dead_code)] // a bench uses its own part of the rig
 #[path = "../../../edge/tests/doors/rig.rs"]
 mod rig;
+#[path = "../../../hub/tests/site/mod.rs"]
+mod site;
 mod table;
 mod thousand;
 mod tills;
@@ -31,7 +37,8 @@ use table::{Row, Table};
 use tokio::runtime::Handle;
 
 /// Parts of the table, in the order in which they are measured.
-const PARTS: [&str; 8] = ["peers", "purchase", "tills", "doors", "people", "catch-up", "news", "thousand"];
+const PARTS: [&str; 10] =
+    ["peers", "purchase", "tills", "doors", "people", "catch-up", "news", "thousand", "pages", "backup"];
 
 /// Measures what was promised.
 #[derive(Parser)]
@@ -86,6 +93,8 @@ async fn measure(part: &'static str) -> Result<Vec<Row>> {
         "people" => people::rows().await,
         "catch-up" => catch_up::rows().await,
         "news" => news::rows().await,
+        "pages" => pages::rows().await,
+        "backup" => backup::rows().await,
         _ => thousand::rows().await,
     }
 }
