@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes in a document's log before it is saved whole.
 pub const LOG_CHANGES_MAX: u32 = 64;
+/// Bytes of them, about: an import's changes are larger than the document that they make.
+pub const LOG_BYTES_MAX: usize = 16 << 10;
 /// Rows read at once while opening.
 const SCAN_ROWS: usize = 256;
 
@@ -57,6 +59,7 @@ struct Open {
     doc: Document,
     used: u64,
     log: u32,
+    log_bytes: usize,
     dirty: bool,
 }
 
@@ -207,7 +210,7 @@ impl DocSet {
         // Both are dirty: a dropped transaction must bring neither into use.
         for (id, doc) in [(id, new), (old, Document::new(old))] {
             let used = self.uses;
-            self.open.insert(id, Open { doc, used, log: 0, dirty: true });
+            self.open.insert(id, Open { doc, used, log: 0, log_bytes: 0, dirty: true });
         }
         Ok(Some(Outcome { each: Vec::new(), patch, refused: results.refused }))
     }
@@ -290,7 +293,7 @@ impl DocSet {
             }
             delete_rows(tx, &old)?;
             let used = self.uses;
-            self.open.insert(old, Open { doc: Document::new(old), used, log: 0, dirty: true });
+            self.open.insert(old, Open { doc: Document::new(old), used, log: 0, log_bytes: 0, dirty: true });
         }
         delete_rows(tx, &id)?;
         tx.put(key(b'b', &id), &new.save());
@@ -299,7 +302,7 @@ impl DocSet {
         write_waiting(tx, &id, &waiting)?;
         let patch = new.project(&keys);
         let used = self.uses;
-        self.open.insert(id, Open { doc: new, used, log: 0, dirty: true });
+        self.open.insert(id, Open { doc: new, used, log: 0, log_bytes: 0, dirty: true });
         Ok(Restored::Merged(Outcome { each: Vec::new(), patch, refused }))
     }
 
@@ -361,7 +364,13 @@ impl DocSet {
             self.close_old();
         }
         let used = self.uses;
-        let open = self.open.entry(id).or_insert_with(|| Open { doc: Document::new(id), used, log: 0, dirty: false });
+        let open = self.open.entry(id).or_insert_with(|| Open {
+            doc: Document::new(id),
+            used,
+            log: 0,
+            log_bytes: 0,
+            dirty: false,
+        });
         open.used = used;
         Ok(open)
     }
@@ -382,7 +391,8 @@ impl DocSet {
 fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, used: u64) -> Result<Open, SetError> {
     let SavedDocument { saved, state, log, waiting, .. } = DocSet::saved(tx, id, id.epoch)?;
     let doc = Document::of_parts(id, saved.as_deref(), state, &log, &waiting)?;
-    Ok(Open { doc, used, log: log.len() as u32, dirty: false })
+    let log_bytes = log.iter().map(Vec::len).sum();
+    Ok(Open { doc, used, log: log.len() as u32, log_bytes, dirty: false })
 }
 
 fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -421,7 +431,9 @@ fn write_saved<S: Read + ?Sized>(tx: &mut Tx<'_, S>, document: &SavedDocument) -
 
 fn log<S: Read + ?Sized>(tx: &mut Tx<'_, S>, open: &mut Open, entered: Vec<Vec<u8>>) {
     let id = open.doc.id();
-    if open.log as usize + entered.len() <= LOG_CHANGES_MAX as usize {
+    let bytes: usize = entered.iter().map(Vec::len).sum();
+    if open.log as usize + entered.len() <= LOG_CHANGES_MAX as usize && open.log_bytes + bytes <= LOG_BYTES_MAX {
+        open.log_bytes += bytes;
         for bytes in entered {
             tx.put(log_key(&id, open.log), &bytes);
             open.log += 1;
@@ -432,7 +444,7 @@ fn log<S: Read + ?Sized>(tx: &mut Tx<'_, S>, open: &mut Open, entered: Vec<Vec<u
     for at in 0..open.log {
         tx.delete(log_key(&id, at));
     }
-    open.log = 0;
+    (open.log, open.log_bytes) = (0, 0);
 }
 
 fn write_waiting<S: Read + ?Sized>(
