@@ -28,9 +28,9 @@ use std::fmt;
 /// The form of manifests and items; a box takes no other.
 pub const SNAPSHOT_VERSION: u16 = 1;
 /// Bytes of every chunk but the last.
-pub const CHUNK_BYTES: usize = 512 << 10;
+pub const CHUNK_BYTES: usize = 128 << 10;
 /// Largest snapshot: of many millions of people.
-pub const SNAPSHOT_BYTES_MAX: u64 = 2 << 30;
+pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 /// Largest single item: a document.
 pub const ITEM_BYTES_MAX: usize = 16 << 20;
 /// Most feeds that one snapshot replaces.

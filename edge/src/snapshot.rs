@@ -20,7 +20,7 @@ use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::registry::RegistryView;
 use yika_crdt::snapshot::{self, Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
 use yika_crdt::store::Read;
-use yika_crdt::sync::{Message, SnapshotWord};
+use yika_crdt::sync::{FEEDS_MAX, Message, SnapshotWord};
 use yika_store::parts::Part;
 
 /// Name of a half fetched snapshot in the data folder.
@@ -102,6 +102,7 @@ impl Task {
             Some((part, kept))
         });
         let Ok(Some((part, kept))) = found.await else { return };
+        tracing::info!(kept, of = part.signed().manifest.chunks.len(), "going on with a half fetched snapshot");
         let fetch = Fetch::new(part.signed().clone(), kept);
         self.fetching = Some(Fetching { fetch, part: Arc::new(part), from: None, came: Instant::now() });
         self.begin_taking();
@@ -268,9 +269,13 @@ impl Task {
                     took_ms = taken.took_ms,
                     "a snapshot was taken in"
                 );
-                // One that was offered since is hardly newer.
-                self.offers.remove(&signed.manifest.audience);
                 self.say_to_all(from, SnapshotWord::Taken { id });
+                // One that was offered since is hardly newer.
+                if let Some((from, newer)) = self.offers.remove(&signed.manifest.audience)
+                    && newer.manifest.id() != id
+                {
+                    self.say(from, SnapshotWord::Declined { id: newer.manifest.id() });
+                }
             }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a snapshot was not taken in; entries are fetched");
@@ -289,7 +294,8 @@ impl Task {
 
     /// Other boxes need not send what comes by the snapshot.
     fn tell_others(&self, from: Writer, manifest: &Manifest) {
-        let coming: Vec<(FeedId, Seq)> = manifest.feeds.iter().map(|(feed, end)| (*feed, end.seq)).collect();
+        let feeds = manifest.feeds.iter().take(FEEDS_MAX);
+        let coming: Vec<(FeedId, Seq)> = feeds.map(|(feed, end)| (*feed, end.seq)).collect();
         for peer in self.node.peers().into_iter().filter(|peer| *peer != from) {
             self.say(peer, SnapshotWord::Coming(coming.clone()));
         }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc};
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{End, Hash, Run};
 use yika_crdt::ids::*;
@@ -380,10 +380,11 @@ impl Node for HubNode {
         self.snapshots.part(id).map(|part| Arc::new(part.signed().clone()))
     }
 
-    fn snapshot_chunk(&self, id: &Hash, chunk: u32) -> Option<Vec<u8>> {
+    fn snapshot_chunk(&self, to: Place, id: &Hash, chunk: u32) -> Option<Vec<u8>> {
         let part = self.snapshots.part(id)?;
-        let exists = (chunk as usize) < part.signed().manifest.chunks.len();
-        part.chunk(chunk).ok().filter(|_| exists)
+        let manifest = &part.signed().manifest;
+        let may = manifest.audience.includes(to) && (chunk as usize) < manifest.chunks.len();
+        may.then(|| part.chunk(chunk).ok()).flatten()
     }
 
     async fn on_connected(&self, peer: &PeerIdentity) {

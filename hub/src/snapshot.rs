@@ -10,8 +10,9 @@ use crate::core::{self, Command, Reply};
 use crate::node::HubNode;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +40,8 @@ const GROWN_ENTRIES_MIN: u64 = 2_048;
 const LOOK_MS: u64 = 60_000;
 /// Entries at the end of each feed that stay, whatever snapshots hold: a box that was away for days needs no snapshot.
 pub const KEEP_ENTRIES: u64 = 16_384;
+/// Boxes are told of so many more entries that may go, not of fewer: the word is as long as a manifest.
+const TELL_DROP_ENTRIES_MIN: u64 = 4_096;
 /// How often an offer is tried again while the peer's words are full.
 const SAY_TRIES_MAX: u32 = 50;
 /// Pause between two tries.
@@ -172,7 +175,9 @@ impl HubNode {
             Audience::Campus(campus) => format!("campus-{}-{cut_ms}.snapshot", campus.0),
         };
         let (path, scratch) = (dir.join(name), dir.join("cut.part"));
-        let mut data = File::create(&scratch).with_context(|| format!("cannot write {}", scratch.display()))?;
+        let mut options = OpenOptions::new();
+        let data = options.write(true).create(true).truncate(true).mode(0o600).open(&scratch);
+        let mut data = data.with_context(|| format!("cannot write {}", scratch.display()))?;
         let cut = self.look(|store| {
             let drop = droppable(store, audience, older)?;
             let cutter = Cutter { by: self.writer(), key: self.key(), audience, cut_ms, drop };
@@ -249,15 +254,19 @@ pub fn offer(node: &Arc<HubNode>, to: &PeerIdentity, audiences: BTreeSet<Audienc
 pub async fn keep_fresh(node: Arc<HubNode>) {
     let mut every = tokio::time::interval(Duration::from_millis(LOOK_MS));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told: BTreeMap<Audience, u64> = BTreeMap::new();
     loop {
         every.tick().await;
         let at = Arc::clone(&node);
         let cut = tokio::task::spawn_blocking(move || cut_due(&at)).await.unwrap_or_default();
         for part in cut {
             let drop: Arc<[(FeedId, Seq)]> = part.signed().manifest.drop.as_slice().into();
-            if drop.is_empty() {
+            let entries = drop.iter().map(|(_, upto)| upto.0).sum::<u64>();
+            let told = told.entry(part.signed().manifest.audience).or_default();
+            if entries.saturating_sub(*told) < TELL_DROP_ENTRIES_MIN {
                 continue;
             }
+            *told = entries;
             for peer in node.peers() {
                 node.say_of_snapshots(peer, SnapshotWord::Offer(Box::new(part.signed().clone()))).await;
             }

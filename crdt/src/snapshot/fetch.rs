@@ -7,7 +7,7 @@ use super::{SignedManifest, chunk_hash};
 use crate::feed::Hash;
 
 /// Chunks asked for and not yet come.
-const AHEAD_MAX: u32 = 2;
+const AHEAD_MAX: u32 = 4;
 
 /// A snapshot that is being fetched.
 pub struct Fetch {

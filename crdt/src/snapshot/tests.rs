@@ -36,7 +36,7 @@ fn a_fetch_keeps_a_prefix_and_goes_on_where_it_ended() {
     let mut signed = manifest(2 * CHUNK_BYTES as u64 + 7);
     signed.manifest.chunks = chunks.iter().map(|chunk| chunk_hash(chunk)).collect();
     let mut fetch = Fetch::new(signed.clone(), 0);
-    assert_eq!((fetch.ask(), fetch.ask(), fetch.ask()), (Some(0), Some(1), None));
+    assert_eq!((fetch.ask(), fetch.ask(), fetch.ask(), fetch.ask()), (Some(0), Some(1), Some(2), None));
     assert_eq!(fetch.judge(1, &chunks[1]), Placed::Ignore, "only the next one is kept");
     assert_eq!(fetch.judge(0, &chunks[1]), Placed::Wrong);
     assert_eq!(fetch.judge(0, &chunks[0]), Placed::Keep);

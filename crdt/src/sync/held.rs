@@ -7,7 +7,7 @@ use crate::channel::{Class, FeedId};
 use crate::feed::{End, Hash};
 use crate::mesh::Directory;
 use crate::snapshot::{Audience, SignedManifest, is_worth_it};
-use crate::store::{Read, StoreError};
+use crate::store::FeedState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Chunks that a peer has asked for and not got; one that asks for more at once does not fetch.
@@ -53,20 +53,13 @@ impl Held {
 impl PeerSync {
     /// After the greeting, at a hub: holds back entries of audiences of which the peer lacks much, or lacks what is not
     /// kept any more. Each audience must then be offered a snapshot, or told that there is none.
-    ///
-    /// # Errors
-    /// Storage.
-    pub fn hold_for_snapshots<R: Read + ?Sized>(
-        &mut self,
-        directory: &Directory,
-        store: &R,
-    ) -> Result<BTreeSet<Audience>, StoreError> {
+    pub fn hold_for_snapshots(&mut self, directory: &Directory, feeds: &[(FeedId, FeedState)]) -> BTreeSet<Audience> {
         let mut lacks: BTreeMap<Audience, Lacks> = BTreeMap::new();
-        for (feed, state) in store.feeds()? {
-            let Some(audience) = Audience::of(feed.channel).filter(|_| directory.may_hold(&feed, self.peer)) else {
+        for (feed, state) in feeds {
+            let Some(audience) = Audience::of(feed.channel).filter(|_| directory.may_hold(feed, self.peer)) else {
                 continue;
             };
-            let sent = self.cursors.get(&feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
+            let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
             let lacks = lacks.entry(audience).or_default();
             let is_cut_off = state.pruned > sent;
             lacks.is_cut_off |= is_cut_off;
@@ -74,14 +67,14 @@ impl PeerSync {
             lacks.all += state.end.seq.0;
             // Blocks and the registry come as entries at once, as long as they are kept.
             if state.end.seq > sent && (is_cut_off || feed.channel.class() == Class::Documents) {
-                lacks.feeds.push(feed);
+                lacks.feeds.push(*feed);
             }
         }
         lacks.retain(|_, lacks| (lacks.is_cut_off || is_worth_it(lacks.entries, lacks.all)) && !lacks.feeds.is_empty());
         for feed in lacks.values().flat_map(|lacks| &lacks.feeds).take(FEEDS_MAX) {
             self.held.feeds.insert(*feed, Waits::ForOffer);
         }
-        Ok(lacks.into_keys().collect())
+        lacks.into_keys().collect()
     }
 
     /// A word of this side about snapshots is on its way.
@@ -98,13 +91,16 @@ impl PeerSync {
     /// A snapshot is offered, or the peer goes on with one that was offered on an earlier connection.
     pub fn on_offered(&mut self, signed: &SignedManifest) {
         let (manifest, id) = (&signed.manifest, signed.manifest.id());
-        while self.held.offers.len() >= OFFERS_MAX {
-            self.held.offers.pop_first();
-        }
-        self.held.offers.insert(id, manifest.feeds.clone());
         for (feed, waits) in self.held.feeds.iter_mut().filter(|(feed, _)| manifest.audience.covers(feed.channel)) {
             let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
             *waits = manifest.base(feed).filter(|base| base.seq > sent).map_or(Waits::Elsewhere, |_| Waits::For(id));
+        }
+        // An offer that nothing waits for only tells which entries may go.
+        if self.held.feeds.values().any(|waits| *waits == Waits::For(id)) {
+            while self.held.offers.len() >= OFFERS_MAX {
+                self.held.offers.pop_first();
+            }
+            self.held.offers.insert(id, manifest.feeds.clone());
         }
         // What the snapshot does not bring further comes as entries.
         self.release(|feed, waits| manifest.audience.covers(feed.channel) && waits == Waits::Elsewhere);

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
-use yika_crdt::channel::{Class, FeedId};
+use yika_crdt::channel::{Class, FeedId, Place};
 use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::snapshot::{Audience, SignedManifest};
-use yika_crdt::store::{Read, StoreError, end_at};
+use yika_crdt::store::{FeedState, Read, StoreError, end_at};
 use yika_crdt::sync::{Message, PeerSync, SnapshotWord};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
@@ -60,8 +60,8 @@ pub trait Node: Send + Sync + 'static {
     fn snapshot(&self, _id: &Hash) -> Option<Arc<SignedManifest>> {
         None
     }
-    /// A chunk of it; may block for a moment.
-    fn snapshot_chunk(&self, _id: &Hash, _chunk: u32) -> Option<Vec<u8>> {
+    /// A chunk of it, if `to` may hold it; may block for a moment.
+    fn snapshot_chunk(&self, _to: Place, _id: &Hash, _chunk: u32) -> Option<Vec<u8>> {
         None
     }
     /// The peer has greeted.
@@ -92,7 +92,10 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             });
             match next {
                 // Chunks of snapshots go when there is nothing else to say.
-                Ok(next) => sending = next.or_else(|| tokio::task::block_in_place(|| next_chunk(&node, &mut sync))),
+                Ok(next) => {
+                    sending =
+                        next.or_else(|| tokio::task::block_in_place(|| next_chunk(&node, &mut sync, identity.place())))
+                }
                 Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
             }
         }
@@ -135,14 +138,10 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
 }
 
 /// The next chunk that the peer has asked for.
-fn next_chunk<N: Node>(node: &Arc<N>, sync: &mut PeerSync) -> Option<Message> {
+fn next_chunk<N: Node>(node: &Arc<N>, sync: &mut PeerSync, to: Place) -> Option<Message> {
     let (id, chunk) = sync.wanted()?;
-    let kept = if sync.has_offered(&id) { None } else { node.snapshot(&id) };
-    if let Some(signed) = kept {
-        // It goes on with what was offered on an earlier connection.
-        sync.on_offered(&signed);
-    }
-    let word = match node.snapshot_chunk(&id, chunk) {
+    recall(node, sync, &id);
+    let word = match node.snapshot_chunk(to, &id, chunk) {
         Some(bytes) => SnapshotWord::Chunk { id, chunk, bytes },
         None => SnapshotWord::Gone { id },
     };
@@ -189,8 +188,9 @@ async fn take<N: Node>(
         Message::Hello { ref have, ref software, .. } => {
             sync.on_hello(&message).map_err(|e| e.to_string())?;
             node.on_greeting(identity, software, have);
-            hold(node, sync, identity);
-            all_grown(node, sync);
+            let feeds = tokio::task::block_in_place(|| node.read(|store| store.feeds())).unwrap_or_default();
+            hold(node, sync, identity, &feeds);
+            sync.on_grown(feeds.iter().map(|(feed, _)| feed));
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
@@ -205,6 +205,9 @@ async fn take<N: Node>(
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
         }
         Message::Snapshot(word) => {
+            if let SnapshotWord::Taken { id } = &*word {
+                recall(node, sync, id);
+            }
             if !sync.on_snapshot_word(&word) {
                 return Err("more chunks of snapshots were asked for than anybody fetches at once".to_owned());
             }
@@ -225,17 +228,21 @@ async fn take<N: Node>(
 }
 
 /// A peer that lacks much is brought on by snapshots, if this node cuts them.
-fn hold<N: Node>(node: &Arc<N>, sync: &mut PeerSync, identity: &PeerIdentity) {
-    if !N::OFFERS_SNAPSHOTS {
-        return;
+fn hold<N: Node>(node: &Arc<N>, sync: &mut PeerSync, identity: &PeerIdentity, feeds: &[(FeedId, FeedState)]) {
+    if N::OFFERS_SNAPSHOTS {
+        let audiences = sync.hold_for_snapshots(&node.directory(), feeds);
+        if !audiences.is_empty() {
+            N::offer_snapshots(node, identity, audiences);
+        }
     }
-    let directory = node.directory();
-    let lacks = tokio::task::block_in_place(|| node.read(|store| sync.hold_for_snapshots(&directory, store)));
-    match lacks {
-        Ok(audiences) if !audiences.is_empty() => N::offer_snapshots(node, identity, audiences),
-        Ok(_) => {}
-        // Entries do as well.
-        Err(error) => tracing::warn!(%error, "what a peer lacks cannot be read"),
+}
+
+/// The peer goes on with a snapshot that was offered on an earlier connection.
+fn recall<N: Node>(node: &Arc<N>, sync: &mut PeerSync, id: &Hash) {
+    if !sync.has_offered(id)
+        && let Some(signed) = node.snapshot(id)
+    {
+        sync.on_offered(&signed);
     }
 }
 

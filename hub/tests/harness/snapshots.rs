@@ -5,6 +5,7 @@ use yika_crdt::channel::FeedId;
 use yika_crdt::edge::{self, Reply};
 use yika_crdt::ids::{NodeId, Seq};
 use yika_crdt::snapshot::*;
+use yika_crdt::store::Read;
 use yika_crdt::sync::{Message, SnapshotWord};
 
 /// A snapshot with its chunks.
@@ -60,8 +61,9 @@ impl World {
     /// After a greeting at the hub: what the peer lacks much of is offered.
     pub(super) fn offer_snapshots(&mut self, to: NodeId) {
         let directory = self.hub.hub.mesh.directory();
+        let feeds = self.hub.store.feeds().unwrap();
         let end = self.ends.get_mut(&(NodeId::HUB, to)).unwrap();
-        for audience in end.sync.hold_for_snapshots(&directory, &self.hub.store).unwrap() {
+        for audience in end.sync.hold_for_snapshots(&directory, &feeds) {
             let cut = self.cut_snapshot(audience, Vec::new());
             let offer = SnapshotWord::Offer(Box::new(cut.signed.clone()));
             self.cuts.insert(cut.signed.manifest.id(), cut);
