@@ -369,6 +369,7 @@ mod tests {
         assert_eq!(people().usable(CardNumber(11), Day(1)).err(), Some(Reason::UnknownCard));
     }
 
+    /// Rows ORG-7, CRD-22.
     #[test]
     fn a_card_of_two_persons_has_one_holder_whatever_the_order() {
         let with = |number: u64, state| {

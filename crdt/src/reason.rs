@@ -158,6 +158,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// Rows POS-25.
     #[test]
     fn codes_are_distinct_and_every_reason_has_words() {
         let codes: BTreeSet<_> = Reason::ALL.iter().map(|r| r.code()).collect();

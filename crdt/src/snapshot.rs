@@ -34,7 +34,7 @@ pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 /// Largest single item: a document.
 pub const ITEM_BYTES_MAX: usize = 16 << 20;
 /// Most feeds that one snapshot replaces.
-pub const SNAPSHOT_FEEDS_MAX: usize = 6_144;
+pub const SNAPSHOT_FEEDS_MAX: usize = 12_288;
 /// Largest signed manifest; with a word around it, it fits one frame.
 pub const MANIFEST_BYTES_MAX: usize = SNAPSHOT_WORD_BYTES_MAX - 1_024;
 

@@ -273,6 +273,7 @@ fn a_shortage_may_be_asked_for_and_writes_nothing() {
     assert_eq!(approved(&edge.buy(1, 700)), Fen(700));
 }
 
+/// Rows POS-20, POS-22.
 #[test]
 fn corrections_are_linked_and_never_exceed_the_sale() {
     let mut hub = HubVoice::default();

@@ -20,7 +20,7 @@ use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::registry::RegistryView;
 use yika_crdt::snapshot::{self, Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
 use yika_crdt::store::Read;
-use yika_crdt::sync::{FEEDS_MAX, Message, SnapshotWord};
+use yika_crdt::sync::{FEEDS_PER_MESSAGE_MAX, Message, SnapshotWord};
 use yika_store::parts::Part;
 
 /// Name of a half fetched snapshot in the data folder.
@@ -294,10 +294,11 @@ impl Task {
 
     /// Other boxes need not send what comes by the snapshot.
     fn tell_others(&self, from: Writer, manifest: &Manifest) {
-        let feeds = manifest.feeds.iter().take(FEEDS_MAX);
-        let coming: Vec<(FeedId, Seq)> = feeds.map(|(feed, end)| (*feed, end.seq)).collect();
+        let coming: Vec<(FeedId, Seq)> = manifest.feeds.iter().map(|(feed, end)| (*feed, end.seq)).collect();
         for peer in self.node.peers().into_iter().filter(|peer| *peer != from) {
-            self.say(peer, SnapshotWord::Coming(coming.clone()));
+            for part in coming.chunks(FEEDS_PER_MESSAGE_MAX) {
+                self.say(peer, SnapshotWord::Coming(part.to_vec()));
+            }
         }
     }
 

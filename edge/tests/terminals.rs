@@ -102,6 +102,7 @@ async fn the_first_answer_comes_again_also_after_a_restart() {
     assert_eq!(client.sign_in(&told).await.unwrap().last_seq, 2);
 }
 
+/// Rows POS-21.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reversal_before_after_and_without_its_sale() {
     let dir = tempfile::tempdir().unwrap();
@@ -120,6 +121,7 @@ async fn a_reversal_before_after_and_without_its_sale() {
     assert_eq!(client.purchase(&sale(6, 1_000)).await.unwrap().decision, Decision::Approved, "nothing is lost");
 }
 
+/// Rows POS-4, TRM-8.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_facts_and_resumes() {
     let dir = tempfile::tempdir().unwrap();
@@ -167,6 +169,7 @@ async fn a_chip_that_becomes_known_keeps_its_first_answer() {
     assert_eq!(client.purchase(&next).await.unwrap().decision, Decision::Approved);
 }
 
+/// Rows TRM-7, TRM-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_let_in() {
     let dir = tempfile::tempdir().unwrap();
@@ -222,6 +225,7 @@ async fn a_new_key_replaces_the_old_one_at_once() {
     Client::new(who).time().await.unwrap();
 }
 
+/// Rows TRM-10.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_clock_is_told_the_time_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -238,6 +242,7 @@ async fn a_wrong_clock_is_told_the_time_and_goes_on() {
     }
 }
 
+/// Rows TRM-4, TRM-5, TRM-6.
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_parameters_by_version() {
     let dir = tempfile::tempdir().unwrap();
@@ -276,6 +281,7 @@ async fn lists_and_parameters_by_version() {
     assert!(client.parameters(parameters.version).await.unwrap().parameters.is_none());
 }
 
+/// Rows TRM-18.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_of_the_certification_list_holds() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ mod people;
 mod receipts;
 mod recover;
 mod refund;
+mod tally;
 
 pub use books::balances;
 pub use cash::Teller;
@@ -36,13 +37,13 @@ use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::edge::DROP_ENTRIES_MAX;
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Hash, Run, SignedHead};
+use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 
 /// Headquarters' civil time until campuses say otherwise: Beijing.
 pub const HUB_UTC_OFFSET_MINUTES: i16 = 480;
@@ -66,8 +67,8 @@ pub enum Command {
     Greeted {
         /// Who.
         from: Writer,
-        /// The ends of its feeds.
-        have: Vec<(FeedId, End)>,
+        /// The ends of its feeds, as it says.
+        have: Vec<Claim>,
     },
     /// An edge is connected: it gets the time, a lease, its pools and its receipt.
     Connected(Writer),
@@ -282,6 +283,13 @@ pub enum Reply {
     },
     /// Of a redemption: the life it made and its campus.
     Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
+    /// The peer holds another branch of this journal: it is wanted from there on.
+    Branch {
+        /// The journal.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
     /// How many blocks were lifted.
     Lifted(usize),
     /// The first of the numbers that were asked for.
@@ -434,6 +442,8 @@ struct Turn<'t, 's, R: Read + ?Sized> {
     rows: &'t mut Vec<TableRow>,
     books: Books,
     effects: &'t mut Vec<Effect>,
+    /// Terminals of which boxes answered ids that living boxes cannot hear from them.
+    late: BTreeSet<TerminalId>,
 }
 
 impl Hub {
@@ -477,7 +487,8 @@ impl Hub {
         rows: &mut Vec<TableRow>,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, CoreError> {
-        let mut turn = Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
+        let mut turn =
+            Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects, late: BTreeSet::new() };
         let reply = match self.must_wait(&turn, &command)? {
             Some(denied) => denied,
             None => self.obey(&mut turn, command)?,
@@ -526,6 +537,9 @@ impl Hub {
                 let given = given_key(to, &body);
                 if turn.tx.get::<u64>(&given)? != Some(version) {
                     turn.tx.put(given, &version);
+                    if let Body::TerminalKey(key) = &*body {
+                        self.tell_answered(turn, to.node, key.terminal)?;
+                    }
                     self.tell(turn, to.node, *body)?;
                 }
                 Reply::Done
@@ -607,11 +621,14 @@ impl Hub {
     }
 
     fn ingest<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, run: Run) -> Result<Reply, CoreError> {
-        let feed = run.head.feed;
+        let (feed, from) = (run.head.feed, run.from);
         self.know_former_life(turn, &run.head);
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
+            Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
+                Ok(Reply::Branch { feed, from: fork::before(from) })
+            }
             Err(refused) => Ok(Reply::Refused(refused)),
         }
     }
@@ -625,6 +642,7 @@ impl Hub {
                 Event::Registry => {
                     turn.effects.push(Effect::Directory(self.mesh.directory()));
                     self.note_fences(turn)?;
+                    self.judge_again(turn)?;
                 }
                 Event::Journal { feed, seq, entry } => {
                     let place = journal::Place { feed, seq, branch: None };
@@ -641,6 +659,7 @@ impl Hub {
                 self.level(turn, person)?;
             }
         }
+        self.tell_late(turn)?;
         self.look_for_reports(turn)
     }
 

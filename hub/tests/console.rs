@@ -263,6 +263,7 @@ async fn forms_without_their_token_do_nothing() {
     }
 }
 
+/// Rows ORG-1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_campus_operator_sees_only_his_campus() {
     let dir = tempfile::tempdir().unwrap();

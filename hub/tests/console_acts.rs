@@ -134,6 +134,7 @@ async fn uploaded(browser: &mut Browser, name: &str, bytes: &[u8]) -> (String, S
     (job, state)
 }
 
+/// Rows ORG-3, ORG-4.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn imports_are_checked_applied_and_repeated_and_broken_files_are_refused_in_words() {
     let dir = tempfile::tempdir().unwrap();
@@ -262,6 +263,7 @@ async fn a_corrected_sale_shows_its_refund_and_its_refund_leads_to_it() {
     assert!(detail.contains("部分退回") && detail.contains("纠错 -3.00") && detail.contains("主钱包"), "{detail}");
 }
 
+/// Rows TRM-1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_registry_is_kept_from_its_pages() {
     let dir = tempfile::tempdir().unwrap();

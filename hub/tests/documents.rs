@@ -174,6 +174,7 @@ fn a_person_moves_to_another_campus_whatever_arrives_first() {
     }
 }
 
+/// Rows ACS-1, ACS-7.
 #[test]
 fn policy_decides_a_door_at_every_box_of_its_campus_and_nowhere_else() {
     let mut world = World::new();

@@ -15,6 +15,7 @@ use yika_hub::ledger::Account;
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
 
+/// Rows ACC-1, POS-1.
 #[test]
 fn a_purchase_reaches_the_ledger_and_the_box_is_topped_up() {
     let mut world = World::new(&[1]);
@@ -82,6 +83,7 @@ fn with_the_hub_away_a_sibling_helps_within_the_purchase_and_levels_when_idle() 
     assert_eq!(world.hub.wallets(P1).owed().unwrap(), Fen::ZERO);
 }
 
+/// Rows POS-16.
 #[test]
 fn a_strict_limit_holds_at_two_campuses_while_they_are_cut_off() {
     let mut world = World::new(&[1, 2]);
@@ -127,6 +129,7 @@ fn money_is_paid_out_after_it_was_called_back_and_never_more() {
     assert_eq!(world.total(1), 1_000);
 }
 
+/// Rows ACC-2.
 #[test]
 fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
     let mut world = World::new(&[1]);
@@ -142,6 +145,7 @@ fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
     assert!(is_refused(&world.buy(0, 1, 1, 1), Reason::NotEnough));
 }
 
+/// Rows POS-22.
 #[test]
 fn headquarters_gives_back_only_after_the_day_was_cut_and_never_more_than_was_paid() {
     let mut world = World::new(&[1]);
@@ -170,6 +174,7 @@ fn headquarters_gives_back_only_after_the_day_was_cut_and_never_more_than_was_pa
     assert_eq!(world.total(1), 10_000);
 }
 
+/// Rows POS-5.
 #[test]
 fn one_id_sold_at_two_boxes_is_sold_once_in_either_order_of_arrival() {
     for first in [0, 1] {
@@ -216,4 +221,37 @@ fn an_answer_stays_after_pruning_and_what_was_spent_stays_spent() {
     assert_eq!(paid(&world.buy(0, 2, 1, 1_000)), 1_000);
     world.run_ms(SECOND_MS);
     assert_eq!(world.total(1), 8_000);
+}
+
+/// A row that was lost or doubled on the box' disk could never be found out once the journal is gone.
+#[test]
+fn a_box_whose_totals_are_not_the_hubs_keeps_its_journal_and_says_so() {
+    use yika_crdt::store::{Read, Store, Tx};
+    for is_whole in [true, false] {
+        let mut world = World::new(&[1]);
+        world.top_up(1, 10_000);
+        world.run_ms(SECOND_MS);
+        world.buy(0, 1, 1, 1_000);
+        world.buy(0, 2, 1, 500);
+        world.refund(0, 3, 2, RefundKind::Correction, Some(200));
+        if !is_whole {
+            let edge = &mut world.edges[0];
+            let mut rights = edge.rights(P1);
+            rights.rows.get_mut(&MAIN).unwrap().used = Fen(1_400);
+            let mut tx = Tx::new(&edge.store);
+            tx.put(yika_crdt::keys::rights(P1), &rights);
+            let batch = tx.into_batch();
+            edge.store.commit(&batch).unwrap();
+        }
+        let journal = |w: &World| yika_crdt::channel::FeedId {
+            writer: w.edges[0].me,
+            channel: yika_crdt::channel::Channel::Journal,
+        };
+        world.run_hours(24 * 37);
+        world.order(core::Command::Archived(vec![(journal(&world), Seq(u64::MAX))]));
+        world.run_ms(5 * SECOND_MS);
+        let pruned = world.edges[0].store.feed(&journal(&world)).unwrap().pruned > Seq(0);
+        let told = world.edges[0].alarms().iter().any(|alarm| alarm.starts_with("totals"));
+        assert_eq!((pruned, told), (is_whole, !is_whole));
+    }
 }

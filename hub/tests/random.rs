@@ -276,6 +276,7 @@ fn written(wallets: &PersonWallets) -> Vec<String> {
     rows.collect()
 }
 
+/// Rows ACC-1, POS-4.
 #[test]
 fn in_any_order_and_any_number_of_times_the_wallets_and_books_are_the_same() {
     for seed in 1..=8 {

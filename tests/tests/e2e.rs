@@ -57,6 +57,7 @@ async fn assert_books_agree(world: &World) {
     assert!(books.contains("\"sum_fen\":0") && books.contains("\"accounts_differing\":0"), "{books}");
 }
 
+/// Rows NFR-1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_killed_in_the_rush_answers_every_id_as_before() {
     let mut scene = scene().await;
@@ -75,6 +76,7 @@ async fn a_box_killed_in_the_rush_answers_every_id_as_before() {
     scene.world.stop().await.unwrap();
 }
 
+/// Rows POS-1, POS-3, NFR-1.
 #[tokio::test(flavor = "multi_thread")]
 async fn wan_out_during_lunch_nobody_overdraws_and_the_books_meet() {
     let mut scene = scene().await;
@@ -117,6 +119,7 @@ fn assert_nobody_overdraws(world: &World) {
     assert_eq!(negative, 0, "accounts of holders below zero");
 }
 
+/// Rows POS-3, POS-5.
 #[tokio::test(flavor = "multi_thread")]
 async fn hub_down_for_the_whole_rush_and_killed_while_it_catches_up() {
     let mut scene = scene().await;
@@ -177,6 +180,7 @@ async fn tills_turn_to_the_sibling_when_their_box_dies() {
     scene.world.stop().await.unwrap();
 }
 
+/// Rows CRD-6, CRD-8.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_card_reported_lost_at_headquarters_is_refused_everywhere_and_lifted_again() {
     let mut scene = scene().await;
@@ -208,6 +212,7 @@ async fn a_card_reported_lost_at_headquarters_is_refused_everywhere_and_lifted_a
     scene.world.stop().await.unwrap();
 }
 
+/// Rows CRD-6.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clerk_on_a_cut_campus_reports_a_card_lost_and_it_holds_everywhere() {
     let mut scene = scene().await;

@@ -94,6 +94,7 @@ fn installed(program: &str) -> bool {
     found
 }
 
+/// Rows TRM-14.
 #[tokio::test(flavor = "multi_thread")]
 async fn siblings_and_terminals_find_a_box_with_the_uplink_cut() {
     if !Namespaces::available() || !["dbus-daemon", "avahi-daemon", "avahi-browse"].into_iter().all(installed) {

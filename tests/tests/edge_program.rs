@@ -66,6 +66,7 @@ async fn a_wrong_word_is_answered_with_the_way_out_and_its_code() {
     }
 }
 
+/// Rows ORG-1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     let dir = tempfile::tempdir().unwrap();

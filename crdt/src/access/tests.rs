@@ -82,6 +82,7 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Rows ACS-4, ACS-6.
     #[test]
     fn decisions_agree_with_the_minute_model(policy in policies(), day in 1i32..9, minute in 0u16..1440, person in 0u64..3) {
         let index = PolicyIndex::build(&policy);

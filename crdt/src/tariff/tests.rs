@@ -77,6 +77,7 @@ fn model(s: &TariffSheet, c: CategoryId, o: OutletId, p: Option<PeriodId>) -> Re
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Rows ORG-5, POS-7, POS-14, POS-15.
     #[test]
     fn fixed_prices_agree_with_the_model(s in sheets(), c in 0u16..3, o in 0u32..3, p in prop::option::of(0u8..3)) {
         let (c, o, p) = (CategoryId(c), OutletId(o), p.map(PeriodId));
@@ -98,6 +99,7 @@ proptest! {
         }
     }
 
+    /// Rows POS-13.
     #[test]
     fn sound_sheets_open_one_period_at_a_time(s in sheets(), minute in 0u16..1440) {
         if s.validate().is_ok() {
@@ -106,6 +108,7 @@ proptest! {
         prop_assert_eq!(period_at(&s, minute).is_some(), s.periods.iter().any(|p| p.contains(minute)));
     }
 
+    /// Rows POS-16.
     #[test]
     fn limits_agree_with_the_model(s in sheets(), c in 0u16..3, sums in (0i64..4_000, 0i64..4_000, 0i64..4_000), times in (0u32..5, 0u32..5)) {
         let c = CategoryId(c);
@@ -121,6 +124,7 @@ proptest! {
         prop_assert_eq!(check_limits(&s, c, &spent, Fen(sums.2)).is_ok(), fits);
     }
 
+    /// Rows ACC-13.
     #[test]
     fn splits_pay_fen_by_fen(rights in prop::collection::vec((-5i64..30, prop::option::of(0i32..6)), 0..6), total in 1i64..60, day in 0i32..6) {
         let wallets: Vec<_> = rights.iter().enumerate().map(|(n, (right, last))| {
@@ -182,6 +186,7 @@ fn a_sheet_says_which_row_is_wrong() {
     assert_eq!(said.len(), 8);
 }
 
+/// Rows POS-18.
 #[test]
 fn the_same_tap_is_refused_for_five_seconds() {
     let s = plain_sheet();

@@ -286,6 +286,7 @@ async fn nothing_is_offered_to_resume() {
     assert_eq!(store.0.load(std::sync::atomic::Ordering::SeqCst), 0, "a ticket was issued");
 }
 
+/// Rows NFR-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_connections_at_once() {
     let ca = Arc::new(authority(1));

@@ -123,6 +123,7 @@ impl Line {
 mod tests {
     use super::*;
 
+    /// Rows TRM-3.
     #[tokio::test(start_paused = true)]
     async fn a_silent_terminal_is_late_and_then_lost() {
         let board = Board::default();

@@ -34,6 +34,7 @@ async fn is_here() -> bool {
     works(playwright).await && works(chromium).await
 }
 
+/// Rows POS-24.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cashier_sells_corrects_and_survives_a_lost_answer() {
     if !is_here().await {

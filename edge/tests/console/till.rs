@@ -82,6 +82,7 @@ async fn a_question_asked_again_gets_the_first_answer_also_after_a_restart() {
     assert_eq!(campus.sales().len(), 1);
 }
 
+/// Rows POS-6, POS-7, POS-8, POS-11, POS-19, POS-25.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_mode_sells_and_every_refusal_has_its_word() {
     let dir = tempfile::tempdir().unwrap();
@@ -135,6 +136,7 @@ async fn every_mode_sells_and_every_refusal_has_its_word() {
     assert!(slip.text.contains("2 · ¥14.25") && slip.text.contains("吴收银"), "{}", slip.text);
 }
 
+/// Rows POS-20.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_sale_is_taken_back_once_by_a_linked_negative() {
     let dir = tempfile::tempdir().unwrap();
@@ -183,6 +185,7 @@ async fn a_cancelled_question_is_never_sold_and_a_sold_one_is_reversed() {
     assert_eq!((campus.sales().len(), reversals), (1, 1));
 }
 
+/// Rows POS-28.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_page_and_one_cashier_have_a_till() {
     let dir = tempfile::tempdir().unwrap();

@@ -48,6 +48,7 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Rows ACS-11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doors_go_on_while_the_disk_is_full_and_tell_what_was_late() {
     let Some(disk) = SmallDisk::mount() else { return };

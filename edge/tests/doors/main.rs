@@ -82,6 +82,7 @@ async fn every_refusal_has_its_reason_moves_nothing_and_is_journaled() {
 }
 
 /// Invariant 9: from the moment the block is stored, whatever else goes on.
+/// Rows ACS-9.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blocked_card_is_refused_from_the_moment_the_block_is_stored() {
     let board = Board::start().await;
@@ -187,6 +188,7 @@ async fn a_clock_that_nobody_confirmed_decides_by_the_best_time_and_says_so() {
     assert!(why.words[0].1.contains("not confirmed"), "{why:?}");
 }
 
+/// Rows ACS-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_button_to_leave_opens_and_the_opening_is_the_buttons() {
     let board = Board::start().await;
@@ -229,6 +231,7 @@ async fn an_operator_opens_with_a_reason_and_gets_the_devices_word() {
     assert!(refused.to_string().contains("uhppote:1/1"), "{refused}");
 }
 
+/// Rows ACS-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_policy_takes_effect_without_a_restart() {
     let board = Board::start().await;

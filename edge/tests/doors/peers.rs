@@ -100,6 +100,7 @@ async fn a_whole_day_at_the_simulator_program() {
     rig.down().await;
 }
 
+/// Rows ACS-2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_door_on_a_pymodbus_board() {
     let probe = Command::new(python()).args(["-c", "import pymodbus.simulator, serial"]).stderr(Stdio::null()).status();

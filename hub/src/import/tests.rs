@@ -26,6 +26,7 @@ fn id(sequence: u64) -> String {
     demo::resident_number("19900307", sequence)
 }
 
+/// Rows ORG-4.
 #[test]
 fn demo_people_read_back_and_a_second_import_changes_nothing() {
     let bytes = demo_people(7, &["A", "B"], 300).unwrap();
@@ -45,6 +46,7 @@ fn demo_people_read_back_and_a_second_import_changes_nothing() {
     assert_eq!(third.changed[0].columns, [Column::Department]);
 }
 
+/// Rows ORG-3.
 #[test]
 fn templates_read_back_in_both_languages() {
     for lang in [Lang::Zh, Lang::En] {

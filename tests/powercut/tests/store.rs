@@ -131,6 +131,7 @@ fn operations(power: &PowerCut, synchronous: Synchronous) -> u64 {
     power.operations()
 }
 
+/// Rows NFR-1.
 #[test]
 fn invariant_3_what_was_answered_survives_every_power_cut() {
     let power = PowerCut::register("store-full").unwrap();
