@@ -40,7 +40,7 @@ pub struct Entry {
 }
 
 /// Newest entry kind this build writes and reads; announced in the greeting.
-pub const KIND_NEWEST: u16 = 1;
+pub const KIND_NEWEST: u16 = 2;
 
 impl Entry {
     /// Canonical bytes, as chained and sent.
@@ -111,6 +111,8 @@ pub enum Body {
     Answered(AnsweredRecord),
     /// receipts: the totals of the edge's journal at a cut, as the hub adds them up.
     Tally(TallyRecord),
+    /// journal: money that was not given back.
+    NotRefunded(NotRefundedRecord),
 }
 
 /// A campus as every node must know it.
@@ -421,6 +423,25 @@ pub struct RefusedRecord {
     pub day: Day,
 }
 
+/// A refund that was refused: durable like any refusal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NotRefundedRecord {
+    /// The terminal's key.
+    pub id: PurchaseId,
+    /// The sale.
+    pub of: PurchaseId,
+    /// What kind was asked for.
+    pub kind: RefundKind,
+    /// How much was asked for; everything that was left when absent.
+    pub amount: Option<Fen>,
+    /// Who asked.
+    pub operator: OperatorId,
+    /// Why not.
+    pub reason: Reason,
+    /// Business day.
+    pub day: Day,
+}
+
 /// What kind of giving back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum RefundKind {
@@ -650,6 +671,7 @@ impl Body {
             Body::Purchase(sale) => Some(sale.id),
             Body::Refused(refused) => Some(refused.id),
             Body::Refund(refund) => Some(refund.id),
+            Body::NotRefunded(refused) => Some(refused.id),
             Body::Void(id) => Some(*id),
             _ => None,
         }
@@ -667,7 +689,16 @@ impl Body {
             Channel::Rights(_) => matches!(self, Grant(_)),
             Channel::Journal => matches!(
                 self,
-                Purchase(_) | Refused(_) | Refund(_) | Void(_) | Taken(_) | Door(_) | Act(_) | Cut(_) | Alarm(_)
+                Purchase(_)
+                    | Refused(_)
+                    | Refund(_)
+                    | NotRefunded(_)
+                    | Void(_)
+                    | Taken(_)
+                    | Door(_)
+                    | Act(_)
+                    | Cut(_)
+                    | Alarm(_)
             ),
             Channel::Receipts(_) => {
                 matches!(

@@ -155,6 +155,12 @@ pub fn epoch(kind: &DocKind) -> Vec<u8> {
     key(EPOCHS, &[&wire::encode(kind)])
 }
 
+/// The document that a row of [`EPOCHS`] is about.
+pub fn epoch_kind(key: &[u8]) -> Option<DocKind> {
+    let kind = key.strip_prefix(EPOCHS)?;
+    wire::decode(kind, kind.len()).ok()
+}
+
 /// The re-base that ends an epoch (`documents`).
 pub fn rebase(old: &DocId) -> Vec<u8> {
     key(REBASES, &[&wire::encode(old)])

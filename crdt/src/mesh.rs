@@ -480,6 +480,7 @@ impl Mesh {
             Body::Purchase(_)
             | Body::Refused(_)
             | Body::Refund(_)
+            | Body::NotRefunded(_)
             | Body::Void(_)
             | Body::Taken(_)
             | Body::Door(_)

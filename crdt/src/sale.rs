@@ -235,28 +235,35 @@ pub fn refund<R: Read + ?Sized>(
     now: &Now,
     events: &mut Vec<Event>,
 ) -> Result<Answer, SaleError> {
-    let body = digest_of(&(&request.of, request.kind, request.amount));
+    let body = asked_back(request.of, request.kind, request.amount);
     if let Some(answer) = first_answer(tx, request.id, body)? {
         return Ok(answer);
     }
     let day = open_day(tx, mesh, now)?;
-    let sale = match sale_of(mesh, tx, request.of)? {
+    let known = sale_of(mesh, tx, request.of)?;
+    let mut refuse = |tx: &mut Tx<'_, R>, reason| {
+        let RefundRequest { id, of, kind, amount, operator } = *request;
+        let refused = NotRefundedRecord { id, of, kind, amount, operator, reason, day };
+        record(mesh, tx, id, body, Body::NotRefunded(refused), now, events)?;
+        Ok(Answer::Refused(reason))
+    };
+    let sale = match known {
         Sale::Ours(sale) if sale.day == day => sale,
-        Sale::Ours(_) => return Ok(Answer::Refused(Reason::DayCut)),
+        Sale::Ours(_) => return refuse(tx, Reason::DayCut),
         Sale::Refused => return Ok(Answer::Voided),
-        Sale::Unknown if prune::is_too_old(tx, request.of)? => return Ok(Answer::Refused(Reason::TooOld)),
+        Sale::Unknown if prune::is_too_old(tx, request.of)? => return refuse(tx, Reason::TooOld),
         Sale::Unknown if request.kind == RefundKind::Reversal => {
             let void = digest_of(&request.of);
             record(mesh, tx, request.of, void, Body::Void(request.of), now, events)?;
             return Ok(Answer::Voided);
         }
-        Sale::Unknown | Sale::Elsewhere => return Ok(Answer::Refused(Reason::NoSuchSale)),
+        Sale::Unknown | Sale::Elsewhere => return refuse(tx, Reason::NoSuchSale),
     };
     let mut given: GivenBack = tx.get(&keys::refunds(request.of))?.unwrap_or_default();
     let Some(back) = share_back(&sale.paid, &given, request.amount)? else {
         // A repeated reversal of what is reversed already is acknowledged, anything else is too much.
         let reversed = request.kind == RefundKind::Reversal;
-        return Ok(if reversed { Answer::Voided } else { Answer::Refused(Reason::OverRefund) });
+        return if reversed { Ok(Answer::Voided) } else { refuse(tx, Reason::OverRefund) };
     };
     given.add(&back)?;
     tx.put(keys::refunds(request.of), &given);
@@ -297,6 +304,10 @@ pub fn apply_journal<R: Read + ?Sized>(
             let body = digest_of(&(&refused.card, &refused.mode, false));
             mark_theirs(mesh, tx, refused.id, Mark { feed, seq, body })?;
         }
+        Body::NotRefunded(refused) if !ours => {
+            let body = asked_back(refused.of, refused.kind, refused.amount);
+            mark_theirs(mesh, tx, refused.id, Mark { feed, seq, body })?;
+        }
         Body::Void(id) if !ours => mark_theirs(mesh, tx, *id, Mark { feed, seq, body: digest_of(id) })?,
         Body::Refund(refund) => {
             if let (true, Sale::Ours(sale)) = (ours, sale_of(mesh, tx, refund.of)?) {
@@ -319,6 +330,7 @@ pub fn answer_of(body: &Body) -> Option<Answer> {
     match body {
         Body::Purchase(record) => Some(Answer::Approved(Box::new(record.clone()))),
         Body::Refused(record) => Some(Answer::Refused(record.reason)),
+        Body::NotRefunded(record) => Some(Answer::Refused(record.reason)),
         Body::Refund(record) => Some(Answer::Refunded(Box::new(record.clone()))),
         Body::Void(_) => Some(Answer::Voided),
         _ => None,
@@ -433,6 +445,11 @@ pub fn share_back(
 fn calendar(mesh: &Mesh) -> (i16, u16) {
     let campus = mesh.place.campus.and_then(|c| mesh.campuses.get(&c));
     campus.map_or((480, 180), |c| (c.utc_offset_minutes, c.cut_minute))
+}
+
+/// The digest of a refund as it was asked for.
+fn asked_back(of: PurchaseId, kind: RefundKind, amount: Option<Fen>) -> Hash {
+    digest_of(&(of, kind, amount))
 }
 
 fn digest_of<T: Serialize>(value: &T) -> Hash {

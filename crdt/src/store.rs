@@ -7,9 +7,10 @@ use crate::channel::FeedId;
 use crate::feed::{self, End, FeedError, Run, SignedHead};
 use crate::ids::Seq;
 use crate::wire;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// A storage failure: the node stops serving rather than answer from what it cannot write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +70,7 @@ pub trait Store: Read {
 }
 
 /// Entries added to one feed in one transaction.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Appended {
     /// Position of the first one.
     pub from: Seq,
@@ -82,7 +83,7 @@ pub struct Appended {
 }
 
 /// Everything one transaction writes.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
     /// New entries by feed.
     pub appended: BTreeMap<FeedId, Appended>,
@@ -101,6 +102,33 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         let feeds = self.appended.is_empty() && self.prune.is_empty() && self.bases.is_empty();
         feeds && self.heads.is_empty() && self.state.is_empty()
+    }
+
+    /// Whether a later transaction can be written together with this one, as if it were one.
+    pub fn takes(&self, later: &Batch) -> bool {
+        let follows = |(feed, appended): (&FeedId, &Appended)| {
+            self.appended.get(feed).is_none_or(|ours| ours.end.seq.next() == appended.from)
+        };
+        let stays = |batch: &Batch| batch.prune.is_empty() && batch.bases.is_empty();
+        stays(self) && stays(later) && later.appended.iter().all(follows)
+    }
+
+    /// Adds a later transaction that it [`takes`](Batch::takes).
+    pub fn add(&mut self, later: Batch) {
+        for (feed, appended) in later.appended {
+            match self.appended.entry(feed) {
+                Entry::Vacant(none) => _ = none.insert(appended),
+                Entry::Occupied(mut ours) => {
+                    let ours = ours.get_mut();
+                    ours.entries.extend(appended.entries);
+                    ours.end = appended.end;
+                    ours.heads.extend(appended.heads);
+                }
+            }
+        }
+        self.heads.extend(later.heads);
+        self.state.extend(later.state);
+        self.prune.extend(later.prune);
     }
 }
 
@@ -211,8 +239,10 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// Consecutive entries from `from` on, this turn's included: at least one if held, about `bytes_max` of what is stored.
     pub fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        if from <= self.store.feed(feed)?.end.seq {
-            return self.store.entries(feed, from, bytes_max);
+        let stored = self.base_of(feed)?;
+        if from <= stored.end.seq {
+            let is_based = self.batch.bases.contains_key(feed);
+            return if is_based { Ok(Vec::new()) } else { self.store.entries(feed, from, bytes_max) };
         }
         let Some(appended) = self.batch.appended.get(feed) else { return Ok(Vec::new()) };
         let first = usize::try_from(from.0.saturating_sub(appended.from.0)).unwrap_or(usize::MAX);

@@ -15,7 +15,7 @@ use yika_crdt::ids::*;
 use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
-use yika_crdt::store::{MemoryStore, Store, Tx};
+use yika_crdt::store::{MemoryStore, Read, Store, Tx};
 use yika_crdt::tariff::sheet::*;
 
 const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
@@ -287,6 +287,35 @@ fn corrections_are_linked_and_never_exceed_the_sale() {
     assert!(matches!(edge.run(refund(4, 1, RefundKind::Refund, None)), Reply::Answer(Answer::Refunded(_))));
     assert_eq!(approved(&edge.buy(5, 1000)), Fen(1000), "what was given back can be spent again, once");
     assert_eq!(edge.buy(6, 1), Answer::Refused(Reason::NotEnough));
+}
+
+#[test]
+fn a_refused_refund_gets_its_first_answer_again_whatever_has_changed_since() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    let no_such_sale = Reply::Answer(Answer::Refused(Reason::NoSuchSale));
+    assert_eq!(edge.run(refund(2, 1, RefundKind::Refund, None)), no_such_sale);
+    assert_eq!(approved(&edge.buy(1, 300)), Fen(300), "the sale was on its way");
+    assert_eq!(edge.run(refund(2, 1, RefundKind::Refund, None)), no_such_sale);
+    edge.restart();
+    assert_eq!(edge.run(refund(2, 1, RefundKind::Refund, None)), no_such_sale);
+    let reused = Reply::Answer(Answer::Refused(Reason::IdReused));
+    assert_eq!(edge.run(refund(2, 1, RefundKind::Refund, Some(1))), reused);
+    assert_eq!(edge.buy(2, 5), Answer::Refused(Reason::IdReused), "nor is anything sold under it");
+    let Reply::Answer(Answer::Refunded(back)) = edge.run(refund(3, 1, RefundKind::Refund, None)) else { panic!() };
+    assert_eq!(back.back, vec![(Source::Wallet(WalletKey::Main), Fen(300))], "asked anew, it is given back");
+    assert_eq!(edge.run(refund(4, 1, RefundKind::Refund, Some(1))), Reply::Answer(Answer::Refused(Reason::OverRefund)));
+    let journal = FeedId { writer: edge_writer(1), channel: Channel::Journal };
+    let written = edge.store.entries(&journal, Seq(1), usize::MAX).unwrap();
+    let refused = written.iter().filter(|bytes| matches!(Entry::decode(bytes).unwrap().body, Body::NotRefunded(_)));
+    assert_eq!(refused.count(), 2, "one entry for each id");
+
+    // The sibling that takes over gives the same answers.
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    assert!(matches!(edge.feed_to(Channel::Journal, &mut sibling), Reply::Stored(..)));
+    assert_eq!(sibling.run(refund(2, 1, RefundKind::Refund, None)), no_such_sale);
+    assert_eq!(sibling.run(refund(2, 1, RefundKind::Refund, Some(1))), reused);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Puts the running hub together: node, link, control socket, HTTP, in that order, and takes it down again.
 
 use crate::backup::Backups;
+use crate::backup::log::ship::Shipping;
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::console::{self, SignIns};
@@ -37,9 +38,7 @@ use zeroize::Zeroizing;
 
 /// Leases and receipts are looked at so often.
 const TICK_MS: u64 = 2_000;
-/// A new hub has something to lose after so long.
-const FIRST_BACKUP_AFTER_MS: i64 = 3_600_000;
-/// A failed backup is tried again after so long.
+/// A failed backup is tried again after so long; one for a log without a base, too.
 const BACKUP_RETRY_MS: i64 = 15 * 60_000;
 /// The clock is looked at so often: it may have been set.
 const BACKUP_LOOK_MS: i64 = 60_000;
@@ -69,7 +68,9 @@ pub async fn run(config: &Config) -> Result<()> {
     let link = link::run(&node, &identity, config.link.bind)?;
     let bound = link.local_addr()?;
     let desk = Desk::new(Arc::clone(&node), config.advertised(bound), identity.authority.pin());
-    let desk = desk.with_backups(backups(config)?);
+    let backups = Arc::new(backups(config)?);
+    let desk = desk.with_backups(Arc::clone(&backups));
+    let shipping = Shipping::start(Arc::clone(&node), backups, config.log_dir())?;
     let socket = Config::socket(&config.data);
     control::serve(desk.clone(), &socket)?;
     let listener = TcpListener::bind(config.http.bind)
@@ -117,6 +118,7 @@ pub async fn run(config: &Config) -> Result<()> {
     let closing = link.shutdown("headquarters is stopping");
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), closing).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    shipping.stop(Duration::from_millis(STOP_MS_MAX)).await;
     let _ = std::fs::remove_file(&socket);
     // The process ends here; what waited in the writer is answered or will be asked again.
     drop((desk, node, thread));
@@ -190,7 +192,7 @@ pub async fn back_up_at_rest(config: &Config, to: Option<PathBuf>) -> Result<Bac
     let life = tokio::task::block_in_place(|| HubNode::life(&identity, dir))?;
     let identity = identity.in_life(life)?;
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
-    let desk = Desk::new(node, String::new(), identity.authority.pin()).with_backups(backups(config)?);
+    let desk = Desk::new(node, String::new(), identity.authority.pin()).with_backups(Arc::new(backups(config)?));
     let made = desk.create_backup(&Actor::console(), to).await;
     drop(desk);
     tokio::task::block_in_place(|| drop(thread.join()));
@@ -205,14 +207,23 @@ async fn back_up(desk: Desk, every_hours: u32) {
     let every_ms = i64::from(every_hours) * 3_600_000;
     let mut due_ms = match desk.last_backup().await {
         Ok(Some(last)) => last.at_ms.saturating_add(every_ms),
-        _ => wall_ms().saturating_add(FIRST_BACKUP_AFTER_MS),
+        _ => wall_ms().saturating_add(every_ms),
     };
+    let mut log = desk.node.ears().log.subscribe();
+    let mut next_try_ms = i64::MIN;
     loop {
         let wait_ms = due_ms.saturating_sub(wall_ms()).clamp(0, BACKUP_LOOK_MS);
-        tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs())).await;
-        if wall_ms() < due_ms {
+        let pause = tokio::time::sleep(Duration::from_millis(wait_ms.unsigned_abs()));
+        // A log without a backup that it continues forgets as much as none.
+        let baseless = log.wait_for(|log| log.as_ref().is_some_and(|log| !log.based) && wall_ms() >= next_try_ms);
+        let now = tokio::select! {
+            () = pause => false,
+            baseless = baseless => baseless.is_ok(),
+        };
+        if wall_ms() < due_ms && !now {
             continue;
         }
+        next_try_ms = wall_ms().saturating_add(BACKUP_RETRY_MS);
         due_ms = match desk.create_backup(&Actor::console(), None).await {
             Ok(row) => {
                 tracing::info!(

@@ -37,6 +37,8 @@ pub struct Config {
 pub struct BackupSection {
     /// Where they go; `backups` in the data folder when empty.
     pub dir: PathBuf,
+    /// Where the log between two backups goes; with the backups when empty.
+    pub log_dir: PathBuf,
     /// Hours between two backups; 0 makes none by itself.
     pub every_hours: u32,
     /// How many stay in the folder.
@@ -89,7 +91,7 @@ impl Default for Config {
 
 impl Default for BackupSection {
     fn default() -> Self {
-        BackupSection { dir: PathBuf::new(), every_hours: 24, keep: 14 }
+        BackupSection { dir: PathBuf::new(), log_dir: PathBuf::new(), every_hours: 24, keep: 14 }
     }
 }
 
@@ -157,6 +159,14 @@ impl Config {
         match self.backup.dir.as_os_str().is_empty() {
             true => self.data.join("backups"),
             false => self.backup.dir.clone(),
+        }
+    }
+
+    /// Where the log between two backups goes.
+    pub fn log_dir(&self) -> PathBuf {
+        match self.backup.log_dir.as_os_str().is_empty() {
+            true => self.backup_dir(),
+            false => self.backup.log_dir.clone(),
         }
     }
 

@@ -10,24 +10,28 @@ mod fork;
 mod grant;
 mod journal;
 mod people;
+mod price;
 mod receipts;
 mod recover;
 mod refund;
 mod tally;
+mod upkeep;
 
 pub use books::balances;
 pub use cash::Teller;
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
 pub use people::{PERSON_IDS_MAX, next_person_id};
+pub use price::{PriceDoubt, price_doubts};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS, archived};
 pub use recover::{Recovery, present_life};
+pub use upkeep::{EPOCH_DAYS_MAX, VISITS_KEPT_DAYS};
 
 use crate::ledger::Transfer;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
 use ed25519_dalek::SigningKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use yika_crdt::Fen;
@@ -331,7 +335,7 @@ pub enum Effect {
 }
 
 /// A row for the hub's own tables, written in the same transaction.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TableRow {
     /// A movement of money.
     Transfer(Transfer),
@@ -347,6 +351,8 @@ pub enum TableRow {
         received_ms: i64,
         /// The sale.
         record: Box<PurchaseRecord>,
+        /// Why its price is in doubt.
+        doubt: Option<PriceDoubt>,
     },
     /// A refusal.
     Refusal {
@@ -389,13 +395,32 @@ pub enum TableRow {
         seq: Seq,
         /// When.
         at_ms: i64,
-        /// `act` or `alarm`.
-        kind: &'static str,
+        /// Which of both.
+        kind: NoteKind,
         /// The short word.
         word: String,
         /// In words.
         detail: String,
     },
+}
+
+/// What a note is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum NoteKind {
+    /// Somebody did something.
+    Act,
+    /// Somebody must look.
+    Alarm,
+}
+
+impl NoteKind {
+    /// Name in storage.
+    pub fn name(self) -> &'static str {
+        match self {
+            NoteKind::Act => "act",
+            NoteKind::Alarm => "alarm",
+        }
+    }
 }
 
 /// A failure of our own; the turn is rolled back.
@@ -589,6 +614,7 @@ impl Hub {
                 self.forget_waiting(turn.stamp.hub_time_ms);
                 self.sweep(turn)?;
                 self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
+                self.keep_up(turn)?;
                 Reply::Done
             }
         })
@@ -653,6 +679,7 @@ impl Hub {
                 _ => {}
             }
         }
+        self.release_late(turn)?;
         self.serve_waiting(turn, &touched)?;
         for person in touched {
             if !self.is_waited_for(person, turn.stamp.hub_time_ms) {

@@ -3,13 +3,14 @@
 //! Pure: builds transfers, stores nothing. Append-only; corrections are transfers of their own. A transfer's key is the
 //! hash of its entry and a part number, so applying a journal twice posts once. Leaves to others: SQL (`store`).
 
+use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
 use yika_crdt::entry::WalletKey;
 use yika_crdt::feed::Hash;
 use yika_crdt::ids::*;
 
 /// An account of the books. Its text form is its key in storage.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Account {
     /// Cash and banks: what was paid in, negative.
     Cash,
@@ -80,7 +81,7 @@ pub fn wallet_name(wallet: WalletKey) -> String {
 }
 
 /// Why money moved.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Kind {
     /// Paid in at a counter.
     TopUp,
@@ -129,7 +130,7 @@ impl Kind {
 }
 
 /// One movement: `amount` leaves `debit` and arrives at `credit`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Transfer {
     /// Hash of the entry or act it follows from.
     pub source: Hash,

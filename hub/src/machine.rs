@@ -2,8 +2,10 @@
 //!
 //! Leaves to others: decisions (`core`), SQL (`store`), group commit (`yika_store`), who listens to effects (`node`).
 
+use crate::backup::log::{LogState, record};
 use crate::clock::HubClock;
 use crate::core::{Command, CoreError, Effect, Hub, Reply};
+use crate::store::outbox::{self, Archived};
 use crate::store::{TableRow, write};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 use yika_crdt::channel::{Class, FeedId};
 use yika_crdt::ids::{NodeId, Writer};
 use yika_crdt::mesh::Directory;
-use yika_crdt::store::{Read, StoreError, Tx};
+use yika_crdt::store::{Batch, Read, StoreError, Tx};
 use yika_crdt::sync::Message;
 use yika_store::rusqlite::Transaction;
 use yika_store::{Machine, Priority, SqliteStore};
@@ -77,6 +79,10 @@ pub struct Ears {
     pub changed: watch::Sender<u64>,
     /// Keys or operators changed: boxes must be given them.
     pub provision: watch::Sender<u64>,
+    /// How far the log's folder is: what lies there leaves the outbox.
+    pub archived: watch::Sender<Archived>,
+    /// How the log is; `None` where none is written.
+    pub log: watch::Sender<Option<LogState>>,
 }
 
 impl Ears {
@@ -91,6 +97,8 @@ impl Ears {
             directory: watch::channel(Arc::new(directory)).0,
             changed: watch::channel(0).0,
             provision: watch::channel(0).0,
+            archived: watch::channel(Archived::default()).0,
+            log: watch::channel(None).0,
         }
     }
 }
@@ -157,8 +165,11 @@ impl Machine for HubMachine {
         Ok(reply)
     }
 
-    fn write_product(&mut self, tx: &Transaction<'_>) -> Result<(), StoreError> {
-        write::rows(tx, &self.rows, self.clock.stamp().hub_time_ms)
+    fn write_product(&mut self, tx: &Transaction<'_>, batch: &Batch) -> Result<(), StoreError> {
+        let at_ms = self.clock.stamp().hub_time_ms;
+        write::rows(tx, &self.rows, at_ms)?;
+        let archived = self.ears.archived.borrow().clone();
+        outbox::append(tx, &archived, |turn, previous| record::encode(turn, previous, at_ms, batch, &self.rows))
     }
 
     fn has_product_writes(&self) -> bool {

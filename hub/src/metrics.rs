@@ -56,6 +56,9 @@ impl Metrics {
             "Entries that could not be used",
             self.desk.quarantine().await?.len() as i64,
         );
+        let doubts = node.look_off_thread(|store| crate::core::price_doubts(store)).await?;
+        out.head("yika_hub_price_doubts_total", "Sales whose price headquarters could not confirm, ever", "counter");
+        out.line("yika_hub_price_doubts_total", "", doubts as i64);
         self.files(&mut out);
         self.safety(&mut out).await?;
         self.boxes(&mut out).await?;
@@ -78,6 +81,12 @@ impl Metrics {
             let age_s = wall_ms().saturating_sub(last.at_ms).max(0) / 1000;
             out.gauge("yika_hub_backup_age_seconds", "Age of the newest proved backup", age_s);
             out.gauge("yika_hub_backup_bytes", "Size of the newest proved backup", last.bytes as i64);
+        }
+        if let Some(log) = self.desk.node.ears().log.borrow().as_ref() {
+            let now_ms = wall_ms();
+            out.gauge("yika_hub_log_sound", "1 while the log is whole and up to date", i64::from(log.is_sound(now_ms)));
+            let help = "How long the oldest turn has been waiting for the log's folder";
+            out.gauge("yika_hub_log_lag_milliseconds", help, log.lag_ms(now_ms));
         }
         let failed = self.desk.failed_backups() as i64;
         out.head("yika_hub_backups_failed_total", "Backups that failed since the start", "counter");

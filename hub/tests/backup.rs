@@ -26,7 +26,7 @@ fn hub(data: &Path, dir: &Path) -> Desk {
     let identity = HubIdentity::load(data).unwrap();
     let (node, _thread) = HubNode::start(&identity, data).unwrap();
     let backups = Backups::new(data.to_owned(), dir.to_owned(), 2, "data = \"x\"\n".to_owned());
-    Desk::new(node, String::new(), identity.authority.pin()).with_backups(backups)
+    Desk::new(node, String::new(), identity.authority.pin()).with_backups(Arc::new(backups))
 }
 
 fn entries_of(dir: &Path) -> Vec<PathBuf> {
@@ -85,7 +85,7 @@ async fn a_hub_is_restored_into_an_empty_folder_with_its_key_and_in_a_new_life()
     assert!(Vault::open(&fresh).is_err(), "nothing opens without the master key");
     let other = Arc::new(Vault::create(&fresh).unwrap());
     let refuse = |vault: &Arc<Vault>, path: &Path, into: &Path| {
-        let refused = tokio::task::block_in_place(|| backup::restore(path, into, vault));
+        let refused = tokio::task::block_in_place(|| backup::restore(path, into, vault, None));
         format!("{:#}", refused.unwrap_err())
     };
     assert!(refuse(&other, &file, &fresh).contains("master key"));
@@ -109,7 +109,7 @@ async fn a_hub_is_restored_into_an_empty_folder_with_its_key_and_in_a_new_life()
     // What a restore that was killed has left does not stop the next one.
     std::fs::create_dir(fresh.join("restoring")).unwrap();
     std::fs::write(fresh.join("hub.db"), b"half").unwrap();
-    let life = tokio::task::block_in_place(|| backup::restore(&file, &fresh, &vault)).unwrap();
+    let life = tokio::task::block_in_place(|| backup::restore(&file, &fresh, &vault, None)).unwrap().life;
     assert_eq!(life.incarnation.generation, 2);
     let identity = HubIdentity::load(&fresh).unwrap();
     let node = tokio::task::block_in_place(|| {

@@ -5,6 +5,7 @@
 mod common;
 
 use common::*;
+use std::collections::BTreeSet;
 use yika_crdt::access::{Door, GroupId, Holder, Interval, Schedule, ScheduleId, decide};
 use yika_crdt::channel::Channel;
 use yika_crdt::civil::{Civil, civil};
@@ -14,6 +15,7 @@ use yika_crdt::entry::{Body, ChangeRecord};
 use yika_crdt::ids::*;
 use yika_crdt::person::{CardState, PersonStatus};
 use yika_crdt::reason::Reason;
+use yika_crdt::store::Tx;
 use yika_hub::core::{Command, Reply};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -474,4 +476,75 @@ fn concurrent_edits_converge_in_any_order() {
             assert_eq!(node.mesh().quarantined, 0, "seed {seed}: {:?}", node.alarms());
         }
     }
+}
+
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+fn months(world: &World, at: usize) -> BTreeSet<u16> {
+    DocSet::visitor_months(&Tx::new(&world.nodes[at].store), CampusId(1)).unwrap()
+}
+
+fn epochs(world: &World, at: usize, campus: u16) -> Vec<Option<u32>> {
+    let campus = CampusId(campus);
+    let kinds = (0..4).map(|shard| DocKind::People { campus, shard }).chain([DocKind::Policy(campus)]);
+    kinds.map(|kind| Tx::new(&world.nodes[at].store).get(&yika_crdt::keys::epoch(&kind)).unwrap()).collect()
+}
+
+#[test]
+fn visits_that_are_long_over_are_erased_everywhere_and_their_documents_go() {
+    let mut world = World::new();
+    assert_eq!(world.nodes[1].edge(edge_visitor(500, VisitorAct::Add(visit(500, 700_001)))), edge::Reply::Done);
+    assert_eq!(world.nodes[2].edge(edge_visitor(501, VisitorAct::Add(visit(501, 700_002)))), edge::Reply::Done);
+    world.heal();
+    let long = VisitorAct::SetUntil(NOON_MS + 80 * DAY_MS);
+    let longer = Command::Visitor { campus: CAMPUS, operator: CLERK, visitor: PersonId(501), act: long };
+    assert_eq!(world.hub().hub(longer), Reply::Done);
+    for days in [1, 60, 110] {
+        world.hub().later_ms = days * DAY_MS;
+        world.heal();
+        assert_eq!(world.nodes[2].rows(yika_crdt::keys::VISITORS).len(), 2, "one of them is kept on day {days}");
+        assert_eq!(months(&world, 1).len(), 1);
+    }
+    world.hub().later_ms = 120 * DAY_MS;
+    world.heal();
+    for at in 0..3 {
+        assert_eq!(world.nodes[at].rows(yika_crdt::keys::VISITORS).len(), 0, "node {at}");
+        assert_eq!(months(&world, at), BTreeSet::new(), "node {at}");
+    }
+    world.assert_converged();
+    let before = world.nodes[0].rows(b"");
+    world.hub().later_ms = 121 * DAY_MS;
+    world.heal();
+    let after = world.nodes[0].rows(b"");
+    let changed = after.iter().filter(|(key, value)| before.get(*key) != Some(value)).count();
+    assert!(changed <= 2, "nothing is done again: {changed}");
+    // The number is free for another guest.
+    assert_eq!(world.nodes[1].edge(edge_visitor(502, VisitorAct::Add(visit(502, 700_002)))), edge::Reply::Done);
+    world.heal();
+    world.assert_converged();
+    assert!(world.nodes.iter().all(|node| node.alarms().is_empty()));
+}
+
+#[test]
+fn every_document_gets_a_new_epoch_once_a_year_and_loses_nothing() {
+    let mut world = World::new();
+    world.hub().hub(people((1..=8).map(|n| add(n, 1)).collect()));
+    world.heal();
+    world.hub().later_ms = 364 * DAY_MS;
+    world.heal();
+    assert_eq!(epochs(&world, 0, 1), vec![None; 5]);
+    // A box that was cut off all the time has something to say.
+    world.nodes[1].edge(edge_people(vec![change(3, 1, name("迟到"))]));
+    world.hub().later_ms = 366 * DAY_MS;
+    (0..30).for_each(|_| world.nodes[0].tick());
+    assert_eq!(epochs(&world, 0, 1), vec![Some(2); 5]);
+    assert_eq!(epochs(&world, 0, 2), vec![Some(2); 5]);
+    world.heal();
+    assert_eq!(epochs(&world, 1, 1), vec![Some(2); 5]);
+    world.assert_converged();
+    assert_eq!(world.nodes[2].person(PersonId(3)).unwrap().name, "迟到");
+    assert_eq!((1..=8).filter(|n| world.nodes[3].person(PersonId(*n)).is_some()).count(), 8);
+    world.hub().later_ms = 500 * DAY_MS;
+    world.heal();
+    assert_eq!(epochs(&world, 0, 1), vec![Some(2); 5], "once");
 }

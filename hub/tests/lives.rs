@@ -66,6 +66,47 @@ fn rights_of_a_dead_box_wait_in_suspense_until_nobody_can_spend_them() {
     assert_eq!(world.sold(), (2_000, 2_000));
 }
 
+/// The box had given back what it sold, and headquarters knew only of the sale.
+#[test]
+fn what_a_journal_gives_back_after_the_release_is_its_holders_and_not_in_suspense() {
+    for early in [false, true] {
+        let mut world = World::new(&[1, 1]);
+        world.top_up(1, 10_000);
+        world.run_ms(SECOND_MS);
+        assert_eq!(paid(&world.buy(0, 1, 1, 3_000)), 3_000);
+        world.run_ms(SECOND_MS);
+        world.cut_all(true);
+        assert!(matches!(world.refund(0, 2, 1, RefundKind::Reversal, None), Answer::Refunded(_)));
+        let float = yika_crdt::sale::PurchaseRequest { offline: true, ..request(TerminalId(10), 3, 2, 700) };
+        let Answer::Approved(fact) = world.purchase(0, float) else { panic!("a fact is never refused") };
+        assert_eq!(fact.paid, vec![(Source::Float, Fen(700))]);
+        let back = world.refund(0, 4, 3, RefundKind::Correction, Some(200));
+        assert!(matches!(back, Answer::Refunded(_)), "{back:?}");
+        world.switch_off(0);
+        fence(&mut world, 0);
+        let dead = world.edges[0].me;
+        if early {
+            let release = core::Command::ReleaseSuspense { writer: dead, operator: OperatorId(7) };
+            assert_eq!(world.order(release), core::Reply::Done);
+        }
+        world.cut_all(false);
+        world.run_hours(24 * 5);
+        assert_eq!((suspense(&world, dead), world.total(1), loss(&world)), (0, 7_000, 0), "released");
+
+        // The journal turns up, twice.
+        for _ in 0..2 {
+            let run = world.edges[0].run(Channel::Journal, Seq(1));
+            assert!(matches!(world.order(core::Command::Ingest(Box::new(run))), core::Reply::Stored(..)));
+            assert_eq!((suspense(&world, dead), world.total(1), loss(&world)), (0, 10_000, 0));
+        }
+        let in_suspense = |(account, sum): (&Account, &i64)| matches!(account, Account::Suspense(..)) && *sum != 0;
+        assert!(!world.hub.books().iter().any(in_suspense), "{:?}", world.hub.books());
+        assert_eq!((world.total(2), world.sold()), (-500, (500, 500)), "and what the float paid is owed");
+        assert_eq!(paid(&world.buy(1, 9, 1, 10_000)), 10_000, "he can spend all of it, once");
+        assert!(is_refused(&world.buy(1, 10, 1, 2_001), Reason::NotEnough));
+    }
+}
+
 #[test]
 fn an_operator_may_release_earlier_and_the_worst_case_is_booked_to_loss() {
     let mut world = World::new(&[1, 1]);

@@ -5,10 +5,13 @@ mod harness;
 
 use harness::*;
 use yika_crdt::Fen;
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
+use yika_crdt::feed::{self, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::Answer;
+use yika_crdt::store::Read;
 use yika_hub::core;
 use yika_hub::ledger::Account;
 
@@ -254,4 +257,51 @@ fn a_box_whose_totals_are_not_the_hubs_keeps_its_journal_and_says_so() {
         let told = world.edges[0].alarms().iter().any(|alarm| alarm.starts_with("totals"));
         assert_eq!((pruned, told), (is_whole, !is_whole));
     }
+}
+
+/// A box whose prices are not those of the tariff it names; its journal is signed as any other.
+#[test]
+fn a_price_that_headquarters_comes_to_otherwise_is_posted_as_charged_marked_and_alarmed() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 50_000);
+    world.run_ms(SECOND_MS);
+    let Answer::Approved(honest) = world.buy(0, 1, 1, 1_000) else { panic!("not approved") };
+    world.run_ms(SECOND_MS);
+    let doubts = |world: &World| -> Vec<_> {
+        let doubt = |row: &core::TableRow| match row {
+            core::TableRow::Sale { doubt, .. } => Some(*doubt),
+            _ => None,
+        };
+        world.hub.rows.iter().filter_map(doubt).collect()
+    };
+    assert_eq!(doubts(&world), vec![None], "an honest price raises no doubt");
+
+    world.switch_off(1);
+    let writer = world.edges[1].me;
+    let feed = FeedId { writer, channel: Channel::Journal };
+    let stamp = Stamp { hub_time_ms: world.now_ms, boot: 1, mono_ms: 0 };
+    let mut say = |seq: u32, change: &dyn Fn(&mut PurchaseRecord)| {
+        let mut sale = PurchaseRecord { id: PurchaseId { seq, boot: 2, ..honest.id }, ..(*honest).clone() };
+        change(&mut sale);
+        let body = Body::Purchase(sale);
+        assert_eq!(body.fault(), None);
+        let (held, entry) = (world.hub.store.feed(&feed).unwrap().end, Entry { stamp, body }.encode());
+        let head = SignedHead::sign(feed, feed::link(&feed, held, &entry), &key_of(writer.node));
+        let run = Run { from: held.seq.next(), entries: vec![entry], head };
+        assert!(matches!(world.order(core::Command::Ingest(Box::new(run))), core::Reply::Stored(..)));
+    };
+    say(1, &|sale| {
+        sale.adjustment = Fen(50);
+        sale.paid = vec![(Source::Wallet(MAIN), Fen(1_050))];
+    });
+    say(2, &|sale| sale.mode = Mode::Fixed);
+    say(3, &|sale| sale.tariff = TariffVersion(9));
+    say(4, &|sale| sale.tariff = TariffVersion(9));
+    let doubts: Vec<_> = doubts(&world).into_iter().flatten().collect();
+    let unknown = core::PriceDoubt::UnknownTariff;
+    assert_eq!(doubts, vec![core::PriceDoubt::Due(Fen(1_000)), core::PriceDoubt::NotForSale, unknown, unknown]);
+    assert_eq!(core::price_doubts(&world.hub.store).unwrap(), 4);
+    let alarms = |word: &str| world.hub.alarms.iter().filter(|a| a.starts_with(word)).count();
+    assert_eq!((alarms("price: "), alarms("tariff_unknown: ")), (1, 1), "{:?}", world.hub.alarms);
+    assert_eq!(world.hub.books()[&Account::Merchant(MerchantId(1))], 1_000 + 1_050 + 3 * 1_000, "posted as charged");
 }

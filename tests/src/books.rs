@@ -83,6 +83,7 @@ impl Journal {
                 let total = refund.back.iter().map(|(_, part)| part.0).sum();
                 self.refunds.insert((writer, seq), (refund.of, total));
             }
+            Body::NotRefunded(refused) => *self.refused.entry(refused.reason.code().to_owned()).or_default() += 1,
             Body::Refused(refused) => *self.refused.entry(refused.reason.code().to_owned()).or_default() += 1,
             Body::Door(door) => match door.event {
                 DoorEvent::Granted | DoorEvent::Remote(_) => self.doors_opened += 1,

@@ -307,6 +307,87 @@ async fn headquarters_reinstalled_from_last_nights_backup_neither_pays_twice_nor
     assert!(older.contains("is newer") && !third.join("hub.db").exists(), "{older}");
 }
 
+/// The newest backup in a folder.
+fn newest_backup(dir: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(dir).ok()?.map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == "backup")).max()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paid_in_and_out_between_two_backups_is_there_after_the_disk_of_headquarters_is_lost() {
+    let Scene { mut world, dir } = scene(10).await;
+    // The first backup of a new hub is made at once: the log needs it.
+    let backups = world.hub.dir.join("backups");
+    until("the log is sound", BOUND, async || {
+        let log = &hub_status(&world.hub).await.0["log"];
+        Ok(log["based"] == true && log["trouble"].is_null() && log["waiting_since_ms"].is_null())
+    })
+    .await
+    .unwrap();
+    let backup = newest_backup(&backups).unwrap();
+    assert!(sell(&world, "east", 1, 1).await.approved > 0);
+    assert_books_agree(&world).await;
+    let (rich, poor) = (world.people[2].person, world.people[3].person);
+    let paid_in = ["top-up", &rich.to_string(), "--fen", "7000", "--request", "in-1"];
+    world.hub.command(&paid_in).await.unwrap();
+    let paid_out = ["withdraw", &poor.to_string(), "--fen", "900", "--request", "out-1"];
+    let said = json(&world.hub.command(&paid_out).await.unwrap());
+    world
+        .hub
+        .command_with(&["user", "add", "late", "--name", "late", "--role", "clerk"], "lantern-42-x")
+        .await
+        .unwrap();
+    // No box has heard of this: it is in no feed of any of them.
+    world.boxes.iter().for_each(|edge| edge.cut_wan());
+    let last = ["top-up", &poor.to_string(), "--fen", "50", "--request", "in-2"];
+    world.hub.command(&last).await.unwrap();
+    // More than the log ever lags.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    // The disk is lost; what was on another one is not.
+    world.hub.process.kill().await.unwrap();
+    let safe = dir.path().join("safe");
+    copy_files(&backups, &safe);
+    std::fs::remove_dir_all(&backups).unwrap();
+    let data = dir.path().join("hub-2");
+    let words = world.hub.restore(&safe.join(backup.file_name().unwrap()), &data).await.unwrap();
+    assert!(words.contains("replayed") && words.contains("top-ups") && words.contains("withdrawals"), "{words}");
+    world.hub.start_in(&data).await.unwrap();
+    world.boxes.iter().for_each(|edge| edge.heal_wan());
+    until("the recovery ends", BOUND, async || Ok(hub_status(&world.hub).await.0["recovering"].is_null()))
+        .await
+        .unwrap();
+
+    // The same vouchers get their first answers; another amount under them is refused.
+    for voucher in [&paid_in, &last] {
+        assert_eq!(json(&world.hub.command(voucher).await.unwrap())["repeated"], true);
+    }
+    assert_eq!(json(&world.hub.command(&paid_out).await.unwrap())["left_fen"].as_i64().unwrap() - 50, said["left_fen"]);
+    let more = ["withdraw", &poor.to_string(), "--fen", "901", "--request", "out-1"];
+    assert!(refusal(&world.hub, &more).await.contains("another movement"));
+    let twice =
+        world.hub.command_with(&["user", "add", "late", "--name", "x", "--role", "clerk"], "lantern-43-x").await;
+    assert!(twice.unwrap_err().to_string().contains("late"));
+    assert_books_agree(&world).await;
+    let boxes: Vec<_> = world.boxes.iter().collect();
+    assert_holds_everything(&world, &boxes).await;
+    assert_rights_agree(&world, &boxes).await;
+    let extra = |p: PersonId| {
+        if p == rich {
+            7_000
+        } else if p == poor {
+            50 - 900
+        } else {
+            0
+        }
+    };
+    assert_everybody_has_what_he_should(&world.hub, |p| TOP_UP_FEN + extra(p));
+    assert_eq!(account(&world.hub, "loss"), 0);
+    assert!(sell(&world, "after", 1, 2).await.approved > 0);
+    assert_books_agree(&world).await;
+    world.stop().await.ok();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_put_back_from_yesterday_takes_back_what_it_lost_and_goes_on() {
     let Scene { mut world, dir } = scene(10).await;

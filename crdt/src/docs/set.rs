@@ -6,7 +6,7 @@
 use super::act::Act;
 use super::chunk::ChangeRefused;
 use super::document::{ActorKey, Document};
-use super::outcome::{Authored, DocError, Patch, Taken};
+use super::outcome::{Authored, DocError, DocState, Patch, Taken};
 use super::{DocId, DocKind};
 use crate::channel::Place;
 use crate::ids::{CampusId, Writer};
@@ -202,10 +202,7 @@ impl DocSet {
         keys.extend(new.keys());
         delete_rows(tx, &id)?;
         delete_rows(tx, &old)?;
-        tx.put(key(b'b', &id), &new.save());
-        tx.put(key(b's', &id), new.state());
-        let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
-        write_waiting(tx, &id, &waiting)?;
+        write_whole(tx, &new)?;
         let patch = new.project(&keys);
         // Both are dirty: a dropped transaction must bring neither into use.
         for (id, doc) in [(id, new), (old, Document::new(old))] {
@@ -296,10 +293,7 @@ impl DocSet {
             self.open.insert(old, Open { doc: Document::new(old), used, log: 0, log_bytes: 0, dirty: true });
         }
         delete_rows(tx, &id)?;
-        tx.put(key(b'b', &id), &new.save());
-        tx.put(key(b's', &id), new.state());
-        let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
-        write_waiting(tx, &id, &waiting)?;
+        write_whole(tx, &new)?;
         let patch = new.project(&keys);
         let used = self.uses;
         self.open.insert(id, Open { doc: new, used, log: 0, log_bytes: 0, dirty: true });
@@ -413,13 +407,27 @@ fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>,
     }
 }
 
+/// Writes a document of which no row is there.
+fn write_whole<S: Read + ?Sized>(tx: &mut Tx<'_, S>, doc: &Document) -> Result<(), StoreError> {
+    let id = doc.id();
+    let waiting: Vec<_> = doc.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+    // Of a document in which nothing is left nothing is kept: that is how it goes.
+    if !doc.keys().is_empty() || !waiting.is_empty() || *doc.state() != DocState::default() {
+        tx.put(key(b'b', &id), &doc.save());
+        tx.put(key(b's', &id), doc.state());
+    }
+    write_waiting(tx, &id, &waiting)
+}
+
 /// Writes a document as it was saved elsewhere.
 fn write_saved<S: Read + ?Sized>(tx: &mut Tx<'_, S>, document: &SavedDocument) -> Result<(), StoreError> {
     let id = document.id;
     if let Some(saved) = &document.saved {
         tx.put(key(b'b', &id), saved);
     }
-    tx.put(key(b's', &id), &document.state);
+    if document.state != DocState::default() {
+        tx.put(key(b's', &id), &document.state);
+    }
     for (mark, rows) in [(b'l', &document.log), (b'w', &document.waiting)] {
         let prefix = key(mark, &id);
         for (at, bytes) in (0u32..).zip(rows) {

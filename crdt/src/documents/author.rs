@@ -178,6 +178,21 @@ impl Documents {
         self.write(mesh, tx, by, vec![(DocKind::Visitors { campus, month }, vec![body])], events)
     }
 
+    /// Erases visits from the document of a month.
+    pub fn erase_visits<R: Read + ?Sized>(
+        &mut self,
+        mesh: &mut Mesh,
+        tx: &mut Tx<'_, R>,
+        by: Author,
+        (campus, month): (CampusId, u16),
+        visitors: impl IntoIterator<Item = PersonId>,
+        events: &mut Vec<Event>,
+    ) -> Written {
+        let visitors = visitors.into_iter();
+        let bodies = visitors.map(|visitor| ActBody::Visitors(vec![(visitor, VisitorAct::Remove)])).collect();
+        self.write(mesh, tx, by, vec![(DocKind::Visitors { campus, month }, bodies)], events)
+    }
+
     /// Writes acts, a change each, into this node's feeds; all of them or none.
     fn write<R: Read + ?Sized>(
         &mut self,

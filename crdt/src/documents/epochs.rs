@@ -4,8 +4,10 @@
 
 use super::{Documents, own_failure, project, quarantine_waiting};
 use crate::channel::{Channel, FeedId, Place};
-use crate::docs::SetError;
-use crate::docs::{Act, ActId, ActorKey, DocId, DocKind, DocSet, ParsedChange, actor_of, admit, uncovered_acts};
+use crate::docs::{
+    Act, ActId, ActorKey, DocId, DocKind, DocSet, ParsedChange, Patch, SetError, VisitorsPatch, actor_of, admit,
+    uncovered_acts,
+};
 use crate::entry::{AlarmRecord, Body, Entry, RebaseRecord, Stamp};
 use crate::ids::{CampusId, Seq, Writer};
 use crate::keys;
@@ -173,6 +175,42 @@ impl Documents {
         let counts = self.set.get(tx, old).map_err(own_failure)?.covered();
         let covered = mesh.nodes.keys().filter_map(|w| Some((*w, *counts.get(&actor_of(*w))?))).collect();
         Ok(RebaseRecord { old, covered, new: DocId { epoch: old.epoch.saturating_add(1), ..old } })
+    }
+
+    /// The present epoch of a document.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn epoch<R: Read + ?Sized>(&self, tx: &Tx<'_, R>, kind: DocKind) -> Result<u32, StoreError> {
+        current(tx, &kind)
+    }
+
+    /// Whether a document can be opened; one that is damaged here stays as it is.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn opens<R: Read + ?Sized>(&mut self, tx: &Tx<'_, R>, kind: DocKind) -> Result<bool, StoreError> {
+        let doc = DocId { kind, epoch: current(tx, &kind)? };
+        match self.set.get(tx, doc) {
+            Ok(_) => Ok(true),
+            Err(SetError::Store(error)) => Err(error),
+            Err(SetError::Doc(_)) => {
+                self.set.forget(doc);
+                Ok(false)
+            }
+        }
+    }
+
+    /// What a visitors document holds: whole visits, and ids of which only a part is there.
+    ///
+    /// # Errors
+    /// Storage, or the document cannot be opened: ask [`Documents::opens`] first.
+    pub fn visits<R: Read + ?Sized>(&mut self, tx: &Tx<'_, R>, kind: DocKind) -> Result<VisitorsPatch, StoreError> {
+        let doc = DocId { kind, epoch: current(tx, &kind)? };
+        match self.set.get(tx, doc).map_err(own_failure)?.project_all() {
+            Patch::Visitors(visits) => Ok(visits),
+            _ => Ok(VisitorsPatch::default()),
+        }
     }
 
     /// Every document of a campus that exists or may exist elsewhere.

@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: when entries are taken back (`takeback`).
 
-use super::{GivenBack, Mark, SaleError, apply_journal, digest_of, mark, put_rights, rights_of};
+use super::{GivenBack, Mark, SaleError, apply_journal, asked_back, digest_of, mark, put_rights, rights_of};
 use crate::channel::FeedId;
 use crate::entry::*;
 use crate::feed::Hash;
@@ -32,6 +32,9 @@ pub(crate) fn redo_journal<R: Read + ?Sized>(
             tx.put(keys::refunds(refund.of), &given);
             // Whether all or a part was asked for is not in the record: any body gets the answer.
             (Some((refund.id, Hash::default())), Some(refund.day))
+        }
+        Body::NotRefunded(refused) => {
+            (Some((refused.id, asked_back(refused.of, refused.kind, refused.amount))), Some(refused.day))
         }
         Body::Void(id) => (Some((*id, digest_of(id))), None),
         Body::Taken(taken) => {

@@ -6,7 +6,7 @@
 use super::{Audience, CHUNK_BYTES, Item, Manifest, SNAPSHOT_BYTES_MAX, SNAPSHOT_FEEDS_MAX, SNAPSHOT_VERSION};
 use super::{SavedDocument, SignedManifest, chunk_hash};
 use crate::channel::{BlockScope, FeedId};
-use crate::docs::DocSet;
+use crate::docs::{DocId, DocSet};
 use crate::entry::{Body, RebaseRecord};
 use crate::feed::{End, Hash, SignedHead};
 use crate::ids::{Seq, Writer};
@@ -72,7 +72,14 @@ pub fn cut<R: Read + ?Sized>(
         rows(store, keys::REBASES, |record: RebaseRecord| pack.say(&Item::Rebase(record.into())))?;
     }
     let tx = Tx::new(store);
-    for id in DocSet::stored(&tx)?.into_iter().filter(|id| audience.covers(id.channel())) {
+    let mut ids = DocSet::stored(&tx)?;
+    // Of a document in which nothing is left its epoch is.
+    each(store, keys::EPOCHS, |key, epoch| {
+        let epoch = decode_row(key, epoch)?;
+        ids.extend(keys::epoch_kind(key).map(|kind| DocId { kind, epoch }));
+        Ok(())
+    })?;
+    for id in ids.into_iter().filter(|id| audience.covers(id.channel())) {
         let epoch = crate::documents::current_epoch(&tx, &id.kind)?;
         let document: SavedDocument = DocSet::saved(&tx, id, epoch)?;
         pack.say(&Item::Document(document.into()))?;

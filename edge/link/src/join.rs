@@ -385,7 +385,7 @@ mod tests {
         fn arbitrary_requests_and_replies_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = wire::decode_lenient::<JoinRequest>(&bytes, REQUEST_BYTES_MAX);
             let key = SigningKey::from_bytes(&[3; 32]);
-            prop_assert!(read_reply(&bytes, Pin([0; 32]), &key).is_err());
+            prop_assert!(read_reply(&bytes, &bytes, Pin([0; 32]), &key).is_err());
             prop_assert!(csr_public_key(&bytes).is_err());
         }
     }

@@ -78,6 +78,10 @@ impl App {
                 line.who = self.holder_text(holder, Some(refused.card))?;
                 line.place = self.terminal_name(refused.id.terminal);
             }
+            Body::NotRefunded(refused) => {
+                set(About::Till, "event.refund", "bad", show::reason(ui, refused.reason));
+                line.place = self.terminal_name(refused.id.terminal);
+            }
             Body::Refund(refund) => {
                 set(About::Till, "event.refund", "info", ui.t("event.given_back"));
                 line.who = self.holder_text(Some(refund.person), None)?;

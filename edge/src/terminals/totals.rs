@@ -56,6 +56,7 @@ fn line_of(known: &Known) -> Option<(TotalLine, Option<Day>)> {
     let (decision, day) = match body {
         Body::Purchase(record) => (Decision::Approved, Some(record.day)),
         Body::Refused(record) => (Decision::Refused, Some(record.day)),
+        Body::NotRefunded(record) => (Decision::Refused, Some(record.day)),
         Body::Refund(record) => (Decision::Refunded, Some(record.day)),
         _ => (Decision::Voided, None),
     };

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
-use yika_crdt::store::{StoreError, Tx};
+use yika_crdt::store::{Batch, StoreError, Tx};
 
 /// Most commands that share one transaction.
 pub const GROUP_COMMANDS_MAX: usize = 256;
@@ -58,7 +58,7 @@ pub trait Machine: Send + 'static {
     ///
     /// # Errors
     /// As [`Machine::handle`].
-    fn write_product(&mut self, _tx: &Transaction<'_>) -> Result<(), StoreError> {
+    fn write_product(&mut self, _tx: &Transaction<'_>, _batch: &Batch) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl<M: Machine> Loop<M> {
         let outcome = if batch.is_empty() && !machine.has_product_writes() {
             Ok(())
         } else {
-            self.store.commit_with(&batch, |tx| machine.write_product(tx))
+            self.store.commit_with(&batch, |tx| machine.write_product(tx, &batch))
         };
         match outcome {
             Ok(()) => {

@@ -3,6 +3,7 @@
 //! The master key is never inside; the key of the file is derived from it, so that restoring needs it. Leaves to others:
 //! sealing (`stream`), which parts there are (`backup`).
 
+use super::head;
 use super::stream::{Opener, Sealer, sealed_bytes};
 use crate::vault::{Vault, random};
 use anyhow::{Context, Result, bail};
@@ -15,8 +16,6 @@ use yika_crdt::wire;
 
 /// First bytes of every backup; the last of them is the version.
 const MAGIC: &[u8; 8] = b"YIKABAK\x01";
-/// Longest head.
-const HEAD_BYTES_MAX: usize = 4_096;
 /// Longest name of a part.
 const NAME_BYTES_MAX: usize = 64;
 const PURPOSE: &str = "backup";
@@ -58,7 +57,7 @@ pub fn write(path: &Path, vault: &Vault, name: &str, life: Writer, at_ms: i64, p
     let plain_bytes = parts.iter().map(|p| part_head(p.name, p.bytes).len() as u64 + p.bytes).sum();
     let key_check = vault.keyed_hash(CHECK_PURPOSE, &salt);
     let head = Head { name: name.to_owned(), life, created_ms: at_ms, plain_bytes, salt, key_check };
-    let head = head_bytes(&head)?;
+    let head = head::bytes(MAGIC, &wire::encode(&head))?;
     let key = vault.stream_key(PURPOSE, &salt)?;
     let file = File::create_new(path).with_context(|| format!("cannot make {}", path.display()))?;
     let mut out = BufWriter::new(file);
@@ -79,7 +78,7 @@ pub fn write(path: &Path, vault: &Vault, name: &str, life: Writer, at_ms: i64, p
 /// Bytes that a backup with these parts takes.
 pub fn size_of(parts: &[(&str, u64)]) -> u64 {
     let plain = parts.iter().map(|(name, bytes)| part_head(name, *bytes).len() as u64 + bytes).sum();
-    sealed_bytes(plain) + HEAD_BYTES_MAX as u64
+    sealed_bytes(plain) + head::HEAD_BYTES_MAX as u64
 }
 
 /// Reads the head of a backup.
@@ -92,24 +91,9 @@ pub fn head(path: &Path) -> Result<Head> {
 }
 
 fn read_head(file: &mut File, path: &Path) -> Result<(Head, Vec<u8>)> {
-    let not_one = || format!("{} is not a backup of yika-hub, or it was cut off in its head", path.display());
-    let mut start = [0u8; MAGIC.len() + 2];
-    file.read_exact(&mut start).with_context(not_one)?;
-    let (magic, len) = start.split_at(MAGIC.len());
-    if magic[..MAGIC.len() - 1] != MAGIC[..MAGIC.len() - 1] {
-        bail!("{}", not_one());
-    }
-    if magic != MAGIC {
-        bail!("{} was written by a newer program; install that one to read it", path.display());
-    }
-    let len = usize::from(len[0]) << 8 | usize::from(len[1]);
-    if len > HEAD_BYTES_MAX {
-        bail!("{}", not_one());
-    }
-    let mut bytes = vec![0; len];
-    file.read_exact(&mut bytes).with_context(not_one)?;
-    let head: Head = wire::decode(&bytes, HEAD_BYTES_MAX).with_context(not_one)?;
-    let all = [&start[..], &bytes].concat();
+    let (body, all) = head::read(file, MAGIC, path, "a backup of yika-hub")?;
+    let not_one = || format!("{} is not a backup of yika-hub", path.display());
+    let head: Head = wire::decode(&body, head::HEAD_BYTES_MAX).with_context(not_one)?;
     let wanted = (all.len() as u64).saturating_add(sealed_bytes(head.plain_bytes));
     let found = file.metadata().with_context(not_one)?.len();
     if found != wanted {
@@ -117,13 +101,6 @@ fn read_head(file: &mut File, path: &Path) -> Result<(Head, Vec<u8>)> {
         bail!("{} {what}: it has {found} bytes and should have {wanted}; fetch it again", path.display());
     }
     Ok((head, all))
-}
-
-fn head_bytes(head: &Head) -> Result<Vec<u8>> {
-    let body = wire::encode(head);
-    let len = u16::try_from(body.len()).ok().filter(|len| usize::from(*len) <= HEAD_BYTES_MAX);
-    let len = len.with_context(|| format!("the name of this hub is too long for a backup: {} bytes", body.len()))?;
-    Ok([&MAGIC[..], &len.to_be_bytes(), &body].concat())
 }
 
 fn part_head(name: &str, bytes: u64) -> Vec<u8> {

@@ -5,6 +5,8 @@
 //! and what follows from a proved one (`desk`), what a restored hub does (`core::recover`).
 
 pub mod file;
+mod head;
+pub mod log;
 pub mod stream;
 
 use crate::clock::wall_ms;
@@ -12,15 +14,16 @@ use crate::core::Command;
 use crate::identity::{self, HubIdentity};
 use crate::node::HubNode;
 use crate::store::read::{self, TrialBalance};
-use crate::store::{self, BackupRow};
+use crate::store::{self, BackupRow, outbox};
 use crate::vault::Vault;
 use anyhow::{Context, Result, bail};
 use file::{Head, Part};
+use log::replay::Replayed;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use yika_crdt::channel::FeedId;
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::store::Read;
@@ -50,8 +53,8 @@ pub struct Backups {
     pub keep: usize,
     /// The configuration in force, TOML.
     pub configuration: String,
-    /// Taken by the one that is being made.
-    pub under_way: tokio::sync::Mutex<()>,
+    /// One at a time.
+    pub under_way: UnderWay,
     /// How many have failed since the start.
     pub failed: AtomicU64,
 }
@@ -59,8 +62,38 @@ pub struct Backups {
 impl Backups {
     /// Backups of the hub in `data`.
     pub fn new(data: PathBuf, dir: PathBuf, keep: usize, configuration: String) -> Backups {
-        let under_way = tokio::sync::Mutex::new(());
+        let under_way = UnderWay::default();
         Backups { data, dir, keep, configuration, under_way, failed: AtomicU64::new(0) }
+    }
+
+    /// The hub's database.
+    pub fn database(&self) -> PathBuf {
+        self.data.join(DATABASE)
+    }
+}
+
+/// Whether a backup is being made or checked.
+#[derive(Default)]
+pub struct UnderWay(AtomicBool);
+
+/// It is, as long as this lives.
+pub struct Busy<'b>(&'b UnderWay);
+
+impl UnderWay {
+    /// Begins, unless one is under way.
+    pub fn begin(&self) -> Option<Busy<'_>> {
+        (!self.0.swap(true, Ordering::AcqRel)).then_some(Busy(self))
+    }
+
+    /// Whether one is.
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
     }
 }
 
@@ -124,7 +157,7 @@ pub fn make(backups: &Backups, source: &Source, dir: &Path) -> Result<Made> {
     let path = dir.join(format!("yika-hub-{}-g{}{ENDING}", stamp(at_ms)?, source.life.incarnation.generation));
     let unfinished = Unfinished(path.with_extension("backup.part"));
     let copy = scratch.path.join(DATABASE);
-    copy_database(backups, dir, &copy)?;
+    let turn = copy_database(backups, dir, &copy)?;
     file::write(&unfinished.0, &source.vault, &source.name, source.life, at_ms, parts(backups, &copy)?)?;
     drop(scratch);
     let (proved, marks) = prove(&unfinished.0, &source.vault, &backups.data)
@@ -133,16 +166,19 @@ pub fn make(backups: &Backups, source: &Source, dir: &Path) -> Result<Made> {
     File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot write {}", dir.display()))?;
     let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
     let file = path.display().to_string();
-    Ok(Made { row: BackupRow { at_ms, file, bytes: proved.bytes, took_ms, entries: proved.entries }, marks })
+    let (bytes, entries, turn) = (proved.bytes, proved.entries, Some(turn));
+    Ok(Made { row: BackupRow { at_ms, file, bytes, took_ms, entries, turn }, marks })
 }
 
-/// The database as of one moment, if there is room for it here and for the backup there.
-fn copy_database(backups: &Backups, dir: &Path, copy: &Path) -> Result<()> {
-    let reader = SqliteReader::open(backups.data.join(DATABASE), &store::options())?;
+/// The database as of one moment, if there is room for it here and for the backup there; gives its last turn.
+fn copy_database(backups: &Backups, dir: &Path, copy: &Path) -> Result<u64> {
+    let reader = SqliteReader::open(backups.database(), &store::options())?;
     let bytes = reader.bytes()?;
     has_room(&backups.data, bytes)?;
     has_room(dir, file::size_of(&[(DATABASE, bytes)]))?;
-    Ok(reader.copy_to(copy)?)
+    reader.copy_to(copy)?;
+    let copied = SqliteReader::open(copy, &store::options())?;
+    Ok(outbox::position(copied.connection())?.turn)
 }
 
 fn has_room(dir: &Path, bytes: u64) -> Result<()> {
@@ -171,8 +207,21 @@ fn parts<'p>(backups: &'p Backups, copy: &Path) -> Result<Vec<Part<'p>>> {
     Ok(parts)
 }
 
-fn allowed() -> Vec<&'static str> {
+/// The files that a backup of a hub holds.
+pub fn parts_of_a_hub() -> Vec<&'static str> {
     identity::FILES.iter().copied().chain([DATABASE, CONFIGURATION]).collect()
+}
+
+fn sound_books(conn: &yika_store::rusqlite::Connection) -> Result<TrialBalance> {
+    let books = read::trial_balance(conn)?;
+    if books.sum_fen != 0 || books.accounts_differing != 0 {
+        bail!(
+            "the books in it do not balance: sum {} fen, {} accounts differ from their transfers",
+            books.sum_fen,
+            books.accounts_differing
+        );
+    }
+    Ok(books)
 }
 
 /// Puts a backup into a scratch folder under `data` and checks everything in it; the folder goes again.
@@ -182,7 +231,7 @@ fn allowed() -> Vec<&'static str> {
 pub fn prove(path: &Path, vault: &Arc<Vault>, data: &Path) -> Result<(Proved, Vec<(FeedId, Seq)>)> {
     let scratch = Folder::fresh(data.join(SCRATCH))?;
     has_room(data, path.metadata().with_context(|| format!("cannot open {}", path.display()))?.len())?;
-    let head = file::unpack(path, vault, &allowed(), &scratch.path)?;
+    let head = file::unpack(path, vault, &parts_of_a_hub(), &scratch.path)?;
     let (books, marks) = check(&scratch.path, vault, &head)?;
     let proved = Proved {
         name: head.name,
@@ -201,14 +250,7 @@ fn check(dir: &Path, vault: &Arc<Vault>, head: &Head) -> Result<(TrialBalance, V
     let identity = HubIdentity::load_with(dir, Arc::clone(vault))?;
     let reader = SqliteReader::open(dir.join(DATABASE), &store::options())?;
     reader.integrity_check()?;
-    let books = read::trial_balance(reader.connection())?;
-    if books.sum_fen != 0 || books.accounts_differing != 0 {
-        bail!(
-            "the books in it do not balance: sum {} fen, {} accounts differ from their transfers",
-            books.sum_fen,
-            books.accounts_differing
-        );
-    }
+    let books = sound_books(reader.connection())?;
     let life = crate::core::present_life(&reader, identity.me)?.0;
     if life != head.life {
         bail!("it says that it is of {}, but its database is of {life}", head.life);
@@ -217,19 +259,41 @@ fn check(dir: &Path, vault: &Arc<Vault>, head: &Head) -> Result<(TrialBalance, V
     Ok((books, feeds.into_iter().map(|(feed, held)| (feed, held.end.seq)).collect()))
 }
 
-/// Puts a hub back into the empty folder `data`, marked as restored: when it is started it goes on in a new life and
-/// grants and pays nothing before every living box has reported. Gives the life.
+/// The log that a restore replays on top of the backup.
+#[derive(Clone, Debug)]
+pub struct LogFrom {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Where the log is damaged the restore stops reading it, and what follows is lost.
+    pub accept_loss: bool,
+}
+
+/// What a restore came to.
+#[derive(Debug)]
+pub struct Restored {
+    /// The life that the hub goes on in.
+    pub life: Writer,
+    /// What was replayed on top of the backup.
+    pub replayed: Replayed,
+}
+
+/// Puts a hub back into the empty folder `data`, replays the log, and marks it as restored: when it is started it goes
+/// on in a new life and grants and pays nothing before every living box has reported.
 ///
 /// # Errors
-/// The folder holds a hub, or the backup is not sound; then no hub is left there.
-pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>) -> Result<Writer> {
+/// The folder holds a hub, or backup or log are not sound; then no hub is left there.
+pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFrom>) -> Result<Restored> {
     if HubIdentity::exists(data) {
         bail!("{} holds a hub already; restore into an empty folder", data.display());
     }
     let stage = Folder::fresh(data.join(STAGE))?;
     has_room(data, path.metadata().with_context(|| format!("cannot open {}", path.display()))?.len())?;
-    let head = file::unpack(path, vault, &allowed(), &stage.path)?;
+    let head = file::unpack(path, vault, &parts_of_a_hub(), &stage.path)?;
     check(&stage.path, vault, &head)?;
+    let replayed = match log {
+        Some(log) => replay(&stage.path, vault, log)?,
+        None => Replayed::default(),
+    };
     let life = mark_restored(&stage.path, vault)?;
     let put = |name: &str| -> Result<()> {
         let to = data.join(name);
@@ -242,7 +306,15 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>) -> Result<Writer> {
         put(name)?;
     }
     File::open(data).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot write {}", data.display()))?;
-    Ok(life)
+    Ok(Restored { life, replayed })
+}
+
+/// Replays the log on the database in `dir`, and adds its books up again.
+fn replay(dir: &Path, vault: &Arc<Vault>, log: &LogFrom) -> Result<Replayed> {
+    let mut store = SqliteStore::open(dir.join(DATABASE), &store::options())?;
+    let replayed = log::replay::replay(&mut store, &log.dir, vault, log.accept_loss)?;
+    sound_books(store.connection())?;
+    Ok(replayed)
 }
 
 /// The database says that it was restored before anybody can start a hub on it.
@@ -317,8 +389,19 @@ pub fn forget_old(dir: &Path, name: &str, keep: usize) -> Result<()> {
     Ok(())
 }
 
+/// A moment as it stands in names of files.
 fn stamp(at_ms: i64) -> Result<String> {
     let form = time::macros::format_description!("[year][month][day]T[hour][minute][second].[subsecond digits:3]Z");
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)?;
+    Ok(at.format(form)?)
+}
+
+/// A moment in words, UTC.
+///
+/// # Errors
+/// It is no moment of any calendar.
+pub fn words_of(at_ms: i64) -> Result<String> {
+    let form = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
     let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)?;
     Ok(at.format(form)?)
 }

@@ -187,6 +187,10 @@ fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLin
             let why = reason_words(ui, refused.reason.code());
             ("kind.refusal", format!("{} · {} · {why}", terminal(refused.id.terminal), refused.card), String::new())
         }
+        Body::NotRefunded(refused) => {
+            let why = reason_words(ui, refused.reason.code());
+            ("kind.refusal", format!("{} · {why}", refused.of), String::new())
+        }
         Body::Refund(refund) => {
             let back = refund.back.iter().fold(0i64, |sum, (_, part)| sum.saturating_add(part.0));
             let kind = match refund.kind {

@@ -29,6 +29,8 @@ const ALARMS_SHOWN_MAX: u32 = 8;
 const ALARMS_WITHIN_MS: i64 = DAY_MS;
 /// The bell is brought up to date so often.
 const BELL_EVERY_MS: u64 = 15_000;
+/// A newest backup older than this is shown as a worry.
+const BACKUP_HOURS_OLD: i64 = 48;
 /// Height of the chart's columns.
 const CHART_HEIGHT: i64 = 120;
 
@@ -137,6 +139,8 @@ struct Shown {
     steps: Vec<FirstStep>,
     steps_left: usize,
     empty: bool,
+    /// Backup and log of headquarters: tone and words each.
+    safety: Vec<(&'static str, String)>,
 }
 
 struct AlarmLine {
@@ -182,16 +186,22 @@ pub(super) async fn page(State(site): State<Arc<Site>>, ui: Ui) -> Result<Respon
         site.set_alarms(sums.alarms_all);
     }
     let steps = first_steps(&site, &registry).await?;
+    let safety = if unscoped { safety(&site, &ui).await? } else { Vec::new() };
     let mut page = site.page(&ui, "overview.title", "/");
     page.as_of = Some(yika_ui::AsOf { text: ui.clock_text(sums.at_ms), stale: false });
-    let v = shown(&ui, &registry, edges, &sums, steps);
+    let v = Shown {
+        steps_left: steps.iter().filter(|s| !s.done).count(),
+        steps,
+        safety,
+        ..shown(&ui, &registry, edges, &sums)
+    };
     Ok(match ui.htmx {
         true => View::new(Body { page, v }).into_response(),
         false => View::new(Overview { page, v }).into_response(),
     })
 }
 
-fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums, steps: Vec<FirstStep>) -> Shown {
+fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums) -> Shown {
     let alarm = |row: &NoteRow| AlarmLine {
         time: ui.time_text(row.at_ms),
         node: node_name(ui, registry, NodeId(row.node)),
@@ -211,11 +221,36 @@ fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums, st
         alarms_all: sums.alarms_all,
         bars: bars(&sums.sold),
         meals: meals(ui, registry, &sums.sold),
-        steps_left: steps.iter().filter(|s| !s.done).count(),
-        steps,
+        steps: Vec::new(),
+        steps_left: 0,
+        safety: Vec::new(),
         empty: sums.sold.sales == 0,
         edges,
     }
+}
+
+/// What would be there if this machine burned.
+async fn safety(site: &Site, ui: &Ui) -> Result<Vec<(&'static str, String)>, UiError> {
+    let now_ms = wall_ms();
+    let backup = match site.desk.last_backup().await.map_err(unread)? {
+        None => ("warn", ui.t("overview.no_backup").to_owned()),
+        Some(last) => {
+            let hours = now_ms.saturating_sub(last.at_ms).max(0) / 3_600_000;
+            let tone = if hours > BACKUP_HOURS_OLD { "warn" } else { "ok" };
+            (tone, ui.kit.words.t_args(ui.lang, "overview.backup", &[("hours", &hours.to_string())]))
+        }
+    };
+    let log = site.desk.node.ears().log.borrow().clone();
+    let log = log.map(|log| match &log.trouble {
+        _ if log.is_sound(now_ms) => ("ok", ui.t("overview.log").to_owned()),
+        None if !log.based => ("warn", ui.t("overview.log.baseless").to_owned()),
+        trouble => {
+            let seconds = log.lag_ms(now_ms) / 1_000;
+            let words = ui.kit.words.t_args(ui.lang, "overview.log.late", &[("seconds", &seconds.to_string())]);
+            ("bad", format!("{words} {}", trouble.as_deref().unwrap_or_default()))
+        }
+    });
+    Ok(std::iter::once(backup).chain(log).collect())
 }
 
 /// Change against the same weekday a week ago, up to the same time.

@@ -53,6 +53,7 @@ pub(super) struct Line {
     pub(super) amount: String,
     pub(super) incoming: bool,
     pub(super) offline: bool,
+    pub(super) doubtful: bool,
 }
 
 pub(super) fn lines(ui: &Ui, registry: &RegistryView, rows: &[TransactionRow]) -> Vec<Line> {
@@ -84,6 +85,7 @@ fn line(ui: &Ui, registry: &RegistryView, row: &TransactionRow) -> Line {
         amount: if row.kind == "refusal" { "–".into() } else { yuan(row.total) },
         incoming: row.total < 0,
         offline: row.offline,
+        doubtful: row.doubtful,
     }
 }
 
@@ -380,6 +382,9 @@ pub(super) async fn detail(
     if sale.offline {
         steps.insert(0, StepLine { tone: "warn", time: "–".into(), words: ui.t("tx.step.offline").to_owned() });
     }
+    if let Some(words) = doubt_words(&ui, &sale) {
+        steps.push(StepLine { tone: "bad", time: ui.time_text(sale.received_ms), words });
+    }
     steps.extend(refunds.iter().map(|refund| StepLine {
         tone: "warn",
         time: ui.time_text(refund.place.at_ms),
@@ -421,6 +426,15 @@ pub(super) async fn detail(
         others: lines(&ui, &registry, &others),
     })
     .into_response())
+}
+
+/// Why headquarters doubts the price; the sale stands as it was charged.
+fn doubt_words(ui: &Ui, sale: &SaleRow) -> Option<String> {
+    Some(match (sale.doubt.as_deref()?, sale.due) {
+        ("tariff_unknown", _) => ui.t("tx.step.tariff_unknown").to_owned(),
+        (_, Some(due)) => ui.t_args("tx.step.due", &[("sum", &yuan(due))]),
+        (_, None) => ui.t("tx.step.not_for_sale").to_owned(),
+    })
 }
 
 /// A refund leads to its sale; a refusal to the list at its moment.

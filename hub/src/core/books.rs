@@ -6,7 +6,7 @@
 use super::{CoreError, Hub, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
 use crate::rights::{PersonWallets, Replica, Wallet, is_money};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::entry::WalletKey;
 use yika_crdt::feed;
@@ -34,6 +34,23 @@ pub(super) enum Owner {
 pub(super) struct Books {
     open: BTreeMap<Owner, (PersonWallets, PersonWallets)>,
     moved: BTreeMap<Account, Fen>,
+}
+
+impl Books {
+    /// Of what this turn has opened, the lives in whose suspense there is something.
+    pub(super) fn suspended(&self) -> Result<BTreeSet<(Owner, Writer)>, FenError> {
+        let mut found = BTreeSet::new();
+        for (owner, (_, wallets)) in &self.open {
+            for replicas in wallets.wallets.values().map(|wallet| &wallet.replicas) {
+                for (writer, replica) in replicas.iter().filter(|(_, replica)| replica.suspended) {
+                    if replica.right()?.is_positive() {
+                        found.insert((*owner, *writer));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Owner {

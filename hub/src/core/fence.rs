@@ -126,6 +126,18 @@ impl Hub {
         Ok(())
     }
 
+    /// What turns up in rights of a life after they were released (its journal was found and gives something back) is
+    /// its holder's at once: nobody else will look there again.
+    pub(super) fn release_late<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        for (owner, writer) in turn.books.suspended()? {
+            let winding = turn.tx.get::<Winding>(&winding_key(writer))?;
+            if winding.is_some_and(|winding| winding.released) {
+                self.wind_up_one(turn, owner, writer, Step::Release)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Nobody can spend rights of this life any more: its lease is over for every clock, and every box that could have
     /// taken a cheque of it has told what it did up to then, or is fenced.
     fn is_safe<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, writer: Writer) -> Result<bool, CoreError> {

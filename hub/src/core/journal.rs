@@ -3,7 +3,7 @@
 //! Leaves to others: totals (`rights`), what they come to (`books`), who may send what (`mesh`).
 
 use super::books::{Owner, right_account};
-use super::{CoreError, Hub, TableRow, Turn, named};
+use super::{CoreError, Hub, NoteKind, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -143,14 +143,18 @@ impl Hub {
                 self.post_not_sold(turn, NotSold { place, voided: false }, record.id)?;
             }
             Body::Void(id) => self.post_not_sold(turn, NotSold { place, voided: true }, *id)?,
+            Body::NotRefunded(refused) => {
+                let record = self.as_refusal(turn, refused)?;
+                turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record });
+            }
             Body::Door(record) => turn.rows.push(TableRow::Door { feed, seq, at_ms, record: record.clone() }),
             Body::Act(act) => {
                 let (word, detail) = (act.act.clone(), format!("{}: {}", act.operator, act.detail));
-                turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: "act", word, detail });
+                turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Act, word, detail });
             }
             Body::Alarm(alarm) => {
                 let (word, detail) = (alarm.kind.clone(), alarm.detail.clone());
-                turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: "alarm", word, detail });
+                turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Alarm, word, detail });
             }
             _ => {}
         }
@@ -163,7 +167,22 @@ impl Hub {
     /// Something that a person at headquarters must look at.
     pub(super) fn alarm<R: Read + ?Sized>(turn: &mut Turn<'_, '_, R>, place: Place, word: &str, detail: String) {
         let (feed, seq, at_ms, word) = (place.feed, place.seq, turn.stamp.hub_time_ms, word.to_owned());
-        turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: "alarm", word, detail });
+        turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Alarm, word, detail });
+    }
+
+    /// A refused refund among the refusals: with the card of its sale, if that is known.
+    fn as_refusal<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        refused: &NotRefundedRecord,
+    ) -> Result<RefusedRecord, CoreError> {
+        let sale = match seen(turn, refused.of)?.first() {
+            Some(seen) => seen.place.sale(turn)?,
+            None => None,
+        };
+        let card = sale.map_or(CardNumber(0), |sale| sale.card);
+        let mode = Mode::Amount(refused.amount.unwrap_or_default());
+        Ok(RefusedRecord { id: refused.id, card, mode, reason: refused.reason, day: refused.day })
     }
 
     fn post_sale<R: Read + ?Sized>(
@@ -177,9 +196,10 @@ impl Hub {
         let mut posting = Posting::new(place.source(), sale.day);
         self.move_sale(turn, writer, sale, &sale.paid, &mut posting, Sign::Charge)?;
         turn.post(posting)?;
+        let doubt = self.doubt_price(turn, place, sale)?;
         let record = Box::new(sale.clone());
         let (feed, seq, received_ms) = (place.feed, place.seq, turn.stamp.hub_time_ms);
-        turn.rows.push(TableRow::Sale { feed, seq, at_ms, received_ms, record });
+        turn.rows.push(TableRow::Sale { feed, seq, at_ms, received_ms, record, doubt });
         self.pair(turn, Seen { at_ms, place, reversed: false }, sale.id)
     }
 

@@ -90,7 +90,8 @@ impl Hub {
         terminal: TerminalId,
     ) -> Result<(), StoreError> {
         let prefix = keys::terminal_marks(terminal);
-        let (mut newest, mut after): (Vec<(Vec<u8>, Vec<u8>)>, Option<Vec<u8>>) = (Vec::new(), None);
+        let mut newest = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = turn.tx.scan(&prefix, after.as_deref(), BOOT_ROWS)?;
             let Some((last, _)) = rows.last() else { break };

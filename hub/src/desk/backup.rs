@@ -1,6 +1,7 @@
 //! Backups by the desk: made and proved, remembered, and told to the core so that boxes may prune. And how the hub is.
 
 use super::{Actor, Desk, DeskError, refused};
+use crate::backup::log::LogState;
 use crate::backup::{self, Backups, Proved, Source};
 use crate::core::Command;
 use crate::machine::Recovering;
@@ -23,6 +24,8 @@ pub struct HubStatus {
     pub connected: u64,
     /// The newest proved backup.
     pub last_backup: Option<BackupRow>,
+    /// How the log between two backups is; none where none is written.
+    pub log: Option<LogState>,
 }
 
 impl HubStatus {
@@ -45,6 +48,7 @@ impl HubStatus {
                 format!("last backup {hours} h ago: {} ({} bytes) · 最近备份", row.file, row.bytes)
             }
         });
+        words.extend(self.log.as_ref().map(|log| log.words(now_ms)));
         words
     }
 }
@@ -62,6 +66,7 @@ impl Desk {
             recovering,
             connected: self.node.peers().len() as u64,
             last_backup: self.last_backup().await?,
+            log: self.node.ears().log.borrow().clone(),
         })
     }
 
@@ -85,7 +90,7 @@ impl Desk {
     /// In words: no space, a failing device, one under way; then nothing of it is left and nothing counts as archived.
     pub async fn create_backup(&self, actor: &Actor, dir: Option<PathBuf>) -> Result<BackupRow, DeskError> {
         let backups = self.of_headquarters(actor)?;
-        let Ok(_one) = backups.under_way.try_lock() else {
+        let Some(_one) = backups.under_way.begin() else {
             return refused("a backup is under way; wait until it has ended");
         };
         let dir = dir.unwrap_or_else(|| backups.dir.clone());
@@ -112,7 +117,7 @@ impl Desk {
     /// What is wrong with it.
     pub async fn verify_backup(&self, actor: &Actor, file: PathBuf) -> Result<Proved, DeskError> {
         let backups = self.of_headquarters(actor)?;
-        let Ok(_one) = backups.under_way.try_lock() else {
+        let Some(_one) = backups.under_way.begin() else {
             return refused("a backup is under way; wait until it has ended");
         };
         let vault = Arc::clone(&self.node.vault);

@@ -114,8 +114,8 @@ impl Desk {
 
     /// The same desk, where backups can be made.
     #[must_use]
-    pub fn with_backups(self, backups: Backups) -> Desk {
-        Desk { backups: Some(Arc::new(backups)), ..self }
+    pub fn with_backups(self, backups: Arc<Backups>) -> Desk {
+        Desk { backups: Some(backups), ..self }
     }
 
     /// Writes a line of the audit alone: somebody looked at something, or took it away.

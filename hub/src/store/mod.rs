@@ -3,12 +3,14 @@
 //! `write` adds rows in the transaction of a turn, `read` answers pages and commands. Leaves to others: feeds and state
 //! rows (`yika-store`), what rows mean (`core`, `ledger`).
 
+pub mod outbox;
 pub mod people;
 pub mod read;
 pub mod rows;
 pub mod statement;
 pub mod totals;
 pub mod transactions;
+mod words;
 pub mod write;
 
 pub use rows::{AuditRow, BackupRow, OperatorRow, ProfileRow, TableRow, TerminalKeyRow};
@@ -20,6 +22,9 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, sql: include_str!("sql/0001_books.sql") },
     Migration { number: 2, sql: include_str!("sql/0002_pages.sql") },
     Migration { number: 3, sql: include_str!("sql/0003_backups.sql") },
+    Migration { number: 4, sql: include_str!("sql/0004_log.sql") },
+    Migration { number: 5, sql: include_str!("sql/0005_price.sql") },
+    Migration { number: 6, sql: include_str!("sql/0006_people_words.sql") },
 ];
 
 /// How the hub opens its database.

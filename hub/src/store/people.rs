@@ -1,6 +1,8 @@
 //! Profiles: the private part of people, written with imports and edits, found again by document, card, name or number.
 
 use super::rows::ProfileRow;
+use super::words::{self, Found};
+use std::collections::BTreeSet;
 use yika_crdt::store::StoreError;
 use yika_store::failed;
 use yika_store::rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -10,6 +12,7 @@ const COLUMNS: &str = "person, id_hash, id_type, id_sealed, contact_sealed, name
 
 /// Writes a profile in place of what was known of the person.
 pub(super) fn write_profile(tx: &Transaction<'_>, r: &ProfileRow, now_ms: i64) -> Result<(), StoreError> {
+    let before = by_person(tx, r.person)?;
     let sql = format!(
         "INSERT INTO profiles ({COLUMNS}, changed_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
@@ -46,7 +49,7 @@ pub(super) fn write_profile(tx: &Transaction<'_>, r: &ProfileRow, now_ms: i64) -
             ])
         })
         .map_err(failed("writing a profile"))?;
-    Ok(())
+    words::follow(tx, before.as_ref(), r)
 }
 
 fn profile(row: &Row<'_>) -> yika_store::rusqlite::Result<ProfileRow> {
@@ -95,7 +98,8 @@ pub fn by_person(conn: &Connection, person: u64) -> Result<Option<ProfileRow>, S
 /// What a list of people shows: all that match, a page at a time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PeopleQuery {
-    /// Beginning of a name, pinyin or staff number, or a whole card number; everybody when empty.
+    /// Beginning of a name, pinyin or staff number, or a whole card number; part of a name where nothing begins so;
+    /// everybody when empty.
     pub text: String,
     /// Home campus.
     pub campus: Option<u16>,
@@ -110,60 +114,55 @@ pub struct PeopleQuery {
 /// # Errors
 /// Of the database.
 pub fn find(conn: &Connection, query: &PeopleQuery) -> Result<(Vec<ProfileRow>, u64), StoreError> {
-    let text = query.text.trim();
+    let text = words::plain(&query.text);
     if text.is_empty() {
-        return page(conn, query, EVERYBODY, ("", ""));
+        return everybody(conn, query);
     }
-    let plain = text.to_lowercase().replace(' ', "");
-    let found = page(conn, query, BEGINS_WITH, (text, &plain))?;
-    // A part of a name costs a look at every name: only when nothing begins with the text.
-    match found.1 == 0 && text.chars().count() >= PART_CHARS_MIN {
-        true => page(conn, query, HAS_PART, (text, &plain)),
-        false => Ok(found),
+    let mut found = words::beginning_with(conn, &text, false)?;
+    if let Ok(card) = text.parse::<i64>() {
+        found.extend(holder_of(conn, card)?);
     }
+    // Inside of names only when nothing begins with the text.
+    if found.is_empty() && text.chars().count() >= PART_CHARS_MIN {
+        found = words::beginning_with(conn, &text, true)?;
+    }
+    let found: BTreeSet<_> =
+        found.into_iter().filter(|f| query.campus.is_none_or(|campus| f.campus == campus)).collect();
+    let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
+    let shown = found.iter().skip(offset).take(query.limit as usize);
+    let rows = shown.map(|found| by_person(conn, found.person));
+    // Words and profiles are of one moment, and of the same people.
+    Ok((rows.filter_map(Result::transpose).collect::<Result<_, _>>()?, found.len() as u64))
 }
 
 /// Shortest text that is looked for inside of names.
 const PART_CHARS_MIN: usize = 2;
 
-/// Each arm is a range of one index.
-const BEGINS_WITH: &str = "SELECT person FROM profiles WHERE name >= ?1 AND name < ?1 || char(1114111)
-    UNION SELECT person FROM profiles
-        WHERE replace(lower(pinyin), ' ', '') >= ?2 AND replace(lower(pinyin), ' ', '') < ?2 || char(1114111)
-    UNION SELECT person FROM profiles WHERE staff_number >= ?1 AND staff_number < ?1 || char(1114111)
-    UNION SELECT person FROM profiles WHERE card = CAST(?1 AS INTEGER) AND ?1 NOT GLOB '*[^0-9]*'";
-const HAS_PART: &str = "SELECT person FROM profiles WHERE instr(name, ?1) > 0 AND ?2 = ?2";
-const EVERYBODY: &str = "SELECT person FROM profiles WHERE ?1 = '' AND ?2 = ''";
+fn holder_of(conn: &Connection, card: i64) -> Result<Option<Found>, StoreError> {
+    let doing = "finding a card";
+    let sql = "SELECT campus, staff_number, person FROM profiles WHERE card = ?1";
+    let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
+    statement.query_row([card], words::found).optional().map_err(failed(doing))
+}
 
-/// A page of the people that `who` finds. Only their keys are sorted: rows are wide.
-fn page(
-    conn: &Connection,
-    query: &PeopleQuery,
-    who: &str,
-    (text, plain): (&str, &str),
-) -> Result<(Vec<ProfileRow>, u64), StoreError> {
+/// A page of all people, along the index of the list's order.
+fn everybody(conn: &Connection, query: &PeopleQuery) -> Result<(Vec<ProfileRow>, u64), StoreError> {
     let doing = "listing people";
-    let all = who == EVERYBODY;
-    let people = if all { "profiles".into() } else { format!("profiles WHERE person IN ({who})") };
-    let and = if all { "WHERE ?1 = '' AND ?2 = '' AND" } else { "AND" };
-    // A campus is the first column of the list's index: written only where it is asked for.
-    let campus = if query.campus.is_some() { "campus = ?3" } else { "?3 IS NULL" };
-    let count = match query.campus {
-        None if !all => format!("SELECT count(*) FROM ({who}) WHERE ?3 IS NULL"),
-        _ => format!("SELECT count(*) FROM {people} {and} {campus}"),
-    };
+    // A campus is the first column of that index: written only where it is asked for.
+    let campus = if query.campus.is_some() { "campus = ?1" } else { "?1 IS NULL" };
     let total: i64 = conn
-        .prepare_cached(&count)
-        .and_then(|mut s| s.query_row(params![text, plain, query.campus], |row| row.get(0)))
+        .prepare_cached(&format!("SELECT count(*) FROM profiles WHERE {campus}"))
+        .and_then(|mut s| s.query_row([query.campus], |row| row.get(0)))
         .map_err(failed(doing))?;
     let order = "ORDER BY campus, staff_number, person";
+    // Only keys are skipped over and sorted: rows are wide.
     let sql = format!(
         "SELECT {COLUMNS} FROM profiles WHERE person IN (
-             SELECT person FROM {people} {and} {campus} {order} LIMIT ?4 OFFSET ?5) {order}"
+             SELECT person FROM profiles WHERE {campus} {order} LIMIT ?2 OFFSET ?3) {order}"
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
     let rows = statement
-        .query_map(params![text, plain, query.campus, query.limit, query.offset as i64], profile)
+        .query_map(params![query.campus, query.limit, query.offset as i64], profile)
         .and_then(Iterator::collect)
         .map_err(failed(doing))?;
     Ok((rows, total as u64))

@@ -115,7 +115,7 @@ pub fn terminal_keys(conn: &Connection) -> Result<Vec<TerminalKeyRow>, StoreErro
 /// Of the database.
 pub fn last_backup(conn: &Connection) -> Result<Option<BackupRow>, StoreError> {
     let doing = "finding the newest backup";
-    let sql = "SELECT at_ms, file, bytes, took_ms, entries FROM backups ORDER BY number DESC LIMIT 1";
+    let sql = "SELECT at_ms, file, bytes, took_ms, entries, turn FROM backups ORDER BY number DESC LIMIT 1";
     let row = |row: &Row<'_>| {
         Ok(BackupRow {
             at_ms: row.get(0)?,
@@ -123,6 +123,7 @@ pub fn last_backup(conn: &Connection) -> Result<Option<BackupRow>, StoreError> {
             bytes: row.get::<_, i64>(2)? as u64,
             took_ms: row.get(3)?,
             entries: row.get::<_, i64>(4)? as u64,
+            turn: row.get::<_, Option<i64>>(5)?.map(|turn| turn as u64),
         })
     };
     conn.query_row(sql, [], row).optional().map_err(failed(doing))

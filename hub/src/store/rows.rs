@@ -1,10 +1,11 @@
 //! Rows of the hub's own tables as plain values.
 
 use crate::core;
+use serde::{Deserialize, Serialize};
 use yika_crdt::ids::*;
 
 /// A row to be written with a turn.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum TableRow {
     /// What the core wants written.
     Core(core::TableRow),
@@ -21,7 +22,7 @@ pub enum TableRow {
 }
 
 /// A backup that was made and proved.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BackupRow {
     /// When it was begun, hub time.
     pub at_ms: i64,
@@ -33,10 +34,12 @@ pub struct BackupRow {
     pub took_ms: i64,
     /// Entries of all feeds in it, pruned ones included.
     pub entries: u64,
+    /// The last turn in it: the log goes on from there. None of a backup made before there was a log.
+    pub turn: Option<u64>,
 }
 
 /// The private part of a person. Number and contact are sealed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ProfileRow {
     /// Who.
     pub person: u64,
@@ -77,7 +80,7 @@ pub struct ProfileRow {
 }
 
 /// An operator of headquarters or of a campus.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OperatorRow {
     /// Number.
     pub operator: OperatorId,
@@ -100,7 +103,7 @@ pub struct OperatorRow {
 }
 
 /// A terminal's key, sealed under the master key.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TerminalKeyRow {
     /// The terminal.
     pub terminal: TerminalId,
@@ -111,7 +114,7 @@ pub struct TerminalKeyRow {
 }
 
 /// Who did what at headquarters (OPR-8).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AuditRow {
     /// When, hub time.
     pub at_ms: i64,

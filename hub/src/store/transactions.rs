@@ -42,6 +42,8 @@ pub struct TransactionRow {
     pub detail: String,
     /// The terminal had decided alone.
     pub offline: bool,
+    /// Headquarters comes to another price, or cannot tell.
+    pub doubtful: bool,
     /// The holder's name, if headquarters has a profile.
     pub name: Option<String>,
     /// His staff number.
@@ -172,7 +174,7 @@ fn sales_arm(q: &TransactionQuery, w: &mut Where) -> String {
     }
     format!(
         "SELECT 'sale' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card, person, merchant,
-             total, mode AS detail, offline FROM sales INDEXED BY {index} WHERE {}",
+             total, mode AS detail, offline, doubt IS NOT NULL AS doubtful FROM sales INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
@@ -198,7 +200,7 @@ fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
     }
     format!(
         "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL AS card, person,
-             merchant, -total AS total, '' AS detail, 0 AS offline FROM refunds INDEXED BY {index} WHERE {}",
+             merchant, -total AS total, '' AS detail, 0 AS offline, 0 AS doubtful FROM refunds INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
@@ -218,7 +220,7 @@ fn refusals_arm(q: &TransactionQuery, w: &mut Where) -> String {
     format!(
         "SELECT 'refusal' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
              coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0) AS person,
-             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline
+             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline, 0 AS doubtful
          FROM refusals INDEXED BY {index} WHERE {}",
         w.text()
     )
@@ -316,8 +318,9 @@ fn transaction(row: &Row<'_>) -> Sql<TransactionRow> {
         total: row.get(13)?,
         detail: row.get(14)?,
         offline: row.get(15)?,
-        name: row.get(16)?,
-        staff_number: row.get(17)?,
+        doubtful: row.get(16)?,
+        name: row.get(17)?,
+        staff_number: row.get(18)?,
     })
 }
 
@@ -356,10 +359,14 @@ pub struct SaleRow {
     pub offline: bool,
     /// Sources, as `wallet:fen` separated by spaces.
     pub paid: String,
+    /// Why the price is in doubt, as its alarm is called.
+    pub doubt: Option<String>,
+    /// What it would cost, in fen, where that can be told.
+    pub due: Option<i64>,
 }
 
 const SALE: &str = "SELECT at_ms, node, generation, counter, seq, received_ms, day, terminal, boot, serial, card, person, \
-     outlet, merchant, mode, period, price, adjustment, total, balance, offline, paid FROM sales";
+     outlet, merchant, mode, period, price, adjustment, total, balance, offline, paid, doubt, due FROM sales";
 
 fn sale(row: &Row<'_>) -> Sql<SaleRow> {
     Ok(SaleRow {
@@ -385,6 +392,8 @@ fn sale(row: &Row<'_>) -> Sql<SaleRow> {
         balance: row.get(19)?,
         offline: row.get(20)?,
         paid: row.get(21)?,
+        doubt: row.get(22)?,
+        due: row.get(23)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Writing rows in the transaction of a turn. Sums of accounts are written once per turn and account, and checked there.
 
 use super::rows::*;
-use crate::core;
+use crate::core::{self, PriceDoubt};
 use crate::ledger::{Account, Transfer};
 use std::collections::BTreeMap;
 use yika_crdt::Fen;
@@ -32,8 +32,9 @@ pub fn rows(tx: &Transaction<'_>, rows: &[TableRow], now_ms: i64) -> Result<(), 
 }
 
 fn backup(tx: &Transaction<'_>, row: &BackupRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO backups (at_ms, file, bytes, took_ms, entries) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = params![row.at_ms, row.file, row.bytes as i64, row.took_ms, row.entries as i64];
+    let sql = "INSERT INTO backups (at_ms, file, bytes, took_ms, entries, turn) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let turn = row.turn.map(|turn| turn as i64);
+    let values = params![row.at_ms, row.file, row.bytes as i64, row.took_ms, row.entries as i64, turn];
     tx.execute(sql, values).map(|_| ()).map_err(failed("remembering a backup"))
 }
 
@@ -43,14 +44,14 @@ fn core_row(tx: &Transaction<'_>, row: &core::TableRow, now_ms: i64, sums: &mut 
             sums.add(transfer)?;
             write_transfer(tx, transfer, now_ms)
         }
-        core::TableRow::Sale { feed, seq, at_ms, received_ms, record } => {
-            sale(tx, feed, *seq, *at_ms, *received_ms, record)
+        core::TableRow::Sale { feed, seq, at_ms, received_ms, record, doubt } => {
+            sale(tx, feed, *seq, (*at_ms, *received_ms), record, *doubt)
         }
         core::TableRow::Refund { feed, seq, at_ms, record } => refund(tx, feed, *seq, *at_ms, record),
         core::TableRow::Refusal { feed, seq, at_ms, record } => refusal(tx, feed, *seq, *at_ms, record),
         core::TableRow::Door { feed, seq, record, .. } => door(tx, feed, *seq, record),
         core::TableRow::Note { feed, seq, at_ms, kind, word, detail } => {
-            note(tx, feed, *seq, *at_ms, kind, word, detail)
+            note(tx, feed, *seq, *at_ms, kind.name(), word, detail)
         }
     }
 }
@@ -117,19 +118,23 @@ fn sale(
     tx: &Transaction<'_>,
     feed: &FeedId,
     seq: Seq,
-    at_ms: i64,
-    received_ms: i64,
+    (at_ms, received_ms): (i64, i64),
     r: &PurchaseRecord,
+    doubt: Option<PriceDoubt>,
 ) -> Result<(), StoreError> {
     let (node, generation, counter) = writer(feed);
     let total = r.price.0.saturating_add(r.adjustment.0);
     let paid: Vec<String> = r.paid.iter().map(|(source, part)| format!("{}:{}", source_name(source), part.0)).collect();
+    let due = match doubt {
+        Some(PriceDoubt::Due(total)) => Some(total.0),
+        _ => None,
+    };
     tx.prepare_cached(
         "INSERT INTO sales (node, generation, counter, seq, at_ms, received_ms, day, terminal, boot, serial, card,
                             person, category, outlet, merchant, mode, period, price, adjustment, total, balance,
-                            offline, paid)
+                            offline, paid, doubt, due)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                 ?23)",
+                 ?23, ?24, ?25)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -156,6 +161,8 @@ fn sale(
             r.balance.0,
             r.offline,
             paid.join(" "),
+            doubt.map(PriceDoubt::name),
+            due,
         ])
     })
     .map_err(failed("writing a sale"))?;

@@ -15,7 +15,7 @@ use yika_crdt::ids::*;
 use yika_crdt::mesh::Mesh;
 use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 use yika_crdt::store::{MemoryStore, Read, Store, Tx};
-use yika_hub::core::{self as hub, Hub, Identity, TableRow};
+use yika_hub::core::{self as hub, Hub, Identity, NoteKind, TableRow};
 
 pub const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
 pub const NOON_MS: i64 = 1_795_494_600_000; // 2026-11-24 12:30 in Beijing
@@ -53,6 +53,8 @@ pub struct Node {
     pub store: MemoryStore,
     pub machine: Machine,
     pub rows: Vec<TableRow>,
+    /// How much later it is at the hub than noon.
+    pub later_ms: i64,
     mono_ms: u64,
 }
 
@@ -93,7 +95,8 @@ impl Node {
     pub fn hub_or_crash(&mut self, command: hub::Command, crash: bool) -> hub::Reply {
         self.run(crash, |this, tx| {
             let Machine::Hub(hub) = &mut this.machine else { panic!("not the hub") };
-            hub.handle(tx, command, stamp(), &mut this.rows, &mut Vec::new()).unwrap()
+            let stamp = Stamp { hub_time_ms: NOON_MS + this.later_ms, ..stamp() };
+            hub.handle(tx, command, stamp, &mut this.rows, &mut Vec::new()).unwrap()
         })
     }
 
@@ -161,7 +164,7 @@ impl Node {
             _ => None,
         });
         let noted = self.rows.iter().filter_map(|row| match row {
-            TableRow::Note { kind: "alarm", word, detail, .. } => Some(format!("{word}: {detail}")),
+            TableRow::Note { kind: NoteKind::Alarm, word, detail, .. } => Some(format!("{word}: {detail}")),
             _ => None,
         });
         journaled.chain(noted).collect()
@@ -178,7 +181,7 @@ impl World {
         let store = MemoryStore::default();
         let identity = Identity { me: writer(0), key: key_of(NodeId::HUB) };
         let machine = Machine::Hub(Hub::load(&store, identity).unwrap().into());
-        let mut hub = Node { store, machine, rows: Vec::new(), mono_ms: 0 };
+        let mut hub = Node { store, machine, rows: Vec::new(), later_ms: 0, mono_ms: 0 };
         hub.hub(hub::Command::Registry(Body::Node(record(writer(0), None)).into()));
         for campus in [1, 2] {
             let campus = CampusRecord {
@@ -197,7 +200,7 @@ impl World {
             let store = MemoryStore::default();
             let place = Place { node: me.node, campus };
             let machine = Machine::Edge(Edge::load(&store, me, place).unwrap().into());
-            let mut edge = Node { store, machine, rows: Vec::new(), mono_ms: 0 };
+            let mut edge = Node { store, machine, rows: Vec::new(), later_ms: 0, mono_ms: 0 };
             edge.edge(edge::Command::TrustHub(record(writer(0), None)));
             nodes.push(edge);
         }

@@ -113,6 +113,13 @@ pub fn empty(dir: &Path) -> Site {
     Site { desk, boxes: Vec::new(), holders: Vec::new(), _thread: thread }
 }
 
+impl Site {
+    /// A headquarters that runs.
+    pub fn of(desk: Desk, thread: WriterThread<HubMachine>) -> Site {
+        Site { desk, boxes: Vec::new(), holders: Vec::new(), _thread: thread }
+    }
+}
+
 /// Two campuses with three boxes, `per_campus` people each, money, and the sales of today and of this day a week ago.
 pub async fn filled(dir: &Path, per_campus: usize) -> Site {
     let mut site = empty(dir);

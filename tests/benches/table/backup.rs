@@ -22,7 +22,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     let identity = HubIdentity::load(&data)?;
     let (node, _thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &data))?;
     let backups = Backups::new(data.clone(), to, 1, String::new());
-    let desk = Desk::new(node, String::new(), identity.authority.pin()).with_backups(backups);
+    let desk = Desk::new(node, String::new(), identity.authority.pin()).with_backups(Arc::new(backups));
     let actor = Actor::console();
     let campus = CampusRecord {
         campus: CampusId(1),

@@ -27,7 +27,9 @@ use yika_drivers::modbus::simulator::BoardSimulator;
 use yika_edge::doors::Doors;
 use yika_edge::identity::Identity;
 use yika_edge::node::EdgeNode;
-use yika_hub::desk::Desk;
+use yika_hub::backup::Backups;
+use yika_hub::backup::log::ship::Shipping;
+use yika_hub::desk::{Actor, Desk};
 use yika_hub::identity::HubIdentity;
 use yika_hub::node::HubNode;
 use yika_tests::process::{Launch, Port, Process};
@@ -193,6 +195,11 @@ pub async fn hub(dir: &Path, bind: SocketAddr) -> Result<()> {
     tokio::spawn(watch(node.ears().grown.subscribe(), look, Arc::clone(&seen)));
     let link = yika_hub::link::run(&node, &identity, bind)?;
     let desk = Desk::new(Arc::clone(&node), link.local_addr()?.to_string(), identity.authority.pin());
+    let backups = Arc::new(Backups::new(dir.to_owned(), dir.join("backups"), 1, String::new()));
+    let desk = desk.with_backups(Arc::clone(&backups));
+    // The log is written as in the product: on top of a first backup.
+    let _shipping = Shipping::start(Arc::clone(&node), backups, dir.join("backups"))?;
+    desk.create_backup(&Actor::console(), None).await?;
     yika_hub::control::serve(desk, &yika_hub::config::Config::socket(dir))?;
     tokio::spawn(follow_registry(Arc::clone(&node)));
     tokio::spawn(tick_hub(Arc::clone(&node)));

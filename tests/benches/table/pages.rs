@@ -55,6 +55,10 @@ pub async fn rows() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// What somebody is found by.
+const WORD: &str =
+    "INSERT OR IGNORE INTO people_words SELECT ?1, ?2, person, campus, staff_number FROM profiles WHERE person = ?3";
+
 /// Profiles of more people under other numbers, names as invented.
 fn enter(dir: &Path) -> Result<()> {
     let records = yika_hub::import::demo_records(11, &["1", "2"], PEOPLE / 2);
@@ -68,6 +72,12 @@ fn enter(dir: &Path) -> Result<()> {
         let (campus, card) = (record.campus.parse::<u16>()?, 49_000_000 + number);
         let values = rusqlite::params![number, hash, record.name, record.pinyin, record.staff_number, campus, card];
         tx.prepare_cached(sql)?.execute(values)?;
+        let pinyin = record.pinyin.replace(' ', "");
+        let whole = [record.name.as_str(), &pinyin, &record.staff_number].map(|word| (0, word));
+        let parts = record.name.char_indices().skip(1).map(|(at, _)| (1, &record.name[at..]));
+        for (inner, word) in whole.into_iter().chain(parts) {
+            tx.prepare_cached(WORD)?.execute(rusqlite::params![inner, word, number])?;
+        }
     }
     tx.commit()?;
     Ok(())
@@ -81,7 +91,7 @@ fn sell(dir: &Path) -> Result<()> {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1),
               p AS MATERIALIZED (SELECT row_number() OVER () - 1 AS at, person, card FROM profiles)
          INSERT INTO sales SELECT 1, 1, 1, 1000000 + i, ?2 - (?1 - i) * ?3, ?2 - (?1 - i) * ?3 + 5, 20000, 1 + i % 2, 9, i,
-             p.card, p.person, 1, 1, 1, 'fixed', 1 + i % 3, 1000, 0, 1000, 4000, 0, 'main:1000'
+             p.card, p.person, 1, 1, 1, 'fixed', 1 + i % 3, 1000, 0, 1000, 4000, 0, 'main:1000', NULL, NULL
          FROM n JOIN p ON p.at = n.i % (SELECT count(*) FROM profiles)",
         rusqlite::params![SALES, wall_ms() - 1_000, YEAR_MS / SALES],
     )?;

@@ -1,0 +1,131 @@
+//! `yika-hub import|access|card|user …`: people, their cards, doors and operators.
+
+use super::{Line, PROBLEMS, say};
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use yika_crdt::docs::PolicyAct;
+use yika_crdt::entry::BlockTarget;
+use yika_crdt::ids::*;
+use yika_hub::control::ImportWish;
+use yika_hub::desk::{ImportReport, NewOperator};
+
+#[derive(Subcommand)]
+pub(super) enum Import {
+    /// People and cards from .xlsx, .xls or .csv.
+    People {
+        /// The file.
+        file: PathBuf,
+        /// Only say what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum Access {
+    /// Change doors, schedules and groups: a JSON list of acts, as in deploy/samples/access.json.
+    Apply {
+        /// Campus, as in c1.
+        #[arg(long)]
+        campus: CampusId,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum Card {
+    /// Report a card lost (挂失).
+    Block {
+        /// Printed number.
+        card: CardNumber,
+    },
+    /// Withdraw loss reports (解挂).
+    Lift {
+        /// Printed number.
+        card: CardNumber,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum User {
+    /// Make an operator; the first password is read from standard input.
+    Add {
+        /// Sign-in name.
+        login: String,
+        /// Name as shown.
+        #[arg(long)]
+        name: String,
+        /// admin, clerk, cashier or auditor.
+        #[arg(long)]
+        role: String,
+        /// Campus; headquarters when absent.
+        #[arg(long)]
+        campus: Option<CampusId>,
+        /// The password was chosen by the operator and stays.
+        #[arg(long)]
+        keep_password: bool,
+    },
+    /// Give an administrator a new first password, read from standard input.
+    ResetAdmin {
+        /// Sign-in name.
+        login: String,
+    },
+}
+
+pub(super) async fn import(hub: &Line, command: Import) -> Result<ExitCode> {
+    let Import::People { file, dry_run } = command;
+    import_people(hub, &file, dry_run).await
+}
+
+async fn import_people(hub: &Line, file: &Path, dry_run: bool) -> Result<ExitCode> {
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("people").to_owned();
+    let zh = std::env::var("LANG").is_ok_and(|lang| lang.starts_with("zh"));
+    let wish = ImportWish { name, dry_run, zh };
+    let path = format!("/v1/import?{}", serde_urlencoded::to_string(&wish)?);
+    let report: ImportReport = hub.send(&path, bytes).await?;
+    say(&serde_json::to_string_pretty(&report)?)?;
+    Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
+}
+
+pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
+    let Access::Apply { campus, file } = command;
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let acts: Vec<PolicyAct> =
+        serde_json::from_str(&text).with_context(|| format!("{} is not a list of acts", file.display()))?;
+    hub.post("/v1/policy", &(campus, acts)).await
+}
+
+pub(super) async fn card(hub: &Line, command: Card) -> Result<()> {
+    match command {
+        Card::Block { card } => hub.post("/v1/block", &BlockTarget::Card(card)).await,
+        Card::Lift { card } => {
+            let count: usize = hub.post("/v1/lift", &BlockTarget::Card(card)).await?;
+            say(&format!("lifted {count}"))
+        }
+    }
+}
+
+pub(super) async fn user(hub: &Line, command: User) -> Result<()> {
+    match command {
+        User::Add { login, name, role, campus, keep_password } => {
+            let new = NewOperator { login, name, role, campus, password: password()?, keep_password };
+            let _: OperatorId = hub.post("/v1/operator", &new).await?;
+            Ok(())
+        }
+        User::ResetAdmin { login } => hub.post("/v1/operator/password", &(login, password()?)).await,
+    }
+}
+
+/// The first line of standard input.
+fn password() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("cannot read the password from standard input")?;
+    match line.trim_end_matches(['\r', '\n']) {
+        "" => bail!("no password came by standard input: echo it into this command"),
+        password => Ok(password.to_owned()),
+    }
+}

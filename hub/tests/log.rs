@@ -1,0 +1,373 @@
+//! The log between two backups: replayed, it gives the very database that was lost; torn ends, damage, gaps, full and
+//! absent disks are told apart.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+mod site;
+
+use site::Site;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command as Program;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use yika_crdt::Fen;
+use yika_crdt::entry::BlockTarget;
+use yika_hub::backup::log::replay::{Replayed, replay};
+use yika_hub::backup::log::ship::Shipping;
+use yika_hub::backup::log::{LogState, segment};
+use yika_hub::backup::{self, Backups, LogFrom};
+use yika_hub::desk::Actor;
+use yika_hub::identity::HubIdentity;
+use yika_hub::import::{IdType, Lang, export_xlsx};
+use yika_hub::node::HubNode;
+use yika_hub::store;
+use yika_hub::vault::Vault;
+use yika_store::SqliteStore;
+use yika_store::rusqlite::Connection;
+use yika_store::rusqlite::types::Value;
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A hub with a backup folder, a log folder and the thread between.
+struct Logged {
+    site: Site,
+    backups: Arc<Backups>,
+    shipping: Shipping,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Logged {
+    async fn start(dir: &Path, log: PathBuf) -> Logged {
+        let data = dir.join("hub");
+        let site = match HubIdentity::exists(&data) {
+            true => site::empty(&data),
+            false => site::filled(&data, 6).await,
+        };
+        Logged::with(site, data, dir.join("backups"), log)
+    }
+
+    fn with(mut site: Site, data: PathBuf, to: PathBuf, log: PathBuf) -> Logged {
+        let backups = Arc::new(Backups::new(data.clone(), to, 2, String::new()));
+        site.desk = site.desk.clone().with_backups(Arc::clone(&backups));
+        let node = Arc::clone(&site.desk.node);
+        let shipping = Shipping::start(node, Arc::clone(&backups), log.clone()).unwrap();
+        Logged { site, backups, shipping, data, log }
+    }
+
+    async fn back_up(&self) -> PathBuf {
+        PathBuf::from(self.site.desk.create_backup(&Actor::console(), None).await.unwrap().file)
+    }
+
+    fn state(&self) -> Option<LogState> {
+        self.site.desk.node.ears().log.borrow().clone()
+    }
+
+    async fn until(&self, what: &str, is: impl Fn(&LogState) -> bool) {
+        let begun = Instant::now();
+        while !self.state().is_some_and(|state| is(&state)) {
+            assert!(begun.elapsed() < BOUND, "{what}: {:?}", self.state());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The folder holds every turn up to the last.
+    async fn until_archived(&self) {
+        let begun = Instant::now();
+        loop {
+            let archived = self.site.desk.node.ears().archived.borrow().turn;
+            let turn = turn_of(&self.data);
+            if archived == turn {
+                return;
+            }
+            assert!(begun.elapsed() < BOUND, "{archived} of {turn}: {:?}", self.state());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Everything an operator can do that no box could tell again.
+    async fn act(&self, seed: u64) {
+        let (desk, actor) = (&self.site.desk, Actor::console());
+        let holder = &self.site.holders[0];
+        desk.top_up(&actor, holder.person, Fen(7_000), &format!("in-{seed}")).await.unwrap();
+        desk.withdraw(&actor, holder.person, Fen(300), &format!("out-{seed}")).await.unwrap();
+        desk.block(&actor, BlockTarget::Card(self.site.holders[1].card), yika_crdt::entry::BlockReason::Lost)
+            .await
+            .unwrap();
+        desk.lift(&actor, BlockTarget::Card(self.site.holders[1].card)).await.unwrap();
+        self.site.operator(&format!("clerk-{seed}"), "clerk", None).await;
+        let mut people = site::records(seed, 4);
+        for (place, person) in people.iter_mut().enumerate() {
+            person.staff_number = format!("{seed}-{place}");
+            (person.card_number, person.card_uid) = (None, String::new());
+            (person.id_type, person.id_number) = (IdType::Passport, format!("X{seed}A{place}"));
+        }
+        let file = export_xlsx(&people, Lang::Zh).unwrap();
+        let report = self.site.import(file).await;
+        assert!(report.refused == 0 && report.new > 0, "{report:?}");
+    }
+
+    async fn end(self) {
+        self.shipping.stop(BOUND).await;
+    }
+}
+
+fn turn_of(data: &Path) -> u64 {
+    let conn = Connection::open(data.join("hub.db")).unwrap();
+    store::outbox::position(&conn).unwrap().turn
+}
+
+/// Every row of every table, but for the log's own; entries and heads by the names of their feeds.
+fn everything(database: &Path) -> BTreeMap<String, Vec<Vec<Value>>> {
+    let conn = Connection::open(database).unwrap();
+    let sql =
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND name NOT LIKE 'log_%'";
+    let mut names = conn.prepare(sql).unwrap();
+    let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let rows_of = |name: String| {
+        let sql = match name.as_str() {
+            "entries" => "SELECT * FROM entries_by_feed".to_owned(),
+            "feeds" => "SELECT feed, seq, hash, pruned, pruned_hash FROM feeds".to_owned(),
+            "heads" => {
+                "SELECT feed, at & 0xFFFFFFFFFF, head FROM heads JOIN feeds ON feeds.id = heads.at >> 40".to_owned()
+            }
+            other => format!("SELECT * FROM {other}"),
+        };
+        let mut statement = conn.prepare(&sql).unwrap();
+        let columns = statement.column_count();
+        let row = |row: &yika_store::rusqlite::Row<'_>| (0..columns).map(|n| row.get(n)).collect();
+        let mut rows: Vec<Vec<Value>> = statement.query_map([], row).unwrap().map(Result::unwrap).collect();
+        rows.sort_by_key(|row| format!("{row:?}"));
+        (name, rows)
+    };
+    names.into_iter().map(rows_of).collect()
+}
+
+/// The backup put back into a scratch folder and the log replayed on it.
+fn replayed(file: &Path, log: &Path, data: &Path, accept_loss: bool) -> anyhow::Result<(Replayed, tempfile::TempDir)> {
+    let scratch = tempfile::tempdir().unwrap();
+    let vault = Vault::open(data).unwrap();
+    backup::file::unpack(file, &vault, &backup::parts_of_a_hub(), scratch.path()).unwrap();
+    let mut sqlite = SqliteStore::open(scratch.path().join("hub.db"), &store::options()).unwrap();
+    let replayed = replay(&mut sqlite, log, &vault, accept_loss)?;
+    Ok((replayed, scratch))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == segment::ENDING)).collect();
+    files.sort();
+    files
+}
+
+fn assert_the_same(data: &Path, scratch: &Path) {
+    let (lost, found) = (everything(&data.join("hub.db")), everything(&scratch.join("hub.db")));
+    for (table, rows) in &lost {
+        assert_eq!(rows.len(), found[table].len(), "{table}");
+        assert!(rows == &found[table], "{table} differs");
+    }
+    assert!(lost["profiles"].len() > 6 && lost["transfers"].len() > 6 && lost["audit"].len() > 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_followed_a_backup_comes_back_to_the_last_row_and_again_after_every_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = Logged::start(dir.path(), dir.path().join("log")).await;
+    hub.until("a log without a backup says so", |log| !log.based).await;
+    assert!(files(dir.path()).is_empty() && !hub.log.exists(), "and writes nothing");
+    let file = hub.back_up().await;
+    hub.act(11).await;
+    hub.site.sell().await;
+    hub.until_archived().await;
+    hub.until("it is sound", |log| log.is_sound(yika_hub::clock::wall_ms())).await;
+    let (done, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    assert!(done.turns > 10 && done.torn_bytes == 0 && done.stopped.is_none(), "{done:?}");
+    let words = done.tally.to_string();
+    for what in ["1 top-ups", "1 withdrawals", "people entered", "1 operators", "sales"] {
+        assert!(words.contains(what), "{words}");
+    }
+    assert_the_same(&hub.data, scratch.path());
+
+    // Killed with turns in the outbox; what is in the folder already may come twice.
+    let (data, to, log) = (hub.data.clone(), hub.backups.dir.clone(), hub.log.clone());
+    hub.site.desk.top_up(&Actor::console(), hub.site.holders[0].person, Fen(1), "last").await.unwrap();
+    let holders = hub.site.holders.clone();
+    hub.end().await;
+    let mut site = site::empty(&data);
+    site.holders = holders;
+    let hub = Logged::with(site, data, to, log);
+    hub.act(12).await;
+    hub.until_archived().await;
+    let (again, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    assert!(again.turns > done.turns && files(&hub.log).len() >= 2);
+    assert_the_same(&hub.data, scratch.path());
+    let vault = Vault::open(&hub.data).unwrap();
+    let mut sqlite = SqliteStore::open(scratch.path().join("hub.db"), &store::options()).unwrap();
+    assert_eq!(replay(&mut sqlite, &hub.log, &vault, false).unwrap().turns, 0, "nothing is done twice");
+    hub.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_log_go_with_the_backups_they_belong_to_and_never_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Logged::start(dir.path(), dir.path().join("log")).await;
+    let mut made = Vec::new();
+    for round in 0..4 {
+        made.push(hub.back_up().await);
+        hub.act(20 + round).await;
+        hub.until_archived().await;
+    }
+    assert_eq!(made.iter().filter(|file| file.exists()).count(), 2, "as many backups as configured");
+    assert!(files(&hub.log).len() <= 4, "{:?}", files(&hub.log));
+    for file in &made[2..] {
+        let (_, scratch) = replayed(file, &hub.log, &hub.data, false).unwrap();
+        assert_the_same(&hub.data, scratch.path());
+    }
+    hub.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_end_is_an_end_and_damage_before_it_is_refused_unless_the_loss_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Logged::start(dir.path(), dir.path().join("log")).await;
+    let file = hub.back_up().await;
+    hub.act(31).await;
+    hub.until_archived().await;
+    let (data, log) = (hub.data.clone(), hub.log.clone());
+    hub.end().await;
+    let turns = replayed(&file, &log, &data, false).unwrap().0.turns;
+    let path = files(&log).pop().unwrap();
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    let torn = replayed(&file, &log, &data, false).unwrap().0;
+    assert!(torn.turns == turns - 1 && torn.torn_bytes > 0, "{torn:?}");
+    let mut altered = whole.clone();
+    altered[whole.len() / 2] ^= 1;
+    std::fs::write(&path, &altered).unwrap();
+    let words = format!("{:#}", replayed(&file, &log, &data, false).unwrap_err());
+    assert!(words.contains("damaged at byte") && words.contains("--accept-loss"), "{words}");
+    let accepted = replayed(&file, &log, &data, true).unwrap().0;
+    assert!(accepted.turns < turns && accepted.stopped.unwrap().contains("damaged"));
+    std::fs::write(&path, &whole).unwrap();
+
+    // Into an empty folder through the whole restore: nothing stays of a refused one.
+    let fresh = dir.path().join("fresh");
+    std::fs::create_dir(&fresh).unwrap();
+    backup::place_master_key(&data.join("master.key"), &fresh).unwrap();
+    let vault = Arc::new(Vault::open(&fresh).unwrap());
+    let from = |accept_loss| LogFrom { dir: log.clone(), accept_loss };
+    std::fs::write(&path, &altered).unwrap();
+    let restore = |from: &LogFrom| tokio::task::block_in_place(|| backup::restore(&file, &fresh, &vault, Some(from)));
+    assert!(restore(&from(false)).is_err());
+    assert_eq!(std::fs::read_dir(&fresh).unwrap().count(), 1, "only the master key");
+    std::fs::write(&path, &whole).unwrap();
+    let restored = restore(&from(false)).unwrap();
+    assert_eq!((restored.replayed.turns, restored.life.incarnation.generation), (turns, 2));
+
+    // The restored hub goes on in the same folder: its own turns take the place of what it had not got.
+    let identity = HubIdentity::load(&fresh).unwrap().in_life(restored.life).unwrap();
+    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &fresh)).unwrap();
+    let desk = yika_hub::desk::Desk::new(node, String::new(), identity.authority.pin());
+    let site = Site::of(desk, thread);
+    let hub = Logged::with(site, fresh, dir.path().join("backups"), log);
+    hub.until("its log begins with its first backup", |log| !log.based).await;
+    let file = hub.back_up().await;
+    let actor = Actor::console();
+    hub.site.desk.note(&actor, "test", "in the new life".into(), String::new()).await.unwrap();
+    hub.until_archived().await;
+    let (_, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    assert_the_same(&hub.data, scratch.path());
+    hub.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn turns_that_are_missing_before_a_file_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Logged::start(dir.path(), dir.path().join("log")).await;
+    let first = hub.back_up().await;
+    hub.act(41).await;
+    hub.until_archived().await;
+    let second = hub.back_up().await;
+    hub.act(42).await;
+    hub.until_archived().await;
+    let (data, log) = (hub.data.clone(), hub.log.clone());
+    hub.end().await;
+    assert_eq!(files(&log).len(), 2);
+    std::fs::remove_file(&files(&log)[0]).unwrap();
+    let words = format!("{:#}", replayed(&first, &log, &data, false).unwrap_err());
+    assert!(words.contains("are missing"), "{words}");
+    assert_eq!(replayed(&first, &log, &data, true).unwrap().0.turns, 0);
+    let (_, scratch) = replayed(&second, &log, &data, false).unwrap();
+    assert_the_same(&data, scratch.path());
+    std::fs::write(log.join("x.log"), b"not one").unwrap();
+    let words = format!("{:#}", replayed(&second, &log, &data, false).unwrap_err());
+    assert!(words.contains("is not a log"), "{words}");
+}
+
+/// A file system of its own in memory; gone when dropped.
+struct Tmpfs(PathBuf);
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Program::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+fn small_disk(at: &Path, kib: u32) -> Option<Tmpfs> {
+    std::fs::create_dir_all(at).unwrap();
+    let done = Program::new("mount").args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]).arg(at).output();
+    let mounted = done.is_ok_and(|done| done.status.success());
+    if !mounted {
+        eprintln!("SKIPPED: no tmpfs can be mounted; run as root");
+    }
+    mounted.then(|| Tmpfs(at.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_alarms_and_stops_nothing_and_the_log_is_whole_when_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let Some(_disk) = small_disk(&log, 1024) else { return };
+    let hub = Logged::start(dir.path(), log).await;
+    let file = hub.back_up().await;
+    assert!(std::fs::write(hub.log.join("filler"), vec![1u8; 2 << 20]).is_err(), "full");
+    hub.act(51).await;
+    hub.until("the trouble is told", |log| log.trouble.as_ref().is_some_and(|t| t.contains("No space left"))).await;
+    hub.act(52).await;
+    let alarms = |conn: &Connection| {
+        conn.query_row("SELECT count(*) FROM notes WHERE word = 'log'", [], |row| row.get::<_, i64>(0))
+    };
+    let conn = Connection::open(hub.data.join("hub.db")).unwrap();
+    let begun = Instant::now();
+    while alarms(&conn).unwrap() == 0 {
+        assert!(begun.elapsed() < BOUND, "somebody is called");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!hub.state().unwrap().is_sound(yika_hub::clock::wall_ms()));
+    std::fs::remove_file(hub.log.join("filler")).unwrap();
+    hub.until("it goes on", |log| log.trouble.is_none() && log.waiting_since_ms.is_none()).await;
+    hub.until_archived().await;
+    let (_, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    assert_the_same(&hub.data, scratch.path());
+    hub.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_went_away_is_told_and_the_log_begins_again_with_a_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Logged::start(dir.path(), dir.path().join("log")).await;
+    hub.back_up().await;
+    hub.act(61).await;
+    hub.until_archived().await;
+    std::fs::remove_dir_all(&hub.log).unwrap();
+    hub.act(62).await;
+    hub.until("it is told", |log| !log.based).await;
+    let file = hub.back_up().await;
+    hub.act(63).await;
+    hub.until("it goes on", |log| log.based && log.trouble.is_none()).await;
+    hub.until_archived().await;
+    let (_, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    assert_the_same(&hub.data, scratch.path());
+    hub.end().await;
+}
