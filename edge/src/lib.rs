@@ -22,6 +22,7 @@ pub mod machine;
 pub mod metrics;
 pub mod mirror;
 pub mod node;
+pub mod snapshot;
 pub mod status;
 pub mod terminals;
 pub mod ticks;

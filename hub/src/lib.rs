@@ -21,5 +21,6 @@ pub mod metrics;
 pub mod node;
 pub mod provision;
 pub mod rights;
+pub mod snapshot;
 pub mod store;
 pub mod vault;
