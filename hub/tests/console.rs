@@ -140,7 +140,10 @@ async fn a_broken_store_is_said_and_signs_nobody_out() {
     site.operator("chief", "admin", None).await;
     let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
     let conn = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
-    conn.execute_batch("DROP TABLE profiles; DROP TABLE sales; DROP TABLE audit; DROP TABLE accounts;").unwrap();
+    conn.execute_batch(
+        "DROP TABLE people_words; DROP TABLE profiles; DROP TABLE sales; DROP TABLE audit; DROP TABLE accounts;",
+    )
+    .unwrap();
     for lang in ["zh", "en"] {
         browser.lang(lang);
         for path in ["/", "/people?q=a", "/transactions", "/audit", "/accounts"] {

@@ -150,7 +150,7 @@ impl Redo<'_> {
             if turn >= upto {
                 return Ok(());
             }
-            let bytes = match reader.next()? {
+            let bytes = match reader.next_record()? {
                 Next::Record(bytes) => bytes,
                 Next::End => return Ok(()),
                 Next::Torn(bytes) => {
