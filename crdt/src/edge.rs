@@ -340,7 +340,9 @@ impl Edge {
                 self.turn_epochs(tx, &now, events)?;
                 if now.trusted && self.shut.is_none() {
                     let today = sale::clock_day(&self.mesh, &now);
-                    sale::prune::prune(&self.mesh, tx, today)?;
+                    if let Some(day) = sale::prune::prune(&self.mesh, tx, today)? {
+                        self.tell_tally(tx, day, &now, events)?;
+                    }
                 }
                 Reply::Done
             }
@@ -356,6 +358,23 @@ impl Edge {
     ) -> Result<Reply, SaleError> {
         self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
         Ok(Reply::Done)
+    }
+
+    /// This box's totals are not what headquarters makes of its journal: nothing is let go, and somebody must look. Said
+    /// once for each day that may not go.
+    fn tell_tally<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        day: Day,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        if tx.get::<Day>(keys::TALLY_TOLD)? == Some(day) {
+            return Ok(());
+        }
+        tx.put(keys::TALLY_TOLD.to_vec(), &day);
+        let detail = format!("the totals of this box up to {day} are not those of headquarters; its journal is kept");
+        self.alarm(tx, "totals", detail, now, events)
     }
 
     /// Lifts every open block that this campus wrote; the hub's stay.

@@ -7,12 +7,14 @@ mod check;
 
 pub use check::{PARTS_MAX, TOTAL_FEN_MAX, is_total};
 
+use crate::answered::Answered;
 use crate::channel::Channel;
 use crate::docs::DocId;
 use crate::feed::{End, Hash, SignatureBytes};
 use crate::fen::Fen;
 use crate::ids::*;
 use crate::reason::Reason;
+use crate::tally::Tally;
 use crate::tariff::sheet::{PeriodId, TariffSheet};
 use crate::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
@@ -105,6 +107,10 @@ pub enum Body {
     Operator(OperatorRecord),
     /// receipts: a business day is settled.
     Settled(Day),
+    /// receipts: ids of a terminal that boxes of its campus have answered.
+    Answered(AnsweredRecord),
+    /// receipts: the totals of the edge's journal at a cut, as the hub adds them up.
+    Tally(TallyRecord),
     /// journal: money that was not given back.
     NotRefunded(NotRefundedRecord),
 }
@@ -577,6 +583,28 @@ pub struct ReceiptRecord {
     pub archived: Seq,
 }
 
+/// What the hub knows of a terminal's ids: a box that did not see their answers decides none of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AnsweredRecord {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// Its boot.
+    pub boot: u32,
+    /// Numbers of that boot.
+    pub numbers: Answered,
+}
+
+/// The totals that a journal comes to where it cut a day; the edge prunes only if its own are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TallyRecord {
+    /// The writer's life.
+    pub incarnation: Incarnation,
+    /// The day that was cut.
+    pub day: Day,
+    /// The tally there.
+    pub tally: Tally,
+}
+
 /// Permission to spend, renewed while the hub sees the box.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LeaseRecord {
@@ -637,6 +665,18 @@ pub struct OperatorRecord {
 }
 
 impl Body {
+    /// The id that it answers, of a journal entry that answers one.
+    pub fn answers(&self) -> Option<PurchaseId> {
+        match self {
+            Body::Purchase(sale) => Some(sale.id),
+            Body::Refused(refused) => Some(refused.id),
+            Body::Refund(refund) => Some(refund.id),
+            Body::NotRefunded(refused) => Some(refused.id),
+            Body::Void(id) => Some(*id),
+            _ => None,
+        }
+    }
+
     /// Whether this body may stand on that channel.
     pub fn belongs(&self, channel: Channel) -> bool {
         use Body::*;
@@ -661,7 +701,17 @@ impl Body {
                     | Alarm(_)
             ),
             Channel::Receipts(_) => {
-                matches!(self, Receipt(_) | Lease(_) | Time(_) | TerminalKey(_) | Operator(_) | Settled(_))
+                matches!(
+                    self,
+                    Receipt(_)
+                        | Lease(_)
+                        | Time(_)
+                        | TerminalKey(_)
+                        | Operator(_)
+                        | Settled(_)
+                        | Answered(_)
+                        | Tally(_)
+                )
             }
         }
     }

@@ -79,7 +79,8 @@ pub enum FeedError {
         /// Position offered.
         got: Seq,
     },
-    /// The recomputed chain does not end as the head says: altered, or the other branch of a fork.
+    /// The recomputed chain does not end as the head says, which the writer has signed: altered on the way, or the other
+    /// branch of a fork.
     #[error("{0}: entries do not lead to the signed head")]
     NotTheSignedChain(FeedId),
     /// The head is not signed by the writer's registered key.
@@ -197,10 +198,10 @@ pub fn check_run(held: End, run: &Run, key: &VerifyingKey) -> Result<End, FeedEr
         }
         end = link(&feed, end, entry);
     }
+    run.head.verify(key)?;
     if end != run.head.end {
         return Err(FeedError::NotTheSignedChain(feed));
     }
-    run.head.verify(key)?;
     Ok(end)
 }
 

@@ -15,6 +15,10 @@ pub const IDENTITY: &[u8] = b"!identity";
 pub const CLOCK: &[u8] = b"!clock";
 /// `sale.rs`: the open business day.
 pub const OPEN_DAY: &[u8] = b"!day";
+/// `sale/prune.rs`: this life's tally at its last cut.
+pub const LAST_TALLY: &[u8] = b"!tally";
+/// `edge.rs`: the last day whose tally was told to differ.
+pub const TALLY_TOLD: &[u8] = b"!tally told";
 /// `mesh.rs`: the lease of this life.
 pub const LEASE: &[u8] = b"!lease";
 
@@ -47,8 +51,10 @@ pub const COUNTERS: &[u8] = b"k";
 pub const MARKS: &[u8] = b"i";
 /// Prefix of what was given back per sale.
 pub const REFUNDS: &[u8] = b"f";
-/// Prefix of contiguous marks per terminal and boot.
+/// Prefix of answered numbers per terminal and boot.
 pub const TERMINAL_MARKS: &[u8] = b"m";
+/// Prefix of tallies by cut, as the hub tells them.
+pub const TALLIES: &[u8] = b"y";
 /// Prefix of quarantined entries.
 pub const QUARANTINE: &[u8] = b"q";
 /// Prefix of sealed terminal keys.
@@ -194,9 +200,20 @@ pub fn refunds(of: PurchaseId) -> Vec<u8> {
     key(REFUNDS, &[&of.terminal.0.to_be_bytes(), &of.boot.to_be_bytes(), &of.seq.to_be_bytes()])
 }
 
-/// The contiguous mark of a terminal's boot (`sale`).
+/// Which numbers of a terminal's boot are answered (`answered`).
 pub fn terminal_mark(terminal: TerminalId, boot: u32) -> Vec<u8> {
     key(TERMINAL_MARKS, &[&terminal.0.to_be_bytes(), &boot.to_be_bytes()])
+}
+
+/// All boots of a terminal.
+pub fn terminal_marks(terminal: TerminalId) -> Vec<u8> {
+    key(TERMINAL_MARKS, &[&terminal.0.to_be_bytes()])
+}
+
+/// The hub's tally of a journal where it cut a day (`tally`).
+pub fn tally(incarnation: Incarnation, day: Day) -> Vec<u8> {
+    let life = [incarnation.generation.to_be_bytes(), incarnation.counter.to_be_bytes()].concat();
+    key(TALLIES, &[&life, &day.0.to_be_bytes()])
 }
 
 /// A quarantined entry (`mesh`).

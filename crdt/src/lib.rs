@@ -4,6 +4,7 @@
 //! storage is the narrow trait in `store`.
 
 pub mod access;
+pub mod answered;
 pub mod channel;
 pub mod civil;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod people;
 pub mod person;
 pub mod reason;
 pub mod registry;
+pub mod resend;
 pub mod rights;
 pub mod sale;
 pub mod shift;
@@ -28,6 +30,7 @@ pub mod sold;
 pub mod store;
 pub mod sync;
 pub mod takeback;
+pub mod tally;
 pub mod tariff;
 pub mod wire;
 

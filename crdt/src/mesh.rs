@@ -6,6 +6,7 @@
 mod projected;
 
 use crate::access::SharedAccess;
+use crate::answered::Answered;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
@@ -27,6 +28,9 @@ pub use projected::VisitRow;
 const LOAD_ROWS: usize = 4_096;
 /// Tariff versions kept in memory; older ones are read from their row.
 const TARIFFS_IN_MEMORY: usize = 4;
+
+/// Feeds of one life of a box that a node holds: one of each kind, and rights to that many lives of other boxes.
+pub const EDGE_FEEDS_MAX: usize = 4_096;
 
 /// Most entries one lift of a range covers; a longer range is lifted by several.
 const LIFT_RANGE_MAX: u64 = 100_000;
@@ -72,6 +76,12 @@ pub enum RunRefused {
     /// This node is not of the feed's audience.
     #[error("{0}: this feed is not for this node")]
     NotForUs(FeedId),
+    /// The registry does not know whom the channel names: such feeds are without number.
+    #[error("{0}: the registry does not list whom this feed is for; wait for the registry")]
+    UnknownReceiver(FeedId),
+    /// The writer has more feeds than a box can need.
+    #[error("{0}: this writer has {EDGE_FEEDS_MAX} feeds here already")]
+    TooManyFeeds(FeedId),
     /// The writer was fenced before the end of the run.
     #[error("{feed}: the writer is fenced after {last}")]
     Fenced {
@@ -80,6 +90,13 @@ pub enum RunRefused {
         /// Last accepted position.
         last: Seq,
     },
+}
+
+impl RunRefused {
+    /// Whether the writer has signed another chain than is held: no offence of who passes it on in good faith.
+    pub fn is_fork(&self) -> bool {
+        matches!(self, RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_))))
+    }
 }
 
 /// Something a caller may want to act on after the turn is stored.
@@ -291,6 +308,12 @@ impl Mesh {
         if !feed.may_hold(writer, self.place) {
             return Err(RunRefused::NotForUs(feed));
         }
+        if let Channel::Rights(receiver) = feed.channel
+            && receiver != self.me
+            && !self.nodes.contains_key(&receiver)
+        {
+            return Err(RunRefused::UnknownReceiver(feed));
+        }
         // The hub posts what a fenced box sold and passed on before it stopped, whenever it is found.
         let posted = match feed.channel {
             Channel::Journal => true,
@@ -305,7 +328,18 @@ impl Mesh {
             return Err(RunRefused::Fenced { feed, last });
         }
         let held = tx.feed(&feed).map_err(IngestError::from)?.end;
+        if held.seq == Seq::ZERO && !self.has_room_for(tx, &feed)? {
+            return Err(RunRefused::TooManyFeeds(feed));
+        }
         feed::check_run(held, run, &node.key).map_err(|e| IngestError::from(e).into())
+    }
+
+    /// Whether another feed of its writer may be begun. The hub's own number is bounded by its registry.
+    fn has_room_for<R: Read + ?Sized>(&self, tx: &Tx<'_, R>, feed: &FeedId) -> Result<bool, StoreError> {
+        let of_writer = |other: &FeedId| other.writer == feed.writer;
+        let stored = tx.feeds()?.iter().filter(|(other, _)| of_writer(other)).count();
+        let begun = tx.batch().appended.keys().filter(|other| of_writer(other)).count();
+        Ok(feed.writer.node.is_hub() || stored + begun < EDGE_FEEDS_MAX)
     }
 
     /// The last accepted position of a fenced writer's feed; `None` while the writer is not fenced.
@@ -431,6 +465,17 @@ impl Mesh {
                 Ok(())
             }
             Body::Settled(_) => Ok(()),
+            Body::Answered(record) => {
+                let key = keys::terminal_mark(record.terminal, record.boot);
+                let mut known: Answered = tx.get(&key)?.unwrap_or_default();
+                known.merge(&record.numbers);
+                tx.put(key, &known);
+                Ok(())
+            }
+            Body::Tally(record) => {
+                tx.put(keys::tally(record.incarnation, record.day), &record.tally);
+                Ok(())
+            }
             Body::Purchase(_)
             | Body::Refused(_)
             | Body::Refund(_)

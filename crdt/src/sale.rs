@@ -10,6 +10,7 @@ mod rows;
 
 pub use decide::{has_lease, may_sell};
 pub(crate) use redo::redo_journal;
+pub(crate) use rows::row_of;
 pub use rows::{Counters, put_rights, rights_of, take_grant};
 
 use crate::channel::{Channel, FeedId};
@@ -172,7 +173,7 @@ pub fn cut_if_due<R: Read + ?Sized>(
         let day = open.unwrap_or(today);
         let cut = Entry { stamp: now.stamp, body: Body::Cut(day) };
         let seq = mesh.append(tx, Channel::Journal, &cut, events)?;
-        prune::note_cut(tx, mesh.me, day, seq);
+        prune::note_cut(mesh, tx, mesh.me, day, seq)?;
         tx.put(keys::OPEN_DAY.to_vec(), &today);
         return Ok(true);
     }
@@ -318,7 +319,7 @@ pub fn apply_journal<R: Read + ?Sized>(
             }
             uncount(tx, refund)?;
         }
-        Body::Cut(day) => prune::note_cut(tx, feed.writer, *day, seq),
+        Body::Cut(day) => prune::note_cut(mesh, tx, feed.writer, *day, seq)?,
         _ => {}
     }
     Ok(())

@@ -31,6 +31,13 @@ pub fn is_known<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<bool, Sto
     Ok(store.get(&keys::mark(id))?.is_some())
 }
 
+/// Whose journal answers an id, if one that is held does.
+pub fn answered_by<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<Option<Writer>, StoreError> {
+    let key = keys::mark(id);
+    let mark = store.get(&key)?.map(|bytes| decode_row::<Mark>(&key, &bytes)).transpose()?;
+    Ok(mark.map(|mark| mark.feed.writer))
+}
+
 /// The highest sequence number known of a terminal's boot; 0 for none.
 pub fn last_seq<R: Read + ?Sized>(store: &R, terminal: TerminalId, boot: u32) -> Result<u32, StoreError> {
     let above = |seq| next_known(store, PurchaseId { terminal, boot, seq });

@@ -225,6 +225,16 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         Ok(self.store.entries(feed, seq, 1)?.into_iter().next())
     }
 
+    /// Consecutive entries from `from` on, this turn's included: at least one if held, about `bytes_max` of what is stored.
+    pub fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        if from <= self.store.feed(feed)?.end.seq {
+            return self.store.entries(feed, from, bytes_max);
+        }
+        let Some(appended) = self.batch.appended.get(feed) else { return Ok(Vec::new()) };
+        let first = usize::try_from(from.0.saturating_sub(appended.from.0)).unwrap_or(usize::MAX);
+        Ok(appended.entries.get(first..).map(<[Vec<u8>]>::to_vec).unwrap_or_default())
+    }
+
     /// The chain of a feed at a position, this turn's entries included; see [`end_at`].
     pub fn end_at(&self, feed: &FeedId, seq: Seq) -> Result<Option<End>, StoreError> {
         let stored = self.store.feed(feed)?.end;

@@ -3,6 +3,12 @@
 //! One [`PeerSync`] per connection, pure: what arrives is handed in, what to send is polled out, storage is read through
 //! the trait. Leaves to others: sockets and frames (`link`), taking runs in (`mesh`), what entries mean.
 
+mod branch;
+mod greeting;
+
+pub use branch::run_from;
+pub use greeting::{Claim, FEEDS_MAX, FEEDS_PER_MESSAGE_MAX, SOFTWARE_BYTES_MAX};
+
 use crate::channel::{Class, FeedId, Place};
 use crate::entry::Row;
 use crate::feed::{self, End, Run, SignedHead};
@@ -12,6 +18,7 @@ use crate::mesh::Directory;
 use crate::store::{Read, StoreError};
 use crate::wire::{self, WireError};
 use ed25519_dalek::SigningKey;
+use greeting::Greeted;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,11 +26,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub const RUN_BYTES_MAX: usize = 256 << 10;
 /// Unacknowledged bytes per peer; at the bound sending waits for acknowledgements.
 pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
-/// Feeds one greeting may list; a node that holds more is not of this mesh.
-pub const FEEDS_MAX: usize = 4_096;
-/// Longest software name in a greeting, in bytes.
-pub const SOFTWARE_BYTES_MAX: usize = 64;
-
 /// Answers that wait for a peer to listen; at the bound nothing more is taken from it.
 pub const TO_SAY_MAX: usize = 1_024;
 /// Feeds whose marks one message says.
@@ -43,8 +45,10 @@ pub enum Message {
         kind_newest: u16,
         /// Name and version, for people.
         software: String,
-        /// Ends of all feeds that both sides may hold.
-        have: Vec<(FeedId, End)>,
+        /// Ends of feeds that both sides may hold.
+        have: Vec<Claim>,
+        /// [`Message::Have`] goes on with it.
+        more: bool,
     },
     /// Stored durably up to here.
     Stored(Vec<(FeedId, Seq)>),
@@ -75,7 +79,7 @@ pub enum Message {
     },
     /// To a sibling: was this id answered at your box? Answered by its journal, or by `Unknown`.
     Answered(PurchaseId),
-    /// No, nothing under this id.
+    /// No, nothing under this id, and it is left to you.
     Unknown(PurchaseId),
     /// To the hub: other nodes may dial this one there (`host:port`).
     Reachable(String),
@@ -90,6 +94,22 @@ pub enum Message {
         /// What I hold.
         right: Fen,
     },
+    /// Goes on with a greeting that one message does not hold.
+    Have {
+        /// Ends of further feeds.
+        have: Vec<Claim>,
+        /// Another part follows.
+        more: bool,
+    },
+    /// From the hub: show what you hold of this journal from there on, though it is not what I hold.
+    Branch {
+        /// The journal.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
+    /// The answer to it: a run of the other branch of a fork.
+    Other(Run),
 }
 
 impl Message {
@@ -102,9 +122,11 @@ impl Message {
     pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
         let message: Message = wire::decode_lenient(bytes, wire::FRAME_BYTES_MAX)?;
         let (len, limit) = match &message {
-            Message::Hello { have, software, .. } if software.len() <= SOFTWARE_BYTES_MAX => (have.len(), FEEDS_MAX),
-            Message::Hello { software, .. } => (software.len(), SOFTWARE_BYTES_MAX),
-            Message::Stored(marks) => (marks.len(), FEEDS_MAX),
+            Message::Hello { software, .. } if software.len() > SOFTWARE_BYTES_MAX => {
+                (software.len(), SOFTWARE_BYTES_MAX)
+            }
+            Message::Hello { have, .. } | Message::Have { have, .. } => (have.len(), FEEDS_PER_MESSAGE_MAX),
+            Message::Stored(marks) => (marks.len(), FEEDS_PER_MESSAGE_MAX),
             Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
             _ => (0, 0),
         };
@@ -126,7 +148,7 @@ impl Message {
     /// The service class it travels in.
     pub fn class(&self) -> Class {
         match self {
-            Message::Entries(run) => run.head.feed.channel.class(),
+            Message::Entries(run) | Message::Other(run) => run.head.feed.channel.class(),
             _ => Class::Control,
         }
     }
@@ -153,7 +175,7 @@ pub struct PeerSync {
     me: Writer,
     peer: Place,
     peer_writer: Writer,
-    greeted: bool,
+    greeted: Greeted,
     kind_newest: u16,
     cursors: BTreeMap<FeedId, Cursor>,
     /// Feeds that may have something the peer lacks.
@@ -172,6 +194,12 @@ pub enum SyncRefused {
     /// Said twice, or something else was said first.
     #[error("the first message must be one greeting")]
     Greeting,
+    /// The greeting does not end within the bound.
+    #[error("a greeting of {listed} feeds and more; {FEEDS_MAX} is the limit, and each part lists some")]
+    TooManyFeeds {
+        /// Listed so far.
+        listed: usize,
+    },
     /// The greeting names another node or life than the certificate.
     #[error("greeting of {said} on the connection of {certified}")]
     NotThisPeer {
@@ -199,7 +227,7 @@ impl PeerSync {
             me,
             peer,
             peer_writer,
-            greeted: false,
+            greeted: Greeted::No,
             kind_newest: 0,
             cursors: BTreeMap::new(),
             ready: BTreeSet::new(),
@@ -214,43 +242,6 @@ impl PeerSync {
     /// The life at the other end.
     pub fn peer(&self) -> Writer {
         self.peer_writer
-    }
-
-    /// The peer has greeted: it is connected.
-    pub fn is_greeted(&self) -> bool {
-        self.greeted
-    }
-
-    /// This side's greeting.
-    pub fn hello<R: Read + ?Sized>(
-        &self,
-        directory: &Directory,
-        store: &R,
-        software: &str,
-    ) -> Result<Message, StoreError> {
-        let shared = |feed: &FeedId| directory.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
-        let have = store.feeds()?.into_iter().filter(|(feed, _)| shared(feed)).map(|(f, s)| (f, s.end)).collect();
-        let software = software.chars().take(SOFTWARE_BYTES_MAX / 4).collect();
-        Ok(Message::Hello { writer: self.me, kind_newest: crate::entry::KIND_NEWEST, software, have })
-    }
-
-    /// Takes the peer's greeting.
-    pub fn on_hello(&mut self, message: &Message) -> Result<(), SyncRefused> {
-        let Message::Hello { writer, kind_newest, have, .. } = message else {
-            return Err(SyncRefused::Greeting);
-        };
-        if self.greeted {
-            return Err(SyncRefused::Greeting);
-        }
-        if *writer != self.peer_writer {
-            return Err(SyncRefused::NotThisPeer { said: *writer, certified: self.peer_writer });
-        }
-        self.greeted = true;
-        self.kind_newest = *kind_newest;
-        for (feed, end) in have {
-            self.cursors.insert(*feed, Cursor { stored: end.seq, sent: *end, proved: end.seq == Seq::ZERO });
-        }
-        Ok(())
     }
 
     /// Takes what the peer has stored: of our sending, or by another way. Idempotent; older marks change nothing.
@@ -360,7 +351,7 @@ impl PeerSync {
             let marks = std::mem::replace(&mut self.marks_to_say, rest);
             return Ok(Some(Message::Stored(marks.into_iter().collect())));
         }
-        if !self.greeted || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
+        if !self.is_greeted() || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
             return Ok(None);
         }
         while let Some((class, feed)) = self.ready.first().copied() {

@@ -3,6 +3,8 @@
 //! What terminals, doors, pages and peers call. Leaves to others: decisions (`yika_crdt`), HTTP (`terminals`, `console`),
 //! who is dialled (`link`).
 
+mod resend;
+
 use crate::identity::Identity;
 use crate::machine::{Ears, EdgeMachine};
 use crate::mirror::{self, Mirror};
@@ -20,7 +22,7 @@ use yika_crdt::access::SharedAccess;
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge::{Command, Edge, Reply};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Run, SignedHead};
+use yika_crdt::feed::{Run, SignedHead};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -28,10 +30,11 @@ use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::reason::Reason;
 pub use yika_crdt::registry::RegistryView;
+use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
@@ -83,6 +86,10 @@ pub struct EdgeNode {
     ticks: TickSource,
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
+    /// Ids that may have been answered by a sibling.
+    resends: Mutex<Resends>,
+    /// Siblings' words that an id is unknown to them.
+    unknown: broadcast::Sender<(Writer, PurchaseId)>,
     /// Refusals of asks that wait in a purchase.
     denied: broadcast::Sender<(Writer, Row)>,
     vitals: Vitals,
@@ -140,6 +147,8 @@ impl EdgeNode {
             ticks,
             registry: RwLock::default(),
             peers: Mutex::default(),
+            resends: Mutex::new(Resends::new(identity.me.node)),
+            unknown: broadcast::channel(WORDS_WAITING_MAX).0,
             denied: broadcast::channel(WORDS_WAITING_MAX).0,
             vitals: Vitals::new(dir, &identity.hub_addr, &identity.certificate_der, ticks.now().mono_ms),
             losses: Losses::default(),
@@ -161,11 +170,19 @@ impl EdgeNode {
         }
     }
 
-    /// Sells. Short of rights, it asks the hub, or with the hub away other boxes, within a stated bound (invariant 4).
+    /// Sells. An id that a sibling may have answered is asked about first. Short of rights, it asks the hub, or with the
+    /// hub away other boxes. Each within a stated bound (invariant 4).
     ///
     /// # Errors
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
+        let deciding = self.ask_siblings(request.id).await?;
+        let answer = self.decide(request).await;
+        deciding.end(&answer).await;
+        answer
+    }
+
+    async fn decide(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
         let mut asked = BTreeSet::new();
         loop {
             // Listen before deciding, so that a grant in between is not missed.
@@ -223,8 +240,12 @@ impl EdgeNode {
     /// # Errors
     /// As [`EdgeNode::purchase`].
     pub async fn refund(&self, request: RefundRequest) -> Result<Answer, Busy> {
+        let id = request.id;
         match self.call(Command::Refund(request)).await? {
-            Reply::Answer(answer) => Ok(answer),
+            Reply::Answer(answer) => {
+                self.note_refund(id);
+                Ok(answer)
+            }
             other => Err(Busy(format!("the core answered a refund with {other:?}"))),
         }
     }
@@ -428,7 +449,7 @@ impl EdgeNode {
 
     /// Whether a peer holds more of this box's own feeds than this box.
     pub fn takes_back(&self) -> bool {
-        let lost = self.losses.lock();
+        let lost = self.losses.lock().ends.clone();
         let behind = |feed: &FeedId, seq: &Seq| self.look(|store| store.feed(feed)).is_ok_and(|s| s.end.seq < *seq);
         self.shut() != Some(Shut::Forked) && lost.iter().any(|(feed, seq)| behind(feed, seq))
     }
@@ -463,13 +484,35 @@ impl EdgeNode {
     }
 }
 
-/// How far peers hold this box's own feeds, as far as that is more than it holds itself.
+/// How far peers have shown that they hold this box's own feeds.
 #[derive(Default)]
-struct Losses(Mutex<BTreeMap<FeedId, Seq>>);
+struct Losses(Mutex<Shown>);
+
+#[derive(Default)]
+struct Shown {
+    ends: BTreeMap<FeedId, Seq>,
+    /// Peers that said more than they could show; an alarm each, once.
+    liars: BTreeMap<Writer, bool>,
+}
 
 impl Losses {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<FeedId, Seq>> {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, feed: FeedId, end: Seq) {
+        let mut shown = self.lock();
+        let seq = shown.ends.entry(feed).or_default();
+        *seq = end.max(*seq);
+    }
+
+    fn note_liar(&self, peer: Writer) {
+        self.lock().liars.entry(peer).or_insert(false);
+    }
+
+    /// True once for each peer that could not show what it said.
+    fn must_tell(&self, peer: Writer) -> bool {
+        self.lock().liars.get_mut(&peer).is_some_and(|told| !std::mem::replace(told, true))
     }
 }
 
@@ -510,6 +553,13 @@ impl Node for EdgeNode {
                 // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
                 Ok((feed, end))
             }
+            Ok(Reply::Refused(refused)) if refused.is_fork() => {
+                // Whoever passes a branch on in good faith must not be cut off for it: it is shown what is held here.
+                tracing::error!(%from, %feed, "a peer holds another branch of this feed");
+                let shown = self.look(|store| store.head_from(&feed, store.feed(&feed)?.end.seq));
+                shown.ok().flatten().map(|head| self.say(from, Message::Diverged(head)));
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -536,6 +586,11 @@ impl Node for EdgeNode {
                 let _ = self.denied.send((writer, row));
                 None
             }
+            Message::Answered(id) if self.is_sibling(from) => self.on_question(writer, id),
+            Message::Unknown(id) => {
+                self.on_unknown(writer, id);
+                None
+            }
             Message::Level { row, right } => {
                 let _ = self.call(Command::Level { from: writer, row, right }).await;
                 None
@@ -543,6 +598,12 @@ impl Node for EdgeNode {
             Message::Recall { row, keep } if writer.node.is_hub() => {
                 let _ = self.call(Command::Recall { row, keep }).await;
                 None
+            }
+            Message::Branch { feed, from } if writer.node.is_hub() => {
+                let run = tokio::task::block_in_place(|| {
+                    self.look(|store| yika_crdt::sync::run_from(store, feed, from, self.me, &self.key))
+                });
+                run.ok().flatten().map(Message::Other)
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
@@ -553,15 +614,22 @@ impl Node for EdgeNode {
         }
     }
 
-    fn on_greeting(&self, from: &PeerIdentity, software: &str, have: &[(FeedId, End)]) {
+    fn on_greeting(&self, from: &PeerIdentity, software: &str) {
         self.vitals.met(from.node, software, self.ticks.now().mono_ms);
-        let mut losses = self.losses.lock();
-        for (feed, end) in have.iter().filter(|(feed, _)| feed.writer == self.me) {
-            if from.node.is_hub() && feed.channel == Channel::Journal {
-                self.vitals.hub_has(end.seq);
+    }
+
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+        let key = self.key.verifying_key();
+        for claim in have.iter().filter(|claim| claim.feed.writer == self.me && claim.end.seq > Seq::ZERO) {
+            // Waiting for what was never written would stop this box: only what its own key has signed counts.
+            if !claim.is_signed_by(&key) {
+                self.losses.note_liar(from.writer());
+                continue;
             }
-            let seq = losses.entry(*feed).or_default();
-            *seq = (*seq).max(end.seq);
+            if from.node.is_hub() && claim.feed.channel == Channel::Journal {
+                self.vitals.hub_has(claim.end.seq);
+            }
+            self.losses.note(claim.feed, claim.end.seq);
         }
     }
 
@@ -576,6 +644,13 @@ impl Node for EdgeNode {
 
     async fn on_connected(&self, peer: &PeerIdentity) {
         tracing::info!(peer = %peer.writer(), "connected");
+        if self.losses.must_tell(peer.writer()) {
+            let detail = format!(
+                "{} says that it holds this box's feeds and shows no head signed by this box for it: look at that box",
+                peer.writer()
+            );
+            let _ = self.call(Command::Alarm(AlarmRecord { kind: "false_claim".into(), detail })).await;
+        }
         self.ears.changed.send_modify(|n| *n += 1);
     }
 }

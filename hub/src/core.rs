@@ -14,6 +14,7 @@ mod price;
 mod receipts;
 mod recover;
 mod refund;
+mod tally;
 mod upkeep;
 
 pub use books::balances;
@@ -38,13 +39,13 @@ use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Hash, Run, SignedHead};
+use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 
 /// Headquarters' civil time until campuses say otherwise: Beijing.
 pub const HUB_UTC_OFFSET_MINUTES: i16 = 480;
@@ -68,8 +69,8 @@ pub enum Command {
     Greeted {
         /// Who.
         from: Writer,
-        /// The ends of its feeds.
-        have: Vec<(FeedId, End)>,
+        /// The ends of its feeds, as it says.
+        have: Vec<Claim>,
     },
     /// An edge is connected: it gets the time, a lease, its pools and its receipt.
     Connected(Writer),
@@ -282,6 +283,13 @@ pub enum Reply {
     },
     /// Of a redemption: the life it made and its campus.
     Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
+    /// The peer holds another branch of this journal: it is wanted from there on.
+    Branch {
+        /// The journal.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
     /// How many blocks were lifted.
     Lifted(usize),
     /// The first of the numbers that were asked for.
@@ -453,6 +461,8 @@ struct Turn<'t, 's, R: Read + ?Sized> {
     rows: &'t mut Vec<TableRow>,
     books: Books,
     effects: &'t mut Vec<Effect>,
+    /// Terminals of which boxes answered ids that living boxes cannot hear from them.
+    late: BTreeSet<TerminalId>,
 }
 
 impl Hub {
@@ -496,7 +506,8 @@ impl Hub {
         rows: &mut Vec<TableRow>,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, CoreError> {
-        let mut turn = Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects };
+        let mut turn =
+            Turn { tx, stamp, events: Vec::new(), rows, books: Books::default(), effects, late: BTreeSet::new() };
         let reply = match self.must_wait(&turn, &command)? {
             Some(denied) => denied,
             None => self.obey(&mut turn, command)?,
@@ -545,6 +556,9 @@ impl Hub {
                 let given = given_key(to, &body);
                 if turn.tx.get::<u64>(&given)? != Some(version) {
                     turn.tx.put(given, &version);
+                    if let Body::TerminalKey(key) = &*body {
+                        self.tell_answered(turn, to.node, key.terminal)?;
+                    }
                     self.tell(turn, to.node, *body)?;
                 }
                 Reply::Done
@@ -623,11 +637,14 @@ impl Hub {
     }
 
     fn ingest<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, run: Run) -> Result<Reply, CoreError> {
-        let feed = run.head.feed;
+        let (feed, from) = (run.head.feed, run.from);
         self.know_former_life(turn, &run.head);
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
+            Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
+                Ok(Reply::Branch { feed, from: fork::before(from) })
+            }
             Err(refused) => Ok(Reply::Refused(refused)),
         }
     }
@@ -641,6 +658,7 @@ impl Hub {
                 Event::Registry => {
                     turn.effects.push(Effect::Directory(self.mesh.directory()));
                     self.note_fences(turn)?;
+                    self.judge_again(turn)?;
                 }
                 Event::Journal { feed, seq, entry } => {
                     let place = journal::Place { feed, seq, branch: None };
@@ -658,6 +676,7 @@ impl Hub {
                 self.level(turn, person)?;
             }
         }
+        self.tell_late(turn)?;
         self.look_for_reports(turn)
     }
 

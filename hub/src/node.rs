@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Run};
+use yika_crdt::feed::Run;
 use yika_crdt::ids::*;
 use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::RegistryView;
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Claim, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
@@ -57,7 +57,7 @@ pub struct HubNode {
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
     /// What boxes said they hold, until it is judged.
-    greetings: Mutex<BTreeMap<Writer, Vec<(FeedId, End)>>>,
+    greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
 }
 
 /// The hub cannot serve: its disk, or it is stopping.
@@ -235,6 +235,7 @@ impl HubNode {
         let mut peers = self.lock_peers();
         if peers.get(&writer).is_some_and(|c| c.peer.close_reason().is_some()) {
             peers.remove(&writer);
+            self.lock_greetings().remove(&writer);
         }
     }
 
@@ -256,6 +257,10 @@ impl HubNode {
     fn lock_peers(&self) -> MutexGuard<'_, BTreeMap<Writer, Connected>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_greetings(&self) -> MutexGuard<'_, BTreeMap<Writer, Vec<Claim>>> {
+        self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The stamp of the newest registry entry of this life: the clock goes on after it.
@@ -270,6 +275,22 @@ fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
 }
 
 impl HubNode {
+    /// Takes a proof or a piece of another branch, and says what is wanted next of it.
+    async fn wanted_branch(&self, of: Writer, command: Command) -> Option<Message> {
+        match self.call(command).await {
+            Ok(Reply::Branch { feed, from }) => Some(Message::Branch { feed, from }),
+            Ok(Reply::Denied(words)) => {
+                tracing::warn!(%of, words, "another branch was shown and is not taken");
+                None
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::error!(%error, "another branch could not be taken");
+                None
+            }
+        }
+    }
+
     /// Later dates for the same key and life; who asks was admitted by the registry.
     fn renew(&self, from: &PeerIdentity, question: &[u8]) -> RenewReply {
         let valid = Validity::days(wall_ms().div_euclid(1000), CERTIFICATE_DAYS);
@@ -325,6 +346,15 @@ impl Node for HubNode {
                 // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
                 Ok((feed, end))
             }
+            Ok(Reply::Branch { feed, from: wanted }) => {
+                // Who passes a branch on in good faith is no offender: it is asked for all of it.
+                self.say(from, Message::Branch { feed, from: wanted });
+                Ok((feed, end))
+            }
+            Ok(Reply::Refused(refused)) if refused.is_fork() => {
+                tracing::error!(%from, %feed, "a box holds another branch of this feed");
+                Ok((feed, end))
+            }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
                 Err(refused.to_string())
@@ -344,9 +374,9 @@ impl Node for HubNode {
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
-                let _ = self.call(Command::Diverged(head)).await;
-                None
+                self.wanted_branch(writer, Command::Diverged(head)).await
             }
+            Message::Other(run) => self.wanted_branch(writer, Command::Branch(Box::new(run))).await,
             Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {
                 let _ = self.call(Command::Address { writer, address }).await;
@@ -356,14 +386,18 @@ impl Node for HubNode {
         }
     }
 
-    fn on_greeting(&self, from: &PeerIdentity, _software: &str, have: &[(FeedId, End)]) {
-        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        greetings.insert(from.writer(), have.to_vec());
+    fn on_greeting(&self, from: &PeerIdentity, _software: &str) {
+        self.lock_greetings().insert(from.writer(), Vec::new());
+    }
+
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+        // The sync bounds how many they are.
+        self.lock_greetings().entry(from.writer()).or_default().extend_from_slice(have);
     }
 
     async fn on_connected(&self, peer: &PeerIdentity) {
         tracing::info!(peer = %peer.writer(), "connected");
-        let have = self.greetings.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer.writer());
+        let have = self.lock_greetings().remove(&peer.writer());
         let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
         if let Err(error) = self.call(greeted).await {
             tracing::error!(%error, "a greeting could not be judged");

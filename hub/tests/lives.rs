@@ -282,10 +282,11 @@ fn both_branches_of_a_cloned_box_are_posted_and_the_clone_is_seen() {
     world.run_ms(2 * SECOND_MS);
     let from = Seq(1);
     let run = clone.run(Channel::Journal, from);
-    assert_eq!(world.order(core::Command::Branch(Box::new(run.clone()))), core::Reply::Done);
+    let more = core::Reply::Branch { feed: run.head.feed, from: run.head.end.seq.next() };
+    assert_eq!(world.order(core::Command::Branch(Box::new(run.clone()))), more);
     let sold = world.hub.books()[&Account::Merchant(MerchantId(1))];
     assert_eq!(sold, 1_000 + 2 * right, "both branches");
-    assert_eq!(world.order(core::Command::Branch(Box::new(run))), core::Reply::Done);
+    assert_eq!(world.order(core::Command::Branch(Box::new(run))), more);
     assert_eq!(world.hub.books()[&Account::Merchant(MerchantId(1))], sold, "once");
     assert_eq!(world.total(1), 10_000 - 1_000 - 2 * right);
     assert!(world.hub.alarms.iter().any(|a| a.starts_with("fork")));
@@ -294,6 +295,73 @@ fn both_branches_of_a_cloned_box_are_posted_and_the_clone_is_seen() {
     world.run_ms(SECOND_MS);
     assert_eq!(world.edges[0].right(P1, MAIN), granted, "no rights for a forked life");
     assert!(world.hub.hub.mesh.forked.contains(&forked));
+}
+
+/// The clone meets the hub, which holds the honest box' branch: its own is fetched and posted, once, however long it is.
+#[test]
+fn the_other_branch_is_fetched_from_a_clone_that_still_runs() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 100_000);
+    world.run_ms(SECOND_MS);
+    (1..=200).for_each(|seq| assert_eq!(paid(&world.buy(0, seq, 1, 10)), 10));
+    world.run_ms(SECOND_MS);
+    let mut clone = EdgeBox::new(world.edges[0].me, 1);
+    clone.store = world.edges[0].store.clone();
+    clone.edge = yika_crdt::edge::Edge::load(&clone.store, clone.me, clone.place).unwrap();
+    world.cut_all(true);
+    std::mem::swap(&mut world.edges[0], &mut clone);
+    (300..600).for_each(|seq| assert_eq!(paid(&world.buy(0, seq, 1, 10)), 10));
+    std::mem::swap(&mut world.edges[0], &mut clone);
+    // The honest box has sold less, or more, when the clone meets the hub.
+    for seq in 700..702 {
+        assert_eq!(paid(&world.buy(0, seq, 1, 10)), 10);
+    }
+    world.cut_wan(0, false);
+    world.run_ms(2 * SECOND_MS);
+    let merchant = |world: &World| world.hub.books()[&Account::Merchant(MerchantId(1))];
+    assert_eq!(merchant(&world), 2_020);
+    world.disconnect(HUB.node, NodeId(1));
+    std::mem::swap(&mut world.edges[0], &mut clone);
+    world.run_ms(5 * SECOND_MS);
+    assert_eq!(merchant(&world), 5_020, "{:?}", world.hub.alarms);
+    assert!(world.hub.hub.mesh.forked.contains(&clone.me));
+    world.disconnect(HUB.node, NodeId(1));
+    world.run_ms(5 * SECOND_MS);
+    assert_eq!(merchant(&world), 5_020, "once");
+    world.hub.check();
+}
+
+/// A box writes two journals: one to the hub, the other to its sibling, which passes it on in good faith.
+#[test]
+fn a_sibling_that_passes_a_branch_on_is_heard_and_the_branch_is_posted() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(paid(&world.buy(0, 1, 1, 100)), 100);
+    world.run_ms(2 * SECOND_MS);
+    let mut twin = EdgeBox::new(world.edges[0].me, 1);
+    twin.store = world.edges[0].store.clone();
+    twin.edge = yika_crdt::edge::Edge::load(&twin.store, twin.me, twin.place).unwrap();
+    world.cut_all(true);
+    assert_eq!(paid(&world.buy(0, 2, 1, 200)), 200);
+    world.cut_wan(0, false);
+    world.run_ms(2 * SECOND_MS);
+    world.cut_wan(0, true);
+    std::mem::swap(&mut world.edges[0], &mut twin);
+    for seq in 3..6 {
+        assert_eq!(paid(&world.buy(0, seq, 1, 300)), 300);
+    }
+    world.set_cut(NodeId(1), NodeId(2), false);
+    world.run_ms(2 * SECOND_MS);
+    world.switch_off(0);
+    let merchant = |world: &World| world.hub.books()[&Account::Merchant(MerchantId(1))];
+    assert_eq!(merchant(&world), 300);
+    world.cut_wan(1, false);
+    world.run_ms(5 * SECOND_MS);
+    assert_eq!(merchant(&world), 1_200, "{:?}", world.hub.alarms);
+    assert_eq!(paid(&world.buy(1, 9, 1, 50)), 50);
+    world.run_ms(SECOND_MS);
+    assert_eq!(merchant(&world), 1_250, "what the sibling itself sells arrives as ever");
 }
 
 #[test]

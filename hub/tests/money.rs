@@ -226,6 +226,39 @@ fn an_answer_stays_after_pruning_and_what_was_spent_stays_spent() {
     assert_eq!(world.total(1), 8_000);
 }
 
+/// A row that was lost or doubled on the box' disk could never be found out once the journal is gone.
+#[test]
+fn a_box_whose_totals_are_not_the_hubs_keeps_its_journal_and_says_so() {
+    use yika_crdt::store::{Read, Store, Tx};
+    for is_whole in [true, false] {
+        let mut world = World::new(&[1]);
+        world.top_up(1, 10_000);
+        world.run_ms(SECOND_MS);
+        world.buy(0, 1, 1, 1_000);
+        world.buy(0, 2, 1, 500);
+        world.refund(0, 3, 2, RefundKind::Correction, Some(200));
+        if !is_whole {
+            let edge = &mut world.edges[0];
+            let mut rights = edge.rights(P1);
+            rights.rows.get_mut(&MAIN).unwrap().used = Fen(1_400);
+            let mut tx = Tx::new(&edge.store);
+            tx.put(yika_crdt::keys::rights(P1), &rights);
+            let batch = tx.into_batch();
+            edge.store.commit(&batch).unwrap();
+        }
+        let journal = |w: &World| yika_crdt::channel::FeedId {
+            writer: w.edges[0].me,
+            channel: yika_crdt::channel::Channel::Journal,
+        };
+        world.run_hours(24 * 37);
+        world.order(core::Command::Archived(vec![(journal(&world), Seq(u64::MAX))]));
+        world.run_ms(5 * SECOND_MS);
+        let pruned = world.edges[0].store.feed(&journal(&world)).unwrap().pruned > Seq(0);
+        let told = world.edges[0].alarms().iter().any(|alarm| alarm.starts_with("totals"));
+        assert_eq!((pruned, told), (is_whole, !is_whole));
+    }
+}
+
 /// A box whose prices are not those of the tariff it names; its journal is signed as any other.
 #[test]
 fn a_price_that_headquarters_comes_to_otherwise_is_posted_as_charged_marked_and_alarmed() {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use yika_drivers::terminal::simulator::Plan;
+use yika_tests::books::Journal;
 use yika_tests::crowd::{Crowd, Summary};
 use yika_tests::http::Client;
 use yika_tests::process::{Finished, Launch, Port};
@@ -155,6 +156,19 @@ async fn a_cloned_box_is_found_out_and_spends_no_more() {
         Ok(!rows.is_empty())
     };
     until("headquarters keeps the proof", BOUND, proofs).await.unwrap();
+    // Both branches are in the books: what the copy sold is fetched from it, though it may sell no more.
+    let node = world.boxes[1].node().unwrap();
+    let sales = |database: &Path| Journal::read(database, node).unwrap().sales;
+    let (honest, copy) = (sales(&world.boxes[1].database()), sales(&clone.join("edge.db")));
+    let of_one_only = copy.iter().filter(|(place, sale)| honest.get(place) != Some(sale)).count();
+    assert!(of_one_only >= usize::try_from(stolen.approved).unwrap());
+    let both = async || {
+        let conn = rusqlite::Connection::open(world.hub.database())?;
+        let sql = "SELECT count(*) FROM sales WHERE node = ?1";
+        let booked: i64 = conn.query_row(sql, [node], |row| row.get(0))?;
+        Ok(usize::try_from(booked)? == honest.len() + of_one_only)
+    };
+    until("headquarters has fetched the other branch", BOUND, both).await.unwrap();
     thief.kill().await.unwrap();
     world.boxes[1].restart().await.unwrap();
     until("the honest box goes on", BOUND, async || Ok(is_ready(&world.boxes[1]).await)).await.unwrap();

@@ -25,6 +25,7 @@ impl Body {
                 (words || !is_total(grant.total)).then_some("a granted total is out of range")
             }
             Body::Taken(taken) => (!is_total(taken.total)).then_some("a taken total is out of range"),
+            Body::Answered(record) => (!record.numbers.is_well_formed()).then_some("answered numbers are no ranges"),
             _ => None,
         }
     }

@@ -66,7 +66,7 @@ pub fn take_grant<R: Read + ?Sized>(
 }
 
 /// The row that a source of a sale is charged to; `None` for what the holder owes.
-fn row_of(person: PersonId, terminal: TerminalId, source: Source) -> Option<Row> {
+pub(crate) fn row_of(person: PersonId, terminal: TerminalId, source: Source) -> Option<Row> {
     let pool = |wallet| Row { person: PersonId(0), wallet };
     match source {
         Source::Wallet(wallet) => Some(Row { person, wallet }),

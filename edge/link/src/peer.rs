@@ -172,14 +172,21 @@ impl Peer {
     ///
     /// Cancel safe. One task should call it.
     pub async fn recv(&self) -> Option<Received> {
+        self.recv_until(Class::Snapshot).await
+    }
+
+    /// The next frame of the classes down to `least`; what came on others stays where it is, and its sender waits.
+    ///
+    /// Streams overtake each other: what must be heard first is taken so. Cancel safe, as [`Peer::recv`].
+    pub async fn recv_until(&self, least: Class) -> Option<Received> {
         loop {
             let arrived = self.0.inbox.arrived.notified();
-            if let Some(received) = self.0.inbox.pop() {
+            if let Some(received) = self.0.inbox.pop(least) {
                 return Some(received);
             }
             tokio::select! {
                 () = arrived => {}
-                _ = self.0.connection.closed() => return self.0.inbox.pop(),
+                _ = self.0.connection.closed() => return self.0.inbox.pop(least),
             }
         }
     }
@@ -250,9 +257,9 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Inbox {
-    fn pop(&self) -> Option<Received> {
+    fn pop(&self, least: Class) -> Option<Received> {
         let mut queues = lock(&self.queues);
-        for (class, queue) in Class::ALL.into_iter().zip(queues.iter_mut()) {
+        for (class, queue) in Class::ALL.into_iter().zip(queues.iter_mut()).take_while(|(class, _)| *class <= least) {
             if let Some((payload, _room)) = queue.pop_front() {
                 return Some((class, payload));
             }

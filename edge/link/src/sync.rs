@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::feed::{End, Run, SignedHead};
+use yika_crdt::feed::{Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::store::{Read, StoreError, end_at};
-use yika_crdt::sync::{Message, PeerSync};
+use yika_crdt::sync::{Claim, Message, PeerSync};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
 pub const RUNS_WAITING_MAX: usize = 8;
@@ -46,8 +46,10 @@ pub trait Node: Send + Sync + 'static {
     fn ingest(&self, from: Writer, run: Run) -> impl Future<Output = Result<(FeedId, Seq), String>> + Send;
     /// Everything that is not sync: asks, recalls, questions. The answer is said to the peer.
     fn on_message(&self, from: &PeerIdentity, message: Message) -> impl Future<Output = Option<Message>> + Send;
-    /// The peer's greeting: what it calls itself, and how far it holds what both may hold.
-    fn on_greeting(&self, _from: &PeerIdentity, _software: &str, _have: &[(FeedId, End)]) {}
+    /// What the peer calls itself.
+    fn on_greeting(&self, _from: &PeerIdentity, _software: &str) {}
+    /// How far the peer says that it holds what both may hold; before [`Node::on_connected`], in one part or more.
+    fn on_claims(&self, _from: &PeerIdentity, _have: &[Claim]) {}
     /// The peer has stored this node's sending, or got it otherwise, up to here.
     fn on_stored(&self, _from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {}
     /// The peer has greeted.
@@ -60,8 +62,8 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
     let identity = peer.identity().clone();
     let mut sync = PeerSync::new(node.me(), identity.place(), identity.writer());
     let directory = node.directory();
-    match tokio::task::block_in_place(|| node.read(|store| sync.hello(&directory, store, node.software()))) {
-        Ok(hello) => sync.say(hello),
+    match tokio::task::block_in_place(|| node.read(|store| sync.greeting(&directory, store, node.software()))) {
+        Ok(greeting) => greeting.into_iter().for_each(|part| sync.say(part)),
         Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
     }
     let (runs, stored) = ingest_worker(Arc::clone(&node), identity.writer());
@@ -88,7 +90,7 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
             },
             // A run is taken off the wire only when the worker has room: its results must never wait behind it.
-            received = peer.recv(), if runs.capacity() > 0 && sync.has_room() => {
+            received = peer.recv_until(least(&sync)), if runs.capacity() > 0 && sync.has_room() => {
                 let Some((_, bytes)) = received else { return peer.closed().await };
                 if let Err(said) = take(&node, &mut sync, &identity, &runs, &bytes).await {
                     return refuse(&peer, CloseCode::PROTOCOL, &said).await;
@@ -117,6 +119,11 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             Some(word) = words.recv() => sync.say(word),
         }
     }
+}
+
+/// Before the peer's greeting is whole nothing else is heard of it; runs on faster streams wait for it.
+fn least(sync: &PeerSync) -> Class {
+    if sync.is_greeted() { Class::Snapshot } else { Class::Control }
 }
 
 /// Hands a message over; cancel safe.
@@ -156,9 +163,15 @@ async fn take<N: Node>(
 ) -> Result<(), String> {
     let message = Message::decode(bytes).map_err(|e| e.to_string())?;
     match message {
-        Message::Hello { ref have, ref software, .. } => {
-            sync.on_hello(&message).map_err(|e| e.to_string())?;
-            node.on_greeting(identity, software, have);
+        Message::Hello { ref have, .. } | Message::Have { ref have, .. } => {
+            let is_whole = sync.on_greeting(&message).map_err(|e| e.to_string())?;
+            if let Message::Hello { software, .. } = &message {
+                node.on_greeting(identity, software);
+            }
+            node.on_claims(identity, have);
+            if !is_whole {
+                return Ok(());
+            }
             all_grown(node, sync);
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));

@@ -1,16 +1,29 @@
 //! Forked journals: the proof, and the other branch, posted beside the one the hub holds.
 //!
-//! Only an operator fences; until then a forked life gets no lease and no rights. Leaves to others: finding the branch
-//! (a cloned or rolled-back box has it), proofs at edges (`mesh`).
+//! Whoever holds the other branch (a clone that still runs, a sibling that heard it first) is asked for it, from a little
+//! before the place of the dispute, and further back until both are one. Only an operator fences; until then a forked life
+//! gets no lease and no rights. Leaves to others: saying it (the shell), proofs at edges (`mesh`).
 
 use super::journal::Place;
-use super::{CoreError, Effect, Hub, Reply, Turn};
+use super::{CoreError, Effect, Hub, Reply, Turn, named};
 use std::collections::BTreeSet;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
-use yika_crdt::feed::{self, Run, SignedHead};
+use yika_crdt::feed::{self, End, FeedError, Run, SignedHead};
 use yika_crdt::ids::*;
-use yika_crdt::store::Read;
+use yika_crdt::store::{Read, StoreError};
+
+/// How far before a dispute the other branch is asked for at first.
+const BEFORE_ENTRIES: u64 = 64;
+/// Where that is not far enough, so many times as far.
+const FURTHER_TIMES: u64 = 8;
+/// Branches of one journal whose ends are remembered; the oldest is asked for again from where it began.
+const TIPS_MAX: usize = 16;
+
+/// A little before a position.
+pub(super) fn before(seq: Seq) -> Seq {
+    Seq(seq.0.saturating_sub(BEFORE_ENTRIES).max(1))
+}
 
 impl Hub {
     /// A peer shows that a feed of its ends otherwise than here.
@@ -20,13 +33,19 @@ impl Hub {
         head: SignedHead,
     ) -> Result<Reply, CoreError> {
         let ours = turn.tx.end_at(&head.feed, head.end.seq)?;
-        if ours.is_some_and(|ours| ours != head.end)
-            && let Some(own) = turn.tx.head_from(&head.feed, head.end.seq)?
-            && self.mesh.prove_fork(turn.tx, &own, &head)
-        {
+        if ours.is_none_or(|ours| ours == head.end) {
+            return Ok(Reply::Done);
+        }
+        let known = turn.tx.get_bytes(&yika_crdt::keys::fork(&head.feed))?.is_some();
+        let own = turn.tx.head_from(&head.feed, head.end.seq)?;
+        if own.is_none_or(|own| !self.mesh.prove_fork(turn.tx, &own, &head)) {
+            return Ok(Reply::Done);
+        }
+        if !known {
             self.alarm_fork(turn, head.feed, head.end.seq);
         }
-        Ok(Reply::Done)
+        let wanted = head.feed.channel == Channel::Journal && !tips(turn, &head.feed)?.contains(&head.end);
+        Ok(if wanted { Reply::Branch { feed: head.feed, from: before(head.end.seq) } } else { Reply::Done })
     }
 
     fn alarm_fork<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>, feed: FeedId, seq: Seq) {
@@ -36,7 +55,8 @@ impl Hub {
         turn.effects.push(Effect::Forked(feed));
     }
 
-    /// Posts the entries of a journal's other branch. Idempotent by entry; the run begins where both are still one.
+    /// Posts the entries of a journal's other branch. Idempotent by entry; the run begins where both are still one, or
+    /// where the branch was left. Says from where more of it is wanted.
     pub(super) fn branch<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
@@ -46,38 +66,81 @@ impl Hub {
         let Some(node) = self.mesh.nodes.get(&feed.writer) else {
             return Ok(Reply::Denied(format!("{feed}: the registry does not list this writer")));
         };
-        if feed.channel != Channel::Journal || run.from == Seq::ZERO {
-            return Ok(Reply::Denied(format!("{feed} is not a journal; only journals are posted twice")));
+        if feed.channel != Channel::Journal || run.from == Seq::ZERO || run.entries.is_empty() {
+            return Ok(Reply::Denied(format!("{feed} is not a run of a journal; only journals are posted twice")));
         }
-        let Some(base) = turn.tx.end_at(&feed, Seq(run.from.0 - 1))? else {
-            return Ok(Reply::Denied(format!("{feed}: begin the branch at most one after what is held")));
-        };
-        if let Err(refused) = feed::check_run(base, &run, &node.key) {
+        let base = Seq(run.from.0 - 1);
+        let left = tips(turn, &feed)?.into_iter().filter(|tip| tip.seq == base);
+        let mut bases = turn.tx.end_at(&feed, base)?.into_iter().map(|end| (end, false)).collect::<Vec<_>>();
+        bases.extend(left.map(|tip| (tip, true)));
+        let mut refused = FeedError::NotTheSignedChain(feed);
+        for (base, apart) in bases {
+            match feed::check_run(base, &run, &node.key) {
+                Ok(end) => return self.post_branch(turn, &run, (base, end), apart),
+                Err(cause) => refused = cause,
+            }
+        }
+        if !matches!(refused, FeedError::NotTheSignedChain(_)) || run.from == Seq(1) {
             return Ok(Reply::Denied(refused.to_string()));
         }
+        let held = turn.tx.feed(&feed)?.end.seq.0;
+        let back = held.saturating_sub(run.from.0).saturating_add(BEFORE_ENTRIES).saturating_mul(FURTHER_TIMES);
+        Ok(Reply::Branch { feed, from: Seq(held.saturating_sub(back).max(1).min(run.from.0 - 1)) })
+    }
+
+    fn post_branch<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        run: &Run,
+        (base, end): (End, End),
+        mut apart: bool,
+    ) -> Result<Reply, CoreError> {
+        let feed = run.head.feed;
         let mut touched = BTreeSet::new();
-        let mut other = false;
         for (seq, bytes) in (run.from.0..).map(Seq).zip(&run.entries) {
-            let ours = turn.tx.entry(&feed, seq)?;
-            other |= ours.as_ref().is_some_and(|ours| ours != bytes);
-            if !other {
-                continue;
-            }
+            apart |= turn.tx.entry(&feed, seq)?.is_some_and(|ours| ours != *bytes);
             let place = Place { feed, seq, branch: Some(feed::entry_hash(&feed, seq, bytes)) };
-            if turn.tx.get_bytes(&place.branch_key())?.is_none() {
+            if apart && turn.tx.get_bytes(&place.branch_key())?.is_none() {
                 turn.tx.put_bytes(place.branch_key(), bytes.clone());
                 if let Ok(entry) = Entry::decode(bytes) {
                     self.post(turn, place, &entry, &mut touched)?;
                 }
             }
         }
-        if other {
-            let own = turn.tx.head_from(&feed, run.head.end.seq)?;
-            let own = own.unwrap_or_else(|| run.head.clone());
-            turn.tx.put(yika_crdt::keys::fork(&feed), &(own, &run.head));
-            self.mesh.forked.insert(feed.writer);
-            self.alarm_fork(turn, feed, run.head.end.seq);
+        if apart {
+            self.keep_tip(turn, &feed, base, end)?;
+            if turn.tx.get_bytes(&yika_crdt::keys::fork(&feed))?.is_none() {
+                let own = turn.tx.head_from(&feed, end.seq)?.unwrap_or_else(|| run.head.clone());
+                turn.tx.put(yika_crdt::keys::fork(&feed), &(own, &run.head));
+                self.mesh.forked.insert(feed.writer);
+                self.alarm_fork(turn, feed, end.seq);
+            }
         }
-        Ok(Reply::Done)
+        Ok(Reply::Branch { feed, from: end.seq.next() })
     }
+
+    fn keep_tip<R: Read + ?Sized>(
+        &self,
+        turn: &mut Turn<'_, '_, R>,
+        feed: &FeedId,
+        base: End,
+        end: End,
+    ) -> Result<(), StoreError> {
+        let mut tips = tips(turn, feed)?;
+        tips.retain(|tip| *tip != base && *tip != end);
+        tips.push(end);
+        let beyond = tips.len().saturating_sub(TIPS_MAX);
+        tips.drain(..beyond);
+        turn.tx.put(tips_key(feed), &tips);
+        Ok(())
+    }
+}
+
+/// Ends of the other branches of a journal, as far as they were posted.
+fn tips<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, feed: &FeedId) -> Result<Vec<End>, StoreError> {
+    Ok(turn.tx.get(&tips_key(feed))?.unwrap_or_default())
+}
+
+fn tips_key(feed: &FeedId) -> Vec<u8> {
+    named(b"!branch tips", feed)
 }

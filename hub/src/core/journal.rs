@@ -75,6 +75,18 @@ pub(super) fn seen<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> 
     Ok(turn.tx.get(&keys::mark(id))?.unwrap_or_default())
 }
 
+/// An id that a box has answered otherwise than by a sale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct NotSold {
+    place: Place,
+    /// Reversed before it was known to be sold; otherwise refused.
+    voided: bool,
+}
+
+fn not_sold_key(id: PurchaseId) -> Vec<u8> {
+    named(b"!not sold", &id)
+}
+
 /// What was given back for a sale, whoever did it.
 pub(super) fn given_back_key(place: &Place, of: PurchaseId) -> Vec<u8> {
     named(b"!back", &(place.feed.writer, of))
@@ -124,8 +136,13 @@ impl Hub {
             Body::Cut(day) if place.branch.is_none() => {
                 let held: Option<Day> = turn.tx.get(&cut_key(feed.writer))?;
                 turn.tx.put(cut_key(feed.writer), &held.map_or(*day, |held| held.max(*day)));
+                self.tally(turn, feed, seq, *day)?;
             }
-            Body::Refused(record) => turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record: record.clone() }),
+            Body::Refused(record) => {
+                turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record: record.clone() });
+                self.post_not_sold(turn, NotSold { place, voided: false }, record.id)?;
+            }
+            Body::Void(id) => self.post_not_sold(turn, NotSold { place, voided: true }, *id)?,
             Body::NotRefunded(refused) => {
                 let record = self.as_refusal(turn, refused)?;
                 turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record });
@@ -141,7 +158,10 @@ impl Hub {
             }
             _ => {}
         }
-        Ok(())
+        match entry.body.answers() {
+            Some(id) => Ok(self.note_answered(turn, place, id)?),
+            None => Ok(()),
+        }
     }
 
     /// Something that a person at headquarters must look at.
@@ -244,8 +264,54 @@ impl Hub {
         all.sort();
         for one in all.iter_mut().skip(1).filter(|one| !one.reversed) {
             one.reversed = true;
-            if let Some(sale) = one.place.sale(turn)? {
-                self.reverse(turn, one.place, &sale)?;
+            let detail = format!("{id} was sold twice; the sale at {} is reversed", one.place.feed);
+            self.reverse(turn, one.place, "sold_twice", detail)?;
+        }
+        turn.tx.put(keys::mark(id), &all);
+        match turn.tx.get::<NotSold>(&not_sold_key(id))? {
+            Some(other) => self.meet(turn, other, id),
+            None => Ok(()),
+        }
+    }
+
+    /// A refusal, or a reversal of an id that was unknown to its box: it may meet a sale of another box.
+    fn post_not_sold<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        this: NotSold,
+        id: PurchaseId,
+    ) -> Result<(), CoreError> {
+        let known = turn.tx.get::<NotSold>(&not_sold_key(id))?;
+        if known.is_none_or(|known| this.voided && !known.voided) {
+            turn.tx.put(not_sold_key(id), &this);
+        }
+        self.meet(turn, this, id)
+    }
+
+    /// The terminal has given up a sale that a box of its campus voided: that sale is reversed. One that was refused
+    /// elsewhere stands, because nobody but the cashier knows which answer was seen.
+    fn meet<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        other: NotSold,
+        id: PurchaseId,
+    ) -> Result<(), CoreError> {
+        let campus = |hub: &Hub, place: Place| hub.mesh.place_of(place.feed.writer).and_then(|place| place.campus);
+        let mut all = seen(turn, id)?;
+        if all.iter().all(|sale| sale.reversed) {
+            return Ok(());
+        }
+        for sale in all.iter_mut().filter(|sale| !sale.reversed) {
+            let (sold, place) = (sale.place.feed, other.place);
+            if other.voided && campus(self, sale.place) == campus(self, place) {
+                sale.reversed = true;
+                let detail = format!("{id} was voided at {}; the sale at {sold} is reversed", place.feed);
+                self.reverse(turn, sale.place, "voided", detail)?;
+            } else {
+                let what = if other.voided { "voided" } else { "refused" };
+                let detail =
+                    format!("{id} was {what} at {} and sold at {sold}: ask the cashier which it was", place.feed);
+                Hub::alarm(turn, place, "answered_twice", detail);
             }
         }
         turn.tx.put(keys::mark(id), &all);
@@ -256,12 +322,14 @@ impl Hub {
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         place: Place,
-        sale: &PurchaseRecord,
+        word: &str,
+        detail: String,
     ) -> Result<(), CoreError> {
+        let Some(sale) = place.sale(turn)? else { return Ok(()) };
         let given: GivenBack = turn.tx.get(&given_back_key(&place, sale.id))?.unwrap_or_default();
         let Some(back) = share_back(&sale.paid, &given, None).map_err(super::sale_error)? else { return Ok(()) };
         let source = feed::digest("yika pair 1", &place.source().0);
-        self.give_back_at_hub(turn, place, sale, &back, source)?;
+        self.give_back_at_hub(turn, place, &sale, &back, source)?;
         let record = RefundRecord {
             id: sale.id,
             of: sale.id,
@@ -272,8 +340,7 @@ impl Hub {
             operator: OperatorId(0),
             day: sale.day,
         };
-        let detail = format!("{} was sold twice; the sale at {} is reversed", sale.id, place.feed);
-        Hub::alarm(turn, place, "sold_twice", detail);
+        Hub::alarm(turn, place, word, detail);
         self.tell_refund(turn, place, record);
         Ok(())
     }

@@ -6,19 +6,23 @@
 
 use super::books::Owner;
 use super::receipts::LEASE_MS;
-use super::{Command, CoreError, Effect, Hub, Reply, Turn};
+use super::{Command, CoreError, Effect, Hub, Reply, Turn, named};
 use crate::ledger::Kind;
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, SignedHead};
+use yika_crdt::feed::SignedHead;
 use yika_crdt::ids::*;
 use yika_crdt::store::{Read, StoreError, decode_row};
+use yika_crdt::sync::Claim;
 
 /// Where the hub's present life is kept.
 const LIFE: &[u8] = b"!hub life";
+
+/// A box whose claims are not proved is told of again after this.
+const FALSE_CLAIM_MS: i64 = 24 * 3_600_000;
 
 /// What a restored hub still waits for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -26,7 +30,16 @@ pub struct Recovery {
     /// Since when.
     pub since_ms: i64,
     /// Feeds that a box holds further than this hub did when it greeted.
-    wants: BTreeMap<Writer, Vec<(FeedId, Seq)>>,
+    wants: BTreeMap<Writer, Vec<Want>>,
+}
+
+/// A feed that a box says it holds further.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Want {
+    claim: Claim,
+    /// Shown by its writer's signature, or its own. Otherwise the writer is not known yet: only the registry, which
+    /// must come before, can tell.
+    proved: bool,
 }
 
 /// The life this hub is in and its recovery: of the store if that is newer than the identity.
@@ -46,22 +59,31 @@ impl Hub {
         Ok(Reply::Done)
     }
 
-    /// A box told what it holds. More of this life's feeds than this hub wrote means: this hub was restored.
+    /// A box told what it holds. More of this life's feeds than this hub wrote means: this hub was restored. What a box
+    /// says and cannot show is an alarm about that box, and nothing else.
     pub(super) fn greeted<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         from: Writer,
-        have: Vec<(FeedId, End)>,
+        have: Vec<Claim>,
     ) -> Result<Reply, CoreError> {
-        let mut ahead = Vec::new();
-        for (feed, end) in have {
+        let (mut ahead, mut false_claim) = (Vec::new(), None);
+        for claim in have {
+            let feed = claim.feed;
             let ours = feed.writer.node.is_hub() || feed.channel == Channel::Journal || feed.writer == from;
-            if ours && turn.tx.feed(&feed)?.end.seq < end.seq {
-                ahead.push((feed, end.seq));
+            if !ours || turn.tx.feed(&feed)?.end.seq >= claim.end.seq {
+                continue;
+            }
+            match self.is_proved(from, &claim) {
+                Some(false) => false_claim = Some(claim),
+                proved => ahead.push(Want { claim, proved: proved.is_some() }),
             }
         }
+        if let Some(claim) = false_claim {
+            Hub::tell_false_claim(turn, from, &claim)?;
+        }
         // More of this life, or of a later one: a copy of this hub has lived on after the moment this one was copied.
-        if ahead.iter().any(|(feed, _)| feed.writer.node.is_hub() && feed.writer >= self.mesh.me) {
+        if ahead.iter().any(|w| w.claim.feed.writer.node.is_hub() && w.claim.feed.writer >= self.mesh.me) {
             self.recover(turn)?;
         }
         if let Some(recovery) = &mut self.recovery {
@@ -69,6 +91,65 @@ impl Hub {
             self.keep_recovery(turn);
         }
         Ok(Reply::Done)
+    }
+
+    /// Whether the writer of a feed has written as far as a box says; `None` while the writer is not known. A box's word
+    /// on its own feeds is its own to keep.
+    fn is_proved(&self, from: Writer, claim: &Claim) -> Option<bool> {
+        let writer = claim.feed.writer;
+        if writer.node.is_hub() {
+            return Some(claim.is_signed_by(&self.key.verifying_key()));
+        }
+        let node = self.mesh.nodes.get(&writer)?;
+        Some(writer == from || claim.is_signed_by(&node.key))
+    }
+
+    fn tell_false_claim<R: Read + ?Sized>(
+        turn: &mut Turn<'_, '_, R>,
+        from: Writer,
+        claim: &Claim,
+    ) -> Result<(), CoreError> {
+        let key = named(b"!false claim", &from);
+        let told_ms: Option<i64> = turn.tx.get(&key)?;
+        let now_ms = turn.stamp.hub_time_ms;
+        if told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= FALSE_CLAIM_MS) {
+            turn.tx.put(key, &now_ms);
+            let place = super::journal::Place {
+                feed: FeedId { writer: from, channel: Channel::Journal },
+                seq: Seq::ZERO,
+                branch: None,
+            };
+            let detail = format!(
+                "{from} says that it holds {} up to {} and shows no head that its writer signed: look at that box",
+                claim.feed, claim.end.seq
+            );
+            Hub::alarm(turn, place, "false_claim", detail);
+        }
+        Ok(())
+    }
+
+    /// The registry has grown: what boxes said of writers that were unknown can be judged.
+    pub(super) fn judge_again<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        let Some(mut recovery) = self.recovery.take() else { return Ok(()) };
+        let mut false_claims = Vec::new();
+        for (from, wants) in &mut recovery.wants {
+            wants.retain_mut(|want| match want.proved {
+                true => true,
+                false => match self.is_proved(*from, &want.claim) {
+                    Some(false) => {
+                        false_claims.push((*from, want.claim.clone()));
+                        false
+                    }
+                    proved => {
+                        want.proved = proved.is_some();
+                        true
+                    }
+                },
+            });
+        }
+        self.recovery = Some(recovery);
+        self.keep_recovery(turn);
+        false_claims.iter().try_for_each(|(from, claim)| Hub::tell_false_claim(turn, *from, claim))
     }
 
     /// Begins a new life. Everything that the former one may have signed is assumed to be out.
@@ -155,11 +236,16 @@ impl Hub {
                 awaited.push(writer);
                 continue;
             };
-            for (feed, seq) in wants {
-                if self.is_wanted(feed) && held(feed)? < *seq {
-                    awaited.push(writer);
-                    break;
+            let mut missing = Vec::new();
+            for want in wants.iter().filter(|want| self.is_wanted(&want.claim.feed)) {
+                if held(&want.claim.feed)? < want.claim.end.seq {
+                    missing.push(want);
                 }
+            }
+            // Once all that this hub signed is here, a writer that no registry lists is nobody's.
+            let registry_is_here = missing.iter().all(|want| !want.claim.feed.writer.node.is_hub());
+            if missing.iter().any(|want| want.proved || !registry_is_here) {
+                awaited.push(writer);
             }
         }
         Ok(awaited)

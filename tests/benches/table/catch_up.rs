@@ -11,7 +11,7 @@ use crate::table::{Row, Times, in_words};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::CampusRecord;
 use yika_crdt::ids::*;
@@ -120,8 +120,11 @@ pub async fn import(at: &HubAt, people: usize) -> Result<Vec<PersonLine>> {
 /// Waits until the box holds what headquarters has written for it by now.
 pub async fn settle(hub: &mut Child, edge: &mut Child) -> Result<()> {
     let mut ends = std::collections::BTreeMap::new();
+    let (there, here) = (Place { node: NodeId::HUB, campus: None }, edge.place()?);
     for (feed, seq, ..) in hub.report().await?.marks.into_iter().filter(|(feed, ..)| feed.writer.node.is_hub()) {
-        ends.insert(feed, seq);
+        if feed.may_hold(there, here) {
+            ends.insert(feed, seq);
+        }
     }
     for (feed, seq) in ends {
         let awaited = edge.order(Order::Await(feed, seq));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use yika_crdt::Fen;
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge;
 use yika_crdt::entry::{BlockTarget, Body, Entry, Mode, TerminalKind};
 use yika_crdt::ids::*;
@@ -98,6 +98,12 @@ impl Child {
     /// Starts a part in its folder.
     pub async fn start(part: &str, dir: &Path, words: &[String]) -> Result<Child> {
         Child::start_with_files(part, dir, words, FILES).await
+    }
+
+    /// Where a box that has joined stands.
+    pub fn place(&self) -> Result<Place> {
+        let identity = Identity::load(&self.dir.join("data"))?.context("the box has not joined")?;
+        Ok(Place { node: identity.me.node, campus: Some(identity.campus) })
     }
 
     /// The same with so many open files allowed.

@@ -150,7 +150,7 @@ impl Redo<'_> {
             if turn >= upto {
                 return Ok(());
             }
-            let bytes = match reader.next_record()? {
+            let bytes = match reader.read()? {
                 Next::Record(bytes) => bytes,
                 Next::End => return Ok(()),
                 Next::Torn(bytes) => {

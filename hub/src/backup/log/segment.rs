@@ -197,7 +197,7 @@ impl SegmentReader {
     ///
     /// # Errors
     /// The file is damaged here and goes on after it.
-    pub fn next_record(&mut self) -> Result<Next> {
+    pub fn read(&mut self) -> Result<Next> {
         if self.left == 0 {
             return Ok(Next::End);
         }
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!((head.first, head.name.as_str()), (7, "总部"));
         let mut records = Vec::new();
         loop {
-            match reader.next_record()? {
+            match reader.read()? {
                 Next::Record(record) => records.push(record),
                 Next::End => return Ok((records, 0)),
                 Next::Torn(bytes) => return Ok((records, bytes)),

@@ -1,0 +1,87 @@
+//! A till that turns to the other box of its campus and sends the same purchase again, while both boxes are alive.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+use std::time::Duration;
+use yika_drivers::terminal::client::Client;
+use yika_drivers::terminal::message::{Decision, PresentedCard, Purchase, SaleAnswer, SaleId, SaleMode};
+use yika_tests::books::Books;
+use yika_tests::world::World;
+
+const SETTLE: Duration = Duration::from_secs(60);
+const BOOT: u32 = 7;
+const FEN: i64 = 100;
+
+/// A till of the east, as each of its two boxes sees it.
+struct Till {
+    at: [Client; 2],
+    terminal: u32,
+    cards: Vec<u64>,
+}
+
+impl Till {
+    fn new(world: &World, number: usize) -> Till {
+        let plan = &world.tills[0][number];
+        let client = |edge: usize| Client::new(plan.identity(&world.boxes[edge].url(), BOOT).unwrap());
+        Till { at: [client(0), client(1)], terminal: plan.terminal, cards: world.cards_of(1) }
+    }
+
+    async fn buy(&self, at: usize, seq: u32) -> SaleAnswer {
+        let number = self.cards[seq as usize % self.cards.len()];
+        let purchase = Purchase {
+            id: SaleId { terminal: self.terminal, boot: BOOT, seq },
+            card: PresentedCard::Number { number },
+            mode: SaleMode::Amount { fen: FEN },
+            time_ms: self.at[at].now_ms(),
+            tariff: None,
+        };
+        self.at[at].purchase(&purchase).await.unwrap()
+    }
+}
+
+/// The answers are those of one sale.
+fn assert_same(one: &SaleAnswer, other: &SaleAnswer) {
+    let of = |answer: &SaleAnswer| (answer.id, answer.decision, answer.fen, answer.balance_fen, answer.receipt.clone());
+    assert_eq!(of(one), of(other));
+    assert_eq!(one.decision, Decision::Approved, "{one:?}");
+}
+
+fn notes(world: &World, word: &str) -> i64 {
+    let conn = rusqlite::Connection::open(world.hub.database()).unwrap();
+    conn.query_row("SELECT count(*) FROM notes WHERE word = ?1", [word], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_sent_again_at_the_sibling_gets_the_first_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::build(dir.path(), 40, &|_| {}).await.unwrap();
+    let till = Till::new(&world, 0);
+    // Answered at one box, at once sent again at the other, which has not served this till; to and fro.
+    for seq in 1..=30 {
+        let (first, second) = if seq % 3 == 0 { (1, 0) } else { (0, 1) };
+        let answer = till.buy(first, seq).await;
+        assert_same(&answer, &till.buy(second, seq).await);
+    }
+    // Sent to both at the same moment.
+    let other = Till::new(&world, 1);
+    for seq in 1..=20 {
+        let (here, there) = tokio::join!(other.buy(0, seq), other.buy(1, seq));
+        assert_same(&here, &there);
+    }
+    let compared = world.settle(SETTLE).await.unwrap();
+    assert_eq!((compared.differences, compared.duplicates), (0, 0), "{compared:?}");
+    assert_eq!(compared.hub_sum_fen, 50 * FEN, "each once");
+    assert_eq!(Books::read(&world.hub.database()).unwrap().reversed_by_hub, []);
+    assert_eq!((notes(&world, "sold_twice"), notes(&world, "unasked")), (0, 0));
+
+    // The box that served a till is dead: its sibling decides, and says so, once for the till.
+    let last = till.buy(0, 31).await;
+    assert_same(&last, &till.buy(1, 31).await);
+    world.boxes[0].process.kill().await.unwrap();
+    for seq in 32..=34 {
+        assert_eq!(till.buy(1, seq).await.decision, Decision::Approved);
+    }
+    world.boxes[0].restart().await.unwrap();
+    world.settle(SETTLE).await.unwrap();
+    assert_eq!((notes(&world, "sold_twice"), notes(&world, "unasked")), (0, 1));
+    world.stop().await.unwrap();
+}
