@@ -112,15 +112,17 @@ impl Task {
         match word {
             SnapshotWord::Offer(signed) => self.offered(from, *signed).await,
             SnapshotWord::Chunk { id, chunk, bytes } => self.came(from, id, chunk, &bytes),
-            SnapshotWord::Gone { id } => {
-                if self.fetching.as_ref().is_some_and(|f| f.fetch.id() == id && f.from == Some(from)) {
-                    tracing::info!("headquarters keeps the half fetched snapshot no more; beginning with a newer one");
-                    self.give_up();
-                    self.begin();
-                }
+            SnapshotWord::Gone { id } if self.is_fetching(id, from) => {
+                tracing::info!("headquarters keeps the half fetched snapshot no more; beginning with a newer one");
+                self.give_up();
+                self.begin();
             }
             _ => {}
         }
+    }
+
+    fn is_fetching(&self, id: Hash, from: Writer) -> bool {
+        self.fetching.as_ref().is_some_and(|fetching| fetching.fetch.id() == id && fetching.from == Some(from))
     }
 
     async fn offered(&mut self, from: Writer, signed: SignedManifest) {

@@ -52,7 +52,7 @@ pub enum Restored {
     /// Nothing of it was here: it is stored as the snapshot has it.
     Whole,
     /// Brought together with what was here; the patch is of everything that either holds.
-    Merged(Outcome),
+    Merged(Box<Outcome>),
 }
 
 struct Open {
@@ -297,7 +297,7 @@ impl DocSet {
         let patch = new.project(&keys);
         let used = self.uses;
         self.open.insert(id, Open { doc: new, used, log: 0, log_bytes: 0, dirty: true });
-        Ok(Restored::Merged(Outcome { each: Vec::new(), patch, refused }))
+        Ok(Restored::Merged(Box::new(Outcome { each: Vec::new(), patch, refused })))
     }
 
     /// The transaction is durable: documents may be closed again.

@@ -81,11 +81,9 @@ impl Mesh {
                 // Of its own feeds a node takes back entries, so that another branch of them shows.
                 Item::Head(head) if head.feed.writer == self.me => {}
                 Item::Head(head) if head.feed.channel == Channel::Registry && !registry => {}
-                Item::Head(head) => {
-                    if tx.take_base(head.feed, head.end)? {
-                        tx.keep_head(head.clone());
-                        based.push(head.feed);
-                    }
+                Item::Head(head) if tx.take_base(head.feed, head.end)? => {
+                    tx.keep_head(head.clone());
+                    based.push(head.feed);
                 }
                 _ => {}
             }

@@ -135,7 +135,7 @@ impl ItemReader {
     ///
     /// # Errors
     /// Not an item of ours; the stream has no meaning from here on.
-    pub fn next(&mut self) -> Result<Option<Item>, SnapshotRefused> {
+    pub fn take(&mut self) -> Result<Option<Item>, SnapshotRefused> {
         let rest = self.waiting.get(self.at..).unwrap_or_default();
         let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);

@@ -135,7 +135,7 @@ impl Check {
     /// Anything about it that is not as headquarters cut it.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), SnapshotRefused> {
         self.stream.take(&self.signed.manifest, bytes)?;
-        while let Some(item) = self.stream.reader.next()? {
+        while let Some(item) = self.stream.reader.take()? {
             self.item(item)?;
         }
         Ok(())
@@ -239,7 +239,7 @@ impl Steps {
         self.stream.take(&self.signed.manifest, bytes)?;
         let mut steps = Vec::new();
         let (mut pieces, mut values) = (Vec::new(), 0);
-        while let Some(item) = self.stream.reader.next()? {
+        while let Some(item) = self.stream.reader.take()? {
             match item {
                 Item::Document(saved) => {
                     let patch = saved.open().map_err(SnapshotRefused::damaged)?.project_all();

@@ -83,7 +83,7 @@ proptest! {
         while !bytes.is_empty() {
             let rest = bytes.split_off(sizes.next().unwrap().min(bytes.len()));
             reader.push(&std::mem::replace(&mut bytes, rest));
-            while let Some(item) = reader.next().unwrap() {
+            while let Some(item) = reader.take().unwrap() {
                 came.push(item);
             }
         }
@@ -95,6 +95,6 @@ proptest! {
     fn any_bytes_are_items_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut reader = ItemReader::default();
         reader.push(&bytes);
-        while let Ok(Some(_)) = reader.next() {}
+        while let Ok(Some(_)) = reader.take() {}
     }
 }
