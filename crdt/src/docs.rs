@@ -25,7 +25,7 @@ pub use outcome::{Applied, Authored, DocError, DocState, Patch, Results, Taken};
 pub use people::{PEOPLE_SHARDS_DEFAULT, PEOPLE_SHARDS_MAX, PeoplePatch, PersonAct, shard_count_for, shard_of};
 pub use policy::{PolicyAct, PolicyPatch};
 pub use rebase::{rebase, uncovered_acts};
-pub use set::{DocSet, Outcome, SetError};
+pub use set::{DocSet, Outcome, Restored, SetError};
 pub use visitors::{Visitor, VisitorAct, VisitorsPatch};
 
 use crate::channel::{Channel, Place};

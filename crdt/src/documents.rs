@@ -5,9 +5,11 @@
 
 mod author;
 mod epochs;
+mod snapshot;
 
 pub use author::{Author, Denied, PERSON_CHANGES_MAX, PersonChange, Written, chunks};
-pub use epochs::Say;
+pub use epochs::{Say, current as current_epoch};
+pub(crate) use snapshot::Found;
 
 use crate::channel::{FeedId, Place};
 use crate::docs::{ActorKey, ChangeRefused, DocId, DocKind, DocSet, Patch, SetError, actor_of};

@@ -4,8 +4,10 @@
 
 mod documents;
 mod rights;
+mod snapshot;
 
 use self::documents::DocumentAct;
+pub use self::snapshot::DROP_ENTRIES_MAX;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::clock::{Clock, Ticks};
 use crate::docs::{PolicyAct, VisitorAct};
@@ -20,7 +22,9 @@ use crate::mesh::{Directory, Event, Mesh, RunRefused};
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use crate::shift::{self, Shift, SignOn};
+use crate::snapshot::Step;
 use crate::store::{IngestError, Read, StoreError, Tx};
+use std::sync::Arc;
 
 /// What the shell asks of the edge.
 #[derive(Clone, Debug)]
@@ -131,6 +135,10 @@ pub enum Command {
         /// What.
         act: VisitorAct,
     },
+    /// A step of a checked snapshot.
+    Restore(Box<Step>),
+    /// Entries that headquarters says every node may let go.
+    Drop(Arc<[(FeedId, Seq)]>),
     /// Time passes: the day may be cut.
     Tick,
     /// After a start: peers were asked how far they hold this node's feeds, and what they held more was taken back.
@@ -168,6 +176,8 @@ pub enum Reply {
     Shut(Shut),
     /// Done.
     Done,
+    /// A part is done: ask again.
+    More,
     /// Refused, in words for the operator; nothing was written.
     Denied(String),
 }
@@ -336,6 +346,8 @@ impl Edge {
             Command::Visitor { operator, visitor, act } => {
                 self.change_documents(tx, operator, DocumentAct::Visitor(visitor, act), &now, events)?
             }
+            Command::Restore(step) => self.restore(tx, &step, &now, events)?,
+            Command::Drop(feeds) => Edge::drop_entries(tx, &feeds)?,
             Command::Tick => {
                 self.turn_epochs(tx, &now, events)?;
                 if now.trusted && self.shut.is_none() {
@@ -459,7 +471,8 @@ impl Edge {
                 effects.push(Effect::Rights(person));
             }
         }
-        effects.extend(tx.batch().appended.keys().map(|feed| Effect::Grown(*feed)));
+        let grown = tx.batch().appended.keys().chain(tx.batch().bases.keys());
+        effects.extend(grown.map(|feed| Effect::Grown(*feed)));
         Ok(())
     }
 }

@@ -98,6 +98,8 @@ impl Command {
                 | Command::Diverged(_)
                 | Command::TrustHub(_)
                 | Command::ConfirmTime { .. }
+                | Command::Restore(_)
+                | Command::Drop(_)
                 | Command::Tick
                 | Command::Asked { .. }
         )

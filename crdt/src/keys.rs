@@ -155,6 +155,12 @@ pub fn epoch(kind: &DocKind) -> Vec<u8> {
     key(EPOCHS, &[&wire::encode(kind)])
 }
 
+/// The document that a row of [`EPOCHS`] is about.
+pub fn epoch_kind(key: &[u8]) -> Option<DocKind> {
+    let kind = key.strip_prefix(EPOCHS)?;
+    wire::decode(kind, kind.len()).ok()
+}
+
 /// The re-base that ends an epoch (`documents`).
 pub fn rebase(old: &DocId) -> Vec<u8> {
     key(REBASES, &[&wire::encode(old)])
@@ -219,6 +225,12 @@ pub fn tally(incarnation: Incarnation, day: Day) -> Vec<u8> {
 /// A quarantined entry (`mesh`).
 pub fn quarantine(feed: &FeedId, seq: Seq) -> Vec<u8> {
     key(QUARANTINE, &[&wire::encode(feed), &seq.0.to_be_bytes()])
+}
+
+/// The entry that a row of [`QUARANTINE`] is about.
+pub fn quarantined(key: &[u8]) -> Option<(FeedId, Seq)> {
+    let (feed, seq) = key.strip_prefix(QUARANTINE)?.split_last_chunk::<8>()?;
+    Some((wire::decode(feed, feed.len()).ok()?, Seq(u64::from_be_bytes(*seq))))
 }
 
 /// A terminal's sealed key (`mesh`).

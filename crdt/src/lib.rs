@@ -26,6 +26,7 @@ pub mod resend;
 pub mod rights;
 pub mod sale;
 pub mod shift;
+pub mod snapshot;
 pub mod sold;
 pub mod store;
 pub mod sync;

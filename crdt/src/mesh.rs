@@ -4,6 +4,7 @@
 //! is loaded again. Leaves to others: rights and sales (`sale`), documents' content (`docs`), the wire (`sync`).
 
 mod projected;
+mod snapshot;
 
 use crate::access::SharedAccess;
 use crate::answered::Answered;

@@ -93,12 +93,15 @@ pub struct Batch {
     pub state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Entries up to the position leave the box.
     pub prune: BTreeMap<FeedId, Seq>,
+    /// Feeds that go on from here: a snapshot holds what came before. Applied before anything is appended.
+    pub bases: BTreeMap<FeedId, End>,
 }
 
 impl Batch {
     /// Nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.appended.is_empty() && self.heads.is_empty() && self.state.is_empty() && self.prune.is_empty()
+        let feeds = self.appended.is_empty() && self.prune.is_empty() && self.bases.is_empty();
+        feeds && self.heads.is_empty() && self.state.is_empty()
     }
 
     /// Whether a later transaction can be written together with this one, as if it were one.
@@ -106,7 +109,8 @@ impl Batch {
         let follows = |(feed, appended): (&FeedId, &Appended)| {
             self.appended.get(feed).is_none_or(|ours| ours.end.seq.next() == appended.from)
         };
-        self.prune.is_empty() && later.prune.is_empty() && later.appended.iter().all(follows)
+        let stays = |batch: &Batch| batch.prune.is_empty() && batch.bases.is_empty();
+        stays(self) && stays(later) && later.appended.iter().all(follows)
     }
 
     /// Adds a later transaction that it [`takes`](Batch::takes).
@@ -201,7 +205,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// What is held of a feed, this turn's entries included.
     pub fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
-        let mut state = self.store.feed(feed)?;
+        let mut state = self.base_of(feed)?;
         if let Some(appended) = self.batch.appended.get(feed) {
             state.end = appended.end;
         }
@@ -211,6 +215,14 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         Ok(state)
     }
 
+    /// What is held of a feed before this turn's entries.
+    fn base_of(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
+        match self.batch.bases.get(feed) {
+            Some(base) => Ok(FeedState { end: *base, pruned: base.seq }),
+            None => self.store.feed(feed),
+        }
+    }
+
     /// One entry, this turn's included.
     pub fn entry(&self, feed: &FeedId, seq: Seq) -> Result<Option<Vec<u8>>, StoreError> {
         if let Some(appended) = self.batch.appended.get(feed)
@@ -218,7 +230,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         {
             return Ok(appended.entries.get((seq.0 - appended.from.0) as usize).cloned());
         }
-        let state = self.store.feed(feed)?;
+        let state = self.base_of(feed)?;
         if seq == Seq::ZERO || seq > state.end.seq || seq <= state.pruned {
             return Ok(None);
         }
@@ -227,8 +239,10 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// Consecutive entries from `from` on, this turn's included: at least one if held, about `bytes_max` of what is stored.
     pub fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        if from <= self.store.feed(feed)?.end.seq {
-            return self.store.entries(feed, from, bytes_max);
+        let stored = self.base_of(feed)?;
+        if from <= stored.end.seq {
+            let is_based = self.batch.bases.contains_key(feed);
+            return if is_based { Ok(Vec::new()) } else { self.store.entries(feed, from, bytes_max) };
         }
         let Some(appended) = self.batch.appended.get(feed) else { return Ok(Vec::new()) };
         let first = usize::try_from(from.0.saturating_sub(appended.from.0)).unwrap_or(usize::MAX);
@@ -237,9 +251,12 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// The chain of a feed at a position, this turn's entries included; see [`end_at`].
     pub fn end_at(&self, feed: &FeedId, seq: Seq) -> Result<Option<End>, StoreError> {
-        let stored = self.store.feed(feed)?.end;
+        let stored = self.base_of(feed)?.end;
         let Some(appended) = self.batch.appended.get(feed).filter(|_| seq > stored.seq) else {
-            return end_at(self.store, feed, seq);
+            return match self.batch.bases.get(feed) {
+                Some(base) => Ok(Some(*base).filter(|base| base.seq == seq)),
+                None => end_at(self.store, feed, seq),
+            };
         };
         let wanted = usize::try_from(seq.0 - stored.seq.0).unwrap_or(usize::MAX);
         let entries = appended.entries.get(..wanted);
@@ -284,6 +301,18 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Keeps a head for entries that are stored.
     pub fn keep_head(&mut self, head: SignedHead) {
         self.batch.heads.push(head);
+    }
+
+    /// Lets a feed go on from `base`: what came before it is in a snapshot that this turn has taken in. Entries held
+    /// below it leave the box; a base that is not beyond the end changes nothing.
+    pub fn take_base(&mut self, feed: FeedId, base: End) -> Result<bool, StoreError> {
+        if base.seq <= self.feed(&feed)?.end.seq {
+            return Ok(false);
+        }
+        self.batch.appended.remove(&feed);
+        self.batch.prune.remove(&feed);
+        self.batch.bases.insert(feed, base);
+        Ok(true)
     }
 
     /// Lets entries up to a position go.
@@ -415,6 +444,11 @@ impl Read for MemoryStore {
 
 impl Store for MemoryStore {
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        for (id, base) in &batch.bases {
+            let feed = self.feeds.entry(*id).or_default();
+            feed.entries.clear();
+            feed.held = FeedState { end: *base, pruned: base.seq };
+        }
         for (id, appended) in &batch.appended {
             let feed = self.feeds.entry(*id).or_default();
             for (seq, entry) in (appended.from.0..).zip(&appended.entries) {

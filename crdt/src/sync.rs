@@ -5,16 +5,20 @@
 
 mod branch;
 mod greeting;
+mod held;
 
 pub use branch::run_from;
 pub use greeting::{Claim, FEEDS_MAX, FEEDS_PER_MESSAGE_MAX, SOFTWARE_BYTES_MAX};
+pub use held::WANTED_MAX;
 
+use self::held::Held;
 use crate::channel::{Class, FeedId, Place};
 use crate::entry::Row;
-use crate::feed::{self, End, Run, SignedHead};
+use crate::feed::{self, End, Hash, Run, SignedHead};
 use crate::fen::Fen;
 use crate::ids::{PurchaseId, Seq, Writer};
 use crate::mesh::Directory;
+use crate::snapshot::{Audience, CHUNK_BYTES, SignedManifest};
 use crate::store::{Read, StoreError};
 use crate::wire::{self, WireError};
 use ed25519_dalek::SigningKey;
@@ -30,6 +34,9 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 pub const TO_SAY_MAX: usize = 1_024;
 /// Feeds whose marks one message says.
 const MARKS_PER_MESSAGE_MAX: usize = 256;
+
+/// Largest word about a snapshot: it fits one frame.
+pub const SNAPSHOT_WORD_BYTES_MAX: usize = wire::FRAME_BYTES_MAX - 1_024;
 
 /// Longest `host:port`.
 pub const ADDRESS_BYTES_MAX: usize = 262;
@@ -110,6 +117,60 @@ pub enum Message {
     },
     /// The answer to it: a run of the other branch of a fork.
     Other(Run),
+    /// About snapshots.
+    Snapshot(Box<SnapshotWord>),
+}
+
+/// What is said of snapshots. A box asks for chunks; whoever offers one never sends a chunk unasked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SnapshotWord {
+    /// From the hub: you lack much that this holds. Entries of its feeds wait until it is taken or declined.
+    Offer(Box<SignedManifest>),
+    /// From the hub: no snapshot of this audience; entries follow.
+    Nothing(Audience),
+    /// Send me this chunk of the snapshot of this name.
+    Want {
+        /// Its name.
+        id: Hash,
+        /// Which chunk, from 0.
+        chunk: u32,
+    },
+    /// A chunk.
+    Chunk {
+        /// Of the snapshot of this name.
+        id: Hash,
+        /// Which.
+        chunk: u32,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// The snapshot is not kept any more.
+    Gone {
+        /// Its name.
+        id: Hash,
+    },
+    /// It is taken in: the feeds go on from its bases.
+    Taken {
+        /// Its name.
+        id: Hash,
+    },
+    /// It is of no use here; entries, please.
+    Declined {
+        /// Its name.
+        id: Hash,
+    },
+    /// To other boxes: these come to me by a snapshot, up to there.
+    Coming(Vec<(FeedId, Seq)>),
+}
+
+impl SnapshotWord {
+    /// A chunk goes behind everything else; words about them do not wait.
+    fn class(&self) -> Class {
+        match self {
+            SnapshotWord::Chunk { .. } => Class::Snapshot,
+            _ => Class::Control,
+        }
+    }
 }
 
 impl Message {
@@ -128,6 +189,11 @@ impl Message {
             Message::Hello { have, .. } | Message::Have { have, .. } => (have.len(), FEEDS_PER_MESSAGE_MAX),
             Message::Stored(marks) => (marks.len(), FEEDS_PER_MESSAGE_MAX),
             Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
+            Message::Snapshot(word) => match &**word {
+                SnapshotWord::Coming(feeds) => (feeds.len(), FEEDS_PER_MESSAGE_MAX),
+                SnapshotWord::Chunk { bytes, .. } => (bytes.len(), CHUNK_BYTES),
+                _ => (0, 0),
+            },
             _ => (0, 0),
         };
         if len > limit {
@@ -149,6 +215,7 @@ impl Message {
     pub fn class(&self) -> Class {
         match self {
             Message::Entries(run) | Message::Other(run) => run.head.feed.channel.class(),
+            Message::Snapshot(word) => word.class(),
             _ => Class::Control,
         }
     }
@@ -186,6 +253,8 @@ pub struct PeerSync {
     marks_to_say: BTreeMap<FeedId, Seq>,
     /// Feeds about which this side has shown its head.
     disputed: BTreeSet<FeedId>,
+    /// What waits for a snapshot.
+    held: Held,
 }
 
 /// A message that breaks the protocol: the connection is closed with these words.
@@ -208,16 +277,6 @@ pub enum SyncRefused {
         /// In the certificate.
         certified: Writer,
     },
-    /// Acknowledges of our own feeds what was never sent.
-    #[error("{feed}: acknowledged {seq}, sent {sent}")]
-    AckBeyondSent {
-        /// The feed.
-        feed: FeedId,
-        /// Acknowledged.
-        seq: Seq,
-        /// Sent.
-        sent: Seq,
-    },
 }
 
 impl PeerSync {
@@ -236,6 +295,7 @@ impl PeerSync {
             to_say: VecDeque::new(),
             marks_to_say: BTreeMap::new(),
             disputed: BTreeSet::new(),
+            held: Held::default(),
         }
     }
 
@@ -244,19 +304,22 @@ impl PeerSync {
         self.peer_writer
     }
 
-    /// Takes what the peer has stored: of our sending, or by another way. Idempotent; older marks change nothing.
-    pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) -> Result<(), SyncRefused> {
+    /// Takes what the peer has stored: of our sending, or by another way (another box, a stick). Idempotent; older
+    /// marks change nothing.
+    pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) {
         for (feed, seq) in marks {
             if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(feed) {
                 // No mesh has so many feeds between two nodes: what is said of more of them is not remembered.
                 continue;
             }
+            if self.held.holds(feed) {
+                // Entries by another way while a snapshot is on its way: the word on the snapshot counts.
+                continue;
+            }
             let cursor = self.cursors.entry(*feed).or_insert(Cursor::NOTHING);
             if *seq > cursor.sent.seq {
-                if feed.writer == self.me {
-                    return Err(SyncRefused::AckBeyondSent { feed: *feed, seq: *seq, sent: cursor.sent.seq });
-                }
-                cursor.sent = End { seq: *seq, hash: Default::default() };
+                // Its chain there is looked up when more of an own feed is sent.
+                *cursor = Cursor { stored: *seq, sent: End { seq: *seq, hash: Hash::default() }, proved: false };
             }
             cursor.stored = cursor.stored.max(*seq);
             while let Some(((f, s), bytes)) = self.in_flight.range((*feed, Seq::ZERO)..).next().map(|(k, b)| (*k, *b)) {
@@ -267,7 +330,6 @@ impl PeerSync {
                 self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
             }
         }
-        Ok(())
     }
 
     /// What the peer sends it holds: never sent back to it.
@@ -288,6 +350,9 @@ impl PeerSync {
 
     /// Says something of its own accord (an ask, a recall, an acknowledgement). Marks of one feed are said as one.
     pub fn say(&mut self, message: Message) {
+        if let Message::Snapshot(word) = &message {
+            self.on_said(word);
+        }
         match message {
             Message::Stored(marks) => {
                 for (feed, seq) in marks {
@@ -358,6 +423,7 @@ impl PeerSync {
             let held = store.feed(&feed)?.end.seq;
             let sent = self.cursors.get(&feed).map(|c| c.sent.seq).unwrap_or_default();
             if held > sent
+                && !self.held.holds(&feed)
                 && directory.may_hold(&feed, self.peer)
                 && let Some(message) = self.next_run(store, feed, key)?
             {
@@ -381,6 +447,10 @@ impl PeerSync {
             return Ok(None);
         }
         // What we sign must be our own chain, so the peer's end is proved to lie on it first.
+        if own && !cursor.proved && cursor.sent.hash == Hash::default() && cursor.sent.seq > Seq::ZERO {
+            let Some(end) = crate::store::end_at(store, &feed, cursor.sent.seq)? else { return Ok(None) };
+            (cursor.sent, cursor.proved) = (end, true);
+        }
         if own && !cursor.proved {
             if !self.prove(store, &feed, cursor.sent)? {
                 return self.diverged(store, feed, cursor, key);

@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::link::Links;
 use crate::node::EdgeNode;
 use crate::terminals::Terminals;
-use crate::{asking, certificate, console, control, link, metrics};
+use crate::{asking, certificate, console, control, link, metrics, snapshot};
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
@@ -82,6 +82,9 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     background.spawn(asking::ask_and_open(Arc::clone(&node)));
     background.spawn(certificate::keep_fresh(Arc::clone(&node), identity.clone(), links.clone()));
     background.spawn(tick(Arc::clone(&node)));
+    if let Some(words) = node.snapshot_words() {
+        background.spawn(snapshot::run(Arc::clone(&node), dir.clone(), words));
+    }
     let discovery = Discovery::start(&config.discovery, &identity, links.clone(), http.port());
 
     let ready = Ready {
@@ -108,6 +111,26 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes a snapshot in from a file while the box does not run.
+///
+/// # Errors
+/// It runs, or the file is not taken; in words.
+pub async fn import_at_rest(config: &Config, file: &Path) -> Result<Vec<snapshot::Taken>> {
+    let dir = &config.data;
+    let _lock = lock(dir)?;
+    let identity =
+        Identity::load(dir)?.with_context(|| format!("{} holds no membership; join first", dir.display()))?;
+    let (node, writer) = EdgeNode::start(&identity, dir)?;
+    let taken = snapshot::import(&node, file).await;
+    node.stop();
+    drop(node);
+    let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+    if !matches!(joined, Ok(Some(_))) {
+        anyhow::bail!("the writer thread ended badly; everything taken in is in the database");
+    }
+    taken
 }
 
 /// Takes no new requests, finishes those under way, tells peers, lets the writer finish and fold its log.

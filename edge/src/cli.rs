@@ -6,7 +6,7 @@ use crate::config::{self, Loaded, Sources};
 use crate::exit::{Ends, Exit};
 use crate::identity::{self, Identity};
 use crate::node::SOFTWARE;
-use crate::{app, control, doctor, logging, status};
+use crate::{app, control, doctor, logging, snapshot, status};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
@@ -55,6 +55,11 @@ enum Command {
     },
     /// Name and version.
     Version(Json),
+    /// Take in what headquarters has put on a stick (快照).
+    Snapshot {
+        #[command(subcommand)]
+        what: SnapshotCommand,
+    },
     /// Give up the membership: the key is destroyed, the data set aside.
     Leave(Leave),
 }
@@ -111,6 +116,15 @@ enum ConfigCommand {
     },
 }
 
+#[derive(Subcommand, Debug)]
+enum SnapshotCommand {
+    /// Take in a file that `yika-hub snapshot export` wrote, while the box runs or is stopped.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
 #[derive(Args, Debug)]
 struct Leave {
     /// Really.
@@ -164,6 +178,7 @@ fn obey(arguments: Arguments) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Version(json) => version(json.json),
+        Command::Snapshot { what: SnapshotCommand::Import { file } } => import(&loaded.config, &file),
         Command::Leave(leave) => {
             identity::leave(&dir, leave.yes, leave.force)?;
             say("this box has left; headquarters may now replace it (yika-hub edge token create --replaces …)\n")?;
@@ -241,6 +256,20 @@ fn ask<T: serde::de::DeserializeOwned>(
         Some(answer) => Ok(answer),
         None => when_down(),
     }
+}
+
+/// Takes a file in, by the running box or instead of it.
+fn import(config: &config::Config, file: &Path) -> Result<Exit> {
+    // The running box works in another folder than this command.
+    let file = std::path::absolute(file)?;
+    let asked = control::ask(&config.data, control::Question::Import(file.clone()))?;
+    let taken: Result<Vec<snapshot::Taken>, String> = match asked {
+        Some(answer) => answer,
+        None => runtime()?.block_on(app::import_at_rest(config, &file)).map_err(|error| format!("{error:#}")),
+    };
+    let taken = taken.map_err(|words| anyhow::anyhow!(words))?;
+    say(&line_of(&taken)?)?;
+    Ok(Exit::Done)
 }
 
 fn version(json: bool) -> Result<Exit> {

@@ -4,6 +4,7 @@
 
 use crate::doors::Doors;
 use crate::node::EdgeNode;
+use crate::snapshot;
 use crate::terminals::Board;
 use crate::{doctor, status};
 use anyhow::{Context, Result};
@@ -24,20 +25,35 @@ pub const SOCKET: &str = "control.sock";
 /// Questions answered at once; further ones wait.
 const QUESTIONS_MAX: usize = 4;
 /// Longest question.
-const QUESTION_BYTES_MAX: u64 = 1_024;
+const QUESTION_BYTES_MAX: u64 = 16_384;
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// How long an asker waits for the answer, and the box for the question.
 const WAIT: Duration = Duration::from_secs(15);
 
+/// The same for the taking in of a file.
+const IMPORT_WAIT: Duration = Duration::from_secs(1_800);
+
 /// What can be asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Question {
     /// [`status::Status`].
     Status,
     /// [`doctor::Report`].
     Doctor,
+    /// To take in a snapshot from a file: `Result` of [`snapshot::Taken`] per part, or why not, in words.
+    Import(PathBuf),
+}
+
+impl Question {
+    /// How long an asker waits for the answer.
+    fn wait(&self) -> Duration {
+        match self {
+            Question::Import(_) => IMPORT_WAIT,
+            _ => WAIT,
+        }
+    }
 }
 
 /// Where the socket of a data folder is.
@@ -59,14 +75,26 @@ pub fn ask<T: DeserializeOwned>(dir: &Path, question: Question) -> Result<Option
         }
         Err(e) => return Err(e).with_context(|| format!("cannot ask over {}", path.display())),
     };
-    stream.set_read_timeout(Some(WAIT))?;
+    let wait = question.wait();
+    stream.set_read_timeout(Some(wait))?;
     stream.set_write_timeout(Some(WAIT))?;
-    let slow = || format!("the running box does not answer within {} s; see its log", WAIT.as_secs());
+    let slow = || format!("the running box does not answer within {} s; see its log", wait.as_secs());
     stream.write_all(format!("{}\n", serde_json::to_string(&question)?).as_bytes()).with_context(slow)?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).with_context(slow)?;
     let answer = serde_json::from_str(&answer).context("the running box is of another version; restart it")?;
     Ok(Some(answer))
+}
+
+async fn reply(question: Question, node: &Arc<EdgeNode>, doors: &Doors, board: &Board) -> Result<String> {
+    Ok(match question {
+        Question::Status => serde_json::to_string(&tokio::task::block_in_place(|| status::gather(node, doors, board)))?,
+        Question::Doctor => serde_json::to_string(&doctor::examine(node, doors, board).await)?,
+        Question::Import(file) => {
+            let taken = snapshot::import(node, &file).await;
+            serde_json::to_string(&taken.map_err(|error| format!("{error:#}")))?
+        }
+    })
 }
 
 /// Makes the socket; an old one of a process that is gone is replaced (the caller holds the folder's lock).
@@ -96,10 +124,8 @@ pub async fn serve(listener: UnixListener, node: Arc<EdgeNode>, doors: Doors, bo
                 let (node, doors, board) = (Arc::clone(&node), doors.clone(), Arc::clone(&board));
                 tokio::spawn(async move {
                     let _permit = permit;
-                    match tokio::time::timeout(WAIT, answer(stream, &node, &doors, &board)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::debug!(%error, "a question was not answered"),
-                        Err(_) => tracing::debug!("a question did not come in time"),
+                    if let Err(error) = answer(stream, &node, &doors, &board).await {
+                        tracing::debug!(%error, "a question was not answered");
                     }
                 });
             }
@@ -111,15 +137,13 @@ pub async fn serve(listener: UnixListener, node: Arc<EdgeNode>, doors: Doors, bo
     }
 }
 
-async fn answer(mut stream: UnixStream, node: &EdgeNode, doors: &Doors, board: &Board) -> Result<()> {
+async fn answer(mut stream: UnixStream, node: &Arc<EdgeNode>, doors: &Doors, board: &Board) -> Result<()> {
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
     let mut reader = BufReader::new(tokio::io::AsyncReadExt::take(reading, QUESTION_BYTES_MAX));
-    reader.read_line(&mut line).await?;
-    let said = match serde_json::from_str::<Question>(&line)? {
-        Question::Status => serde_json::to_string(&tokio::task::block_in_place(|| status::gather(node, doors, board)))?,
-        Question::Doctor => serde_json::to_string(&doctor::examine(node, doors, board).await)?,
-    };
+    tokio::time::timeout(WAIT, reader.read_line(&mut line)).await.context("the question did not come in time")??;
+    let question: Question = serde_json::from_str(&line)?;
+    let said = tokio::time::timeout(question.wait(), reply(question, node, doors, board)).await??;
     writing.write_all(said.as_bytes()).await?;
     writing.shutdown().await?;
     Ok(())

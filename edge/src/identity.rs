@@ -5,7 +5,7 @@
 
 use crate::exit::Ends;
 use anyhow::{Context, Result, bail};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,8 @@ pub struct Identity {
     pub hub_addr: String,
     /// The hub's name as shown.
     pub hub_name: String,
+    /// The hub's key, as proved when the box joined.
+    pub hub_key: Option<VerifyingKey>,
 }
 
 /// The open part, as kept in `node.toml`.
@@ -45,6 +47,7 @@ struct Card {
     campus: u16,
     hub_addr: String,
     hub_name: String,
+    hub_key: Option<String>,
 }
 
 impl Identity {
@@ -77,6 +80,7 @@ impl Identity {
             endpoint_keys: endpoint_keys(dir)?,
             hub_addr: card.hub_addr,
             hub_name: card.hub_name,
+            hub_key: card.hub_key.as_deref().map(hub_key).transpose()?,
         }))
     }
 
@@ -106,6 +110,13 @@ impl Identity {
     }
 }
 
+fn hub_key(digits: &str) -> Result<VerifyingKey> {
+    let damaged = "node.toml is damaged (hub_key); join the box again";
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(digits, &mut bytes).context(damaged)?;
+    VerifyingKey::from_bytes(&bytes).context(damaged)
+}
+
 /// Writes what the hub gave; `node.toml` last, so that a half-written identity does not count as one.
 fn keep(dir: &Path, joined: &Joined, hub_addr: &str) -> Result<()> {
     let campus = joined.campus.context("the hub gave no campus; make the token with --campus")?;
@@ -119,6 +130,7 @@ fn keep(dir: &Path, joined: &Joined, hub_addr: &str) -> Result<()> {
         campus: campus.0,
         hub_addr: hub_addr.to_owned(),
         hub_name: joined.hub_name.clone(),
+        hub_key: Some(hex::encode(joined.hub_key)),
     };
     files::write_durably(&dir.join("node.toml"), toml::to_string(&card)?.as_bytes(), 0o644)?;
     Ok(())

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod node;
 pub mod periphery;
+pub mod snapshot;
 pub mod status;
 pub mod terminals;
 pub mod ticks;

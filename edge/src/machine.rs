@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 use yika_crdt::Fen;
 use yika_crdt::channel::FeedId;
 use yika_crdt::clock::Clock;
-use yika_crdt::edge::{Command, Edge, Effect, Reply};
+use yika_crdt::edge::{Command, DROP_ENTRIES_MAX, Edge, Effect, Reply};
 use yika_crdt::entry::Row;
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::PersonId;
@@ -117,6 +117,8 @@ impl Machine for EdgeMachine {
         match command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
             Command::People { acts, .. } => COMMAND_BYTES * acts.len(),
+            Command::Restore(step) => COMMAND_BYTES * step.values(),
+            Command::Drop(_) => COMMAND_BYTES * DROP_ENTRIES_MAX as usize / 8,
             _ => COMMAND_BYTES,
         }
     }

@@ -8,9 +8,10 @@ mod resend;
 use crate::identity::Identity;
 use crate::machine::{Ears, EdgeMachine};
 use crate::mirror::{self, Mirror};
+use crate::snapshot::{self, Heard};
 use crate::ticks::TickSource;
 use crate::vitals::Vitals;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -76,6 +77,7 @@ pub struct EdgeNode {
     key: SigningKey,
     /// Name of the hub as shown.
     pub hub_name: String,
+    hub_key: Option<VerifyingKey>,
     writer: StoreWriter<EdgeMachine>,
     pool: ReadPool,
     ears: Ears,
@@ -96,6 +98,8 @@ pub struct EdgeNode {
     losses: Losses,
     /// Answers to questions for a certificate.
     renewals: broadcast::Sender<Vec<u8>>,
+    /// What peers say of snapshots, to the task that fetches them.
+    snapshots: (mpsc::Sender<Heard>, Mutex<Option<mpsc::Receiver<Heard>>>),
 }
 
 /// The box cannot serve: its disk, or it is stopping.
@@ -139,6 +143,7 @@ impl EdgeNode {
             place,
             key: identity.key.clone(),
             hub_name: identity.hub_name.clone(),
+            hub_key: identity.hub_key,
             writer,
             pool: ReadPool::open(&path, &options, READERS)?,
             ears,
@@ -153,6 +158,10 @@ impl EdgeNode {
             vitals: Vitals::new(dir, &identity.hub_addr, &identity.certificate_der, ticks.now().mono_ms),
             losses: Losses::default(),
             renewals: broadcast::channel(RENEWALS_WAITING_MAX).0,
+            snapshots: {
+                let (said, heard) = mpsc::channel(snapshot::WORDS_WAITING_MAX);
+                (said, Mutex::new(Some(heard)))
+            },
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -406,6 +415,11 @@ impl EdgeNode {
 
 /// What the process knows of itself, for status pages, start and stop.
 impl EdgeNode {
+    /// The hub's key, as proved when the box joined.
+    pub fn hub_key(&self) -> Option<VerifyingKey> {
+        self.hub_key
+    }
+
     /// This life.
     pub fn writer(&self) -> Writer {
         self.me
@@ -452,6 +466,11 @@ impl EdgeNode {
         let lost = self.losses.lock().ends.clone();
         let behind = |feed: &FeedId, seq: &Seq| self.look(|store| store.feed(feed)).is_ok_and(|s| s.end.seq < *seq);
         self.shut() != Some(Shut::Forked) && lost.iter().any(|(feed, seq)| behind(feed, seq))
+    }
+
+    /// What peers say of snapshots: for the one task that fetches them.
+    pub fn snapshot_words(&self) -> Option<mpsc::Receiver<Heard>> {
+        self.snapshots.1.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Answers of headquarters about this box's certificate.
@@ -578,6 +597,12 @@ impl Node for EdgeNode {
                 let _ = self.renewals.send(reply);
                 None
             }
+            Message::Snapshot(word) if writer.node.is_hub() => {
+                if self.snapshots.0.try_send((writer, *word)).is_err() {
+                    tracing::warn!(%writer, "more is said of snapshots than was asked for");
+                }
+                None
+            }
             Message::Ask { row, total } => {
                 let granted = self.call(Command::Ask { from: writer, row, total }).await;
                 (granted != Ok(Reply::Granted(true))).then_some(Message::Denied { row, total })
@@ -624,7 +649,7 @@ impl Node for EdgeNode {
             // Waiting for what was never written would stop this box: only what its own key has signed counts.
             if !claim.is_signed_by(&key) {
                 self.losses.note_liar(from.writer());
-                continue;
+                return;
             }
             if from.node.is_hub() && claim.feed.channel == Channel::Journal {
                 self.vitals.hub_has(claim.end.seq);

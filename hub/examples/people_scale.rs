@@ -18,6 +18,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{End, Run, SignedHead, link};
 use yika_crdt::ids::*;
 use yika_crdt::person::{Card, CardState, Person, PersonStatus};
+use yika_crdt::snapshot::{Audience, Check, Cutter, Judge, Step, cut};
 use yika_crdt::store::{Read, Store, Tx};
 use yika_crdt::sync::RUN_BYTES_MAX;
 use yika_hub::core::{Command, Hub, Identity, Reply};
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     match args.as_slice() {
         [part, dir, people] if part == "hub" => import(Path::new(dir), people.parse()?),
         [part, dir, _] if part == "edge" => fill(Path::new(dir)),
+        [part, dir, _] if part == "snapshot" => fill_by_snapshot(Path::new(dir)),
         [part, dir, people] if part == "start" => start(Path::new(dir), people.parse()?),
         [] => all("100000"),
         [people] => all(people),
@@ -45,7 +47,7 @@ fn all(people: &str) -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("people_scale.{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let program = std::env::current_exe()?;
-    for part in ["hub", "edge", "start"] {
+    for part in ["hub", "edge", "snapshot", "start"] {
         let status = Process::new(&program).args([part, &dir.to_string_lossy(), people]).status()?;
         if !status.success() {
             bail!("{part} failed: {status}");
@@ -132,6 +134,56 @@ fn fill(dir: &Path) -> anyhow::Result<()> {
         edge.mesh.people.read().counts().0,
         started.elapsed().as_secs_f64(),
         bytes / 1024,
+        resident_kib("VmHWM")? / 1024
+    );
+    Ok(())
+}
+
+/// A new edge takes in what the hub cuts.
+fn fill_by_snapshot(dir: &Path) -> anyhow::Result<()> {
+    let hub = SqliteStore::open(dir.join("hub.db"), &Options::default())?;
+    let key = key();
+    let started = Instant::now();
+    let mut chunks = Vec::new();
+    let cutter = Cutter { by: HUB, key: &key, audience: Audience::Everyone, cut_ms: NOW_MS, drop: Vec::new() };
+    let signed = cut(&hub, cutter, &mut |chunk| {
+        chunks.push(chunk.to_vec());
+        Ok(())
+    })?;
+    let cut_ms = started.elapsed().as_millis();
+    let mut store = SqliteStore::open(dir.join("late.db"), &Options::default())?;
+    let mut edge = Edge::load(&store, EDGE, Place { node: EDGE.node, campus: Some(CAMPUS) })?;
+    let started = Instant::now();
+    let mut check = Check::new(signed, Judge::new(edge.mesh.place, [&record(HUB, None)]))?;
+    for chunk in &chunks {
+        check.chunk(chunk)?;
+    }
+    let mut steps = check.finish()?;
+    let checked_ms = started.elapsed().as_millis();
+    let (mut turns, mut slowest_ms, mut turns_ms) = (0, 0, 0);
+    let mut take = |step: Step| -> anyhow::Result<()> {
+        let turn = Instant::now();
+        match tell(&mut edge, &mut store, edge::Command::Restore(step.into()))? {
+            edge::Reply::Done => {}
+            other => bail!("{other:?}"),
+        }
+        slowest_ms = slowest_ms.max(turn.elapsed().as_millis());
+        turns_ms += turn.elapsed().as_millis();
+        turns += 1;
+        Ok(())
+    };
+    for chunk in &chunks {
+        for step in steps.chunk(chunk)? {
+            take(step)?;
+        }
+    }
+    take(steps.closing()?)?;
+    println!(
+        "snapshot: {} KiB cut in {cut_ms} ms, checked in {checked_ms} ms, {} people usable after {:.2} s; \
+         {turns} turns of {turns_ms} ms, slowest {slowest_ms} ms, peak {} MiB",
+        chunks.iter().map(Vec::len).sum::<usize>() / 1024,
+        edge.mesh.people.read().counts().0,
+        started.elapsed().as_secs_f64(),
         resident_kib("VmHWM")? / 1024
     );
     Ok(())

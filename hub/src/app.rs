@@ -7,13 +7,14 @@ use crate::config::Config;
 use crate::console::{self, SignIns};
 use crate::control;
 use crate::core::Command;
-use crate::desk::{Actor, Desk};
+use crate::desk::{Actor, Desk, ExportedPart};
 use crate::identity::HubIdentity;
 use crate::link;
 use crate::lock::lock;
 use crate::machine::Order;
 use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
+use crate::snapshot;
 use crate::store::{BackupRow, OperatorRow, TableRow};
 use crate::vault::random;
 use anyhow::{Context, Result, bail};
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use yika_crdt::ids::OperatorId;
+use yika_crdt::ids::{CampusId, OperatorId};
 use yika_ui::Role;
 use yika_ui::auth::{hash_password, normal_login};
 use yika_ui::serve::{Bounds, serve};
@@ -93,6 +94,7 @@ pub async fn run(config: &Config) -> Result<()> {
     let tasks = [
         tokio::spawn(follow_registry(Arc::clone(&node))),
         tokio::spawn(tick(Arc::clone(&node))),
+        tokio::spawn(snapshot::keep_fresh(Arc::clone(&node))),
         tokio::spawn(back_up(desk.clone(), config.backup.every_hours)),
     ];
     announce(&Ready {
@@ -154,6 +156,24 @@ pub fn first_administrator(dir: &Path, login: &str) -> Result<Zeroizing<String>>
         Ok(())
     })?;
     Ok(password)
+}
+
+/// A snapshot of a hub that does not run, into a file.
+///
+/// # Errors
+/// It runs, or nothing can be written; in words.
+pub async fn export_at_rest(config: &Config, campus: CampusId, file: PathBuf) -> Result<Vec<ExportedPart>> {
+    let dir = &config.data;
+    let identity = HubIdentity::load(dir)?;
+    let _lock = lock(dir)?;
+    let life = tokio::task::block_in_place(|| HubNode::life(&identity, dir))?;
+    let identity = identity.in_life(life)?;
+    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
+    let desk = Desk::new(node, String::new(), identity.authority.pin());
+    let made = desk.export_snapshot(&Actor::console(), campus, file).await;
+    drop(desk);
+    tokio::task::block_in_place(|| drop(thread.join()));
+    Ok(made?)
 }
 
 fn backups(config: &Config) -> Result<Backups> {

@@ -4,6 +4,7 @@ mod backup;
 mod money;
 mod people;
 mod sites;
+mod snapshot;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -73,6 +74,9 @@ enum Command {
     /// Backups (备份).
     #[command(subcommand)]
     Backup(backup::Backup),
+    /// What a box starts from when the line is too thin or cut (快照).
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
     /// How headquarters is, in words (状态).
     Status {
         /// As JSON.
@@ -166,6 +170,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Pools(command) => money::pools(&hub, command).await?,
         Command::Ledger(command) => return money::ledger(&hub, command).await,
         Command::Backup(command) => return backup::run(&config, &hub.socket, command).await,
+        Command::Snapshot(command) => snapshot::run(&config, &hub, command).await?,
         Command::Status { json } => return status(&hub, json).await,
     }
     Ok(ExitCode::SUCCESS)

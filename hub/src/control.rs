@@ -4,7 +4,7 @@
 
 use crate::backup::Proved;
 use crate::core::PoolSizes;
-use crate::desk::{Actor, Desk, DeskError, GivenBack, HubStatus, NewOperator, NewTerminal, RefundWish};
+use crate::desk::{Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, RefundWish};
 use crate::import;
 use crate::store::BackupRow;
 use crate::store::people::{self, PeopleQuery};
@@ -63,6 +63,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/backup", post(create_backup))
         .route("/v1/backup/verify", post(verify_backup))
+        .route("/v1/snapshot", post(export_snapshot))
         .route("/v1/withdraw", post(withdraw))
         .route("/v1/top-up/undo", post(undo_top_up))
         .route("/v1/refund", post(refund))
@@ -265,6 +266,20 @@ async fn status(State(desk): State<Desk>) -> Answer<HubStatus> {
 
 async fn create_backup(State(desk): State<Desk>, Json(dir): Json<Option<PathBuf>>) -> Answer<BackupRow> {
     desk.create_backup(&Actor::console(), dir).await.map(Json)
+}
+
+/// A snapshot wished into a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotWish {
+    /// Whose boxes start from it.
+    pub campus: CampusId,
+    /// Where it goes.
+    pub file: PathBuf,
+}
+
+async fn export_snapshot(State(desk): State<Desk>, Json(wish): Json<SnapshotWish>) -> Answer<Vec<ExportedPart>> {
+    desk.export_snapshot(&Actor::console(), wish.campus, wish.file).await.map(Json)
 }
 
 async fn verify_backup(State(desk): State<Desk>, Json(file): Json<PathBuf>) -> Answer<Proved> {

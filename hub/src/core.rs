@@ -23,7 +23,7 @@ pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
 pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use price::{PriceDoubt, price_doubts};
-pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS};
+pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS, archived};
 pub use recover::{Recovery, present_life};
 pub use refund::{is_cut, refund_source};
 pub use upkeep::{EPOCH_DAYS_MAX, VISITS_KEPT_DAYS};
@@ -35,11 +35,13 @@ use books::Books;
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::civil;
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
+use yika_crdt::edge::DROP_ENTRIES_MAX;
 use yika_crdt::entry::*;
 use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
@@ -242,6 +244,8 @@ pub enum Command {
     },
     /// Everything up to now is in a verified backup.
     Archived(Vec<(FeedId, Seq)>),
+    /// Entries that snapshots and a verified backup hold may go.
+    Drop(Arc<[(FeedId, Seq)]>),
     /// Time passes: leases are renewed, receipts written.
     Tick {
         /// Connected edges.
@@ -298,6 +302,8 @@ pub enum Reply {
     PersonIds(PersonId),
     /// Done.
     Done,
+    /// A part is done: ask again.
+    More,
     /// Refused.
     Denied(Refusal),
 }
@@ -599,6 +605,10 @@ impl Hub {
                 }
                 Reply::Done
             }
+            Command::Drop(feeds) => match Mesh::drop_entries(turn.tx, &feeds, DROP_ENTRIES_MAX)? {
+                true => Reply::More,
+                false => Reply::Done,
+            },
             Command::Tick { connected } => {
                 for writer in connected {
                     self.serve(turn, writer)?;

@@ -22,5 +22,6 @@ pub mod node;
 pub mod provision;
 pub mod refusal;
 pub mod rights;
+pub mod snapshot;
 pub mod store;
 pub mod vault;

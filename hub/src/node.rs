@@ -8,20 +8,22 @@ use crate::core::enrol::CERTIFICATE_DAYS;
 use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order, Recovering};
+use crate::snapshot::{self, Snapshots};
 use crate::store;
 use crate::vault::Vault;
 use ed25519_dalek::SigningKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{broadcast, mpsc};
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::*;
-use yika_crdt::feed::Run;
+use yika_crdt::feed::{Hash, Run};
 use yika_crdt::ids::*;
 use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::RegistryView;
+use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
@@ -56,6 +58,7 @@ pub struct HubNode {
     pub people: SharedPeople,
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
+    snapshots: Snapshots,
     /// What boxes said they hold, until it is judged.
     greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
 }
@@ -118,6 +121,7 @@ impl HubNode {
             people,
             registry: RwLock::default(),
             peers: Mutex::default(),
+            snapshots: Snapshots::open(dir, identity.me)?,
             greetings: Mutex::default(),
         };
         node.refresh_registry()?;
@@ -196,6 +200,11 @@ impl HubNode {
         let view = self.pool.read(RegistryView::load)?;
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
         Ok(())
+    }
+
+    /// What it has cut for boxes that lack much.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     /// The life it is in.
@@ -393,6 +402,23 @@ impl Node for HubNode {
     fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
         // The sync bounds how many they are.
         self.lock_greetings().entry(from.writer()).or_default().extend_from_slice(have);
+    }
+
+    const OFFERS_SNAPSHOTS: bool = true;
+
+    fn offer_snapshots(node: &Arc<Self>, to: &PeerIdentity, audiences: BTreeSet<Audience>) {
+        snapshot::offer(node, to, audiences);
+    }
+
+    fn snapshot(&self, id: &Hash) -> Option<Arc<SignedManifest>> {
+        self.snapshots.part(id).map(|part| Arc::new(part.signed().clone()))
+    }
+
+    fn snapshot_chunk(&self, to: Place, id: &Hash, chunk: u32) -> Option<Vec<u8>> {
+        let part = self.snapshots.part(id)?;
+        let manifest = &part.signed().manifest;
+        let may = manifest.audience.includes(to) && (chunk as usize) < manifest.chunks.len();
+        may.then(|| part.chunk(chunk).ok()).flatten()
     }
 
     async fn on_connected(&self, peer: &PeerIdentity) {

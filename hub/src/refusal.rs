@@ -159,6 +159,11 @@ refusals! {
     /// No such file among them.
     UnknownBackup { file: String } => "unknown_backup";
 
+    /// Snapshots are for headquarters.
+    SnapshotsOfHeadquarters {} => "snapshots_of_headquarters";
+    /// A snapshot was not written.
+    SnapshotFailed { cause: Cause } => "snapshot_failed";
+
     /// The file of people cannot be used.
     File { error: FileError } => "file";
     /// The error file cannot be made.

@@ -8,6 +8,8 @@ mod site;
 use axum::http::StatusCode;
 use browser::{Browser, app};
 use site::PASSWORD;
+use yika_crdt::Fen;
+use yika_crdt::entry::{Body, Source, WalletKey};
 use yika_crdt::ids::*;
 use yika_hub::desk::{Actor, NewOperator};
 use yika_hub::store::read::{self, AuditQuery};
@@ -139,7 +141,8 @@ async fn a_new_site_says_what_to_do_first() {
         }
     }
     browser.lang("zh");
-    assert!(browser.get("/").await.text.contains("添加第一个园区"));
+    let overview = browser.get("/").await.text;
+    assert!(overview.contains("添加第一个园区") && overview.contains("尚无备份"));
     for (path, words) in [
         ("/edges", "还没有园区节点"),
         ("/people", "还没有人员"),
@@ -157,13 +160,39 @@ async fn a_new_site_says_what_to_do_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_price_in_doubt_is_marked_in_the_list_on_its_page_and_among_the_alarms() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 6).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    browser.lang("zh");
+    assert!(!browser.get("/transactions").await.text.contains("价目不符"), "honest sales are not marked");
+    let (holder, now_ms) = (site.holders[0].clone(), yika_hub::clock::wall_ms());
+    let mut sale = site.sale(0, &holder, 1_230, now_ms);
+    sale.adjustment = Fen(70);
+    sale.paid = vec![(Source::Wallet(WalletKey::Main), Fen(1_300))];
+    site.say(0, vec![(now_ms, Body::Purchase(sale))]).await;
+    let list = browser.get("/transactions").await.text;
+    assert_eq!(list.matches("价目不符").count(), 1);
+    let (before, _) = list.split_once("价目不符").unwrap();
+    let row = &list[before.rfind("<tr").unwrap()..];
+    let href = row.split("href=\"/transactions/").nth(1).unwrap().split('"').next().unwrap();
+    let page = browser.get(&format!("/transactions/{href}")).await.text;
+    assert!(page.contains("总部按价目重算应为 ¥12.30"), "{page}");
+    let overview = browser.get("/").await.text;
+    assert!(overview.contains("价目不符") && overview.contains("13.00 yuan charged"), "{overview}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_store_is_said_and_signs_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
     let site = site::empty(dir.path());
     site.operator("chief", "admin", None).await;
     let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
     let conn = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
-    conn.execute_batch("DROP TABLE profiles; DROP TABLE sales; DROP TABLE audit; DROP TABLE accounts;").unwrap();
+    conn.execute_batch(
+        "DROP TABLE people_words; DROP TABLE profiles; DROP TABLE sales; DROP TABLE audit; DROP TABLE accounts;",
+    )
+    .unwrap();
     for lang in ["zh", "en"] {
         browser.lang(lang);
         for path in ["/", "/people?q=a", "/transactions", "/audit", "/accounts"] {

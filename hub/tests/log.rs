@@ -265,18 +265,33 @@ async fn a_torn_end_is_an_end_and_damage_before_it_is_refused_unless_the_loss_is
     let restored = restore(&from(false)).unwrap();
     assert_eq!((restored.replayed.turns, restored.life.incarnation.generation), (turns, 2));
 
-    // The restored hub goes on in the same folder: its own turns take the place of what it had not got.
-    let identity = HubIdentity::load(&fresh).unwrap().in_life(restored.life).unwrap();
-    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &fresh)).unwrap();
+    goes_on(dir.path(), fresh, &log).await;
+
+    // Once more from the same backup, and without the log: two lives begin in different seconds.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let second = dir.path().join("second");
+    std::fs::create_dir(&second).unwrap();
+    backup::place_master_key(&data.join("master.key"), &second).unwrap();
+    let without = tokio::task::block_in_place(|| backup::restore(&file, &second, &vault, None)).unwrap();
+    assert!(without.replayed.turns == 0 && without.life > restored.life);
+    goes_on(dir.path(), second, &log).await;
+}
+
+/// A restored hub writes its log into the folder that holds the one it came from: its own turns take the place of what
+/// it had not got.
+async fn goes_on(dir: &Path, data: PathBuf, log: &Path) {
+    let identity = HubIdentity::load(&data).unwrap();
+    let life = tokio::task::block_in_place(|| HubNode::life(&identity, &data)).unwrap();
+    let identity = identity.in_life(life).unwrap();
+    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &data)).unwrap();
     let desk = yika_hub::desk::Desk::new(node, String::new(), identity.authority.pin());
-    let site = Site::of(desk, thread);
-    let hub = Logged::with(site, fresh, dir.path().join("backups"), log);
+    let hub = Logged::with(Site::of(desk, thread), data, dir.join("backups"), log.to_owned());
     hub.until("its log begins with its first backup", |log| !log.based).await;
     let file = hub.back_up().await;
-    let actor = Actor::console();
-    hub.site.desk.note(&actor, "test", "in the new life".into(), String::new()).await.unwrap();
+    hub.site.desk.note(&Actor::console(), "test", "in the new life".into(), String::new()).await.unwrap();
     hub.until_archived().await;
-    let (_, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    let (done, scratch) = replayed(&file, &hub.log, &hub.data, false).unwrap();
+    assert!(done.turns > 0);
     assert_the_same(&hub.data, scratch.path());
     hub.end().await;
 }

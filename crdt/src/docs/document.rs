@@ -313,7 +313,7 @@ impl Document {
         }
         let (flat, change) = self.build(actor, act.to_message()?, ops, time_s, batch)?;
         let bytes = change.raw_bytes().to_vec();
-        self.stage(flat, change, batch);
+        self.stage(flat, change, Seen::All, batch);
         Ok(Some(bytes))
     }
 
@@ -363,10 +363,10 @@ impl Document {
             self.waiting.entry(actor).or_default().push_back(parsed);
             return Ok(Ok(Taken::Waiting));
         }
-        if let Err(refused) = self.fits(&parsed.flat, batch)? {
-            return Ok(Err(refused));
+        match self.fits(&parsed.flat, batch)? {
+            Ok(seen) => self.stage(parsed.flat, parsed.change, seen, batch),
+            Err(refused) => return Ok(Err(refused)),
         }
-        self.stage(parsed.flat, parsed.change, batch);
         Ok(Ok(Taken::Entered))
     }
 
@@ -388,7 +388,7 @@ impl Document {
             }
             let Some(parsed) = front else { continue };
             match self.fits(&parsed.flat, batch)? {
-                Ok(()) => self.stage(parsed.flat, parsed.change, batch),
+                Ok(seen) => self.stage(parsed.flat, parsed.change, seen, batch),
                 Err(refused) => {
                     self.waiting.remove(&actor);
                     self.state.refused.insert(actor, refused.to_string());
@@ -398,12 +398,23 @@ impl Document {
         }
     }
 
+    /// What enters by another way waits no longer.
+    fn forget_waiting(&mut self, flat: &FlatChange) {
+        let actor = ActorKey(flat.actor);
+        if let Some(queue) = self.waiting.get_mut(&actor) {
+            queue.retain(|parsed| parsed.seq() > flat.seq);
+            if queue.is_empty() {
+                self.waiting.remove(&actor);
+            }
+        }
+    }
+
     fn is_ready(&self, flat: &FlatChange) -> bool {
         flat.deps.iter().all(|d| self.known.contains_key(d))
     }
 
     /// Whether a change continues its ancestors exactly: a pure function of the change and its ancestors.
-    fn fits(&mut self, flat: &FlatChange, batch: &mut Batch) -> Result<Result<(), ChangeRefused>, DocError> {
+    fn fits(&mut self, flat: &FlatChange, batch: &mut Batch) -> Result<Result<Seen, ChangeRefused>, DocError> {
         let deps: Vec<Known> = flat.deps.iter().filter_map(|d| self.known.get(d)).copied().collect();
         let own = deps.iter().filter(|k| k.actor.0 == flat.actor).map(|k| k.seq).max().unwrap_or(0);
         if own + 1 != flat.seq {
@@ -429,7 +440,7 @@ impl Document {
                 return Ok(Err(ChangeRefused::WrongPredecessors(op.key.clone())));
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(if at_heads { Seen::All } else { Seen::Some }))
     }
 
     /// Heads with the batch's changes.
@@ -448,8 +459,26 @@ impl Document {
         }
     }
 
-    /// Adds a checked change to the batch.
-    fn stage(&mut self, flat: FlatChange, change: Change, batch: &mut Batch) {
+    /// Adds a checked change to the batch, for others to see.
+    fn stage(&mut self, flat: FlatChange, change: Change, seen: Seen, batch: &mut Batch) {
+        self.enter(&flat, change, batch);
+        for (at, op) in flat.ops.into_iter().enumerate() {
+            let mut left = match seen {
+                // It replaces exactly what is visible.
+                Seen::All => Vec::new(),
+                Seen::Some => self.visible(&op.key, batch),
+            };
+            left.retain(|s| !op.preds.contains(s));
+            if op.put.is_some() {
+                left.push(OpRef { counter: flat.start_op + at as u64, actor: flat.actor });
+                left.sort_unstable();
+            }
+            batch.visible.insert(op.key, left);
+        }
+    }
+
+    /// Adds a change to the batch; what it shows is known when the engine has it.
+    fn enter(&mut self, flat: &FlatChange, change: Change, batch: &mut Batch) {
         let mut heads = self.heads(batch);
         for dep in &flat.deps {
             heads.remove(dep);
@@ -457,16 +486,6 @@ impl Document {
         heads.insert(change.hash().0);
         batch.heads = Some(heads);
         let known = Known { actor: ActorKey(flat.actor), seq: flat.seq, max_op: flat.max_op() };
-        for (at, op) in flat.ops.into_iter().enumerate() {
-            let mut seen = self.visible(&op.key, batch);
-            seen.retain(|s| !op.preds.contains(s));
-            if op.put.is_some() {
-                seen.push(OpRef { counter: flat.start_op + at as u64, actor: flat.actor });
-                seen.sort_unstable();
-            }
-            batch.touched.insert(op.key.clone());
-            batch.visible.insert(op.key, seen);
-        }
         self.note(change.hash().0, known);
         batch.entered.push(change.raw_bytes().to_vec());
         batch.staged.push(change);
@@ -480,7 +499,7 @@ impl Document {
 
     /// Hands the batch to the engine.
     fn flush(&mut self, batch: &mut Batch) -> Result<(), DocError> {
-        batch.visible.clear();
+        batch.touched.append(&mut std::mem::take(&mut batch.visible).into_keys().collect());
         batch.heads = None;
         if batch.staged.is_empty() {
             return Ok(());
@@ -538,6 +557,15 @@ impl Document {
     }
 }
 
+/// How much of what is visible a change has seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Everything: it follows all heads.
+    All,
+    /// What its dependencies show.
+    Some,
+}
+
 #[derive(Default)]
 struct Batch {
     staged: Vec<Change>,
@@ -554,9 +582,64 @@ fn digest(id: &DocId, body: &[u8]) -> [u8; 32] {
 }
 
 impl Document {
-    /// A document without changes, beside a state.
-    pub(super) fn with_state(id: DocId, state: DocState) -> Self {
-        Document { state, ..Document::new(id) }
+    /// A document from what a store keeps of it.
+    ///
+    /// # Errors
+    /// [`DocError::Damaged`] when it is not what was kept.
+    pub fn of_parts(
+        id: DocId,
+        saved: Option<&[u8]>,
+        state: DocState,
+        log: &[Vec<u8>],
+        waiting: &[Vec<u8>],
+    ) -> Result<Self, DocError> {
+        let mut doc = match saved {
+            Some(saved) => Document::open(id, saved, state)?,
+            None => Document { state, ..Document::new(id) },
+        };
+        doc.replay(log)?;
+        doc.queue(waiting)?;
+        Ok(doc)
+    }
+
+    /// Whether everything of `other` is in this document: entered or waiting.
+    pub(super) fn covers(&self, other: &Document) -> bool {
+        let waits = |p: &ParsedChange| self.waiting.values().flatten().any(|ours| ours.hash() == p.hash());
+        let entered = other.known.keys().all(|hash| self.known.contains_key(hash));
+        let refused = other.state.refused.keys().all(|actor| self.state.refused.contains_key(actor));
+        entered && refused && other.waiting.values().flatten().all(|p| self.known.contains_key(&p.hash().0) || waits(p))
+    }
+
+    /// Brings in what another copy of this document has more: entered, waiting, refused. What cannot follow, because
+    /// its writer wrote twice, is left out. Writers whose waiting changes turned out bad.
+    pub(super) fn merge(&mut self, other: &Document) -> Result<Vec<(ActorKey, ChangeRefused)>, DocError> {
+        let mut batch = Batch::default();
+        for change in other.engine.get_changes(&[]) {
+            if self.known.contains_key(&change.hash().0) {
+                continue;
+            }
+            let (flat, change) = chunk::read(change.raw_bytes()).map_err(|e| self.damaged(e))?;
+            let next = self.by_actor.get(&ActorKey(flat.actor)).map_or(0, Vec::len) as u64 + 1;
+            if self.is_ready(&flat) && flat.seq == next {
+                self.forget_waiting(&flat);
+                self.enter(&flat, change, &mut batch);
+            }
+        }
+        self.flush(&mut batch)?;
+        for (actor, cause) in &other.state.refused {
+            self.state.refused.entry(*actor).or_insert_with(|| cause.clone());
+        }
+        for parsed in other.waiting.values().flatten() {
+            let actor = parsed.actor();
+            let waiting = self.waiting.get(&actor).map_or(0, VecDeque::len);
+            let held = self.by_actor.get(&actor).map_or(0, Vec::len) + waiting;
+            if parsed.seq() == held as u64 + 1 && waiting < WAITING_CHANGES_MAX {
+                self.waiting.entry(actor).or_default().push_back(parsed.clone());
+            }
+        }
+        self.wake(&mut batch)?;
+        self.flush(&mut batch)?;
+        Ok(batch.refused)
     }
 
     fn damaged(&self, cause: impl ToString) -> DocError {
@@ -572,7 +655,7 @@ impl Document {
             if !self.is_ready(&flat) || flat.seq != expected {
                 return Err(self.damaged("a logged change does not follow"));
             }
-            self.stage(flat, change, &mut batch);
+            self.enter(&flat, change, &mut batch);
         }
         self.flush(&mut batch)
     }
@@ -581,7 +664,7 @@ impl Document {
     pub(super) fn found(&mut self, actor: ActorKey, ops: Vec<FlatOp>) -> Result<(), DocError> {
         let mut batch = Batch::default();
         let (flat, change) = self.build(actor, String::new(), ops, 0, &batch)?;
-        self.stage(flat, change, &mut batch);
+        self.enter(&flat, change, &mut batch);
         self.flush(&mut batch)
     }
 

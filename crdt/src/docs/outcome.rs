@@ -62,6 +62,22 @@ pub enum Patch {
     Visitors(VisitorsPatch),
 }
 
+impl Patch {
+    /// How many plain values it is.
+    pub fn len(&self) -> usize {
+        match self {
+            Patch::People(patch) => patch.upserted.len() + patch.removed.len(),
+            Patch::Policy(patch) => patch.len(),
+            Patch::Visitors(patch) => patch.upserted.len() + patch.removed.len(),
+        }
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What became of a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Applied {

@@ -67,6 +67,17 @@ pub struct PolicyPatch {
 }
 
 impl PolicyPatch {
+    /// How many values it is.
+    pub fn len(&self) -> usize {
+        let groups = self.group_names.len() + self.group_doors.len() + self.members.len();
+        self.doors.len() + self.schedules.len() + groups + self.holidays.len() + self.parameters.len()
+    }
+
+    /// Whether it touches nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Brings a policy up to date. Terminal parameters are not part of it.
     pub fn apply_to(&self, policy: &mut Policy) {
         set_all(&mut policy.doors, &self.doors);

@@ -10,12 +10,15 @@ use super::outcome::{Authored, DocError, DocState, Patch, Taken};
 use super::{DocId, DocKind};
 use crate::channel::Place;
 use crate::ids::{CampusId, Writer};
+use crate::snapshot::SavedDocument;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes in a document's log before it is saved whole.
 pub const LOG_CHANGES_MAX: u32 = 64;
+/// Bytes of them, about: an import's changes are larger than the document that they make.
+pub const LOG_BYTES_MAX: usize = 16 << 10;
 /// Rows read at once while opening.
 const SCAN_ROWS: usize = 256;
 
@@ -41,10 +44,22 @@ pub struct Outcome {
     pub refused: Vec<(ActorKey, ChangeRefused)>,
 }
 
+/// What became of a document of a snapshot.
+#[derive(Debug)]
+pub enum Restored {
+    /// Everything in it was here.
+    Known,
+    /// Nothing of it was here: it is stored as the snapshot has it.
+    Whole,
+    /// Brought together with what was here; the patch is of everything that either holds.
+    Merged(Box<Outcome>),
+}
+
 struct Open {
     doc: Document,
     used: u64,
     log: u32,
+    log_bytes: usize,
     dirty: bool,
 }
 
@@ -187,20 +202,102 @@ impl DocSet {
         keys.extend(new.keys());
         delete_rows(tx, &id)?;
         delete_rows(tx, &old)?;
-        let waiting: Vec<_> = new.waiting().map(|(a, b)| (a, b.to_vec())).collect();
-        // Of a document in which nothing is left nothing is kept: that is how it goes.
-        if !new.keys().is_empty() || !waiting.is_empty() || *new.state() != DocState::default() {
-            tx.put(key(b'b', &id), &new.save());
-            tx.put(key(b's', &id), new.state());
-        }
-        write_waiting(tx, &id, &waiting)?;
+        write_whole(tx, &new)?;
         let patch = new.project(&keys);
         // Both are dirty: a dropped transaction must bring neither into use.
         for (id, doc) in [(id, new), (old, Document::new(old))] {
             let used = self.uses;
-            self.open.insert(id, Open { doc, used, log: 0, dirty: true });
+            self.open.insert(id, Open { doc, used, log: 0, log_bytes: 0, dirty: true });
         }
         Ok(Some(Outcome { each: Vec::new(), patch, refused: results.refused }))
+    }
+
+    /// Every document of which anything is stored.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn stored<S: Read + ?Sized>(tx: &Tx<'_, S>) -> Result<BTreeSet<DocId>, StoreError> {
+        let mut ids = BTreeSet::new();
+        for (mark, tail_bytes) in [(b'b', 0), (b'l', 4), (b'w', 4)] {
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let page = tx.scan(&[b'd', mark], after.as_deref(), SCAN_ROWS)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (key, _) in &page {
+                    let id = key.get(2..key.len().saturating_sub(tail_bytes)).unwrap_or_default();
+                    ids.extend(wire::decode::<DocId>(id, id.len()).ok());
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// A document as its rows have it; `epoch` is the present one of its kind.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn saved<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, epoch: u32) -> Result<SavedDocument, StoreError> {
+        Ok(SavedDocument {
+            id,
+            epoch,
+            saved: tx.get(&key(b'b', &id))?,
+            state: tx.get(&key(b's', &id))?.unwrap_or_default(),
+            log: rows(tx, &key(b'l', &id))?,
+            waiting: rows(tx, &key(b'w', &id))?,
+        })
+    }
+
+    /// Takes in a document of a snapshot, beside what is here of it and of `old`, the epoch that it ends here.
+    ///
+    /// # Errors
+    /// Our own side failed; the transaction must be dropped and [`DocSet::rolled_back`] called.
+    pub fn restore<S: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, S>,
+        saved: &SavedDocument,
+        old: Option<DocId>,
+    ) -> Result<Restored, SetError> {
+        let id = saved.id;
+        let has_rows = |id: &DocId| {
+            let first = |mark| [&key(mark, id)[..], &0u32.to_be_bytes()].concat();
+            let keys = [key(b'b', id), key(b's', id), first(b'l'), first(b'w')];
+            keys.iter().try_fold(false, |found, key| Ok::<bool, StoreError>(found || tx.get_bytes(key)?.is_some()))
+        };
+        let here = has_rows(&id)?;
+        let old = old.map(|old| Ok::<_, StoreError>((old, has_rows(&old)?))).transpose()?;
+        let old = old.filter(|(_, here)| *here).map(|(old, _)| old);
+        if !here && old.is_none() {
+            self.open.remove(&id);
+            write_saved(tx, saved)?;
+            return Ok(Restored::Whole);
+        }
+        let mut new = saved.open()?;
+        let mut keys = new.keys();
+        let mut refused = Vec::new();
+        if here {
+            let local = &self.open_mut(tx, id)?.doc;
+            if old.is_none() && local.covers(&new) {
+                return Ok(Restored::Known);
+            }
+            keys.extend(local.keys());
+            refused = new.merge(local)?;
+        }
+        if let Some(old) = old {
+            // A document that is damaged here has nothing to add; its rows are replaced.
+            if let Ok(open) = self.open_mut(tx, old) {
+                keys.extend(open.doc.keys());
+            }
+            delete_rows(tx, &old)?;
+            let used = self.uses;
+            self.open.insert(old, Open { doc: Document::new(old), used, log: 0, log_bytes: 0, dirty: true });
+        }
+        delete_rows(tx, &id)?;
+        write_whole(tx, &new)?;
+        let patch = new.project(&keys);
+        let used = self.uses;
+        self.open.insert(id, Open { doc: new, used, log: 0, log_bytes: 0, dirty: true });
+        Ok(Restored::Merged(Box::new(Outcome { each: Vec::new(), patch, refused })))
     }
 
     /// The transaction is durable: documents may be closed again.
@@ -261,7 +358,13 @@ impl DocSet {
             self.close_old();
         }
         let used = self.uses;
-        let open = self.open.entry(id).or_insert_with(|| Open { doc: Document::new(id), used, log: 0, dirty: false });
+        let open = self.open.entry(id).or_insert_with(|| Open {
+            doc: Document::new(id),
+            used,
+            log: 0,
+            log_bytes: 0,
+            dirty: false,
+        });
         open.used = used;
         Ok(open)
     }
@@ -280,16 +383,10 @@ impl DocSet {
 }
 
 fn read<S: Read + ?Sized>(tx: &Tx<'_, S>, id: DocId, used: u64) -> Result<Open, SetError> {
-    let state: DocState = tx.get(&key(b's', &id))?.unwrap_or_default();
-    let mut doc = match tx.get::<Vec<u8>>(&key(b'b', &id))? {
-        Some(saved) => Document::open(id, &saved, state)?,
-        None => Document::with_state(id, state),
-    };
-    let log = rows(tx, &key(b'l', &id))?;
-    doc.replay(&log)?;
-    let waiting = rows(tx, &key(b'w', &id))?;
-    doc.queue(&waiting)?;
-    Ok(Open { doc, used, log: log.len() as u32, dirty: false })
+    let SavedDocument { saved, state, log, waiting, .. } = DocSet::saved(tx, id, id.epoch)?;
+    let doc = Document::of_parts(id, saved.as_deref(), state, &log, &waiting)?;
+    let log_bytes = log.iter().map(Vec::len).sum();
+    Ok(Open { doc, used, log: log.len() as u32, log_bytes, dirty: false })
 }
 
 fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -310,9 +407,41 @@ fn rows<S: Read + ?Sized>(tx: &Tx<'_, S>, prefix: &[u8]) -> Result<Vec<Vec<u8>>,
     }
 }
 
+/// Writes a document of which no row is there.
+fn write_whole<S: Read + ?Sized>(tx: &mut Tx<'_, S>, doc: &Document) -> Result<(), StoreError> {
+    let id = doc.id();
+    let waiting: Vec<_> = doc.waiting().map(|(a, b)| (a, b.to_vec())).collect();
+    // Of a document in which nothing is left nothing is kept: that is how it goes.
+    if !doc.keys().is_empty() || !waiting.is_empty() || *doc.state() != DocState::default() {
+        tx.put(key(b'b', &id), &doc.save());
+        tx.put(key(b's', &id), doc.state());
+    }
+    write_waiting(tx, &id, &waiting)
+}
+
+/// Writes a document as it was saved elsewhere.
+fn write_saved<S: Read + ?Sized>(tx: &mut Tx<'_, S>, document: &SavedDocument) -> Result<(), StoreError> {
+    let id = document.id;
+    if let Some(saved) = &document.saved {
+        tx.put(key(b'b', &id), saved);
+    }
+    if document.state != DocState::default() {
+        tx.put(key(b's', &id), &document.state);
+    }
+    for (mark, rows) in [(b'l', &document.log), (b'w', &document.waiting)] {
+        let prefix = key(mark, &id);
+        for (at, bytes) in (0u32..).zip(rows) {
+            tx.put([&prefix[..], &at.to_be_bytes()].concat(), bytes);
+        }
+    }
+    Ok(())
+}
+
 fn log<S: Read + ?Sized>(tx: &mut Tx<'_, S>, open: &mut Open, entered: Vec<Vec<u8>>) {
     let id = open.doc.id();
-    if open.log as usize + entered.len() <= LOG_CHANGES_MAX as usize {
+    let bytes: usize = entered.iter().map(Vec::len).sum();
+    if open.log as usize + entered.len() <= LOG_CHANGES_MAX as usize && open.log_bytes + bytes <= LOG_BYTES_MAX {
+        open.log_bytes += bytes;
         for bytes in entered {
             tx.put(log_key(&id, open.log), &bytes);
             open.log += 1;
@@ -323,7 +452,7 @@ fn log<S: Read + ?Sized>(tx: &mut Tx<'_, S>, open: &mut Open, entered: Vec<Vec<u
     for at in 0..open.log {
         tx.delete(log_key(&id, at));
     }
-    open.log = 0;
+    (open.log, open.log_bytes) = (0, 0);
 }
 
 fn write_waiting<S: Read + ?Sized>(

@@ -33,7 +33,10 @@ pub enum Say {
 }
 
 /// The present epoch of a document at this node.
-pub(super) fn current<R: Read + ?Sized>(tx: &Tx<'_, R>, kind: &DocKind) -> Result<u32, StoreError> {
+///
+/// # Errors
+/// Storage.
+pub fn current<R: Read + ?Sized>(tx: &Tx<'_, R>, kind: &DocKind) -> Result<u32, StoreError> {
     Ok(tx.get(&keys::epoch(kind))?.unwrap_or(FIRST_EPOCH))
 }
 

@@ -84,7 +84,7 @@ impl Edge {
     }
 
     /// What the gate allows a re-base to write.
-    fn say(&self, now: &Now) -> Say {
+    pub(super) fn say(&self, now: &Now) -> Say {
         match self.shut {
             None => Say::Now(now.stamp),
             Some(Shut::Forked) => Say::Never,

@@ -42,7 +42,9 @@ impl Mesh {
         person: &Person,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
-        let old = tx.get::<Person>(&keys::person(person.person))?;
+        // Whoever has a row is in the index; a first fill reads none.
+        let is_known = self.people.read().holder(person.person).is_some();
+        let old = if is_known { tx.get::<Person>(&keys::person(person.person))? } else { None };
         if old.as_ref() == Some(person) {
             return Ok(());
         }

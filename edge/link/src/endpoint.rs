@@ -441,6 +441,13 @@ pub(crate) fn end_of(connection: &quinn::Connection) -> CloseReason {
     }
 }
 
+/// The certificate that the other side has shown; empty when it has shown none.
+pub(crate) fn certificate_of(connection: &quinn::Connection) -> Vec<u8> {
+    let shown = connection.peer_identity();
+    let chain = shown.and_then(|any| any.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok());
+    chain.and_then(|chain| chain.first().map(|der| der.to_vec())).unwrap_or_default()
+}
+
 pub(crate) fn transport() -> Result<quinn::TransportConfig, LinkError> {
     let mut transport = quinn::TransportConfig::default();
     transport

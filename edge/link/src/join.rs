@@ -102,6 +102,8 @@ pub struct Joined {
     pub campus: Option<CampusId>,
     /// The hub's name.
     pub hub_name: String,
+    /// The hub's key, as its certificate proved it during the join.
+    pub hub_key: [u8; 32],
 }
 
 /// Why enrolment failed, for the person at the box.
@@ -185,7 +187,7 @@ async fn join_untimed(
     let connection = endpoint::connect(&endpoint, hub_addr, config).await?;
     let reply = ask(&connection, &request).await;
     let joined = match reply {
-        Ok(bytes) => read_reply(&bytes, ca_pin, key),
+        Ok(bytes) => read_reply(&bytes, &endpoint::certificate_of(&connection), ca_pin, key),
         Err(_) => {
             let reason = match endpoint::ended_soon(&connection).await {
                 Some(reason) => reason,
@@ -205,7 +207,7 @@ async fn ask(connection: &quinn::Connection, request: &[u8]) -> Result<Vec<u8>, 
     read_frame(&mut receive, REPLY_BYTES_MAX).await
 }
 
-fn read_reply(bytes: &[u8], ca_pin: Pin, key: &SigningKey) -> Result<Joined, JoinError> {
+fn read_reply(bytes: &[u8], hub_der: &[u8], ca_pin: Pin, key: &SigningKey) -> Result<Joined, JoinError> {
     let unusable = |words: String| JoinError::Answer(words);
     let reply = wire::decode_lenient::<JoinReply>(bytes, REPLY_BYTES_MAX).map_err(|e| unusable(e.to_string()))?;
     let (certificate_der, ca_der, hub_name) = match reply {
@@ -218,9 +220,12 @@ fn read_reply(bytes: &[u8], ca_pin: Pin, key: &SigningKey) -> Result<Joined, Joi
     if Pin::of(&ca_der) != ca_pin {
         return Err(unusable("its authority is not the pinned one".to_owned()));
     }
-    let facts: Facts = Chain::new(&ca_der)
-        .and_then(|chain| chain.check(&certificate_der.as_slice().into()))
-        .map_err(|e| unusable(e.to_string()))?;
+    let chain = Chain::new(&ca_der).map_err(|e| unusable(e.to_string()))?;
+    let facts: Facts = chain.check(&certificate_der.as_slice().into()).map_err(|e| unusable(e.to_string()))?;
+    let hub = chain.check(&hub_der.into()).map_err(|e| unusable(e.to_string()))?;
+    if !hub.identity.node.is_hub() {
+        return Err(unusable("it is not headquarters".to_owned()));
+    }
     if &facts.key != key.verifying_key().as_bytes() {
         return Err(unusable("its certificate is of another key".to_owned()));
     }
@@ -234,6 +239,7 @@ fn read_reply(bytes: &[u8], ca_pin: Pin, key: &SigningKey) -> Result<Joined, Joi
         incarnation: facts.identity.incarnation,
         campus: facts.identity.campus,
         hub_name,
+        hub_key: hub.key,
     })
 }
 
@@ -379,7 +385,7 @@ mod tests {
         fn arbitrary_requests_and_replies_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = wire::decode_lenient::<JoinRequest>(&bytes, REQUEST_BYTES_MAX);
             let key = SigningKey::from_bytes(&[3; 32]);
-            prop_assert!(read_reply(&bytes, Pin([0; 32]), &key).is_err());
+            prop_assert!(read_reply(&bytes, &bytes, Pin([0; 32]), &key).is_err());
             prop_assert!(csr_public_key(&bytes).is_err());
         }
     }

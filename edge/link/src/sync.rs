@@ -7,18 +7,19 @@ use crate::close::{CloseCode, CloseReason};
 use crate::identity::PeerIdentity;
 use crate::peer::Peer;
 use ed25519_dalek::SigningKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
-use yika_crdt::channel::{Class, FeedId};
-use yika_crdt::feed::{Run, SignedHead};
+use yika_crdt::channel::{Class, FeedId, Place};
+use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
-use yika_crdt::store::{Read, StoreError, end_at};
-use yika_crdt::sync::{Claim, Message, PeerSync};
+use yika_crdt::snapshot::{Audience, SignedManifest};
+use yika_crdt::store::{FeedState, Read, StoreError, end_at};
+use yika_crdt::sync::{Claim, Message, PeerSync, SnapshotWord};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
 pub const RUNS_WAITING_MAX: usize = 8;
@@ -52,6 +53,19 @@ pub trait Node: Send + Sync + 'static {
     fn on_claims(&self, _from: &PeerIdentity, _have: &[Claim]) {}
     /// The peer has stored this node's sending, or got it otherwise, up to here.
     fn on_stored(&self, _from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {}
+    /// Whether this node cuts snapshots for its peers.
+    const OFFERS_SNAPSHOTS: bool = false;
+    /// The peer lacks much of these audiences' feeds, and their entries wait: each must be offered a snapshot, or told
+    /// that there is none, by a word to the peer. Must not block.
+    fn offer_snapshots(_node: &Arc<Self>, _to: &PeerIdentity, _audiences: BTreeSet<Audience>) {}
+    /// A snapshot that this node keeps; `None` when it is gone.
+    fn snapshot(&self, _id: &Hash) -> Option<Arc<SignedManifest>> {
+        None
+    }
+    /// A chunk of it, if `to` may hold it; may block for a moment.
+    fn snapshot_chunk(&self, _to: Place, _id: &Hash, _chunk: u32) -> Option<Vec<u8>> {
+        None
+    }
     /// The peer has greeted.
     fn on_connected(&self, peer: &PeerIdentity) -> impl Future<Output = ()> + Send;
 }
@@ -79,7 +93,11 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 node.read(|store| sync.poll(&directory, store, node.key()))
             });
             match next {
-                Ok(next) => sending = next,
+                // Chunks of snapshots go when there is nothing else to say.
+                Ok(next) => {
+                    sending =
+                        next.or_else(|| tokio::task::block_in_place(|| next_chunk(&node, &mut sync, identity.place())))
+                }
                 Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
             }
         }
@@ -119,6 +137,17 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             Some(word) = words.recv() => sync.say(word),
         }
     }
+}
+
+/// The next chunk that the peer has asked for.
+fn next_chunk<N: Node>(node: &Arc<N>, sync: &mut PeerSync, to: Place) -> Option<Message> {
+    let (id, chunk) = sync.wanted()?;
+    recall(node, sync, &id);
+    let word = match node.snapshot_chunk(to, &id, chunk) {
+        Some(bytes) => SnapshotWord::Chunk { id, chunk, bytes },
+        None => SnapshotWord::Gone { id },
+    };
+    Some(Message::Snapshot(Box::new(word)))
 }
 
 /// Before the peer's greeting is whole nothing else is heard of it; runs on faster streams wait for it.
@@ -172,19 +201,32 @@ async fn take<N: Node>(
             if !is_whole {
                 return Ok(());
             }
-            all_grown(node, sync);
+            let feeds = tokio::task::block_in_place(|| node.read(|store| store.feeds())).unwrap_or_default();
+            hold(node, sync, identity, &feeds);
+            sync.on_grown(feeds.iter().map(|(feed, _)| feed));
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }
         _ if !sync.is_greeted() => return Err("the first message must be a greeting".to_owned()),
         Message::Stored(marks) => {
-            sync.on_stored(&marks).map_err(|e| e.to_string())?;
+            sync.on_stored(&marks);
             node.on_stored(identity, &marks);
         }
         Message::Entries(run) => {
             sync.on_entries(&run);
             runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
+        }
+        Message::Snapshot(word) => {
+            if let SnapshotWord::Taken { id } = &*word {
+                recall(node, sync, id);
+            }
+            if !sync.on_snapshot_word(&word) {
+                return Err("more chunks of snapshots were asked for than anybody fetches at once".to_owned());
+            }
+            if let Some(answer) = node.on_message(identity, Message::Snapshot(word)).await {
+                sync.say(answer);
+            }
         }
         other => {
             if let Message::Diverged(head) = &other {
@@ -196,6 +238,25 @@ async fn take<N: Node>(
         }
     }
     Ok(())
+}
+
+/// A peer that lacks much is brought on by snapshots, if this node cuts them.
+fn hold<N: Node>(node: &Arc<N>, sync: &mut PeerSync, identity: &PeerIdentity, feeds: &[(FeedId, FeedState)]) {
+    if N::OFFERS_SNAPSHOTS {
+        let audiences = sync.hold_for_snapshots(&node.directory(), feeds);
+        if !audiences.is_empty() {
+            N::offer_snapshots(node, identity, audiences);
+        }
+    }
+}
+
+/// The peer goes on with a snapshot that was offered on an earlier connection.
+fn recall<N: Node>(node: &Arc<N>, sync: &mut PeerSync, id: &Hash) {
+    if !sync.has_offered(id)
+        && let Some(signed) = node.snapshot(id)
+    {
+        sync.on_offered(&signed);
+    }
 }
 
 /// Both sides of a dispute, the feed's writer and who holds its feed, show what they hold where the other's head

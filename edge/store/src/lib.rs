@@ -7,6 +7,7 @@ mod checkpointer;
 mod error;
 pub mod files;
 pub mod open;
+pub mod parts;
 mod queue;
 pub mod reader;
 mod rows;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use yika_crdt::channel::FeedId;
-use yika_crdt::feed::{self, Hash, SignedHead};
+use yika_crdt::feed::{self, End, Hash, SignedHead};
 use yika_crdt::ids::Seq;
 use yika_crdt::store::{Appended, Batch, FeedState, KeyValue, Read, Store, StoreError};
 use yika_crdt::wire;
@@ -278,6 +278,9 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        for (feed, base) in &batch.bases {
+            self.take_base(feed, *base)?;
+        }
         for (feed, appended) in &batch.appended {
             self.append(feed, appended, batch.prune.get(feed).copied())?;
             for head in &appended.heads {
@@ -306,6 +309,22 @@ impl Work<'_> {
         let row = FeedRow { id, held: FeedState::default(), pruned_hash: Some(Hash::default()) };
         self.changed.insert(*feed, row);
         Ok(row)
+    }
+
+    /// The feed goes on from a position that a snapshot vouches for; entries below it go.
+    fn take_base(&mut self, feed: &FeedId, base: End) -> Result<(), StoreError> {
+        let mut row = self.row(feed)?;
+        if base.seq <= row.held.end.seq {
+            return Err(corrupt(format!("{feed}{}", base.seq), format!("a base within the end {}", row.held.end.seq)));
+        }
+        let first = rows::at(row.id, row.held.pruned.next())?;
+        rows::prepare(self.tx, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
+            .execute([first, rows::at(row.id, base.seq)?])
+            .map_err(failed("pruning entries"))?;
+        row.held = FeedState { end: base, pruned: base.seq };
+        row.pruned_hash = Some(base.hash);
+        self.changed.insert(*feed, row);
+        Ok(())
     }
 
     fn append(&mut self, feed: &FeedId, appended: &Appended, prune: Option<Seq>) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@
 
 use proptest::prelude::*;
 use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::feed::{SignatureBytes, SignedHead};
+use yika_crdt::feed::{End, Hash, SignatureBytes, SignedHead};
 use yika_crdt::ids::{CampusId, Incarnation, NodeId, Seq, Writer};
 use yika_crdt::store::{Batch, MemoryStore, Read, Store, StoreError, Tx};
 use yika_store::{Options, SqliteReader, SqliteStore};
@@ -18,6 +18,7 @@ enum Op {
     Append(usize, Vec<u8>),
     Head(usize, u8),
     Prune(usize, u8),
+    Base(usize, u8),
     Look(Vec<u8>, Option<Vec<u8>>, usize),
 }
 
@@ -45,6 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3usize, long).prop_map(|(f, e)| Op::Append(f, e)),
         1 => (0..3usize, any::<u8>()).prop_map(|(f, s)| Op::Head(f, s)),
         1 => (0..3usize, any::<u8>()).prop_map(|(f, s)| Op::Prune(f, s)),
+        1 => (0..3usize, any::<u8>()).prop_map(|(f, s)| Op::Base(f, s)),
         2 => (key(), prop::option::of(key()), 0..6usize).prop_map(|(p, a, l)| Op::Look(p, a, l)),
     ]
 }
@@ -71,9 +73,16 @@ fn turn<S: Read>(store: &S, ops: &[Op]) -> Result<(Vec<String>, Batch), StoreErr
                 let held = store.feed(&feed)?;
                 let span = held.end.seq.0 - held.pruned.0;
                 let upto = Seq(held.pruned.0 + span * u64::from(*share) / 255);
-                if upto > held.pruned {
+                if upto > held.pruned && !tx.batch().bases.contains_key(&feed) {
                     tx.prune(feed, upto);
                 }
+            }
+            Op::Base(feed, salt) => {
+                // Up to four entries before what is held, to twelve beyond it.
+                let feed = feeds()[*feed];
+                let seq = Seq((tx.feed(&feed)?.end.seq.0 + u64::from(*salt % 16)).saturating_sub(4));
+                let base = End { seq, hash: Hash([*salt; 32]) };
+                seen.push(format!("{:?} {:?}", tx.take_base(feed, base)?, tx.end_at(&feed, seq)?));
             }
             Op::Look(prefix, after, limit) => {
                 seen.push(format!("{:?}", tx.scan(prefix, after.as_deref(), *limit)?));

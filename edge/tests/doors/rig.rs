@@ -201,6 +201,7 @@ impl Rig {
             endpoint_keys: EndpointKeys::generate().unwrap(),
             hub_addr: "127.0.0.1:1".into(),
             hub_name: "总部".into(),
+            hub_key: None,
         };
         let (node, thread) = EdgeNode::start(&identity, dir).unwrap();
         // Nobody is reachable who could hold more of this box's journal.

@@ -259,6 +259,7 @@ pub fn identity() -> Identity {
         endpoint_keys: yika_link::EndpointKeys::generate().unwrap(),
         hub_addr: "127.0.0.1:1".into(),
         hub_name: "总部".into(),
+        hub_key: None,
     }
 }
 

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use yika_crdt::channel::FeedId;
 use yika_crdt::ids::{Seq, Writer};
-use yika_crdt::store::Read;
+use yika_crdt::store::{Batch, Read};
 use yika_store::files::write_durably;
 use yika_store::{SqliteReader, SqliteStore};
 
@@ -326,10 +326,7 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFro
     has_room(data, path.metadata().with_context(|| format!("cannot open {}", path.display()))?.len())?;
     let head = file::unpack(path, vault, &parts_of_a_hub(), &stage.path)?;
     check(&stage.path, vault, &head)?;
-    let replayed = match log {
-        Some(log) => replay(&stage.path, vault, log)?,
-        None => Replayed::default(),
-    };
+    let replayed = replay(&stage.path, vault, log)?;
     let life = mark_restored(&stage.path, vault)?;
     let put = |name: &str| -> Result<()> {
         let to = data.join(name);
@@ -345,10 +342,18 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFro
     Ok(Restored { life, replayed })
 }
 
-/// Replays the log on the database in `dir`, and adds its books up again.
-fn replay(dir: &Path, vault: &Arc<Vault>, log: &LogFrom) -> Result<Replayed> {
+/// Replays the log on the database in `dir`, and adds its books up again. Without a log it stands where the backup ends.
+fn replay(dir: &Path, vault: &Arc<Vault>, log: Option<&LogFrom>) -> Result<Replayed> {
     let mut store = SqliteStore::open(dir.join(DATABASE), &store::options())?;
-    let replayed = log::replay::replay(&mut store, &log.dir, vault, log.accept_loss)?;
+    let replayed = match log {
+        Some(log) => log::replay::replay(&mut store, &log.dir, vault, log.accept_loss)?,
+        None => {
+            let position = outbox::position(store.connection())?;
+            let at = |tx: &yika_store::rusqlite::Transaction<'_>| outbox::replayed(tx, position.turn, position.hash);
+            store.commit_with(&Batch::default(), at)?;
+            Replayed::default()
+        }
+    };
     sound_books(store.connection())?;
     Ok(replayed)
 }

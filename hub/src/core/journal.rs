@@ -70,11 +70,6 @@ pub(super) struct Seen {
     pub(super) reversed: bool,
 }
 
-/// All sales under an id, the oldest first.
-pub(super) fn seen<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<Vec<Seen>, StoreError> {
-    Ok(turn.tx.get(&keys::mark(id))?.unwrap_or_default())
-}
-
 /// An id that a box has answered otherwise than by a sale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct NotSold {
@@ -83,8 +78,21 @@ struct NotSold {
     voided: bool,
 }
 
-fn not_sold_key(id: PurchaseId) -> Vec<u8> {
-    named(b"!not sold", &id)
+/// What boxes made of one id.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct Answers {
+    /// The oldest first.
+    sales: Vec<Seen>,
+    not_sold: Option<NotSold>,
+}
+
+fn answers<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<Answers, StoreError> {
+    Ok(turn.tx.get(&keys::mark(id))?.unwrap_or_default())
+}
+
+/// All sales under an id, the oldest first.
+pub(super) fn seen<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<Vec<Seen>, StoreError> {
+    Ok(answers(turn, id)?.sales)
 }
 
 /// What was given back for a sale, whoever did it.
@@ -259,19 +267,19 @@ impl Hub {
         this: Seen,
         id: PurchaseId,
     ) -> Result<(), CoreError> {
-        let mut all = seen(turn, id)?;
-        all.push(this);
-        all.sort();
-        for one in all.iter_mut().skip(1).filter(|one| !one.reversed) {
+        let mut all = answers(turn, id)?;
+        all.sales.push(this);
+        all.sales.sort();
+        for one in all.sales.iter_mut().skip(1).filter(|one| !one.reversed) {
             one.reversed = true;
             let detail = format!("{id} was sold twice; the sale at {} is reversed", one.place.feed);
             self.reverse(turn, one.place, "sold_twice", detail)?;
         }
-        turn.tx.put(keys::mark(id), &all);
-        match turn.tx.get::<NotSold>(&not_sold_key(id))? {
-            Some(other) => self.meet(turn, other, id),
-            None => Ok(()),
+        if let Some(other) = all.not_sold {
+            self.meet(turn, other, id, &mut all.sales)?;
         }
+        turn.tx.put(keys::mark(id), &all);
+        Ok(())
     }
 
     /// A refusal, or a reversal of an id that was unknown to its box: it may meet a sale of another box.
@@ -281,11 +289,13 @@ impl Hub {
         this: NotSold,
         id: PurchaseId,
     ) -> Result<(), CoreError> {
-        let known = turn.tx.get::<NotSold>(&not_sold_key(id))?;
-        if known.is_none_or(|known| this.voided && !known.voided) {
-            turn.tx.put(not_sold_key(id), &this);
+        let mut all = answers(turn, id)?;
+        if all.not_sold.is_none_or(|known| this.voided && !known.voided) {
+            all.not_sold = Some(this);
         }
-        self.meet(turn, this, id)
+        self.meet(turn, this, id, &mut all.sales)?;
+        turn.tx.put(keys::mark(id), &all);
+        Ok(())
     }
 
     /// The terminal has given up a sale that a box of its campus voided: that sale is reversed. One that was refused
@@ -295,13 +305,10 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         other: NotSold,
         id: PurchaseId,
+        sales: &mut [Seen],
     ) -> Result<(), CoreError> {
         let campus = |hub: &Hub, place: Place| hub.mesh.place_of(place.feed.writer).and_then(|place| place.campus);
-        let mut all = seen(turn, id)?;
-        if all.iter().all(|sale| sale.reversed) {
-            return Ok(());
-        }
-        for sale in all.iter_mut().filter(|sale| !sale.reversed) {
+        for sale in sales.iter_mut().filter(|sale| !sale.reversed) {
             let (sold, place) = (sale.place.feed, other.place);
             if other.voided && campus(self, sale.place) == campus(self, place) {
                 sale.reversed = true;
@@ -314,7 +321,6 @@ impl Hub {
                 Hub::alarm(turn, place, "answered_twice", detail);
             }
         }
-        turn.tx.put(keys::mark(id), &all);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, SignatureBytes};
 use yika_crdt::ids::*;
-use yika_crdt::store::{Read, StoreError};
+use yika_crdt::store::{Read, StoreError, Tx};
 
 /// How long a lease lasts from its signing.
 pub const LEASE_MS: i64 = 72 * 3_600_000;
@@ -90,6 +90,14 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// How far a feed is in a verified backup.
+///
+/// # Errors
+/// Storage.
+pub fn archived<R: Read + ?Sized>(store: &R, feed: &FeedId) -> Result<Seq, StoreError> {
+    Ok(Tx::new(store).get(&archived_key(feed))?.unwrap_or_default())
 }
 
 fn leased_key(of: Writer) -> Vec<u8> {

@@ -11,6 +11,7 @@ mod operators;
 mod people;
 mod profile;
 mod registry;
+mod snapshot;
 
 pub use backup::{BackupFile, BackupsView, HubStatus};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined};
@@ -20,6 +21,7 @@ pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
 pub use profile::Private;
 pub use registry::{NAME_CHARS_MAX, NewTerminal, TOKEN_TTL_S_MAX, TerminalMade};
+pub use snapshot::ExportedPart;
 
 use crate::backup::Backups;
 use crate::clock::wall_ms;

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)] // each test file uses its part
 
 mod boxes;
+pub mod snapshots;
 
 pub use boxes::{EdgeBox, HubBox};
 
@@ -100,6 +101,7 @@ pub struct World {
     next_tick_ms: i64,
     serial: u64,
     pub denied: Vec<(NodeId, NodeId, Row)>,
+    cuts: BTreeMap<yika_crdt::feed::Hash, snapshots::Cut>,
 }
 
 impl World {
@@ -124,6 +126,7 @@ impl World {
             next_tick_ms: NOON_MS,
             serial: 0,
             denied: Vec::new(),
+            cuts: BTreeMap::new(),
         };
         let own = world.hub.hub.own_record("总部");
         world.order(core::Command::Registry(Box::new(Body::Node(own))));
@@ -500,6 +503,9 @@ impl World {
                 let have = have.clone();
                 // No world here has so many feeds that a greeting takes two parts.
                 assert!(self.ends.get_mut(&(to, from)).unwrap().sync.on_greeting(&message).unwrap());
+                if to.is_hub() {
+                    self.offer_snapshots(from);
+                }
                 self.all_grown(to, from);
                 self.say_contradictions(to, from);
                 if to.is_hub() {
@@ -510,7 +516,7 @@ impl World {
                 }
             }
             Message::Stored(marks) => {
-                self.ends.get_mut(&(to, from)).unwrap().sync.on_stored(&marks).unwrap();
+                self.ends.get_mut(&(to, from)).unwrap().sync.on_stored(&marks);
             }
             Message::Entries(run) => self.on_entries(to, from, run),
             other => self.on_word(to, from, peer, other),
@@ -572,6 +578,7 @@ impl World {
 
     fn on_word(&mut self, to: NodeId, from: NodeId, peer: Writer, message: Message) {
         let answer = match (to.is_hub(), message) {
+            (_, Message::Snapshot(word)) => self.on_snapshot_word(to, from, *word),
             (true, Message::Ask { row, total }) => {
                 let reply = self.order(core::Command::Ask { from: peer, row, total });
                 (reply == core::Reply::Granted(false)).then_some(Message::Denied { row, total })

@@ -223,7 +223,7 @@ impl Shipper {
 
     /// Removes files that no kept backup is continued with.
     fn forget_old(&self) -> Result<()> {
-        let folder = format!("{}/", self.backups.dir.display());
+        let folder = self.backups.dir.join("").display().to_string();
         let kept = outbox::oldest_kept(self.reader.connection(), &folder, self.backups.keep)?;
         let Some(kept) = kept else { return Ok(()) };
         let ours = replay::files(&self.dir, &self.node.vault)?.ours;

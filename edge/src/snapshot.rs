@@ -1,0 +1,449 @@
+//! Snapshots at a box: fetched from headquarters chunk by chunk, or read from a stick, checked whole, taken in step by
+//! step beside sales and doors.
+//!
+//! A half fetched one stays in the data folder and is gone on with, also after a restart. Leaves to others: what is in
+//! one (`yika_crdt::snapshot`), its file (`yika_store::parts`), the turn (`yika_crdt::edge`).
+
+use crate::node::EdgeNode;
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use yika_crdt::channel::FeedId;
+use yika_crdt::edge::{Command, Reply};
+use yika_crdt::feed::Hash;
+use yika_crdt::ids::{Seq, Writer};
+use yika_crdt::registry::RegistryView;
+use yika_crdt::snapshot::{self, Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
+use yika_crdt::store::Read;
+use yika_crdt::sync::{FEEDS_PER_MESSAGE_MAX, Message, SnapshotWord};
+use yika_store::parts::Part;
+
+/// Name of a half fetched snapshot in the data folder.
+const FILE: &str = "snapshot.part";
+/// Words of peers that wait for the fetching task; beyond, a peer says more than anybody who was asked.
+pub const WORDS_WAITING_MAX: usize = 64;
+/// A fetch of which nothing was heard for so long asks again; a chunk takes a while on a slow line.
+const SILENT_MS_MAX: u64 = 120_000;
+/// Steps made ready ahead of the writer.
+const STEPS_AHEAD_MAX: usize = 2;
+
+/// What a peer said of snapshots.
+pub type Heard = (Writer, SnapshotWord);
+
+/// What became of one part of a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// Whom it is for.
+    pub audience: String,
+    /// When it was cut, hub time.
+    pub cut_ms: i64,
+    /// Turns it took; 0 when it told nothing new.
+    pub steps: usize,
+    /// How long, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Fetches and takes in what headquarters offers, until the process ends.
+pub async fn run(node: Arc<EdgeNode>, dir: PathBuf, mut words: mpsc::Receiver<Heard>) {
+    let mut task = Task { node, file: dir.join(FILE), fetching: None, offers: BTreeMap::new(), taking: None };
+    task.go_on().await;
+    loop {
+        let taken = async {
+            match &mut task.taking {
+                Some((_, handle)) => handle.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = words.recv() => match heard {
+                Some((from, word)) => task.hear(from, word).await,
+                None => return,
+            },
+            () = tokio::time::sleep(Duration::from_millis(SILENT_MS_MAX)) => task.ask_again(),
+            taken = taken => {
+                let taken = taken.unwrap_or_else(|ended| Err(anyhow!("{ended}")));
+                task.taken(taken).await;
+            }
+        }
+    }
+}
+
+/// A snapshot on its way.
+struct Fetching {
+    fetch: Fetch,
+    part: Arc<Part>,
+    /// Who sends it; nobody right after a start.
+    from: Option<Writer>,
+    /// When the last chunk came.
+    came: Instant,
+}
+
+struct Task {
+    node: Arc<EdgeNode>,
+    file: PathBuf,
+    fetching: Option<Fetching>,
+    /// Offered and not begun.
+    offers: BTreeMap<Audience, (Writer, SignedManifest)>,
+    taking: Option<(SignedManifest, JoinHandle<Result<Taken>>)>,
+}
+
+impl Task {
+    /// What the last run of the program had fetched.
+    async fn go_on(&mut self) {
+        let file = self.file.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let part = Part::resume(&file).ok()?;
+            let kept = part.kept();
+            Some((part, kept))
+        });
+        let Ok(Some((part, kept))) = found.await else { return };
+        tracing::info!(kept, of = part.signed().manifest.chunks.len(), "going on with a half fetched snapshot");
+        let fetch = Fetch::new(part.signed().clone(), kept);
+        self.fetching = Some(Fetching { fetch, part: Arc::new(part), from: None, came: Instant::now() });
+        self.begin_taking();
+    }
+
+    async fn hear(&mut self, from: Writer, word: SnapshotWord) {
+        match word {
+            SnapshotWord::Offer(signed) => self.offered(from, *signed).await,
+            SnapshotWord::Chunk { id, chunk, bytes } => self.came(from, id, chunk, &bytes),
+            SnapshotWord::Gone { id } if self.is_fetching(id, from) => {
+                tracing::info!("headquarters keeps the half fetched snapshot no more; beginning with a newer one");
+                self.give_up();
+                self.begin();
+            }
+            _ => {}
+        }
+    }
+
+    fn is_fetching(&self, id: Hash, from: Writer) -> bool {
+        self.fetching.as_ref().is_some_and(|fetching| fetching.fetch.id() == id && fetching.from == Some(from))
+    }
+
+    async fn offered(&mut self, from: Writer, signed: SignedManifest) {
+        let id = signed.manifest.id();
+        let judged = match judge(&self.node) {
+            Ok(judge) => judge.admit(&signed).map_err(|refused| refused.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(refused) = judged {
+            tracing::warn!(%from, refused, "an offered snapshot is not taken");
+            self.say(from, SnapshotWord::Declined { id });
+            return;
+        }
+        let_go(&self.node, &signed.manifest);
+        if !is_worth_it(&self.node, &signed.manifest) {
+            self.say(from, SnapshotWord::Declined { id });
+            return;
+        }
+        let audience = signed.manifest.audience;
+        self.offers.insert(audience, (from, signed));
+        match &mut self.fetching {
+            // The connection is a new one, or the run of this program: what is half fetched goes on.
+            Some(fetching) if fetching.fetch.signed().manifest.audience == audience => {
+                fetching.from = Some(from);
+                fetching.fetch.begin_again();
+                self.ask();
+            }
+            Some(fetching) if fetching.from.is_none() && self.taking.is_none() => {
+                self.give_up();
+                self.begin();
+            }
+            Some(_) => {}
+            None => self.begin(),
+        }
+    }
+
+    /// Nothing has come for long: asks once more.
+    fn ask_again(&mut self) {
+        if let Some(fetching) = &mut self.fetching
+            && fetching.came.elapsed() >= Duration::from_millis(SILENT_MS_MAX)
+        {
+            fetching.came = Instant::now();
+            fetching.fetch.begin_again();
+            self.ask();
+        }
+    }
+
+    /// Begins with what is offered, if nothing is on its way.
+    fn begin(&mut self) {
+        if self.taking.is_some() || self.fetching.is_some() {
+            return;
+        }
+        while let Some((_, (from, signed))) = self.offers.pop_first() {
+            match Part::begin(&self.file, signed.clone()) {
+                Ok(part) => {
+                    self.tell_others(from, &signed.manifest);
+                    let fetch = Fetch::new(signed, 0);
+                    let (part, came) = (Arc::new(part), Instant::now());
+                    self.fetching = Some(Fetching { fetch, part, from: Some(from), came });
+                    return self.ask();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot cannot be kept; entries are fetched");
+                    self.say(from, SnapshotWord::Declined { id: signed.manifest.id() });
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        let Some(Fetching { fetch, from: Some(from), .. }) = &mut self.fetching else { return };
+        let (from, id) = (*from, fetch.id());
+        let mut wanted = Vec::new();
+        while let Some(chunk) = fetch.ask() {
+            wanted.push(chunk);
+        }
+        for chunk in wanted {
+            self.say(from, SnapshotWord::Want { id, chunk });
+        }
+        self.begin_taking();
+    }
+
+    fn came(&mut self, from: Writer, id: Hash, chunk: u32, bytes: &[u8]) {
+        let Some(Fetching { fetch, part, from: Some(sender), came }) = &mut self.fetching else { return };
+        if fetch.id() != id || *sender != from {
+            return;
+        }
+        *came = Instant::now();
+        match fetch.judge(chunk, bytes) {
+            Placed::Ignore => return,
+            Placed::Keep => match tokio::task::block_in_place(|| part.keep(chunk, bytes)) {
+                Ok(()) => fetch.keep(),
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot cannot be kept; entries are fetched");
+                    return self.decline(from, id);
+                }
+            },
+            Placed::Wrong => {
+                tracing::warn!(%from, chunk, "a chunk of a snapshot is not what was signed; entries are fetched");
+                return self.decline(from, id);
+            }
+        }
+        self.ask();
+    }
+
+    fn decline(&mut self, from: Writer, id: Hash) {
+        self.give_up();
+        self.say(from, SnapshotWord::Declined { id });
+        self.begin();
+    }
+
+    fn give_up(&mut self) {
+        self.fetching = None;
+        let _ = std::fs::remove_file(&self.file);
+    }
+
+    /// All chunks are here: takes the snapshot in, beside everything else.
+    fn begin_taking(&mut self) {
+        let whole = self.fetching.as_ref().is_some_and(|fetching| fetching.fetch.is_whole());
+        if !whole || self.taking.is_some() {
+            return;
+        }
+        let Some(Fetching { part, .. }) = &self.fetching else { return };
+        let (node, part, signed) = (Arc::clone(&self.node), Arc::clone(part), part.signed().clone());
+        let handle = tokio::spawn(async move {
+            part.sync()?;
+            let checked = off_thread({
+                let (node, part) = (Arc::clone(&node), Arc::clone(&part));
+                move || check(&part, judge(&node)?)
+            });
+            take_in(&node, part, checked.await?).await
+        });
+        self.taking = Some((signed, handle));
+    }
+
+    async fn taken(&mut self, taken: Result<Taken>) {
+        let Some((signed, _)) = self.taking.take() else { return };
+        let from = self.fetching.as_ref().and_then(|fetching| fetching.from);
+        let id = signed.manifest.id();
+        self.give_up();
+        match taken {
+            Ok(taken) => {
+                tracing::info!(
+                    audience = taken.audience,
+                    steps = taken.steps,
+                    took_ms = taken.took_ms,
+                    "a snapshot was taken in"
+                );
+                self.say_to_all(from, SnapshotWord::Taken { id });
+                // One that was offered since is hardly newer.
+                if let Some((from, newer)) = self.offers.remove(&signed.manifest.audience)
+                    && newer.manifest.id() != id
+                {
+                    self.say(from, SnapshotWord::Declined { id: newer.manifest.id() });
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "a snapshot was not taken in; entries are fetched");
+                self.say_to_all(from, SnapshotWord::Declined { id });
+            }
+        }
+        self.begin();
+    }
+
+    fn say(&self, to: Writer, word: SnapshotWord) {
+        // Words that find no room are lost with the connection, which begins anew.
+        if !self.node.say(to, Message::Snapshot(Box::new(word))) {
+            tracing::debug!(%to, "a peer takes no words");
+        }
+    }
+
+    /// Other boxes need not send what comes by the snapshot.
+    fn tell_others(&self, from: Writer, manifest: &Manifest) {
+        let coming: Vec<(FeedId, Seq)> = manifest.feeds.iter().map(|(feed, end)| (*feed, end.seq)).collect();
+        for peer in self.node.peers().into_iter().filter(|peer| *peer != from) {
+            for part in coming.chunks(FEEDS_PER_MESSAGE_MAX) {
+                self.say(peer, SnapshotWord::Coming(part.to_vec()));
+            }
+        }
+    }
+
+    fn say_to_all(&self, from: Option<Writer>, word: SnapshotWord) {
+        for peer in self.node.peers() {
+            if from == Some(peer) || !peer.node.is_hub() {
+                self.say(peer, word.clone());
+            }
+        }
+    }
+}
+
+/// What this box knows of keys.
+fn judge(node: &EdgeNode) -> Result<Judge> {
+    let registry = node.look(|store| RegistryView::load(store))?;
+    let judge = Judge::new(node.place(), registry.nodes.values());
+    Ok(match node.hub_key() {
+        Some(key) => judge.trusting(key),
+        None => judge,
+    })
+}
+
+/// Whether a snapshot brings any feed of others further.
+fn is_useful(node: &EdgeNode, manifest: &Manifest) -> bool {
+    let brings = |store: &dyn Read| {
+        for (feed, base) in manifest.feeds.iter().filter(|(feed, _)| feed.writer != node.writer()) {
+            if store.feed(feed)?.end.seq < base.seq {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    node.look(brings).unwrap_or(false)
+}
+
+/// Whether fetching it beats entries: this box lacks much of it, or what it lacks is kept nowhere as entries.
+fn is_worth_it(node: &EdgeNode, manifest: &Manifest) -> bool {
+    let lacks = |store: &dyn Read| {
+        let (mut lacking, mut all) = (0u64, 0u64);
+        for (feed, base) in manifest.feeds.iter().filter(|(feed, _)| feed.writer != node.writer()) {
+            let held = store.feed(feed)?.end.seq;
+            let dropped = manifest.drop.iter().find(|(dropped, _)| dropped == feed).map(|(_, upto)| *upto);
+            if dropped.is_some_and(|upto| held < upto) {
+                return Ok(true);
+            }
+            lacking = lacking.saturating_add(base.seq.0.saturating_sub(held.0));
+            all = all.saturating_add(base.seq.0);
+        }
+        Ok(snapshot::is_worth_it(lacking, all))
+    };
+    node.look(lacks).unwrap_or(false)
+}
+
+/// Lets entries go that headquarters says every node may let go.
+fn let_go(node: &Arc<EdgeNode>, manifest: &Manifest) {
+    if manifest.drop.is_empty() {
+        return;
+    }
+    let (node, drop): (_, Arc<[(FeedId, Seq)]>) = (Arc::clone(node), manifest.drop.as_slice().into());
+    tokio::spawn(async move { while let Ok(Reply::More) = node.call(Command::Drop(Arc::clone(&drop))).await {} });
+}
+
+/// Reads a whole part, and says what is wrong with it before anything of it is taken in.
+fn check(part: &Part, judge: Judge) -> Result<Steps> {
+    let mut check = Check::new(part.signed().clone(), judge)?;
+    for chunk in part.chunks() {
+        check.chunk(&chunk?)?;
+    }
+    Ok(check.finish()?)
+}
+
+/// Takes a checked part in: steps are made ready beside the writer, which takes one a turn.
+async fn take_in(node: &Arc<EdgeNode>, part: Arc<Part>, steps: Steps) -> Result<Taken> {
+    let begun = Instant::now();
+    let manifest = part.signed().manifest.clone();
+    let (ready, mut waiting) = mpsc::channel::<Step>(STEPS_AHEAD_MAX);
+    let making = off_thread(move || make_steps(&part, steps, &ready));
+    let mut done = 0;
+    let applying = async {
+        while let Some(step) = waiting.recv().await {
+            match node.call(Command::Restore(Box::new(step))).await? {
+                Reply::Done => done += 1,
+                Reply::Denied(words) => bail!("{words}"),
+                other => bail!("the core answered a step with {other:?}"),
+            }
+        }
+        Ok(())
+    };
+    let (made, applied) = tokio::join!(making, applying);
+    applied?;
+    made?;
+    let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Taken { audience: manifest.audience.to_string(), cut_ms: manifest.cut_ms, steps: done, took_ms })
+}
+
+fn make_steps(part: &Part, mut steps: Steps, ready: &mpsc::Sender<Step>) -> Result<()> {
+    let stopped = || anyhow!("the writer takes no more steps");
+    for chunk in part.chunks() {
+        for step in steps.chunk(&chunk?)? {
+            ready.blocking_send(step).map_err(|_| stopped())?;
+        }
+    }
+    ready.blocking_send(steps.closing()?).map_err(|_| stopped())
+}
+
+/// Takes in a file from a stick: every part of it is checked before the first is taken in.
+///
+/// # Errors
+/// In words: damaged, foreign, for another campus, or older than what this box has.
+pub async fn import(node: &Arc<EdgeNode>, path: &Path) -> Result<Vec<Taken>> {
+    let path = path.to_path_buf();
+    let at = Arc::clone(node);
+    let checked = off_thread(move || check_file(&at, &path)).await?;
+    if !checked.iter().any(|(part, _)| is_useful(node, &part.signed().manifest)) {
+        let cut_ms = checked.iter().map(|(part, _)| part.signed().manifest.cut_ms).max().unwrap_or_default();
+        return Err(yika_crdt::snapshot::SnapshotRefused::Older { cut_ms }.into());
+    }
+    let mut taken = Vec::new();
+    for (part, steps) in checked {
+        let manifest = part.signed().manifest.clone();
+        if is_useful(node, &manifest) {
+            taken.push(take_in(node, Arc::new(part), steps).await?);
+        } else {
+            let audience = manifest.audience.to_string();
+            taken.push(Taken { audience, cut_ms: manifest.cut_ms, steps: 0, took_ms: 0 });
+        }
+        let_go(node, &manifest);
+    }
+    Ok(taken)
+}
+
+fn check_file(node: &EdgeNode, path: &Path) -> Result<Vec<(Part, Steps)>> {
+    let mut judge = judge(node)?;
+    let mut checked = Vec::new();
+    for part in Part::open_all(path)? {
+        let steps = check(&part, judge.clone()).with_context(|| format!("{}", path.display()))?;
+        // What follows stands on the registry in what came before.
+        judge = steps.judge().clone();
+        checked.push((part, steps));
+    }
+    Ok(checked)
+}
+
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|ended| anyhow!("{ended}"))?
+}
