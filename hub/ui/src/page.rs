@@ -360,14 +360,13 @@ impl Ui {
         if self.lang == Lang::En || !self.kit.words.has(&key) || !reads_english(detail) {
             return detail.to_owned();
         }
-        let facts = match detail.split_once(": ") {
-            Some((about, _)) if !reads_english(about) => about.to_owned(),
-            _ => {
-                let named = detail.split([' ', ',', ';']).filter(|word| word.bytes().any(|b| b.is_ascii_digit()));
-                named.collect::<Vec<_>>().join(" ")
-            }
+        let (about, rest) = match detail.split_once(": ") {
+            Some((about, rest)) if !reads_english(about) => (about, rest),
+            _ => ("", detail),
         };
-        format!("{facts} {}", self.t(&key)).trim_start().to_owned()
+        let named = rest.split([' ', ',', ';']).filter(|word| word.bytes().any(|b| b.is_ascii_digit()));
+        let facts = std::iter::once(about).filter(|about| !about.is_empty()).chain(named);
+        facts.chain([self.t(&key)]).collect::<Vec<_>>().join(" ")
     }
 
     /// The time of this request, as operators read it.
