@@ -159,11 +159,11 @@ impl Edge {
 
     /// Appends what has waited, in its order and with its own stamps.
     fn append_held<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, events: &mut Vec<Event>) -> Result<(), SaleError> {
+        let mut after: Option<Vec<u8>> = None;
         loop {
-            let rows = tx.scan(keys::HELD, None, HELD_ROWS)?;
-            if rows.is_empty() {
-                return Ok(());
-            }
+            let rows = tx.scan(keys::HELD, after.as_deref(), HELD_ROWS)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
             for (key, bytes) in rows {
                 let entry: Entry = decode_row(&key, &bytes)?;
                 self.mesh.append(tx, Channel::Journal, &entry, events)?;

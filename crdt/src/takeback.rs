@@ -26,6 +26,7 @@ impl Edge {
     ) -> Result<Reply, SaleError> {
         let head = run.head.clone();
         let held = tx.feed(&head.feed)?.end;
+        let shows_entries = !run.entries.is_empty();
         let mut taken = Vec::new();
         match self.mesh.ingest(tx, run, &mut taken) {
             Ok(end) if end.seq > held.seq => {
@@ -40,7 +41,8 @@ impl Edge {
                 }
                 Ok(Reply::Stored(head.feed, end.seq))
             }
-            Ok(_) | Err(RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_)))) => {
+            Ok(_) => self.own_branch(tx, held, head, now, events),
+            Err(RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_)))) if shows_entries => {
                 self.own_branch(tx, held, head, now, events)
             }
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
@@ -57,7 +59,12 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        if tx.end_at(&head.feed, head.end.seq)? == Some(head.end) {
+        // A position before what is kept cannot be judged: this node may well have signed that head itself.
+        let is_ours = match tx.end_at(&head.feed, head.end.seq)? {
+            Some(ours) => ours == head.end,
+            None => head.end.seq <= held.seq,
+        };
+        if is_ours {
             return Ok(Reply::Stored(head.feed, held.seq));
         }
         let feed = head.feed;

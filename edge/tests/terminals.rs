@@ -70,9 +70,9 @@ async fn a_day_at_the_till() {
 
     let totals = client.totals(1, None).await.unwrap();
     assert_eq!(totals.online, KindTotal { count: 4, fen: 2_800 });
-    assert_eq!((totals.refunds, totals.refused, totals.last_seq), (KindTotal { count: 1, fen: 250 }, 1, 6));
+    assert_eq!((totals.refunds, totals.refused, totals.last_seq), (KindTotal { count: 1, fen: 250 }, 2, 7));
     let shift = client.totals(1, Some(4)).await.unwrap();
-    assert_eq!((shift.online.count, shift.from_seq, shift.lines.len()), (1, 4, 3));
+    assert_eq!((shift.online.count, shift.from_seq, shift.lines.len()), (1, 4, 4));
 
     let heartbeat = Heartbeat { backlog: 4, storage_percent: 2, ..Heartbeat::default() };
     assert_eq!(client.heartbeat(&heartbeat).await.unwrap().standing, Standing::Deployed);

@@ -2,6 +2,7 @@
 //!
 //! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
 
+mod address;
 mod books;
 mod cash;
 pub mod enrol;
@@ -543,14 +544,7 @@ impl Hub {
             Command::Ask { from, row, total } => return self.ask(turn, from, row, total),
             Command::CreateToken { hash, row } => return self.create_token(turn, hash, row),
             Command::Redeem { hash, key, name } => return self.redeem(turn, hash, key, name, None),
-            Command::Address { writer, address } => {
-                let known = self.mesh.nodes.get(&writer).map(|n| n.record.clone());
-                if let Some(record) = known.filter(|r| r.address.as_ref() != Some(&address)) {
-                    let record = NodeRecord { address: Some(address), ..record };
-                    self.append(turn, Channel::Registry, Body::Node(record))?;
-                }
-                Reply::Done
-            }
+            Command::Address { writer, address } => return self.address(turn, writer, address),
             Command::Registry(body) => {
                 self.append(turn, Channel::Registry, *body)?;
                 Reply::Done

@@ -100,7 +100,7 @@ fn a_box_of_another_campus_voids_nothing() {
     world.tell(1, yika_crdt::edge::Command::Refund(request));
     heal_in_order(&mut world, [1, 0]);
     assert_eq!(world.hub.books()[&MERCHANT], 2_500);
-    assert_eq!(told(&world, "answered_twice: t10-1-7 was voided"), 1, "{:?}", world.hub.alarms);
+    assert_eq!(told(&world, "foreign_terminal: n2@1.1 answered t10-1-7"), 1, "{:?}", world.hub.alarms);
 }
 
 /// What a dead box had answered after the hub last heard it, found on its disk: no living box can hear it from there.

@@ -60,6 +60,13 @@ fn parts_fault(parts: &[(Source, Fen)]) -> Option<&'static str> {
     if parts.iter().any(|(_, part)| !(0..=PURCHASE_FEN_MAX).contains(&part.0)) {
         return Some("a part of a record is out of range");
     }
+    let is_money = |source: &Source| match source {
+        Source::Wallet(key) => matches!(key, WalletKey::Main | WalletKey::Subsidy(_)),
+        Source::Guest | Source::Float | Source::Receivable => true,
+    };
+    if !parts.iter().all(|(source, _)| is_money(source)) {
+        return Some("a source of a record holds no money");
+    }
     let twice = parts.iter().enumerate().any(|(n, (source, _))| parts[..n].iter().any(|(other, _)| other == source));
     twice.then_some("a source stands twice in one record")
 }

@@ -138,3 +138,33 @@ fn a_longer_branch_proves_the_fork_as_well_and_an_honest_head_proves_nothing() {
     edge.run(Command::Diverged(SignedHead { signature: feed::SignatureBytes([7; 64]), ..shorter }));
     assert_eq!(approved(&edge.buy(9, 100)), Fen(100), "a head that this key has not signed stops nobody");
 }
+
+/// Peers hand back in the pieces in which they were told; a box that has pruned cannot judge every piece, and one head
+/// alone, which this box signed itself, shows no other branch.
+#[test]
+fn pieces_of_its_own_past_are_no_fork_also_after_pruning() {
+    use yika_crdt::store::{Store, Tx};
+    for pruned in [false, true] {
+        let (_hub, mut edge, _sibling) = sold_once();
+        if pruned {
+            let mut tx = Tx::new(&edge.store);
+            tx.prune(JOURNAL, Seq(1));
+            let batch = tx.into_batch();
+            edge.store.commit(&batch).unwrap();
+        }
+        let yesterday = Box_::from_copy(&edge, None);
+        let held = yesterday.ends().journal.seq;
+        edge.buy(2, 100);
+        let first = edge.journal_from(held.next());
+        edge.buy(3, 100);
+        let whole = edge.journal_from(held.next());
+        let mut back = Box_::from_copy(&yesterday, Some(Shut::Behind(edge.ends())));
+        let head_alone = Run { from: held.next(), entries: Vec::new(), head: whole.head.clone() };
+        for run in [head_alone, whole, first] {
+            back.run(Command::Ingest(run.into()));
+            assert_ne!(back.edge.shut(), Some(Shut::Forked), "pruned: {pruned}");
+        }
+        back.run(Command::Asked { hub: true });
+        assert_eq!(back.edge.shut(), None, "pruned: {pruned}");
+    }
+}

@@ -86,6 +86,9 @@ struct Answers {
     not_sold: Option<NotSold>,
 }
 
+/// Sales remembered of one id: of each box of a campus and each branch of a fork, one.
+const SALES_OF_AN_ID_MAX: usize = 16;
+
 fn answers<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<Answers, StoreError> {
     Ok(turn.tx.get(&keys::mark(id))?.unwrap_or_default())
 }
@@ -95,9 +98,9 @@ pub(super) fn seen<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> 
     Ok(answers(turn, id)?.sales)
 }
 
-/// What was given back for a sale, whoever did it.
+/// What was given back for a sale at this place, whoever did it. Each branch of a fork has sold for itself.
 pub(super) fn given_back_key(place: &Place, of: PurchaseId) -> Vec<u8> {
-    named(b"!back", &(place.feed.writer, of))
+    named(b"!back", &(place.feed.writer, place.branch.is_some(), of))
 }
 
 /// The newest time in a writer's journal.
@@ -167,9 +170,20 @@ impl Hub {
             _ => {}
         }
         match entry.body.answers() {
-            Some(id) => Ok(self.note_answered(turn, place, id)?),
+            Some(id) if self.speaks_for(place, id) => Ok(self.note_answered(turn, place, id)?),
+            Some(id) => {
+                let detail = format!("{} answered {id}, a terminal of another campus", feed.writer);
+                Hub::alarm(turn, place, "foreign_terminal", detail);
+                Ok(())
+            }
             None => Ok(()),
         }
+    }
+
+    /// Whether a journal may say what became of an id: a box answers the terminals of its own campus only.
+    fn speaks_for(&self, place: Place, id: PurchaseId) -> bool {
+        let campus = self.mesh.place_of(place.feed.writer).and_then(|place| place.campus);
+        self.mesh.terminals.get(&id.terminal).is_none_or(|terminal| Some(terminal.campus) == campus)
     }
 
     /// Something that a person at headquarters must look at.
@@ -267,7 +281,17 @@ impl Hub {
         this: Seen,
         id: PurchaseId,
     ) -> Result<(), CoreError> {
+        if !self.speaks_for(this.place, id) {
+            return Ok(()); // charged as a fact, and alarmed; it must not undo what the terminal's own campus sold
+        }
         let mut all = answers(turn, id)?;
+        let same = |seen: &&Seen| {
+            seen.place.feed == this.place.feed && seen.place.branch.is_some() == this.place.branch.is_some()
+        };
+        if all.sales.iter().any(|seen| same(&seen)) || all.sales.len() >= SALES_OF_AN_ID_MAX {
+            let detail = format!("{id} stands twice in {}", this.place.feed);
+            return self.reverse(turn, this.place, "sold_twice", detail);
+        }
         all.sales.push(this);
         all.sales.sort();
         for one in all.sales.iter_mut().skip(1).filter(|one| !one.reversed) {
@@ -289,6 +313,9 @@ impl Hub {
         this: NotSold,
         id: PurchaseId,
     ) -> Result<(), CoreError> {
+        if !self.speaks_for(this.place, id) {
+            return Ok(());
+        }
         let mut all = answers(turn, id)?;
         if all.not_sold.is_none_or(|known| this.voided && !known.voided) {
             all.not_sold = Some(this);
@@ -412,6 +439,11 @@ impl Hub {
             Hub::alarm(turn, place, "refund", detail);
             return Ok(());
         };
+        if refund.back.iter().any(|(source, _)| !sale.paid.iter().any(|(paid, _)| paid == source)) {
+            let detail = format!("{} gives back to a source that did not pay for {}", refund.id, refund.of);
+            Hub::alarm(turn, place, "refund", detail);
+            return Ok(());
+        }
         let key = given_back_key(&place, refund.of);
         let mut given: GivenBack = turn.tx.get(&key)?.unwrap_or_default();
         let surplus = given.beyond(&sale.paid)?;

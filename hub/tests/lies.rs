@@ -1,0 +1,197 @@
+//! What an enrolled box may write of money and ids that are not its own: nothing of it stops headquarters, mints money,
+//! or undoes what another campus did.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+mod harness;
+
+use harness::*;
+use yika_crdt::Fen;
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::*;
+use yika_crdt::feed::{self, End, Run, SignedHead};
+use yika_crdt::ids::*;
+use yika_crdt::sale::Answer;
+use yika_crdt::store::Read;
+use yika_hub::core;
+use yika_hub::ledger::Account;
+
+const FAR_TERMINAL: u32 = 20;
+const NEAR_TERMINAL: u32 = 10;
+const P1: PersonId = PersonId(1);
+const MERCHANT: MerchantId = MerchantId(1);
+
+fn id(terminal: u32, seq: u32) -> PurchaseId {
+    PurchaseId { terminal: TerminalId(terminal), boot: 1, seq }
+}
+
+fn sale(id: PurchaseId, source: Source, fen: i64) -> PurchaseRecord {
+    PurchaseRecord {
+        id,
+        card: CardNumber(800_001),
+        person: P1,
+        category: CategoryId(1),
+        outlet: OutletId(1),
+        merchant: MERCHANT,
+        mode: Mode::Amount(Fen(fen)),
+        tariff: TariffVersion(1),
+        period: None,
+        price: Fen(fen),
+        adjustment: Fen::ZERO,
+        paid: vec![(source, Fen(fen))],
+        balance: Fen::ZERO,
+        offline: true,
+        terminal_time_ms: 0,
+        day: Day(20_000),
+    }
+}
+
+fn journal(world: &World, edge: usize) -> FeedId {
+    FeedId { writer: world.edges[edge].me, channel: Channel::Journal }
+}
+
+/// A run after `held`, signed as the box itself would.
+fn run(feed: FeedId, held: End, at_ms: i64, bodies: Vec<Body>) -> Box<Run> {
+    let stamp = Stamp { hub_time_ms: at_ms, boot: 1, mono_ms: 0 };
+    let entries: Vec<_> = bodies.into_iter().map(|body| Entry { stamp, body }.encode()).collect();
+    let end = entries.iter().fold(held, |end, entry| feed::link(&feed, end, entry));
+    Box::new(Run { from: held.seq.next(), entries, head: SignedHead::sign(feed, end, &key_of(feed.writer.node)) })
+}
+
+/// What the second campus' box says in its journal, true or not.
+fn lie(world: &mut World, at_ms: i64, bodies: Vec<Body>) {
+    let feed = journal(world, 1);
+    let held = world.hub.store.feed(&feed).unwrap().end;
+    let run = run(feed, held, at_ms, bodies);
+    assert!(matches!(world.order(core::Command::Ingest(run)), core::Reply::Stored(..)));
+}
+
+fn two_campuses() -> World {
+    let mut world = World::new(&[1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(2 * SECOND_MS);
+    world
+}
+
+fn told(world: &World, word: &str) -> usize {
+    world.hub.alarms.iter().filter(|alarm| alarm.starts_with(word)).count()
+}
+
+fn turnover(world: &World) -> i64 {
+    world.hub.books().get(&Account::Merchant(MERCHANT)).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_sale_paid_from_what_holds_no_money_is_set_aside() {
+    for key in [WalletKey::MealCount(1), WalletKey::Limit(0, Day(20_000))] {
+        let mut world = two_campuses();
+        let now_ms = world.now_ms;
+        lie(&mut world, now_ms, vec![Body::Purchase(sale(id(FAR_TERMINAL, 1), Source::Wallet(key), 1))]);
+        assert_eq!(turnover(&world), 0);
+        assert_eq!(paid(&world.buy(0, 1, 1, 1_000)), 1_000, "headquarters and canteens go on");
+        world.run_ms(2 * SECOND_MS);
+        assert_eq!(turnover(&world), 1_000);
+    }
+}
+
+#[test]
+fn a_refund_to_what_has_not_paid_makes_no_money() {
+    let mut world = two_campuses();
+    let of = id(FAR_TERMINAL, 5);
+    let back = vec![(Source::Wallet(WalletKey::Subsidy(9)), Fen(650_000))];
+    let refund = RefundRecord {
+        id: id(FAR_TERMINAL, 6),
+        of,
+        person: P1,
+        merchant: MERCHANT,
+        kind: RefundKind::Refund,
+        back,
+        operator: OperatorId(1),
+        day: Day(20_000),
+    };
+    let now_ms = world.now_ms;
+    lie(&mut world, now_ms, vec![Body::Purchase(sale(of, Source::Receivable, 1)), Body::Refund(refund)]);
+    assert_eq!(told(&world, "refund"), 1);
+    let wallets = world.hub.wallets(P1);
+    assert!(wallets.wallets.get(&WalletKey::Subsidy(9)).is_none_or(|wallet| wallet.available() == Ok(Fen::ZERO)));
+}
+
+#[test]
+fn ids_of_another_campus_are_not_answered_nor_undone() {
+    let mut world = two_campuses();
+    lie(
+        &mut world,
+        0,
+        vec![Body::Purchase(sale(id(NEAR_TERMINAL, 5), Source::Receivable, 1)), Body::Void(id(NEAR_TERMINAL, 6))],
+    );
+    assert_eq!(told(&world, "foreign_terminal"), 2);
+    assert_eq!(paid(&world.buy(0, 5, 1, 2_500)), 2_500);
+    assert_eq!(paid(&world.buy(0, 6, 1, 500)), 500);
+    world.run_ms(3 * SECOND_MS);
+    assert_eq!((turnover(&world), told(&world, "sold_twice"), told(&world, "voided")), (3_001, 0, 0));
+}
+
+#[test]
+fn a_forked_journal_closes_no_terminal_of_another_campus() {
+    let mut world = two_campuses();
+    let feed = journal(&world, 1);
+    let held = world.hub.store.feed(&feed).unwrap().end;
+    let now_ms = world.now_ms;
+    lie(&mut world, now_ms, vec![Body::Void(id(FAR_TERMINAL, 77))]);
+    let voids = (0..140).map(|n| Body::Void(id(NEAR_TERMINAL, 1 + n * 1_000_000))).collect();
+    world.order(core::Command::Branch(run(feed, held, now_ms, voids)));
+    world.run_ms(3 * SECOND_MS);
+    assert_eq!(paid(&world.buy(0, 12_345, 1, 500)), 500);
+}
+
+#[test]
+fn a_refund_of_one_branch_is_not_taken_for_the_reversal_of_the_other() {
+    for refund_first in [false, true] {
+        let mut world = two_campuses();
+        let feed = journal(&world, 0);
+        let held = world.hub.store.feed(&feed).unwrap().end;
+        let twin = sale(id(NEAR_TERMINAL, 5), Source::Wallet(WalletKey::Main), 2_500);
+        let other = run(feed, held, world.now_ms + 5_000, vec![Body::Purchase(twin)]);
+        let before = world.total(1);
+        assert_eq!(paid(&world.buy(0, 5, 1, 2_500)), 2_500);
+        world.run_ms(SECOND_MS);
+        let give_back = |world: &mut World| {
+            let answer = world.refund(0, 6, 5, RefundKind::Correction, None);
+            assert!(matches!(answer, Answer::Refunded(_)), "{answer:?}");
+            world.run_ms(2 * SECOND_MS);
+        };
+        if refund_first {
+            give_back(&mut world);
+        }
+        world.order(core::Command::Branch(other));
+        if !refund_first {
+            give_back(&mut world);
+        }
+        assert_eq!((world.total(1), turnover(&world)), (before, 0), "refund first: {refund_first}");
+    }
+}
+
+#[test]
+fn an_id_repeated_without_end_does_not_slow_headquarters_down() {
+    let mut world = two_campuses();
+    let now_ms = world.now_ms;
+    let again = || Body::Purchase(sale(id(FAR_TERMINAL, 5), Source::Receivable, 1));
+    lie(&mut world, now_ms, (0..1_000).map(|_| again()).collect());
+    let mark = world.hub.store.get(&yika_crdt::keys::mark(id(FAR_TERMINAL, 5))).unwrap().unwrap();
+    assert!(mark.len() < 256, "one sale is remembered, not a thousand: {} bytes", mark.len());
+}
+
+#[test]
+fn a_box_changes_its_address_a_few_times_an_hour_at_most() {
+    let mut world = two_campuses();
+    let registry = FeedId { writer: HUB, channel: Channel::Registry };
+    let entries = |world: &World| world.hub.store.feed(&registry).unwrap().end.seq.0;
+    let (before, writer) = (entries(&world), world.edges[1].me);
+    for port in 1..1_000 {
+        world.order(core::Command::Address { writer, address: format!("10.0.0.2:{port}") });
+    }
+    assert_eq!(entries(&world) - before, 12);
+    world.run_hours(2);
+    world.order(core::Command::Address { writer, address: "nonsense".into() });
+    world.order(core::Command::Address { writer, address: "10.0.0.3:7443".into() });
+    assert_eq!(world.hub.hub.mesh.nodes[&writer].record.address.as_deref(), Some("10.0.0.3:7443"));
+}
