@@ -9,6 +9,7 @@ use crate::feed;
 use crate::fen::Fen;
 use crate::ids::*;
 use crate::mesh::Event;
+use crate::rights::RightsError;
 use crate::sale::{self, Answer, Now, Outcome, SaleError};
 use crate::store::{Read, Tx};
 use ed25519_dalek::VerifyingKey;
@@ -84,7 +85,10 @@ impl Edge {
         if !amount.is_positive() {
             return Ok(Fen::ZERO);
         }
-        let total = row.grant(to, amount)?;
+        let total = match row.grant(to, amount) {
+            Err(RightsError::TooMany(_)) => return Ok(Fen::ZERO), // no further receiver of this row
+            granted => granted?,
+        };
         let (last_day, basis, lease) = (row.last_day, row.statement.clone(), self.mesh.lease);
         sale::put_rights(tx, of, &rights);
         let grant = Body::Grant(GrantRecord { row: of, total, last_day, basis, lease });
