@@ -26,6 +26,7 @@
   let mode = "amount";
   let terms = []; // fen, finished with +
   let entry = ""; // being keyed
+  let refused = false; // the sum was refused: another card may pay it, the first digit begins another sum
   let unit = 0; // portions: price of one, once keyed
   const toFen = (text) => {
     const [yuan, cents = ""] = text.split(".");
@@ -57,6 +58,12 @@
     for (const key of till.querySelectorAll("[data-mode]")) key.setAttribute("aria-pressed", String(key.dataset.mode === mode));
   }
   function type(keys) {
+    if (refused && /^[\d.]/.test(keys)) {
+      terms = [];
+      entry = "";
+      unit = 0;
+    }
+    refused = false;
     for (const key of keys) {
       if (mode === "fixed" || mode === "count") return;
       if (key === "+" || key === "*" || key === "x") plus();
@@ -88,6 +95,7 @@
     terms = [];
     entry = "";
     unit = 0;
+    refused = false;
     if (!pending) ready();
     show();
   }
@@ -217,6 +225,7 @@
       entry = "";
       show();
     }
+    refused = state === "refused";
     clearTimeout(timer);
     if (!pending) timer = setTimeout(ready, SHOWN_MS);
   }
@@ -302,7 +311,7 @@
     const keys = burst;
     burst = "";
     if (!keys) return;
-    typed = { keys, began, last, amount: { terms: [...terms], entry, unit }, earlier: typed?.last ?? -UNSURE_MS };
+    typed = { keys, began, last, amount: { terms: [...terms], entry, unit, refused }, earlier: typed?.last ?? -UNSURE_MS };
     if (dropped) return;
     if (keys.length >= NOISE_CHARS_MIN) {
       if (pending) return;
@@ -316,7 +325,7 @@
   // Keys that were taken as typed although the next one follows too fast for a person: they were the reader's.
   function rejoin(now) {
     if (burst || !typed?.keys || now - typed.last > GAP_MS) return;
-    ({ terms, entry, unit } = typed.amount);
+    ({ terms, entry, unit, refused } = typed.amount);
     ({ keys: burst, began } = typed);
     typed = { last: typed.earlier };
     show();

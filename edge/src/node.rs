@@ -93,7 +93,7 @@ pub struct EdgeNode {
     /// Siblings' words that an id is unknown to them.
     unknown: broadcast::Sender<(Writer, PurchaseId)>,
     /// Refusals of asks that wait in a purchase.
-    denied: broadcast::Sender<(Writer, Row)>,
+    denied: broadcast::Sender<(Writer, Row, Fen)>,
     vitals: Vitals,
     losses: Losses,
     /// Answers to questions for a certificate.
@@ -209,7 +209,7 @@ impl EdgeNode {
             asked.insert((whom, row));
             let total = self.granted_by(whom, row)?.add(missing).map_err(|e| Busy(e.to_string()))?;
             if words.try_send(Message::Ask { row, total }).is_ok() {
-                let answered = self.wait_for_rights(rights, whom, row).await;
+                let answered = self.wait_for_rights(rights, (whom, row, total)).await;
                 self.note_answer(whom, answered);
             }
         }
@@ -285,7 +285,8 @@ impl EdgeNode {
     }
 
     /// Waits for a grant or a denial; `false` when neither came within the bound.
-    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, whom: Writer, row: Row) -> bool {
+    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, asked: (Writer, Row, Fen)) -> bool {
+        let (_, row, _) = asked;
         let mut denied = self.denied.subscribe();
         let until = Instant::now() + Duration::from_millis(ASK_MS_MAX);
         loop {
@@ -296,7 +297,7 @@ impl EdgeNode {
                     _ => return true,
                 },
                 said = denied.recv() => match said {
-                    Ok(said) if said != (whom, row) => {}
+                    Ok(said) if said != asked => {}
                     _ => return true,
                 },
             }
@@ -607,8 +608,8 @@ impl Node for EdgeNode {
                 let granted = self.call(Command::Ask { from: writer, row, total }).await;
                 (granted != Ok(Reply::Granted(true))).then_some(Message::Denied { row, total })
             }
-            Message::Denied { row, .. } => {
-                let _ = self.denied.send((writer, row));
+            Message::Denied { row, total } => {
+                let _ = self.denied.send((writer, row, total));
                 None
             }
             Message::Answered(id) if self.is_sibling(from) => self.on_question(writer, id),

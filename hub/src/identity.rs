@@ -7,6 +7,7 @@ use crate::vault::{Vault, random};
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use yika_crdt::ids::*;
@@ -64,6 +65,9 @@ impl HubIdentity {
             bail!("{} holds a hub already; start it with `yika-hub serve`", dir.display());
         }
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        // The database says who everybody is: nobody else on this machine reads it, also when `init` was run by hand.
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot keep {} to this user", dir.display()))?;
         let vault = Vault::create(dir)?;
         let mut seed = Zeroizing::new([0u8; 32]);
         random(seed.as_mut())?;

@@ -15,6 +15,7 @@ use ed25519_dalek::SigningKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::*;
@@ -33,6 +34,8 @@ use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWrit
 
 /// Name and version as told to peers.
 pub const SOFTWARE: &str = concat!("yika-hub ", env!("CARGO_PKG_VERSION"));
+/// How long an ask waits for what was called back from other boxes: less than the 800 ms that a box waits.
+const RECALL_WAIT: Duration = Duration::from_millis(600);
 /// Readers beside the writer.
 pub const READERS: usize = 6;
 
@@ -227,6 +230,17 @@ impl HubNode {
         Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()
     }
 
+    /// Who has called back from others what a box asks for says so in time when it does not come: a box that hears nothing
+    /// takes headquarters for cut off, and its guest rule would pay. One that was served meanwhile no longer listens.
+    fn deny_later(&self, to: Writer, denied: Message) {
+        let Some(words) = self.lock_peers().get(&to).map(|peer| peer.words.clone()) else { return };
+        tokio::spawn(async move {
+            tokio::time::sleep(RECALL_WAIT).await;
+            // A full queue: the box asks again with its next sale.
+            let _ = words.try_send(denied);
+        });
+    }
+
     /// Remembers a live connection; words go to the newest one of a life.
     pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
         let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
@@ -377,9 +391,15 @@ impl Node for HubNode {
         let writer = from.writer();
         match message {
             Message::Ask { row, total } => {
-                let granted = self.call(Command::Ask { from: writer, row, total }).await;
-                let comes = matches!(granted, Ok(Reply::Granted(true) | Reply::Waiting));
-                (!comes).then_some(Message::Denied { row, total })
+                let denied = Message::Denied { row, total };
+                match self.call(Command::Ask { from: writer, row, total }).await {
+                    Ok(Reply::Granted(true)) => None,
+                    Ok(Reply::Waiting) => {
+                        self.deny_later(writer, denied);
+                        None
+                    }
+                    _ => Some(denied),
+                }
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
