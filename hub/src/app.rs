@@ -163,24 +163,7 @@ pub fn first_administrator(dir: &Path, login: &str) -> Result<Zeroizing<String>>
 /// # Errors
 /// It runs, or nothing can be written; in words.
 pub async fn export_at_rest(config: &Config, campus: CampusId, file: PathBuf) -> Result<Vec<ExportedPart>> {
-    let dir = &config.data;
-    let identity = HubIdentity::load(dir)?;
-    let _lock = lock(dir)?;
-    let life = tokio::task::block_in_place(|| HubNode::life(&identity, dir))?;
-    let identity = identity.in_life(life)?;
-    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
-    let desk = Desk::new(node, String::new(), identity.authority.pin());
-    let made = desk.export_snapshot(&Actor::console(), campus, file).await;
-    drop(desk);
-    tokio::task::block_in_place(|| drop(thread.join()));
-    Ok(made?)
-}
-
-fn backups(config: &Config) -> Result<Backups> {
-    let configuration = toml::to_string(config).context("the configuration cannot be written down")?;
-    let mut backups = Backups::new(config.data.clone(), config.backup_dir(), config.backup.keep, configuration);
-    backups.every_hours = config.backup.every_hours;
-    Ok(backups)
+    at_rest(config, async |desk| Ok(desk.export_snapshot(&Actor::console(), campus, file).await?)).await
 }
 
 /// A backup of a hub that does not run.
@@ -188,17 +171,28 @@ fn backups(config: &Config) -> Result<Backups> {
 /// # Errors
 /// It runs, or the backup fails; in words.
 pub async fn back_up_at_rest(config: &Config, to: Option<PathBuf>) -> Result<BackupRow> {
+    let backups = Arc::new(backups(config)?);
+    at_rest(config, async |desk| Ok(desk.with_backups(backups).create_backup(&Actor::console(), to).await?)).await
+}
+
+/// Lets an operator act at a hub whose program does not run.
+async fn at_rest<T>(config: &Config, act: impl AsyncFnOnce(Desk) -> Result<T>) -> Result<T> {
     let dir = &config.data;
     let identity = HubIdentity::load(dir)?;
     let _lock = lock(dir)?;
     let life = tokio::task::block_in_place(|| HubNode::life(&identity, dir))?;
     let identity = identity.in_life(life)?;
     let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
-    let desk = Desk::new(node, String::new(), identity.authority.pin()).with_backups(Arc::new(backups(config)?));
-    let made = desk.create_backup(&Actor::console(), to).await;
-    drop(desk);
+    let done = act(Desk::new(node, String::new(), identity.authority.pin())).await;
     tokio::task::block_in_place(|| drop(thread.join()));
-    Ok(made?)
+    done
+}
+
+fn backups(config: &Config) -> Result<Backups> {
+    let configuration = toml::to_string(config).context("the configuration cannot be written down")?;
+    let mut backups = Backups::new(config.data.clone(), config.backup_dir(), config.backup.keep, configuration);
+    backups.every_hours = config.backup.every_hours;
+    Ok(backups)
 }
 
 /// Makes backups at the configured distance; one that fails is tried again after a while.

@@ -1,8 +1,10 @@
 //! Backups of a hub: made while it writes, proved, refused when damaged, restored with the key and not without.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
+mod small_disk;
+
+use small_disk::small_disk;
 use std::path::{Path, PathBuf};
-use std::process::Command as Program;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use yika_crdt::entry::{Body, CampusRecord};
@@ -119,25 +121,6 @@ async fn a_hub_is_restored_into_an_empty_folder_with_its_key_and_in_a_new_life()
     });
     assert!(node.registry().campuses.contains_key(&CampusId(7)));
     assert_eq!(std::fs::read_to_string(fresh.join("hub.toml")).unwrap(), "data = \"x\"\n");
-}
-
-/// A file system of its own in memory; gone when dropped.
-struct Tmpfs(PathBuf);
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Program::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-fn small_disk(at: &Path, kib: u32) -> Option<Tmpfs> {
-    std::fs::create_dir_all(at).unwrap();
-    let done = Program::new("mount").args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]).arg(at).output();
-    let mounted = done.is_ok_and(|done| done.status.success());
-    if !mounted {
-        eprintln!("SKIPPED: no tmpfs can be mounted; run as root");
-    }
-    mounted.then(|| Tmpfs(at.to_owned()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 mod site;
+mod small_disk;
 
 use site::Site;
+use small_disk::small_disk;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command as Program;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use yika_crdt::Fen;
@@ -318,25 +319,6 @@ async fn turns_that_are_missing_before_a_file_are_refused() {
     std::fs::write(log.join("x.log"), b"not one").unwrap();
     let words = format!("{:#}", replayed(&second, &log, &data, false).unwrap_err());
     assert!(words.contains("is not a log"), "{words}");
-}
-
-/// A file system of its own in memory; gone when dropped.
-struct Tmpfs(PathBuf);
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Program::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-fn small_disk(at: &Path, kib: u32) -> Option<Tmpfs> {
-    std::fs::create_dir_all(at).unwrap();
-    let done = Program::new("mount").args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]).arg(at).output();
-    let mounted = done.is_ok_and(|done| done.status.success());
-    if !mounted {
-        eprintln!("SKIPPED: no tmpfs can be mounted; run as root");
-    }
-    mounted.then(|| Tmpfs(at.to_owned()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

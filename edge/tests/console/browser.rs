@@ -1,47 +1,19 @@
 //! The till in a real browser: Chromium sells by a simulated reader, corrects, is refused, loses the box and gets it back.
-//!
-//! Driven by `playwright` for Python with Debian's Chromium, found by `YIKA_TEST_PYTHON` or `python3`. Without them the
-//! test says SKIPPED on the standard error; with `YIKA_TEST_PEERS=1` it fails.
 
 use crate::campus::{Campus, PASSWORD, Seed, card};
-use std::io::Write;
+use crate::chromium;
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
 use yika_crdt::Fen;
 use yika_crdt::entry::{Body, RefundKind};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/console/till_browser.py");
-const HOW: &str = "apt-get install chromium fonts-noto-cjk; python3 -m venv DIR && DIR/bin/pip install \
-                   playwright==1.65.2, then YIKA_TEST_PYTHON=DIR/bin/python";
 const PATIENCE: Duration = Duration::from_secs(180);
-
-fn python() -> String {
-    std::env::var("YIKA_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
-}
-
-async fn works(mut probe: Command) -> bool {
-    probe.stdout(Stdio::null()).stderr(Stdio::null());
-    probe.status().await.is_ok_and(|status| status.success())
-}
-
-async fn is_here() -> bool {
-    let mut playwright = Command::new(python());
-    playwright.args(["-c", "import playwright.sync_api"]);
-    let mut chromium = Command::new("chromium");
-    chromium.arg("--version");
-    works(playwright).await && works(chromium).await
-}
 
 /// Rows POS-24.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cashier_sells_corrects_and_survives_a_lost_answer() {
-    if !is_here().await {
-        assert!(std::env::var_os("YIKA_TEST_PEERS").is_none_or(|value| value != "1"), "no browser: {HOW}");
-        // Past the test harness, which keeps what passing tests print.
-        let text = format!("SKIPPED a_cashier_sells_corrects_and_survives_a_lost_answer: {HOW}\n");
-        std::io::stderr().write_all(text.as_bytes()).unwrap();
+    if !chromium::is_here("a_cashier_sells_corrects_and_survives_a_lost_answer").await {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -51,7 +23,7 @@ async fn a_cashier_sells_corrects_and_survives_a_lost_answer() {
     let address = listener.local_addr().unwrap();
     let app = campus.app.clone().into_make_service_with_connect_info::<SocketAddr>();
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    let mut script = Command::new(python());
+    let mut script = chromium::python();
     script.args([SCRIPT, &format!("http://{address}"), PASSWORD]).kill_on_drop(true);
     let ran = tokio::time::timeout(PATIENCE, script.output()).await.expect("the browser took too long").unwrap();
     server.abort();

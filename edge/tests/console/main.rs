@@ -3,6 +3,7 @@
 
 mod browser;
 mod campus;
+mod chromium;
 mod client;
 mod pages;
 mod till;

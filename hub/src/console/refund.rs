@@ -133,7 +133,7 @@ fn amount_of(ui: &Ui, wish: &Wish, left: Fen) -> Result<Fen, String> {
     if wish.scope == "all" {
         return Ok(left);
     }
-    let amount: Fen = wish.amount.trim().parse().map_err(|_| ui.t("top_up.not_an_amount").to_owned())?;
+    let amount = keyed_amount(ui, &wish.amount)?;
     match amount.is_positive() && amount <= left {
         true => Ok(amount),
         false => Err(ui.t_args("refund.out_of_range", &[("left", &yuan(left.0))])),
@@ -175,8 +175,8 @@ pub(super) async fn confirm(
     Form(wish): Form<Wish>,
 ) -> Result<Response, UiError> {
     let (sale, before) = sold(&site, &ui, &me, &writer, seq).await?;
-    let part = (wish.scope != "all").then(|| wish.amount.trim().parse::<Fen>());
-    let part = part.transpose().map_err(|_| UiError::Invalid(ui.t("top_up.not_an_amount").to_owned()))?;
+    let part = (wish.scope != "all").then(|| keyed_amount(&ui, &wish.amount));
+    let part = part.transpose().map_err(UiError::Invalid)?;
     let asked = RefundWish {
         sale: sale.id,
         fen: part.map(|fen| fen.0),

@@ -12,6 +12,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use yika_crdt::Fen;
 use yika_crdt::civil::{self, DAY_MS};
 use yika_crdt::ids::*;
 use yika_crdt::registry::RegistryView;
@@ -336,6 +337,11 @@ pub(super) fn draw() -> Result<String, UiError> {
     let mut bytes = [0u8; 16];
     crate::vault::random(&mut bytes).map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
     Ok(hex::encode(bytes))
+}
+
+/// What somebody keyed as a sum of money, or that it is none, in words.
+pub(super) fn keyed_amount(ui: &Ui, text: &str) -> Result<Fen, String> {
+    text.trim().parse().map_err(|_| ui.t("top_up.not_an_amount").to_owned())
 }
 
 #[cfg(test)]

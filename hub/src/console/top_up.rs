@@ -102,7 +102,7 @@ pub(super) async fn form(
 
 /// The amount, if it is one that may be paid in.
 fn amount_of(ui: &Ui, text: &str) -> Result<Fen, String> {
-    let amount: Fen = text.trim().parse().map_err(|_| ui.t("top_up.not_an_amount").to_owned())?;
+    let amount = keyed_amount(ui, text)?;
     match amount.is_positive() && amount.0 <= TOP_UP_FEN_MAX {
         true => Ok(amount),
         false => Err(ui.t_args("top_up.out_of_range", &[("most", &yuan(TOP_UP_FEN_MAX))])),

@@ -138,7 +138,7 @@ async fn form_of(
 
 /// The amount and the reason, if they are such that may be asked for.
 fn amount_of(ui: &Ui, wish: &Wish, purse: &Purse) -> Result<Fen, String> {
-    let amount: Fen = wish.amount.trim().parse().map_err(|_| ui.t("top_up.not_an_amount").to_owned())?;
+    let amount = keyed_amount(ui, &wish.amount)?;
     if wish.reason.trim().chars().count() > REASON_CHARS_MAX {
         return Err(ui.t_args("word.long_reason", &[("n", &REASON_CHARS_MAX.to_string())]));
     }
@@ -187,8 +187,7 @@ pub(super) async fn confirm(
     Form(wish): Form<Wish>,
 ) -> Result<Response, UiError> {
     let who = who(&site, &me, &person).await?;
-    let amount: Fen =
-        wish.amount.trim().parse().map_err(|_| UiError::Invalid(ui.t("top_up.not_an_amount").to_owned()))?;
+    let amount = keyed_amount(&ui, &wish.amount).map_err(UiError::Invalid)?;
     match site.desk.withdraw(&me.actor, who.id, amount, &wish.request, &wish.reason).await {
         Ok(left) => {
             let voucher = site.desk.voucher(who.id, "withdrawal", &wish.request).await.map_err(unread)?;
