@@ -32,6 +32,8 @@ use yika_ui::serve::{Bounds, serve};
 
 /// How often the core is told that time passes: days are cut this much late at most.
 pub const TICK_MS: u64 = 10_000;
+/// Sessions of operators, in the data folder.
+pub(crate) const SESSIONS_FILE: &str = "sessions";
 /// How long requests under way may take at a stop; then they are cut off.
 pub const STOP_MS_MAX: u64 = 5_000;
 
@@ -161,7 +163,8 @@ fn pages(node: &Arc<EdgeNode>, doors: &Doors, terminals: &Arc<Terminals>, config
         .route("/readyz", get(readyz))
         .with_state(Arc::clone(node));
     let board = Arc::clone(terminals.board());
-    let console = console::router_with(Arc::clone(node), doors.clone(), board, config.console.clone());
+    let sessions = Some(config.data.join(SESSIONS_FILE));
+    let console = console::router_with(Arc::clone(node), doors.clone(), board, config.console.clone(), sessions);
     Ok(health.merge(terminals.router()).merge(console.context("the pages")?))
 }
 

@@ -27,6 +27,7 @@ use axum::response::Redirect;
 use axum::routing::{get, post};
 use operators::Operators;
 use rust_embed::RustEmbed;
+use std::path::PathBuf;
 use std::sync::Arc;
 use yika_crdt::ids::OperatorId;
 use yika_crdt::store::{Read, StoreError};
@@ -102,10 +103,10 @@ impl App {
 /// # Errors
 /// When words are missing or the system gives no randomness.
 pub fn router(node: Arc<EdgeNode>, doors: Doors) -> anyhow::Result<Router> {
-    router_with(node, doors, Arc::default(), ConsoleConfig::default())
+    router_with(node, doors, Arc::default(), ConsoleConfig::default(), None)
 }
 
-/// The console with the terminals' states and its part of the configuration.
+/// The console with the terminals' states, its part of the configuration, and the file in which sessions outlive a restart.
 ///
 /// # Errors
 /// As [`router`], and when the configuration contradicts itself.
@@ -114,10 +115,12 @@ pub fn router_with(
     doors: Doors,
     board: Arc<Board>,
     config: ConsoleConfig,
+    sessions_file: Option<PathBuf>,
 ) -> anyhow::Result<Router> {
     config.validate()?;
     let kit = kit(&node, &config)?;
-    let auth = Auth::new(Operators::new(Arc::clone(&node)), AuthPolicy::default())?;
+    let policy = AuthPolicy { sessions_file, ..AuthPolicy::default() };
+    let auth = Auth::new(Operators::new(Arc::clone(&node)), policy)?;
     let shared = Shared { node, doors, board, config, tills: till::Tills::default(), live: live::Listeners::default() };
     let app = App(Arc::new(shared));
     let mounted = mount(pages(app), Router::new(), Console::new(kit, auth));

@@ -182,7 +182,8 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
             _ => {}
         }
     }
-    for name in ["node.key", "endpoint.key"] {
+    // Sessions go with the operators of this membership.
+    for name in [crate::app::SESSIONS_FILE, "node.key", "endpoint.key"] {
         match std::fs::remove_file(dir.join(name)) {
             // The service manager keeps the key; destroying it there is the operator's.
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -79,7 +79,7 @@ impl Campus {
             campus.put_doors();
         }
         campus.node.refresh_registry().unwrap();
-        campus.app = app_of(&campus.node, &campus.doors, ConsoleConfig::default());
+        campus.app = app_of(&campus.node, &campus.doors, ConsoleConfig::default(), dir);
         campus
     }
 
@@ -87,7 +87,7 @@ impl Campus {
     pub async fn start(dir: &Path, config: ConsoleConfig, ends: BTreeMap<FeedId, End>) -> Campus {
         let (node, thread) = EdgeNode::start(&identity(), dir).unwrap();
         let doors = Doors::start(Arc::clone(&node), &DoorsConfig::default()).unwrap();
-        let app = app_of(&node, &doors, config);
+        let app = app_of(&node, &doors, config, dir);
         let campus = Campus { ends, node, doors, app, thread };
         // No peer to ask: the box opens by itself, as it does when it is alone.
         campus.tell(Command::Asked { hub: false }).await;
@@ -162,8 +162,9 @@ pub fn card(n: u64) -> CardNumber {
     CardNumber(FIRST_CARD + n)
 }
 
-pub fn app_of(node: &Arc<EdgeNode>, doors: &Doors, config: ConsoleConfig) -> Router {
-    console::router_with(Arc::clone(node), doors.clone(), Arc::default(), config).unwrap()
+pub fn app_of(node: &Arc<EdgeNode>, doors: &Doors, config: ConsoleConfig, dir: &Path) -> Router {
+    let sessions = Some(dir.join("sessions"));
+    console::router_with(Arc::clone(node), doors.clone(), Arc::default(), config, sessions).unwrap()
 }
 
 pub fn key_of(node: NodeId) -> SigningKey {

@@ -37,6 +37,11 @@ impl Browser {
         Browser { app: app.clone(), cookies, csrf: String::new() }
     }
 
+    /// The same browser, where the program was started again.
+    pub(crate) fn turn_to(&mut self, app: &Router) {
+        self.app = app.clone();
+    }
+
     /// Signed in as an operator of the seed.
     pub(crate) async fn signed_in(app: &Router, login: &str) -> Browser {
         Browser::signed_in_as(app, login, "zh").await

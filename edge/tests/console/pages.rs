@@ -233,6 +233,33 @@ async fn sign_in_works_cut_off_until_the_operators_date_and_is_journaled() {
     assert!(refused <= 40, "{refused} refusals were journaled");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_box_signs_nobody_out_and_nobody_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut stays = Browser::signed_in(&campus.app, "wu").await;
+    let mut leaves = Browser::signed_in(&campus.app, "wu").await;
+    let mut left = Browser::new(&campus.app, "zh");
+    assert_eq!(stays.get("/till").await.status, StatusCode::OK);
+    leaves.get("/till").await;
+    assert_eq!(leaves.post("/logout", &[]).await.location(), "/login?why=out");
+    // Nobody holds on to the program that ends.
+    for browser in [&mut stays, &mut leaves, &mut left] {
+        browser.turn_to(&Router::new());
+    }
+    let campus = campus.restart(dir.path(), console::ConsoleConfig::default()).await;
+    for browser in [&mut stays, &mut leaves, &mut left] {
+        browser.turn_to(&campus.app);
+    }
+    assert_eq!(stays.get("/till").await.status, StatusCode::OK, "signed in as before");
+    assert_eq!(leaves.get("/till").await.status, StatusCode::SEE_OTHER, "signed out as before");
+    assert_eq!(left.get("/till").await.status, StatusCode::SEE_OTHER);
+    let kept = std::fs::read_to_string(dir.path().join("sessions")).unwrap();
+    let cookies = stays.cookie_header();
+    let token = cookies.split("yika_session=").nth(1).unwrap().split(';').next().unwrap();
+    assert!(kept.lines().count() == 1 && !kept.contains(token), "{kept}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_without_its_token_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -233,7 +233,7 @@ async fn readers_deliver_chips_and_typed_cards_are_journaled() {
     let mut campus = Campus::new(dir.path(), Seed::Lunch).await;
     let reader = WedgeReader { delivers: Delivers::Chip, profile: ReaderProfile::DEC10 };
     let config = ConsoleConfig { reader, ..ConsoleConfig::default() };
-    campus.app = app_of(&Arc::clone(&campus.node), &campus.doors, config);
+    campus.app = app_of(&Arc::clone(&campus.node), &campus.doors, config, dir.path());
     let mut till = Till::open(&campus, "wu", "11").await;
     let chip = format!("{:010}", FIRST_CHIP + 3);
     let sold = till.sell("500", &chip).await;

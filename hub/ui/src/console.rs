@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue, SET_COOKIE};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -104,7 +105,7 @@ pub fn require_roles<S: Clone + Send + Sync + 'static>(pages: Router<S>, roles: 
 }
 
 async fn frame<D: OperatorDirectory>(State(console): State<Arc<Console<D>>>, request: Request, next: Next) -> Response {
-    let token = cookie(request.headers(), SESSION_COOKIE);
+    let token = cookie(request.headers(), &cookie_name(console.kit.tls, port_of(&request), SESSION_COOKIE));
     let resumed = match &token {
         Some(token) => {
             let background = request.headers().contains_key(BACKGROUND_HEADER);
@@ -151,7 +152,7 @@ async fn admit(ui: &Ui, session: Option<&Session>, had_cookie: bool, request: Re
     if !ui.reads {
         let expected = match session {
             Some(session) => Some(session.csrf.to_vec()),
-            None => cookie(request.headers(), PRE_COOKIE).map(|pre| pre.into_bytes()),
+            None => cookie(request.headers(), &ui.cookie_name(PRE_COOKIE)).map(|pre| pre.into_bytes()),
         };
         request = match check_token(request, expected).await {
             Ok(request) => request,
@@ -183,14 +184,15 @@ type Resumed = Result<Option<(Session, crate::auth::Operator)>, DirectoryError>;
 /// that the answer must set.
 fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Result<(Ui, Option<String>), String> {
     let headers = request.headers();
+    let port = port_of(request);
+    let held = |name: &str| cookie(headers, &cookie_name(console.kit.tls, port, name));
     let random = || crate::auth::random_32().map_err(|error| error.to_string());
     let session = resumed.as_ref().ok().and_then(Option::as_ref);
     let mut new_pre = None;
     let secret = match session {
         Some((session, _)) => session.csrf.to_vec(),
         None => {
-            let held = cookie(headers, PRE_COOKIE).filter(|pre| pre.len() == 64);
-            let pre = match held {
+            let pre = match held(PRE_COOKIE).filter(|pre| pre.len() == 64) {
                 Some(pre) => pre,
                 None => new_pre.insert(hex::encode(random()?)).clone(),
             };
@@ -200,9 +202,10 @@ fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Res
     let trace = random()?;
     let ui = Ui {
         kit: console.kit.clone(),
-        lang: cookie(headers, "lang").and_then(|code| Lang::from_code(&code)).unwrap_or_default(),
-        theme: cookie(headers, "theme").and_then(|code| Theme::from_code(&code)).unwrap_or_default(),
-        campus: cookie(headers, "campus").filter(|campus| !campus.is_empty()),
+        port,
+        lang: held("lang").and_then(|code| Lang::from_code(&code)).unwrap_or_default(),
+        theme: held("theme").and_then(|code| Theme::from_code(&code)).unwrap_or_default(),
+        campus: held("campus").filter(|campus| !campus.is_empty()),
         menu_folded: cookie(headers, "menu").is_some_and(|menu| menu == "folded"),
         operator: session.map(|(_, operator)| CurrentOperator::from(operator)),
         csrf: mask(&secret, &random()?),
@@ -299,6 +302,23 @@ fn preference(ui: &Ui, name: &str, value: Option<&str>, back: &str) -> Response 
     }
 }
 
+/// The port that the browser asked, where it names one.
+fn port_of(request: &Request) -> Option<u16> {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = named.and_then(|host| host.parse::<Authority>().ok());
+    authority.as_ref().or(request.uri().authority()).and_then(Authority::port_u16)
+}
+
+/// Name of a cookie at this address. Cookies know no ports: two consoles of one host must not take each other's. Under
+/// TLS a browser takes the secret ones only as this host itself set them.
+pub(crate) fn cookie_name(tls: bool, port: Option<u16>, name: &str) -> String {
+    let prefix = if tls && [SESSION_COOKIE, PRE_COOKIE].contains(&name) { "__Host-" } else { "" };
+    match port {
+        Some(port) => format!("{prefix}{name}_{port}"),
+        None => format!("{prefix}{name}"),
+    }
+}
+
 /// Value of a request cookie.
 pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     headers
@@ -366,6 +386,19 @@ mod tests {
         for bad in ["", "00", "zz", &one[..64], &one[1..]] {
             assert!(!unmask_equals(bad.as_bytes(), &secret), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn cookies_are_named_by_the_port_that_was_asked() {
+        let ask = |host: &str| {
+            let request = axum::http::Request::get("/").header("host", host).body(Body::empty()).unwrap_or_default();
+            cookie_name(false, port_of(&request), "lang")
+        };
+        assert_eq!([ask("hub:8080"), ask("hub:8081")], ["lang_8080", "lang_8081"]);
+        assert_eq!([ask("[2001:db8::1]:9"), ask("hub"), ask("no host")], ["lang_9", "lang", "lang"]);
+        assert_eq!(cookie_name(true, None, SESSION_COOKIE), "__Host-yika_session");
+        assert_eq!(cookie_name(true, Some(8443), PRE_COOKIE), "__Host-yika_pre_8443");
+        assert_eq!(cookie_name(true, None, "lang"), "lang");
     }
 
     #[test]

@@ -279,6 +279,8 @@ impl askama::filters::HtmlSafe for Icon<'_> {}
 pub struct Ui {
     /// The product's settings.
     pub kit: Arc<Kit>,
+    /// Port that the browser asked, where it named one: cookies are told apart by it.
+    pub port: Option<u16>,
     /// Language by cookie.
     pub lang: Lang,
     /// Theme by cookie.
@@ -312,6 +314,11 @@ impl Ui {
     /// The text of a key with its places filled.
     pub fn t_args(&self, key: &str, args: &[(&str, &str)]) -> String {
         self.kit.words.t_args(self.lang, key, args)
+    }
+
+    /// Name under which the browser keeps a cookie of this console.
+    pub(crate) fn cookie_name(&self, name: &str) -> String {
+        crate::console::cookie_name(self.kit.tls, self.port, name)
     }
 
     /// Context of the page with this title key, marked in the menu under `active`.
@@ -360,13 +367,21 @@ impl Ui {
         if self.lang == Lang::En || !self.kit.words.has(&key) || !reads_english(detail) {
             return detail.to_owned();
         }
+        // Door alarms begin with the name of what they are about, whatever language that is in.
+        let names_first = NAMED_ALARMS.iter().any(|head| kind.starts_with(head));
         let (about, rest) = match detail.split_once(": ") {
-            Some((about, rest)) if !reads_english(about) => (about, rest),
+            Some((about, rest)) if names_first || !reads_english(about) => (about, rest),
             _ => ("", detail),
         };
-        let named = rest.split([' ', ',', ';']).filter(|word| word.bytes().any(|b| b.is_ascii_digit()));
-        let facts = std::iter::once(about).filter(|about| !about.is_empty()).chain(named);
-        facts.chain([self.t(&key)]).collect::<Vec<_>>().join(" ")
+        let mut facts = facts_of(rest);
+        let words = self.t(&key);
+        let counted = facts.iter().position(|fact| fact.bytes().all(|b| b.is_ascii_digit()));
+        let words = match counted.filter(|_| words.contains("{n}")) {
+            Some(at) => self.t_args(&key, &[("n", facts.remove(at))]),
+            None => words.to_owned(),
+        };
+        let about = std::iter::once(about).filter(|about| !about.is_empty());
+        about.chain(facts).chain([words.as_str()]).collect::<Vec<_>>().join(" ")
     }
 
     /// The time of this request, as operators read it.
@@ -514,6 +529,21 @@ impl Page {
 }
 
 /// Three plain English words in a row.
+/// Alarms whose detail begins with a name and a colon.
+const NAMED_ALARMS: [&str; 4] = ["door_", "fire", "forced_open", "held_open"];
+
+/// What is worth telling of an English sentence to somebody who does not read it: its numbers, addresses and ids. The
+/// numbers of the operating system's errors are not.
+fn facts_of(text: &str) -> Vec<&str> {
+    let clean = text.split("(os error ").enumerate().map(|(at, part)| match at {
+        0 => part,
+        _ => part.split_once(')').map_or("", |(_, rest)| rest),
+    });
+    let words = clean.flat_map(|part| part.split([' ', ',', ';']));
+    let bare = words.map(|word| word.trim_matches(['(', ')', '[', ']', ':', '.', '"', '\'']));
+    bare.filter(|word| word.bytes().any(|b| b.is_ascii_digit())).collect()
+}
+
 fn reads_english(text: &str) -> bool {
     let mut run = 0;
     text.split_whitespace().any(|word| {
@@ -548,6 +578,39 @@ mod tests {
         let value = toast.trigger();
         assert!(value.is_ascii());
         assert_eq!(value, r#"{"toast":{"tone":"ok","text":"\u5df2\u6302\u5931 \u002262\u0022\u000a\ud842\udfb7"}}"#);
+    }
+
+    fn reader_of(lang: Lang) -> Ui {
+        Ui {
+            kit: Arc::new(Kit::new("app", Vec::new(), Words::kit().unwrap())),
+            port: None,
+            lang,
+            theme: Theme::Auto,
+            campus: None,
+            menu_folded: false,
+            operator: None,
+            csrf: String::new(),
+            path: "/".into(),
+            reads: true,
+            htmx: false,
+            now_ms: 0,
+            trace_id: String::new(),
+        }
+    }
+
+    #[test]
+    fn door_alarms_keep_their_names_and_numbers_and_no_scraps_of_english() {
+        let (zh, en) = (reader_of(Lang::Zh), reader_of(Lang::En));
+        let ended = "modbus-1: the driver ended by itself, 3 in a row; it is started again";
+        assert_eq!(zh.alarm_detail("door_driver", ended), "modbus-1 驱动意外结束，连续 3 次，已重新启动");
+        assert_eq!(en.alarm_detail("door_driver", ended), ended);
+        let silent = "East Front Gate, d2: the board does not answer (10.3.0.9:502: Connection refused \
+                      (os error 111)); check its power, cable and address";
+        assert_eq!(zh.alarm_detail("door_line", silent), "East Front Gate, d2 10.3.0.9:502 控制板没有应答");
+        let failed = "d1: the device does not answer (timed out): check its power, cable and address";
+        assert_eq!(zh.alarm_detail("door_failed", failed), "d1 控制板没有执行开锁");
+        let lost = "line 1: 12 events of this line found no room";
+        assert_eq!(zh.alarm_detail("door_events_lost", lost), "line 1 事件太多，有 12 条没有记录");
     }
 
     #[test]

@@ -138,10 +138,19 @@ impl Answer {
 struct Browser<'a> {
     site: &'a Site,
     cookies: Vec<(String, String)>,
+    /// Host and port that it asks; empty for none.
+    host: &'static str,
 }
 
 impl Browser<'_> {
-    async fn send(&mut self, request: axum::http::request::Builder, body: Body) -> Answer {
+    fn at(self, host: &'static str) -> Self {
+        Self { host, ..self }
+    }
+
+    async fn send(&mut self, mut request: axum::http::request::Builder, body: Body) -> Answer {
+        if !self.host.is_empty() {
+            request = request.header("host", self.host);
+        }
         let jar: Vec<String> = self.cookies.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let request = request.header("cookie", jar.join("; ")).body(body).unwrap();
         let response = self.site.app.clone().oneshot(request).await.unwrap();
@@ -180,7 +189,7 @@ impl Browser<'_> {
 }
 
 fn browser(site: &Site) -> Browser<'_> {
-    Browser { site, cookies: Vec::new() }
+    Browser { site, cookies: Vec::new(), host: "" }
 }
 
 #[tokio::test]
@@ -193,7 +202,7 @@ async fn signing_in_opens_pages_and_signing_out_closes_them() {
     let welcome = b.sign_in(" CHEN ", PASSWORD).await;
     assert_eq!(welcome.header("location"), "/who", "{}", welcome.body);
     let cookie = welcome.header("set-cookie");
-    for part in ["yika_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Secure"] {
+    for part in ["__Host-yika_session=", "HttpOnly", "SameSite=Strict", "Path=/", "Secure"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     assert_eq!(b.get("/").await.body, "chen");
@@ -204,6 +213,25 @@ async fn signing_in_opens_pages_and_signing_out_closes_them() {
     b.cookies = old;
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
     assert_eq!(site.directory.acts(), [AuthAct::SignedIn, AuthAct::SignedOut]);
+}
+
+#[tokio::test]
+async fn two_consoles_of_one_host_sign_nobody_out_of_the_other() {
+    let (hub, edge) = (site(), site());
+    let mut at_hub = browser(&hub).at("campus.example:8080");
+    assert_eq!(at_hub.sign_in("chen", PASSWORD).await.header("location"), "/who");
+    at_hub.get("/ui/lang/en?back=/").await;
+    // The same browser at the other port: it sends every cookie of the host there, too.
+    let mut at_edge = Browser { cookies: at_hub.cookies.clone(), ..browser(&edge).at("campus.example:8081") };
+    assert_eq!(at_edge.get("/").await.status, StatusCode::SEE_OTHER);
+    assert!(at_edge.get("/login").await.body.contains("lang=\"zh-CN\""), "a choice of its own");
+    assert_eq!(at_edge.sign_in("chen", PASSWORD).await.header("location"), "/who");
+    let mut back = Browser { cookies: at_edge.cookies.clone(), ..browser(&hub).at("campus.example:8080") };
+    assert_eq!(back.get("/").await.body, "chen", "still signed in");
+    let token = at_edge.get("/who").await.body;
+    at_edge.post("/logout", &format!("_csrf={token}")).await;
+    back.cookies = at_edge.cookies.clone();
+    assert_eq!(back.get("/").await.body, "chen", "signing out of one leaves the other");
 }
 
 #[tokio::test]
@@ -230,7 +258,7 @@ async fn unknown_name_wrong_password_and_inactive_answer_alike() {
         let refused = b.sign_in(login, password).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{login}");
         assert!(refused.body.contains("登录名或密码不正确"));
-        assert!(b.cookies.iter().all(|(k, _)| k != "yika_session"));
+        assert!(b.cookies.iter().all(|(k, _)| !k.contains("yika_session")));
         let start = refused.body.find("<h1>").unwrap();
         let end = refused.body.find("<form").unwrap();
         bodies.push(refused.body[start..end].to_owned());
@@ -295,7 +323,7 @@ async fn the_login_form_itself_needs_its_token() {
     let form = format!("login=chen&password={PASSWORD}");
     let refused = b.post("/login", &form).await;
     assert_eq!(refused.header("location"), "/login?back=%2F&why=ended");
-    assert!(b.cookies.iter().all(|(k, _)| k != "yika_session"));
+    assert!(b.cookies.iter().all(|(k, _)| !k.contains("yika_session")));
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn login<D: OperatorDirectory>(
     let answer = auth.sign_in(&form.login, &form.password, peer(&extensions)).await;
     let problem = match answer {
         SignIn::Welcome(token, operator) => {
-            if let Some(old) = cookie(&headers, SESSION_COOKIE) {
+            if let Some(old) = cookie(&headers, &ui.cookie_name(SESSION_COOKIE)) {
                 auth.sessions.end(&old);
             }
             let target = if operator.must_change { "/password" } else { local_path(&form.back) };
@@ -155,7 +155,7 @@ async fn logout<D: OperatorDirectory>(
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Response {
-    let token = cookie(&headers, SESSION_COOKIE);
+    let token = cookie(&headers, &ui.cookie_name(SESSION_COOKIE));
     if let (Some(token), Some(operator)) = (token, &ui.operator) {
         let auth: &Auth<D> = &console.auth;
         auth.sign_out(&token, operator, peer(&extensions)).await;
@@ -187,7 +187,7 @@ fn with_session(ui: &Ui, token: &SessionToken, then: Redirect) -> Response {
 
 /// `Set-Cookie` of the kit: strict, whole site, `Secure` under TLS.
 pub(crate) fn set_cookie(ui: &Ui, name: &str, value: &str, more: &str) -> String {
-    let secure = if ui.kit.tls { "; Secure" } else { "" };
+    let (name, secure) = (ui.cookie_name(name), if ui.kit.tls { "; Secure" } else { "" });
     format!("{name}={value}; Path=/; SameSite=Strict; {more}{secure}")
 }
 

@@ -10,8 +10,9 @@ mod password;
 mod session;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -163,19 +164,25 @@ pub trait Clock: Send + Sync + 'static {
     fn now_ms(&self) -> u64;
 }
 
-/// The process's monotonic clock: wall clock steps neither end nor lengthen a session.
+/// The process's monotonic clock, begun at the wall clock's time: its steps neither end nor lengthen a session, and times
+/// go on over a restart.
 #[derive(Debug)]
-pub struct MonotonicClock(Instant);
+pub struct MonotonicClock {
+    begun_ms: u64,
+    begun: Instant,
+}
 
 impl Default for MonotonicClock {
     fn default() -> Self {
-        MonotonicClock(Instant::now())
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        MonotonicClock { begun_ms: u64::try_from(wall.as_millis()).unwrap_or(0), begun: Instant::now() }
     }
 }
 
 impl Clock for MonotonicClock {
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.begun_ms.saturating_add(since)
     }
 }
 
@@ -188,13 +195,15 @@ pub struct AuthPolicy {
     pub session: SessionPolicy,
     /// Cost of new verifiers, and of the dummy that unknown names are checked against.
     pub cost: HashCost,
+    /// File in which sessions outlive a restart of the process; they end with it when absent.
+    pub sessions_file: Option<PathBuf>,
 }
 
 /// Login logic over a directory.
 pub struct Auth<D> {
     /// The product's operators.
     pub directory: D,
-    /// Sessions of this process.
+    /// Sessions of its operators.
     pub sessions: Sessions,
     lockout: Lockout,
     clock: Arc<dyn Clock>,
@@ -235,9 +244,13 @@ impl<D: OperatorDirectory> Auth<D> {
     /// # Errors
     /// As [`Auth::new`].
     pub fn with_clock(directory: D, policy: AuthPolicy, clock: Arc<dyn Clock>) -> Result<Auth<D>, PasswordError> {
+        let sessions = match policy.sessions_file {
+            Some(file) => Sessions::kept_in(file, policy.session, clock.now_ms()),
+            None => Sessions::new(policy.session),
+        };
         Ok(Auth {
             directory,
-            sessions: Sessions::new(policy.session),
+            sessions,
             lockout: Lockout::new(policy.lockout),
             clock,
             cost: policy.cost,

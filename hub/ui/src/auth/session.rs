@@ -1,8 +1,13 @@
-//! Sessions of this process: a random token in the browser, its SHA-256 here.
+//! Sessions: a random token in the browser, its SHA-256 here and, where they outlive a restart, in a file.
 //!
-//! A read of this memory gives nobody a usable cookie. Sessions end with the process.
+//! A read of this memory or file gives nobody a usable cookie. The file is a convenience: what is lost of it makes somebody
+//! sign in again, so a disk that refuses it stops nothing.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -11,6 +16,11 @@ use super::password::PasswordError;
 
 /// Sessions at the same time. At the bound the one longest idle ends.
 pub const SESSIONS_MAX: usize = 2_000;
+
+/// Use of a session is written down at most so often: that much of its idle time is given back by a restart.
+const NOTED_EVERY_MS: u64 = 60_000;
+/// A session that was used this far in the future was not: the clock was set back.
+const AHEAD_MS_MAX: u64 = 60_000;
 
 /// How long a session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +62,15 @@ pub struct Session {
     pub operator_id: String,
     /// The operator's credential epoch when it began.
     pub credential_epoch: u64,
-    /// Secret that every non-GET request must send.
+    /// Secret that every non-GET request must send: made of the token, so that nobody else keeps it.
     pub csrf: [u8; 32],
+}
+
+/// What is kept of a session under the hash of its token.
+#[derive(Debug, Clone)]
+struct Kept {
+    operator_id: String,
+    credential_epoch: u64,
     begun_ms: u64,
     seen_ms: u64,
 }
@@ -62,13 +79,38 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Sessions {
     policy: SessionPolicy,
-    by_hash: Mutex<HashMap<[u8; 32], Session>>,
+    file: Option<PathBuf>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    by_hash: HashMap<[u8; 32], Kept>,
+    noted_ms: u64,
 }
 
 impl Sessions {
-    /// None yet.
+    /// None yet; they end with the process.
     pub fn new(policy: SessionPolicy) -> Sessions {
-        Sessions { policy, by_hash: Mutex::default() }
+        Sessions { policy, file: None, held: Mutex::default() }
+    }
+
+    /// Those that a file remembers and that have not ended; the file follows from here on.
+    pub fn kept_in(file: PathBuf, policy: SessionPolicy, now_ms: u64) -> Sessions {
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "sessions cannot be read; operators sign in again");
+                String::new()
+            }
+        };
+        let sessions = Sessions { file: Some(file), ..Sessions::new(policy) };
+        let read = text.lines().filter_map(parsed).take(SESSIONS_MAX);
+        let alive = |kept: &Kept| kept.seen_ms <= now_ms.saturating_add(AHEAD_MS_MAX) && !sessions.ended(kept, now_ms);
+        let by_hash = read.filter(|(_, kept)| alive(kept)).collect();
+        sessions.lock().by_hash = by_hash;
+        sessions
     }
 
     /// Opens a session.
@@ -77,24 +119,20 @@ impl Sessions {
     /// When the system gives no randomness.
     pub fn open(&self, operator_id: &str, credential_epoch: u64, now_ms: u64) -> Result<SessionToken, PasswordError> {
         let token = SessionToken(hex::encode(random_32()?));
-        let session = Session {
-            operator_id: operator_id.to_owned(),
-            credential_epoch,
-            csrf: random_32()?,
-            begun_ms: now_ms,
-            seen_ms: now_ms,
-        };
-        let mut sessions = self.lock();
+        let kept = Kept { operator_id: operator_id.to_owned(), credential_epoch, begun_ms: now_ms, seen_ms: now_ms };
+        let mut held = self.lock();
+        let sessions = &mut held.by_hash;
         if sessions.len() >= SESSIONS_MAX {
-            sessions.retain(|_, session| !self.ended(session, now_ms));
+            sessions.retain(|_, kept| !self.ended(kept, now_ms));
         }
         if sessions.len() >= SESSIONS_MAX {
-            let idle = sessions.iter().min_by_key(|(_, session)| session.seen_ms);
+            let idle = sessions.iter().min_by_key(|(_, kept)| kept.seen_ms);
             if let Some(hash) = idle.map(|(hash, _)| *hash) {
                 sessions.remove(&hash);
             }
         }
-        sessions.insert(hash_of(token.as_str()), session);
+        sessions.insert(hash_of(token.as_str()), kept);
+        self.note(&mut held, now_ms);
         Ok(token)
     }
 
@@ -111,31 +149,42 @@ impl Sessions {
 
     fn find(&self, token: &str, now_ms: u64, used: bool) -> Option<Session> {
         let hash = hash_of(token);
-        let mut sessions = self.lock();
-        let session = sessions.get_mut(&hash)?;
-        if self.ended(session, now_ms) {
-            sessions.remove(&hash);
+        let mut held = self.lock();
+        let kept = held.by_hash.get_mut(&hash)?;
+        if self.ended(kept, now_ms) {
+            held.by_hash.remove(&hash);
             return None;
         }
         if used {
-            session.seen_ms = now_ms;
+            kept.seen_ms = now_ms;
         }
-        Some(session.clone())
+        let kept = kept.clone();
+        if used && now_ms >= held.noted_ms.saturating_add(NOTED_EVERY_MS) {
+            self.note(&mut held, now_ms);
+        }
+        let (operator_id, credential_epoch) = (kept.operator_id, kept.credential_epoch);
+        Some(Session { operator_id, credential_epoch, csrf: csrf_of(token) })
     }
 
     /// Ends one session.
     pub fn end(&self, token: &str) {
-        self.lock().remove(&hash_of(token));
+        let mut held = self.lock();
+        held.by_hash.remove(&hash_of(token));
+        let noted_ms = held.noted_ms;
+        self.note(&mut held, noted_ms);
     }
 
     /// Ends all sessions of an operator.
     pub fn end_operator(&self, operator_id: &str) {
-        self.lock().retain(|_, session| session.operator_id != operator_id);
+        let mut held = self.lock();
+        held.by_hash.retain(|_, kept| kept.operator_id != operator_id);
+        let noted_ms = held.noted_ms;
+        self.note(&mut held, noted_ms);
     }
 
     /// Sessions held, ended ones that nobody asked for included.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().by_hash.len()
     }
 
     /// Whether there is none.
@@ -143,14 +192,46 @@ impl Sessions {
         self.len() == 0
     }
 
-    fn ended(&self, session: &Session, now_ms: u64) -> bool {
-        now_ms >= session.seen_ms.saturating_add(self.policy.idle_ms)
-            || now_ms >= session.begun_ms.saturating_add(self.policy.absolute_ms)
+    fn ended(&self, kept: &Kept, now_ms: u64) -> bool {
+        now_ms >= kept.seen_ms.saturating_add(self.policy.idle_ms)
+            || now_ms >= kept.begun_ms.saturating_add(self.policy.absolute_ms)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
-        self.by_hash.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes down what is held, where it outlives the process.
+    fn note(&self, held: &mut Held, now_ms: u64) {
+        let Some(file) = &self.file else { return };
+        held.noted_ms = now_ms;
+        if let Err(error) = write(file, &held.by_hash) {
+            tracing::warn!(file = %file.display(), %error, "sessions cannot be kept; they end with the process");
+        }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A line a session: hash of its token, operator, credential epoch, begun, last used.
+fn write(file: &Path, sessions: &HashMap<[u8; 32], Kept>) -> std::io::Result<()> {
+    let mut text = String::new();
+    for (hash, k) in sessions {
+        // Writing into a text does not fail.
+        let hash = hex::encode(hash);
+        let _ = writeln!(text, "{hash}\t{}\t{}\t{}\t{}", k.operator_id, k.credential_epoch, k.begun_ms, k.seen_ms);
+    }
+    let part = file.with_extension("part");
+    let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    out.write_all(text.as_bytes())?;
+    std::fs::rename(&part, file)
+}
+
+fn parsed(line: &str) -> Option<([u8; 32], Kept)> {
+    let mut parts = line.split('\t');
+    let hash = hex::decode(parts.next()?).ok()?.try_into().ok()?;
+    let operator_id = parts.next()?.to_owned();
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let kept = Kept { operator_id, credential_epoch: number()?, begun_ms: number()?, seen_ms: number()? };
+    Some((hash, kept))
 }
 
 /// 32 random bytes of the operating system.
@@ -162,6 +243,11 @@ pub(crate) fn random_32() -> Result<[u8; 32], PasswordError> {
 
 fn hash_of(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
+}
+
+/// The form secret of a token, which does not tell the token.
+fn csrf_of(token: &str) -> [u8; 32] {
+    Sha256::new().chain_update(b"yika form secret 1 ").chain_update(token.as_bytes()).finalize().into()
 }
 
 #[cfg(test)]
@@ -209,5 +295,38 @@ mod tests {
         assert!(!format!("{sessions:?}{token:?}").contains(token.as_str()));
         sessions.end_operator("o1");
         assert!(sessions.touch(token.as_str(), 1).is_none());
+    }
+
+    #[test]
+    fn a_restart_ends_no_session_and_lengthens_none() {
+        let dir = std::env::temp_dir().join(format!("yika-sessions-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("sessions");
+        let start = |now| Sessions::kept_in(file.clone(), SessionPolicy::default(), now);
+        let before = start(0);
+        let token = before.open("o1", 7, 0).unwrap();
+        let gone = before.open("o2", 1, 0).unwrap();
+        before.touch(token.as_str(), 2 * MINUTE_MS).unwrap();
+        before.end(gone.as_str());
+        let csrf = before.peek(token.as_str(), 2 * MINUTE_MS).unwrap().csrf;
+        drop(before);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(token.as_str()) && !text.contains(&hex::encode(csrf)), "{text}");
+
+        let after = start(20 * MINUTE_MS);
+        let session = after.peek(token.as_str(), 20 * MINUTE_MS).unwrap();
+        assert_eq!((session.operator_id.as_str(), session.credential_epoch, session.csrf), ("o1", 7, csrf));
+        assert!(after.peek(gone.as_str(), 20 * MINUTE_MS).is_none(), "signed out");
+        assert!(after.touch(token.as_str(), 32 * MINUTE_MS).is_none(), "idle for half an hour");
+        assert!(start(32 * MINUTE_MS).is_empty(), "not taken up again");
+
+        let again = start(0);
+        assert!(again.is_empty(), "used in the future: the clock was set back");
+        std::fs::write(&file, "no session\nff\tx\n\n").unwrap();
+        assert!(start(0).is_empty(), "what cannot be read is passed over");
+        std::fs::remove_dir_all(&dir).unwrap();
+        let nowhere = start(0);
+        let token = nowhere.open("o1", 0, 0).unwrap();
+        assert!(nowhere.touch(token.as_str(), 1).is_some(), "a folder that is gone stops nobody");
     }
 }
