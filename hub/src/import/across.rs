@@ -32,7 +32,8 @@ pub(crate) fn refuse_duplicates(rows: &mut [Row], header: &Header) {
         let value = if column == Column::IdNumber { mask_id(&shown) } else { shorten(&shown) };
         let letters = header.place(column).map(column_letters).unwrap_or_default();
         if let Err(errors) = &mut row.record {
-            errors.push(CellError { line: row.line, letters, column, value, problem });
+            let title = header.title(column).to_owned();
+            errors.push(CellError { line: row.line, letters, title, column, value, problem });
         }
     }
 }

@@ -147,12 +147,19 @@ pub struct Header {
     pub line: u32,
     /// For each column of [`Column::ALL`], its place in the file counted from zero.
     pub places: [Option<usize>; COLUMN_COUNT],
+    /// Its title as it stands there, shortened; empty where the file lacks it.
+    titles: [String; COLUMN_COUNT],
 }
 
 impl Header {
     /// Place of a column in the file, counted from zero.
     pub fn place(&self, column: Column) -> Option<usize> {
         self.places.get(column as usize).copied().flatten()
+    }
+
+    /// What the file calls a column; empty where it lacks it.
+    pub fn title(&self, column: Column) -> &str {
+        self.titles.get(column as usize).map_or("", String::as_str)
     }
 
     /// Whether a row looks like the header.
@@ -186,6 +193,9 @@ impl Header {
                 });
             }
             *slot = Some(place);
+            if let Some(slot) = header.titles.get_mut(column as usize) {
+                *slot = shown(title);
+            }
         }
         let missing: Vec<Column> =
             Column::ALL.into_iter().filter(|column| column.required() && header.place(*column).is_none()).collect();

@@ -34,6 +34,8 @@ pub struct CellError {
     pub line: u32,
     /// Letters of the column in the file; empty if the file lacks it.
     pub letters: String,
+    /// Its title in the file; empty if the file lacks it.
+    pub title: String,
     /// Column of the template.
     pub column: Column,
     /// The value, shortened, identity numbers masked.
@@ -53,9 +55,10 @@ impl CellError {
         self.problem.words(self.column, lang).1
     }
 
-    /// Column as shown to a person, for instance `E 证件号码`.
+    /// Column as shown to a person, for instance `E 证件号码`: as the file calls it, else as the template does.
     pub fn column_name(&self, lang: Lang) -> String {
-        format!("{} {}", self.letters, self.column.title(lang)).trim().to_owned()
+        let title = if self.title.is_empty() { self.column.title(lang) } else { &self.title };
+        format!("{} {title}", self.letters).trim().to_owned()
     }
 }
 
@@ -106,124 +109,132 @@ pub enum Problem {
     },
 }
 
+/// How to keep a number whole in a spreadsheet.
+const AS_TEXT: (&str, &str) =
+    ("请先把该列格式设为“文本”，再重新输入", "format the column as text, then enter the value again");
+
+/// What is wrong and how to mend it, in Chinese and in English.
+struct Texts {
+    zh: (&'static str, &'static str),
+    en: (&'static str, &'static str),
+}
+
 impl Problem {
     fn words(self, column: Column, lang: Lang) -> (String, String) {
-        let say = |zh: &str, mend_zh: &str, en: &str, mend_en: &str| {
-            (lang.pick(zh, en).to_owned(), lang.pick(mend_zh, mend_en).to_owned())
-        };
-        let as_text = ("请先把该列格式设为“文本”，再重新输入", "format the column as text, then enter the value again");
-        match self {
-            Problem::Required => say("必填", "请填写", "required", "fill it in"),
-            Problem::TooLong { chars_max } => (
-                format!("{}{chars_max}{}", lang.pick("超过 ", "longer than "), lang.pick(" 个字符", " characters")),
-                lang.pick("请缩短", "shorten it").into(),
-            ),
-            Problem::ControlCharacter => say(
-                "含有不可见的控制字符",
-                "请删除后重新输入",
-                "holds an invisible control character",
-                "type the cell again",
-            ),
-            Problem::DigitsLost => {
-                say("数字位数丢失（如 1.10101E+17）", as_text.0, "digits were lost (like 1.10101E+17)", as_text.1)
+        if let Some(Texts { zh, en }) = self.of_the_cell().or_else(|| self.of_the_value()) {
+            return (lang.pick(zh.0, en.0).to_owned(), lang.pick(zh.1, en.1).to_owned());
+        }
+        match (self, lang) {
+            (Problem::TooLong { chars_max }, Lang::Zh) => (format!("超过 {chars_max} 个字符"), "请缩短".into()),
+            (Problem::TooLong { chars_max }, Lang::En) => {
+                (format!("longer than {chars_max} characters"), "shorten it".into())
             }
-            Problem::NumberNotText => say(
-                "单元格是数字，前导零可能已丢失",
-                as_text.0,
-                "the cell is a number; leading zeros may be lost",
-                as_text.1,
-            ),
-            Problem::ZerosLost { digits } => (
-                format!(
-                    "{}{digits}{}",
-                    lang.pick("同园区工号为 ", "leading zeros seem lost: other staff numbers have "),
-                    lang.pick(" 位，前导零可能已丢失", " digits")
-                ),
-                lang.pick(as_text.0, as_text.1).into(),
-            ),
-            Problem::FormulaWithoutValue => say(
-                "公式没有计算结果",
-                "请“选择性粘贴”为数值后保存",
-                "a formula without a value",
-                "paste the value in place of the formula",
-            ),
-            Problem::FormulaFailed => {
-                say("公式出错", "请填写实际的值", "a formula that failed", "enter the value itself")
+            (Problem::ZerosLost { digits }, Lang::Zh) => {
+                (format!("同园区工号为 {digits} 位，前导零可能已丢失"), AS_TEXT.0.into())
             }
-            Problem::NotInList => {
-                let words: Vec<&str> = match column {
-                    Column::Sex => Sex::ALL.iter().map(|v| v.word(lang)).collect(),
-                    Column::IdType => IdType::ALL.iter().map(|v| v.word(lang)).collect(),
-                    _ => Category::ALL.iter().map(|v| v.word(lang)).collect(),
-                };
-                (
-                    lang.pick("不在可选值中", "not one of the known values").into(),
-                    format!("{}{}", lang.pick("可填：", "use one of: "), words.join(lang.pick("、", ", "))),
-                )
+            (Problem::ZerosLost { digits }, Lang::En) => {
+                (format!("leading zeros seem lost: other staff numbers have {digits} digits"), AS_TEXT.1.into())
             }
-            Problem::BadIdNumber => say(
-                "证件号码只能含字母、数字、括号和连字符",
-                "请核对证件",
-                "only letters, digits, brackets and hyphens may stand here",
-                "check the document",
-            ),
-            Problem::ResidentId(ResidentIdFault::Shape) => say(
-                "身份证号码应为 18 位",
-                "请核对证件，并把该列格式设为“文本”",
-                "a resident number has 18 characters",
-                "check the document and format the column as text",
-            ),
-            Problem::ResidentId(ResidentIdFault::BirthDate) => say(
-                "身份证号码中的出生日期不存在",
-                "请核对证件",
-                "the birth date in the number does not exist",
-                "check the document",
-            ),
-            Problem::ResidentId(ResidentIdFault::CheckDigit) => say(
-                "身份证号码校验位不符",
-                "请核对证件，并把该列格式设为“文本”",
-                "the check digit does not fit",
-                "check the document and format the column as text",
-            ),
-            Problem::BadDate => say(
-                "不是日期",
-                "请写成 2026-01-31；长期有效写“长期”",
-                "not a date",
-                "write 2026-01-31, or 长期 for no end",
-            ),
-            Problem::DatesReversed => {
-                say("有效期止早于有效期起", "请核对证件", "ends before it begins", "check the document")
+            (Problem::Duplicate { of, other_line }, Lang::Zh) => {
+                (format!("{}与第 {other_line} 行重复", of.name(lang)), "请只保留正确的一行".into())
             }
-            Problem::BadCardNumber => {
-                say("卡号应为大于零的整数", "请核对卡面", "not a whole number above zero", "check the card")
+            (Problem::Duplicate { of, other_line }, Lang::En) => {
+                (format!("same {} as line {other_line}", of.name(lang)), "keep only the right line".into())
             }
-            Problem::BadCardUid => say(
-                "物理卡号应为 4、7、8 或 10 字节的十六进制",
-                "请用读卡器重新读取",
-                "not 4, 7, 8 or 10 bytes in hexadecimal",
-                "read the card again",
-            ),
-            Problem::BadPhotoName => say(
-                "照片只填文件名（.jpg .jpeg .png），不含文件夹",
-                "请只写文件名",
-                "only a file name (.jpg .jpeg .png) without a folder",
-                "write the file name only",
-            ),
-            Problem::BadKind => say("单元格类型不对", as_text.0, "the cell has the wrong type", as_text.1),
-            Problem::Duplicate { of, other_line } => {
-                let what = match of {
-                    DuplicateOf::Identity => lang.pick("证件", "identity document"),
-                    DuplicateOf::StaffNumber => lang.pick("工号", "staff number within the campus"),
-                    DuplicateOf::CardNumber => lang.pick("卡号", "card number"),
-                    DuplicateOf::CardUid => lang.pick("物理卡号", "chip number"),
-                };
-                let message = match lang {
-                    Lang::Zh => format!("{what}与第 {other_line} 行重复"),
-                    Lang::En => format!("same {what} as line {other_line}"),
-                };
-                (message, lang.pick("请只保留正确的一行", "keep only the right line").into())
+            // What is left is a value that its list does not have.
+            (_, Lang::Zh) => ("不在可选值中".into(), format!("可填：{}", listed(column, lang).join("、"))),
+            (_, Lang::En) => {
+                ("not one of the known values".into(), format!("use one of: {}", listed(column, lang).join(", ")))
             }
         }
+    }
+
+    /// What is wrong with how the spreadsheet keeps it.
+    fn of_the_cell(self) -> Option<Texts> {
+        let (zh, en) = match self {
+            Problem::Required => (("必填", "请填写"), ("required", "fill it in")),
+            Problem::ControlCharacter => (
+                ("含有不可见的控制字符", "请删除后重新输入"),
+                ("holds an invisible control character", "type the cell again"),
+            ),
+            Problem::DigitsLost => {
+                (("数字位数丢失（如 1.10101E+17）", AS_TEXT.0), ("digits were lost (like 1.10101E+17)", AS_TEXT.1))
+            }
+            Problem::NumberNotText => (
+                ("单元格是数字，前导零可能已丢失", AS_TEXT.0),
+                ("the cell is a number; leading zeros may be lost", AS_TEXT.1),
+            ),
+            Problem::FormulaWithoutValue => (
+                ("公式没有计算结果", "请“选择性粘贴”为数值后保存"),
+                ("a formula without a value", "paste the value in place of the formula"),
+            ),
+            Problem::FormulaFailed => {
+                (("公式出错", "请填写实际的值"), ("a formula that failed", "enter the value itself"))
+            }
+            Problem::BadKind => (("单元格类型不对", AS_TEXT.0), ("the cell has the wrong type", AS_TEXT.1)),
+            _ => return None,
+        };
+        Some(Texts { zh, en })
+    }
+
+    /// What is wrong with what it says.
+    fn of_the_value(self) -> Option<Texts> {
+        const CHECK: (&str, &str) = ("请核对证件", "check the document");
+        const CHECK_AS_TEXT: (&str, &str) =
+            ("请核对证件，并把该列格式设为“文本”", "check the document and format the column as text");
+        let (zh, en) = match self {
+            Problem::BadIdNumber => (
+                ("证件号码只能含字母、数字、括号和连字符", CHECK.0),
+                ("only letters, digits, brackets and hyphens may stand here", CHECK.1),
+            ),
+            Problem::ResidentId(ResidentIdFault::Shape) => {
+                (("身份证号码应为 18 位", CHECK_AS_TEXT.0), ("a resident number has 18 characters", CHECK_AS_TEXT.1))
+            }
+            Problem::ResidentId(ResidentIdFault::BirthDate) => {
+                (("身份证号码中的出生日期不存在", CHECK.0), ("the birth date in the number does not exist", CHECK.1))
+            }
+            Problem::ResidentId(ResidentIdFault::CheckDigit) => {
+                (("身份证号码校验位不符", CHECK_AS_TEXT.0), ("the check digit does not fit", CHECK_AS_TEXT.1))
+            }
+            Problem::BadDate => (
+                ("不是日期", "请写成 2026-01-31；长期有效写“长期”"),
+                ("not a date", "write 2026-01-31, or 长期 for no end"),
+            ),
+            Problem::DatesReversed => (("有效期止早于有效期起", CHECK.0), ("ends before it begins", CHECK.1)),
+            Problem::BadCardNumber => {
+                (("卡号应为大于零的整数", "请核对卡面"), ("not a whole number above zero", "check the card"))
+            }
+            Problem::BadCardUid => (
+                ("物理卡号应为 4、7、8 或 10 字节的十六进制", "请用读卡器重新读取"),
+                ("not 4, 7, 8 or 10 bytes in hexadecimal", "read the card again"),
+            ),
+            Problem::BadPhotoName => (
+                ("照片只填文件名（.jpg .jpeg .png），不含文件夹", "请只写文件名"),
+                ("only a file name (.jpg .jpeg .png) without a folder", "write the file name only"),
+            ),
+            _ => return None,
+        };
+        Some(Texts { zh, en })
+    }
+}
+
+impl DuplicateOf {
+    fn name(self, lang: Lang) -> &'static str {
+        match self {
+            DuplicateOf::Identity => lang.pick("证件", "identity document"),
+            DuplicateOf::StaffNumber => lang.pick("工号", "staff number within the campus"),
+            DuplicateOf::CardNumber => lang.pick("卡号", "card number"),
+            DuplicateOf::CardUid => lang.pick("物理卡号", "chip number"),
+        }
+    }
+}
+
+/// The values that a column takes.
+fn listed(column: Column, lang: Lang) -> Vec<&'static str> {
+    match column {
+        Column::Sex => Sex::ALL.iter().map(|v| v.word(lang)).collect(),
+        Column::IdType => IdType::ALL.iter().map(|v| v.word(lang)).collect(),
+        _ => Category::ALL.iter().map(|v| v.word(lang)).collect(),
     }
 }
 
@@ -317,7 +328,8 @@ impl<'a> Judge<'a> {
         let shown = self.raw(column).shown();
         let value = if column == Column::IdNumber { mask_id(&shorten(shown.trim())) } else { shorten(shown.trim()) };
         let letters = place.map(column_letters).unwrap_or_default();
-        self.errors.push(CellError { line: self.line, letters, column, value, problem });
+        let title = self.header.title(column).to_owned();
+        self.errors.push(CellError { line: self.line, letters, title, column, value, problem });
     }
 
     /// Trimmed text of a cell, or an empty one after saying why not.

@@ -55,7 +55,7 @@ pub(crate) fn reasons(errors: &[CellError], lang: Lang) -> String {
 
 /// What is wrong with a cell, and how to mend it.
 pub(crate) fn reason(error: &CellError, lang: Lang) -> String {
-    format!("{}: {} → {}", error.column.title(lang), error.message(lang), error.mend(lang))
+    format!("{}: {} → {}", error.column_name(lang), error.message(lang), error.mend(lang))
 }
 
 /// Rows in the form of the template, each with the words why it was refused in a red last column.
