@@ -14,6 +14,7 @@ use crate::lock::lock;
 use crate::machine::Order;
 use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
+use crate::refusal::Refusal;
 use crate::snapshot;
 use crate::store::{BackupRow, OperatorRow, TableRow};
 use crate::vault::random;
@@ -25,14 +26,17 @@ use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use yika_crdt::ids::{CampusId, OperatorId};
 use yika_ui::Role;
-use yika_ui::auth::{hash_password, normal_login};
+use yika_ui::auth::{AuthPolicy, hash_password, normal_login};
 use yika_ui::serve::{Bounds, serve};
 use zeroize::Zeroizing;
 
@@ -42,23 +46,29 @@ const TICK_MS: u64 = 2_000;
 const BACKUP_RETRY_MS: i64 = 15 * 60_000;
 /// The clock is looked at so often: it may have been set.
 const BACKUP_LOOK_MS: i64 = 60_000;
+/// Sessions of operators, in the data folder.
+const SESSIONS_FILE: &str = "sessions";
 /// How long the end waits for peers.
 const STOP_MS_MAX: u64 = 3_000;
 
-/// Where the hub listens, printed as one line when it is ready.
+/// Where the hub listens, as told when it is ready.
 #[derive(Debug, Serialize)]
-struct Ready {
+pub struct Ready {
     ready: bool,
     link: String,
-    http: String,
+    /// The console's address.
+    pub http: String,
     metrics: Option<String>,
+    /// Where boxes are told to dial it, or why they cannot be told.
+    #[serde(skip)]
+    pub dialled: Result<String, Refusal>,
 }
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it; `told` hears when it is ready.
 ///
 /// # Errors
 /// When it cannot start; the message says what and how to mend it.
-pub async fn run(config: &Config) -> Result<()> {
+pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Result<()> {
     let dir = config.data.clone();
     let identity = HubIdentity::load(&dir)?;
     let _lock = lock(&dir)?;
@@ -71,50 +81,27 @@ pub async fn run(config: &Config) -> Result<()> {
     let backups = Arc::new(backups(config)?);
     let desk = desk.with_backups(Arc::clone(&backups));
     let shipping = Shipping::start(Arc::clone(&node), backups, config.log_dir())?;
-    let socket = Config::socket(&config.data);
+    let socket = Config::socket(&dir);
     control::serve(desk.clone(), &socket)?;
-    let listener = TcpListener::bind(config.http.bind)
-        .await
-        .with_context(|| format!("cannot listen on {}; is another program there?", config.http.bind))?;
-    let http = listener.local_addr()?;
-    let sign_ins = SignIns::default();
-    let options = console::Options { tls: config.http.tls, ..console::Options::default() };
-    let app = console::router(desk.clone(), options, sign_ins.clone())?.merge(machine_routes(Arc::clone(&node)));
-    let (stop, stopping) = tokio::sync::watch::channel(false);
-    let mut until = stopping.clone();
-    let until = async move { _ = until.wait_for(|stop| *stop).await };
-    let serving = tokio::spawn(serve(listener, app, Bounds::default(), until));
-    let metrics = match config.http.metrics {
-        None => None,
-        Some(address) => {
-            let metrics = Metrics::new(desk.clone(), dir, sign_ins);
-            Some(metrics::serve(metrics, address, stopping).await?)
-        }
-    };
+    let pages = Pages::open(config, &desk).await?;
     let tasks = [
         tokio::spawn(follow_registry(Arc::clone(&node))),
         tokio::spawn(tick(Arc::clone(&node))),
         tokio::spawn(snapshot::keep_fresh(Arc::clone(&node))),
         tokio::spawn(back_up(desk.clone(), config.backup.every_hours)),
     ];
-    announce(&Ready {
+    told(&Ready {
         ready: true,
         link: bound.to_string(),
-        http: http.to_string(),
-        metrics: metrics.map(|m| m.to_string()),
+        http: pages.http.to_string(),
+        metrics: pages.metrics.map(|m| m.to_string()),
+        dialled: desk.dialled().map(str::to_owned),
     })?;
-    let mut new_life = node.ears().new_life.subscribe();
-    let restored = tokio::select! {
-        signal = wait_for_signal() => {
-            signal?;
-            false
-        }
-        _ = new_life.wait_for(Option::is_some) => true,
-    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let restored = wait_for_the_end(&node).await?;
     tracing::info!(restored, "stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    stop.send_replace(true);
-    let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), serving).await;
+    pages.close().await;
     let closing = link.shutdown("headquarters is stopping");
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), closing).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -126,6 +113,57 @@ pub async fn run(config: &Config) -> Result<()> {
         bail!("this hub was restored from a backup: it goes on in a new life as soon as it is started again");
     }
     Ok(())
+}
+
+/// Console, API and metrics as they are served.
+struct Pages {
+    http: SocketAddr,
+    metrics: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Pages {
+    async fn open(config: &Config, desk: &Desk) -> Result<Pages> {
+        let listener = TcpListener::bind(config.http.bind)
+            .await
+            .with_context(|| format!("cannot listen on {}; is another program there?", config.http.bind))?;
+        let http = listener.local_addr()?;
+        let sign_ins = SignIns::default();
+        let auth = AuthPolicy { sessions_file: Some(config.data.join(SESSIONS_FILE)), ..AuthPolicy::default() };
+        let options = console::Options { tls: config.http.tls, auth };
+        let app = console::router(desk.clone(), options, sign_ins.clone())?;
+        let app = app.merge(machine_routes(Arc::clone(&desk.node)));
+        let (stop, stopping) = watch::channel(false);
+        let mut until = stopping.clone();
+        let until = async move { _ = until.wait_for(|stop| *stop).await };
+        let serving = tokio::spawn(serve(listener, app, Bounds::default(), until));
+        let metrics = match config.http.metrics {
+            None => None,
+            Some(address) => {
+                let metrics = Metrics::new(desk.clone(), config.data.clone(), sign_ins);
+                Some(metrics::serve(metrics, address, stopping).await?)
+            }
+        };
+        Ok(Pages { http, metrics, stop, serving })
+    }
+
+    async fn close(self) {
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), self.serving).await;
+    }
+}
+
+/// Waits for a signal, or until this hub was restored under its feet.
+async fn wait_for_the_end(node: &HubNode) -> Result<bool> {
+    let mut new_life = node.ears().new_life.subscribe();
+    Ok(tokio::select! {
+        signal = wait_for_signal() => {
+            signal?;
+            false
+        }
+        _ = new_life.wait_for(Option::is_some) => true,
+    })
 }
 
 /// Writes the first administrator of a new hub, with a random password that he must change.
@@ -277,14 +315,6 @@ async fn tick(node: Arc<HubNode>) {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         }
     }
-}
-
-fn announce(ready: &Ready) -> Result<()> {
-    use std::io::Write;
-    let line = serde_json::to_string(ready)?;
-    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    Ok(())
 }
 
 async fn wait_for_signal() -> Result<()> {

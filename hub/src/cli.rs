@@ -5,28 +5,48 @@ mod money;
 mod people;
 mod sites;
 mod snapshot;
+mod words;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use words::{Voice, say};
+use yika_hub::app::Ready;
 use yika_hub::clock::wall_ms;
 use yika_hub::config::Config;
 use yika_hub::control;
 use yika_hub::desk::HubStatus;
 use yika_hub::identity::HubIdentity;
+use yika_ui::Lang;
 
-/// Exit code: failed.
-pub(crate) const FAILED: u8 = 1;
+/// Exit code: failed, or refused by headquarters.
+const FAILED: u8 = 1;
+/// Exit code: wrong usage or configuration.
+const USAGE: u8 = 2;
 /// Exit code: a check found problems.
 const PROBLEMS: u8 = 3;
 
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed or refused, 2 wrong usage or configuration, 3 a check found problems.
+退出码：0 完成，1 失败或被拒绝，2 用法或配置有误，3 检查发现问题。";
+
+/// Wrong usage or configuration, in words; told apart by its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// The exit code that an error asks for.
+pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
+}
+
 /// Headquarters of a campus one-card system (园区一卡通总部).
 #[derive(Parser)]
-#[command(name = "yika-hub", version, about)]
+#[command(name = "yika-hub", version, about, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     /// Configuration file; may be given several times, later ones win.
     #[arg(long, global = true)]
@@ -34,8 +54,18 @@ pub(crate) struct Arguments {
     /// Data folder.
     #[arg(long, global = true)]
     data: Option<PathBuf>,
+    /// zh or en; as LC_ALL, LC_MESSAGES or LANG say when absent (语言).
+    #[arg(long, global = true, value_parser = lang)]
+    lang: Option<Lang>,
+    /// Answers as JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+fn lang(code: &str) -> Result<Lang, String> {
+    Lang::from_code(code).ok_or_else(|| "zh or en".to_owned())
 }
 
 #[derive(Subcommand)]
@@ -78,11 +108,7 @@ enum Command {
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
     /// How headquarters is, in words (状态).
-    Status {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Status,
     /// Cards (卡片).
     #[command(subcommand)]
     Card(people::Card),
@@ -93,11 +119,7 @@ enum Command {
     #[command(subcommand)]
     Ledger(money::Ledger),
     /// Version of this program.
-    Version {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Version,
 }
 
 #[derive(Args)]
@@ -129,6 +151,7 @@ struct Serve {
 /// The way into the running hub.
 struct Line {
     socket: PathBuf,
+    voice: Voice,
 }
 
 impl Line {
@@ -147,15 +170,18 @@ impl Line {
 
 /// Does what the arguments say.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let mut config = Config::load(&arguments.config, std::env::vars())?;
+    let lang = arguments.lang.unwrap_or_else(control::tongue);
+    control::speak(lang);
+    let voice = Voice { lang, json: arguments.json };
+    let mut config = Config::load(&arguments.config, std::env::vars()).map_err(|error| Usage(format!("{error:#}")))?;
     if let Some(data) = arguments.data {
         config.data = data;
     }
-    let hub = Line { socket: Config::socket(&config.data) };
+    let hub = Line { socket: Config::socket(&config.data), voice };
     match arguments.command {
-        Command::Init(init) => initialise(&config, &init)?,
-        Command::Serve(serve) => serve_hub(config, serve).await?,
-        Command::Version { json } => version(json)?,
+        Command::Init(init) => initialise(&config, &init, voice)?,
+        Command::Serve(serve) => serve_hub(config, serve, voice).await?,
+        Command::Version => version(voice)?,
         Command::Campus(command) => sites::campus(&hub, command).await?,
         Command::Edge(command) => sites::edge(&hub, command).await?,
         Command::Terminal(command) => sites::terminal(&hub, command).await?,
@@ -169,34 +195,32 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Refund(refund) => money::refund(&hub, refund).await?,
         Command::Pools(command) => money::pools(&hub, command).await?,
         Command::Ledger(command) => return money::ledger(&hub, command).await,
-        Command::Backup(command) => return backup::run(&config, &hub.socket, command).await,
+        Command::Backup(command) => return backup::run(&config, &hub, command).await,
         Command::Snapshot(command) => snapshot::run(&config, &hub, command).await?,
-        Command::Status { json } => return status(&hub, json).await,
+        Command::Status => return status(&hub).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn status(hub: &Line, json: bool) -> Result<ExitCode> {
+async fn status(hub: &Line) -> Result<ExitCode> {
     let status: HubStatus = hub.get("/v1/status").await?;
-    match json {
+    match hub.voice.json {
         true => say(&serde_json::to_string(&status)?)?,
         false => say(&status.words(wall_ms()).join("\n"))?,
     }
     Ok(if status.recovering.is_some() { ExitCode::from(PROBLEMS) } else { ExitCode::SUCCESS })
 }
 
-fn initialise(config: &Config, init: &Init) -> Result<()> {
+fn initialise(config: &Config, init: &Init, voice: Voice) -> Result<()> {
     HubIdentity::init(&config.data, &init.name)?;
     let first = yika_hub::app::first_administrator(&config.data, &init.admin)?;
-    say(&format!("made a hub in {}", config.data.display()))?;
-    say(&format!(
-        "first administrator: {} / {}  (to be changed at the first sign-in; shown this once)",
-        init.admin, *first
-    ))?;
-    say("start it with: yika-hub serve --data …; keep master.key apart from backups of this folder")
+    let folder = config.data.display();
+    say(&voice.words("init.made", &[("folder", &folder)]))?;
+    say(&voice.words("init.admin", &[("login", &init.admin), ("password", &*first)]))?;
+    say(&voice.words("init.next", &[("folder", &folder)]))
 }
 
-async fn serve_hub(mut config: Config, serve: Serve) -> Result<()> {
+async fn serve_hub(mut config: Config, serve: Serve, voice: Voice) -> Result<()> {
     config.link.bind = serve.link.unwrap_or(config.link.bind);
     config.http.bind = serve.http.unwrap_or(config.http.bind);
     config.link.advertised = serve.advertised.unwrap_or(config.link.advertised);
@@ -204,12 +228,25 @@ async fn serve_hub(mut config: Config, serve: Serve) -> Result<()> {
         return say(&toml::to_string(&config)?);
     }
     log(&config)?;
-    yika_hub::app::run(&config).await
+    yika_hub::app::run(&config, |ready| announce(ready, voice)).await
 }
 
-fn version(json: bool) -> Result<()> {
+/// One line for programs, and where to go for whoever started it by hand.
+fn announce(ready: &Ready, voice: Voice) -> Result<()> {
+    say(&serde_json::to_string(ready)?)?;
+    if std::io::stderr().is_terminal() {
+        voice.hint("serve.console", &[("address", &ready.http)])?;
+        match &ready.dialled {
+            Ok(address) => voice.hint("serve.link", &[("address", address)])?,
+            Err(refusal) => voice.hint("serve.not_dialled", &[("refusal", &refusal.words(voice.lang))])?,
+        }
+    }
+    Ok(())
+}
+
+fn version(voice: Voice) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    match json {
+    match voice.json {
         true => say(&serde_json::json!({ "program": "yika-hub", "version": version }).to_string()),
         false => say(&format!("yika-hub {version}")),
     }
@@ -222,8 +259,4 @@ fn log(config: &Config) -> Result<()> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let done = if config.log.json { builder.json().try_init() } else { builder.try_init() };
     done.map_err(|e| anyhow::anyhow!("logging: {e}"))
-}
-
-fn say(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
 }

@@ -140,6 +140,7 @@ fn audit() -> Router<Arc<Site>> {
 fn admin() -> Router<Arc<Site>> {
     Router::new()
         .route("/edges/new", get(edges::ask_token).post(edges::make_token))
+        .route("/edges/{node}/name", get(edges::ask_name).post(edges::rename))
         .route("/edges/{node}/fence", get(edges::ask_fence).post(edges::fence))
         .route("/terminals/new", get(registry::new_terminal).post(registry::register_terminal))
         .route("/terminals/{terminal}/state", post(registry::set_terminal_state))

@@ -4,7 +4,10 @@
 
 use crate::backup::Proved;
 use crate::core::PoolSizes;
-use crate::desk::{Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, RefundWish};
+use crate::desk::{
+    Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, NewToken, RefundWish,
+    TokenMade,
+};
 use crate::import;
 use crate::store::BackupRow;
 use crate::store::people::{self, PeopleQuery};
@@ -22,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::{UnixListener, UnixStream};
 use yika_crdt::Fen;
 use yika_crdt::docs::PolicyAct;
@@ -47,6 +50,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/edges", get(edges))
         .route("/v1/campus", post(campus))
         .route("/v1/token", post(token))
+        .route("/v1/edge/name", post(rename_box))
         .route("/v1/terminal", post(terminal))
         .route("/v1/terminal/state", post(terminal_state))
         .route("/v1/tariff", post(tariff))
@@ -113,20 +117,12 @@ async fn campus(State(desk): State<Desk>, Json(record): Json<CampusRecord>) -> A
     desk.put_campus(&Actor::console(), record).await.map(Json)
 }
 
-/// Wish for a token.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenWish {
-    /// Campus of the box.
-    pub campus: CampusId,
-    /// How long it lives, in seconds.
-    pub ttl_s: i64,
-    /// The box it replaces.
-    pub replaces: Option<NodeId>,
+async fn token(State(desk): State<Desk>, Json(new): Json<NewToken>) -> Answer<TokenMade> {
+    desk.create_token(&Actor::console(), new).await.map(Json)
 }
 
-async fn token(State(desk): State<Desk>, Json(wish): Json<TokenWish>) -> Answer<String> {
-    desk.create_token(&Actor::console(), wish.campus, wish.ttl_s, wish.replaces).await.map(Json)
+async fn rename_box(State(desk): State<Desk>, Json((node, name)): Json<(NodeId, String)>) -> Answer<()> {
+    desk.rename_box(&Actor::console(), node, &name).await.map(Json)
 }
 
 async fn terminal(State(desk): State<Desk>, Json(new): Json<NewTerminal>) -> Response {
@@ -319,8 +315,19 @@ async fn set_pools(State(desk): State<Desk>, Json(sizes): Json<PoolSizes>) -> An
     desk.set_pools(&Actor::console(), sizes).await.map(Json)
 }
 
+/// What the command line was told to speak.
+static SPOKEN: OnceLock<Lang> = OnceLock::new();
+
+/// Words refusals in this language from here on; the first choice stands.
+pub fn speak(lang: Lang) {
+    SPOKEN.get_or_init(|| lang);
+}
+
 /// The language of the person at the terminal.
 pub fn tongue() -> Lang {
+    if let Some(lang) = SPOKEN.get() {
+        return *lang;
+    }
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let locale = set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")).unwrap_or_default();
     if locale.starts_with("zh") { Lang::Zh } else { Lang::En }

@@ -19,5 +19,5 @@ fn main() -> ExitCode {
 
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("yika-hub: {error:#}");
-    ExitCode::from(cli::FAILED)
+    cli::code_of(error)
 }

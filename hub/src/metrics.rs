@@ -112,6 +112,12 @@ impl Metrics {
                 out.line("yika_hub_box_newest_event_age_seconds", &label(edge), age_ms.max(0) / 1000);
             }
         }
+        out.head("yika_hub_box_heard_age_seconds", "How long ago a box was last heard", "gauge");
+        for edge in edges.iter().filter(|edge| edge.fenced.is_none()) {
+            if let Some(age_ms) = edge.heard_age_ms {
+                out.line("yika_hub_box_heard_age_seconds", &label(edge), age_ms.max(0) / 1000);
+            }
+        }
         Ok(())
     }
 }

@@ -64,6 +64,17 @@ pub struct HubNode {
     snapshots: Snapshots,
     /// What boxes said they hold, until it is judged.
     greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
+    /// What was last heard of each life since the start.
+    heard: Mutex<BTreeMap<Writer, Heard>>,
+}
+
+/// What was last heard of a box, and how long it said its journal is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Heard {
+    /// When, by this clock.
+    pub at_ms: Option<i64>,
+    /// The end of its journal as it told.
+    pub journal_end: Seq,
 }
 
 /// The hub cannot serve: its disk, or it is stopping.
@@ -126,6 +137,7 @@ impl HubNode {
             peers: Mutex::default(),
             snapshots: Snapshots::open(dir, identity.me)?,
             greetings: Mutex::default(),
+            heard: Mutex::default(),
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -259,7 +271,21 @@ impl HubNode {
         if peers.get(&writer).is_some_and(|c| c.peer.close_reason().is_some()) {
             peers.remove(&writer);
             self.lock_greetings().remove(&writer);
+            // The link ends within seconds of silence.
+            self.hear(writer, Seq::ZERO);
         }
+    }
+
+    /// What was last heard of a life since the start.
+    pub fn heard(&self, of: Writer) -> Heard {
+        self.lock_heard().get(&of).copied().unwrap_or_default()
+    }
+
+    fn hear(&self, from: Writer, journal_end: Seq) {
+        let mut heard = self.lock_heard();
+        let heard = heard.entry(from).or_default();
+        heard.at_ms = Some(wall_ms());
+        heard.journal_end = heard.journal_end.max(journal_end);
     }
 
     /// Says something to a connected box; `false` if it is not there or does not listen.
@@ -279,6 +305,10 @@ impl HubNode {
 
     fn lock_peers(&self) -> MutexGuard<'_, BTreeMap<Writer, Connected>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_heard(&self) -> MutexGuard<'_, BTreeMap<Writer, Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_greetings(&self) -> MutexGuard<'_, BTreeMap<Writer, Vec<Claim>>> {
@@ -363,6 +393,8 @@ impl Node for HubNode {
 
     async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
+        let own = feed == FeedId { writer: from, channel: Channel::Journal };
+        self.hear(from, if own { end } else { Seq::ZERO });
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
@@ -389,6 +421,7 @@ impl Node for HubNode {
 
     async fn on_message(&self, from: &PeerIdentity, message: Message) -> Option<Message> {
         let writer = from.writer();
+        self.hear(writer, Seq::ZERO);
         match message {
             Message::Ask { row, total } => {
                 let denied = Message::Denied { row, total };
@@ -420,8 +453,15 @@ impl Node for HubNode {
     }
 
     fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+        let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
+        let end = have.iter().filter(|claim| claim.feed == journal).map(|claim| claim.end.seq).max();
+        self.hear(from.writer(), end.unwrap_or(Seq::ZERO));
         // The sync bounds how many they are.
         self.lock_greetings().entry(from.writer()).or_default().extend_from_slice(have);
+    }
+
+    fn on_stored(&self, from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {
+        self.hear(from.writer(), Seq::ZERO);
     }
 
     const OFFERS_SNAPSHOTS: bool = true;

@@ -5,7 +5,7 @@
 
 mod facts;
 
-pub use facts::{Cause, Fact, Kept, Weakness};
+pub use facts::{AtBox, BoxLine, Cause, Fact, Kept, Weakness};
 
 use crate::import::FileError;
 use std::fmt;
@@ -79,7 +79,7 @@ refusals! {
     /// So much is not there.
     NotEnough { available: Fen } => "not_enough";
     /// The rest is at boxes that have not given it back.
-    StillAtBoxes { available: Fen, boxes: usize } => "still_at_boxes";
+    AtBoxes { available: Fen, out: Vec<AtBox> } => "at_boxes";
     /// Headquarters holds no such sale.
     UnknownSale { sale: PurchaseId } => "unknown_sale";
     /// The box that sold gives back itself until its day is cut.
@@ -105,6 +105,8 @@ refusals! {
     TokenTime {} => "token_time";
     /// The configured address cannot be told to a box.
     AdvertisedAddress { address: String } => "advertised_address";
+    /// Nobody has said under which address other machines reach headquarters.
+    NoAdvertisedAddress { listens: String } => "no_advertised_address";
 
     /// A name with no fitting length, control characters, or space at its ends.
     BadName { chars_max: usize } => "bad_name";
@@ -120,8 +122,8 @@ refusals! {
     TerminalScrapped { terminal: TerminalId } => "terminal_scrapped";
     /// No such kind of terminal.
     TerminalKind { kind: String } => "terminal_kind";
-    /// A till without its place.
-    TillNeeds {} => "till_needs";
+    /// A till without its place; those that its campus knows, if any.
+    TillNeeds { known: Vec<String> } => "till_needs";
     /// A door reader without its door, or a door for something else.
     DoorNeeds {} => "door_needs";
     /// Tariffs are for headquarters.
@@ -296,6 +298,18 @@ mod tests {
             }
             assert!(!reads_english(&refusal.words(Lang::Zh)), "{}", refusal.words(Lang::Zh));
         }
+    }
+
+    #[test]
+    fn money_at_boxes_is_named_with_its_box_and_what_is_known_of_it() {
+        let out = [BoxLine::Connected, BoxLine::Silent(Some(7_300_000)), BoxLine::Silent(None), BoxLine::Fenced];
+        let out = out.map(|line| AtBox { name: "A1".into(), sum: Fen(1_250), line });
+        let refusal = Refusal::AtBoxes { available: Fen(0), out: out.into() };
+        let (zh, en) = (refusal.words(Lang::Zh), refusal.to_string());
+        assert!(zh.contains("现有 0.00 元可付") && zh.contains("A1 12.50 元（已连接）、"), "{zh}");
+        assert!(zh.contains("2 小时前") && zh.contains("（未连接）") && zh.contains("已封禁"), "{zh}");
+        assert!(en.contains("A1 12.50 (not connected, last heard 2 h ago)") && en.contains("lease"), "{en}");
+        assert!(!zh.contains('{') && !reads_english(&zh), "{zh}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use browser::{Browser, app};
 use site::PASSWORD;
 use yika_crdt::Fen;
-use yika_crdt::entry::{Body, Source, WalletKey};
+use yika_crdt::entry::{ActRecord, Body, Source, WalletKey};
 use yika_crdt::ids::*;
 use yika_hub::desk::{Actor, NewOperator};
 use yika_hub::store::read::{self, AuditQuery};
@@ -157,6 +157,73 @@ async fn a_new_site_says_what_to_do_first() {
     for path in ["/people/p77", "/people/xx", "/edges/n9", "/transactions/n1@1.1/5", "/import/none", "/nowhere"] {
         assert_eq!(browser.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
+}
+
+/// What follows each place of a text up to the next quotation mark.
+fn quoted_after<'a>(text: &'a str, place: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(place).skip(1).map(|rest| rest.split('"').next().unwrap())
+}
+
+#[test]
+fn every_act_of_the_desk_and_of_boxes_is_worded() {
+    let words = yika_hub::console::words().unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut acts = 0;
+    for (folder, places) in [
+        ("src/desk", ["self.act(actor, \"", "self.note(actor, \"", "self.pay_out(actor, \""]),
+        ("src/console", ["(&me.actor, \"", "=> \"sign_in.", "\u{0}"]),
+        ("../edge/src/console", ["act: \"", "\u{0}", "\u{0}"]),
+        ("../edge/src/doors", ["act: \"", "\u{0}", "\u{0}"]),
+        ("../crdt/src/edge", ["DocumentAct::People(_) => (\"", "one] => (\"", "_) => (\""]),
+    ] {
+        for file in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            for place in places {
+                let prefix = place.strip_prefix("=> \"").unwrap_or_default();
+                for act in quoted_after(&text, place) {
+                    acts += 1;
+                    let key = format!("act.{prefix}{act}");
+                    assert!(words.has(&key), "{} does {key}, which has no words", path.display());
+                }
+            }
+        }
+    }
+    assert!(acts > 30, "only {acts} acts were found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_stand_where_codes_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 4).await;
+    let act = ActRecord { operator: OperatorId(3), act: "till.sign_on".into(), detail: "t1".into() };
+    site.say(0, vec![(yika_hub::clock::wall_ms(), Body::Act(act))]).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    let sale = browser.get("/transactions/n1@1.1/1").await.text;
+    assert!(sale.contains("1 号网点") && sale.contains("1 号商户") && sale.contains(">u1</span>"), "{sale}");
+    assert!(browser.get("/edges/n1").await.text.contains("操作员cashier · 开始收银 · t1"));
+    assert!(browser.get("/accounts").await.text.contains("1 号商户"));
+    let audit = browser.get("/audit?act=terminal").await.text;
+    assert!(audit.contains("东校区 A1 1 号窗<span class=\"cell-2 mono\">t1</span>"), "{audit}");
+    browser.lang("en");
+    assert!(browser.get("/transactions/n1@1.1/1").await.text.contains("Outlet 1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn balances_and_takings_say_what_they_are_made_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 4).await;
+    let person = site.holders[0].person;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    let holding = site.desk.holding(person).unwrap();
+    let here: i64 = holding.wallets.iter().map(|wallet| wallet.available_fen).sum();
+    let made_of = format!("在总部 ¥{} + 在节点 ¥{}", Fen(here), Fen(holding.total_fen - here));
+    for path in [format!("/people/{person}"), format!("/people/{person}/statement")] {
+        let page = browser.get(&path).await.text;
+        assert!(page.contains("总余额") && page.contains(&made_of), "{path} does not say {made_of}: {page}");
+    }
+    let overview = browser.get("/").await.text;
+    assert!(overview.contains("今日净额") && overview.contains("毛额 ¥") && overview.contains("冲正与退款 ¥"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,11 +11,16 @@ use browser::{Answer, Browser, app};
 use calamine::{Data, Reader, Xlsx};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use yika_crdt::entry::{BlockTarget, TerminalState};
+use yika_crdt::Fen;
+use yika_crdt::entry::{BlockTarget, Body, Mode, RefusedRecord, TerminalState};
 use yika_crdt::ids::*;
-use yika_hub::desk::Desk;
+use yika_crdt::reason::Reason;
+use yika_hub::clock::wall_ms;
+use yika_hub::desk::{Actor, Desk, DeskError, NewToken};
 use yika_hub::import::demo_people;
+use yika_hub::refusal::Refusal;
 use yika_hub::store::read::{self, AuditQuery};
+use yika_hub::store::transactions::{TransactionQuery, transactions};
 
 async fn acts(desk: &Desk, act: &str) -> Vec<read::AuditLine> {
     let query = AuditQuery { act: act.into(), limit: 500, ..AuditQuery::default() };
@@ -25,6 +30,10 @@ async fn acts(desk: &Desk, act: &str) -> Vec<read::AuditLine> {
 fn field<'a>(text: &'a str, name: &str) -> &'a str {
     let (_, rest) = text.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
     rest.split('"').next().unwrap()
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).unwrap().1.split(to).next().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,6 +272,118 @@ async fn a_corrected_sale_shows_its_refund_and_its_refund_leads_to_it() {
     assert!(detail.contains("部分退回") && detail.contains("纠错 -3.00") && detail.contains("主钱包"), "{detail}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_at_one_place_are_all_read_however_the_pages_fall() {
+    let dir = tempfile::tempdir().unwrap();
+    let _site = site::filled(dir.path(), 4).await;
+    let conn = rusqlite::Connection::open(dir.path().join("hub.db")).unwrap();
+    // As where a box has written two branches in the same moment, and where a refund stands at the place of its sale.
+    for table in ["sales", "refunds", "refusals"] {
+        conn.execute(&format!("INSERT INTO {table} SELECT * FROM {table} WHERE rowid <= 3"), []).unwrap();
+    }
+    conn.execute(
+        "UPDATE refunds SET (at_ms, node, generation, counter, seq) =
+             (SELECT at_ms, node, generation, counter, seq FROM sales WHERE rowid = 2) WHERE rowid = 1",
+        [],
+    )
+    .unwrap();
+    let all = |limit| TransactionQuery { limit, ..TransactionQuery::default() };
+    let whole = transactions(&conn, &all(100_000)).unwrap();
+    for limit in [1, 2, 7] {
+        let mut read = Vec::new();
+        let mut query = all(limit);
+        loop {
+            let rows = transactions(&conn, &query).unwrap();
+            let Some(last) = rows.last() else { break };
+            query.before = Some(last.cursor());
+            read.extend(rows);
+        }
+        assert!(read == whole, "{} rows by pages of {limit}, {} in all", read.len(), whole.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_shows_what_was_asked_and_charges_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 3).await;
+    let (card, now_ms) = (site.holders[0].card, wall_ms());
+    let Body::Refused(keyed) = site.refusal(0, card, Reason::NotEnough, now_ms) else { unreachable!() };
+    let modes = [Mode::Amount(Fen(1_234)), Mode::Portions { unit: Fen(350), portions: 3 }, Mode::Fixed];
+    let said = modes.map(|mode| (now_ms, Body::Refused(RefusedRecord { mode, ..keyed.clone() })));
+    site.say(0, said.into()).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "auditor").await;
+    let list = browser.get(&format!("/transactions?kind=refusal&who={card}")).await.text;
+    let asked: Vec<&str> = list.split("<td class=\"money muted\"").skip(1).map(|c| between(c, ">", "<")).collect();
+    assert!(["12.34", "10.50", "定额"].iter().all(|sum| asked.contains(sum)), "{asked:?}");
+    let totals = browser.get(&format!("/transactions/totals?kind=refusal&who={card}")).await.text;
+    assert!(totals.contains("消费 0.00"), "{totals}");
+    let csv = browser.get(&format!("/transactions/export/csv?kind=refusal&who={card}")).await.text;
+    let mut reader = csv::Reader::from_reader(csv.trim_start_matches('\u{feff}').as_bytes());
+    let sums: Vec<(String, String)> =
+        reader.records().map(Result::unwrap).map(|r| (r[10].into(), r[11].into())).collect();
+    assert!(sums.contains(&(String::new(), "12.34".into())), "{sums:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_needs_an_address_that_other_machines_can_dial() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    site.operator("chief", "admin", None).await;
+    let mut desk = site.desk.clone();
+    let new = NewToken { campus: CampusId(1), ttl_s: 60, replaces: None, name: None, advertised: None };
+    for everywhere in ["0.0.0.0:7443", "[::]:7443"] {
+        desk.advertised = everywhere.into();
+        let refused = desk.create_token(&Actor::console(), new.clone()).await.unwrap_err();
+        assert_eq!(refused, DeskError::Refused(Refusal::NoAdvertisedAddress { listens: everywhere.into() }));
+    }
+    assert!(acts(&desk, "edge.token").await.is_empty(), "nothing was made");
+    let given = NewToken { advertised: Some("10.0.0.7:7443".into()), ..new.clone() };
+    let made = desk.create_token(&Actor::console(), given).await.unwrap();
+    assert!(made.line.starts_with("yika-join:10.0.0.7:7443/"), "{}", made.line);
+
+    let mut chief = Browser::signed_in(&app(&desk), "chief").await;
+    let fields = [("campus", "c1"), ("ttl", "30m"), ("name", "一食堂"), ("advertised", "")];
+    let form = chief.get("/edges/new").await;
+    assert!(form.text.contains("link.advertised"), "said before anything is filled in: {}", form.text);
+    let refused = chief.post("/edges/new", &fields).await;
+    assert!(refused.status == 422 && refused.text.contains("[::]:7443") && refused.text.contains("一食堂"));
+    let mut fields = fields;
+    fields[3].1 = "hub.example.org:7443";
+    let made = chief.post("/edges/new", &fields).await.text;
+    assert!(
+        made.contains("--join yika-join:hub.example.org:7443/") && made.contains("--name &#39;一食堂&#39;"),
+        "{made}"
+    );
+    desk.advertised = "10.0.0.7:7443".into();
+    let bad = NewToken { name: Some("二\n食堂".into()), ..new };
+    let refused = desk.create_token(&Actor::console(), bad).await.unwrap_err();
+    assert!(matches!(refused, DeskError::Refused(Refusal::BadName { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_is_renamed_on_its_page_and_the_audit_says_what_it_was_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 2).await;
+    let app = app(&site.desk);
+    let mut chief = Browser::signed_in(&app, "chief").await;
+    assert!(chief.get("/edges/n1").await.text.contains("hx-get=\"/edges/n1/name\""));
+    let form = chief.get("/edges/n1/name").await;
+    assert_eq!(field(&form.text, "name"), "东校区 A1");
+    let bare = chief.post("/edges/n1/name", &[("name", " ")]).await;
+    assert!(bare.status == 422 && bare.text.contains("名称须为"), "{}", bare.text);
+    let done = chief.post("/edges/n1/name", &[("name", "一食堂")]).await;
+    assert_eq!(done.header("hx-redirect"), "/edges/n1");
+    let list = chief.get("/edges").await.text;
+    assert!(list.contains("一食堂") && !list.contains("东校区 A1</a>"), "{list}");
+    let audit = chief.get("/audit").await.text;
+    assert!(audit.contains("节点改名") && audit.contains("原名 东校区 A1 · 名称 一食堂"), "{audit}");
+    assert_eq!(chief.post("/edges/n9/name", &[("name", "x")]).await.status, StatusCode::NOT_FOUND);
+    let mut east = Browser::signed_in(&app, "eastadmin").await;
+    east.get("/edges").await;
+    assert_eq!(east.post("/edges/n3/name", &[("name", "x")]).await.status, StatusCode::FORBIDDEN);
+}
+
 /// Rows TRM-1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_registry_is_kept_from_its_pages() {
@@ -285,6 +406,9 @@ async fn the_registry_is_kept_from_its_pages() {
     let made = browser.post("/terminals/new", &till("1")).await.text;
     let key = made.split("data-copy=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert_eq!(key.len(), 64);
+    let refused = browser.post("/terminals/new", &till("")).await.text;
+    assert!(refused.contains("此园区已有：u1 m1 (1 号窗)"), "{refused}");
+    assert!(browser.get("/terminals").await.text.contains("1 号网点 · 1 号商户"));
     assert!(!browser.get("/terminals").await.text.contains(&key), "the key is shown once");
     browser.post("/terminals/t1/state", &[("state", "suspended")]).await;
     assert_eq!(site.desk.node.registry().terminals[&TerminalId(1)].state, TerminalState::Suspended);
@@ -353,6 +477,7 @@ async fn metrics_tell_what_monitoring_must_know() {
     for start in [
         "yika_hub_box_held_entries{box=\"n1\",campus=\"c1\",name=\"东校区 A1\"}",
         "yika_hub_box_newest_event_age_seconds{box=\"n3\"",
+        "yika_hub_box_heard_age_seconds{box=\"n3\"",
         "yika_hub_writer_waiting ",
     ] {
         assert!(text.lines().any(|l| l.starts_with(start)), "nothing starts with {start} in\n{text}");

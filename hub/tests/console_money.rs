@@ -14,7 +14,7 @@ use yika_crdt::entry::Body;
 use yika_crdt::ids::*;
 use yika_hub::clock::wall_ms;
 use yika_hub::core::Command;
-use yika_hub::desk::{Actor, Desk};
+use yika_hub::desk::{Actor, Desk, NewToken};
 use yika_hub::store::read::{self, AuditQuery};
 use yika_hub::store::transactions;
 
@@ -64,6 +64,8 @@ async fn money_is_paid_out_once_and_what_lies_at_silent_boxes_is_not() {
     let short = browser.post(&format!("{base}/confirm"), &sent).await;
     assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(short.text.contains("没有付款，余额未动") && short.text.contains("再试一次"), "{}", short.text);
+    let said = format!("总部现有 {} 元可付，其余在节点：", Fen(here));
+    assert!(short.text.contains(&said) && short.text.contains("元（未连接，"), "{}", short.text);
     assert_eq!(field(&short.text, "request"), request, "the same number is asked again");
     assert_eq!(main().available_fen, here);
     browser.lang("en");
@@ -323,7 +325,9 @@ async fn the_desk_refuses_in_the_readers_language_and_the_audit_is_worded() {
     assert!(misspelt.contains("没有名为 bared 的字段") && misspelt.contains("第 3 行"), "{misspelt}");
     let last = chief.post("/operators/o1/active", &[("active", "0")]).await;
     assert!(last.status == 422 && last.text.contains("总部最后一名管理员不能停用"), "{}", last.text);
-    site.desk.create_token(&Actor::console(), CampusId(1), 60, Some(NodeId(1))).await.unwrap();
+    let replaces = Some(NodeId(1));
+    let new = NewToken { campus: CampusId(1), ttl_s: 60, replaces, name: None, advertised: None };
+    site.desk.create_token(&Actor::console(), new).await.unwrap();
     let audit = chief.get("/audit").await.text;
     for words in ["替换 n1", "角色 卡务 · 状态 启用", "¥300.00 · 编号 first-p1"] {
         assert!(audit.contains(words), "{words}: {audit}");

@@ -99,12 +99,12 @@ impl HubProgram {
         Ok(())
     }
 
-    /// One command of `yika-hub`, which asks the running hub; gives what it printed.
+    /// One command of `yika-hub`, which asks the running hub; gives what it printed, as JSON where it can.
     ///
     /// # Errors
     /// The command's own words.
     pub async fn command(&self, words: &[&str]) -> Result<String> {
-        hub_launch(self.workspace(), &self.dir)?.name("hub-command").args(words).run(COMMAND).await
+        hub_launch(self.workspace(), &self.dir)?.name("hub-command").arg("--json").args(words).run(COMMAND).await
     }
 
     /// The same with text on its standard input.

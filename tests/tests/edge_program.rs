@@ -106,8 +106,10 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
 
     hub.restart().await.unwrap();
     assert_eq!(asked(&data, &["leave"]).await.0, 4, "only with --yes");
+    std::fs::write(data.join("sessions"), "of operators of this membership").unwrap();
     let (code, finished) = asked(&data, &["leave", "--yes"]).await;
     assert_eq!(code, 0, "{finished:?}");
+    assert!(!data.join("sessions").exists(), "nobody stays signed in");
     assert!(!data.join("node.key").exists() && data.join("left-n1-1-1").join("edge.db").exists());
     let line = hub.command(&["edge", "token", "create", "--campus", "c1"]).await.unwrap();
     let (code, finished) = asked(&data, &["init", "--join", line.trim(), "--name", "east-2"]).await;

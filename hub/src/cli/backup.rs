@@ -1,6 +1,7 @@
 //! `yika-hub backup …`: asks the running hub, or works on the folder of one that does not run.
 
-use super::say;
+use super::Line;
+use super::words::{Facts, say};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,8 @@ pub(super) enum Backup {
     },
 }
 
-pub(super) async fn run(config: &Config, socket: &Path, command: Backup) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config, hub: &Line, command: Backup) -> Result<ExitCode> {
+    let socket = &hub.socket;
     match command {
         Backup::Create { to } => {
             // The running hub works in another folder than this command.
@@ -61,7 +63,8 @@ pub(super) async fn run(config: &Config, socket: &Path, command: Backup) -> Resu
                 true => control::ask(socket, "POST", "/v1/backup", serde_json::to_vec(&to)?).await?,
                 false => app::back_up_at_rest(config, to).await?,
             };
-            say(&serde_json::to_string(&made)?)?;
+            let facts: Facts<'_> = &[("file", &made.file), ("bytes", &made.bytes), ("entries", &made.entries)];
+            hub.voice.give(&made, "backup.made", facts)?;
         }
         Backup::Verify { file } => {
             let file = std::path::absolute(file)?;
@@ -72,7 +75,8 @@ pub(super) async fn run(config: &Config, socket: &Path, command: Backup) -> Resu
                     tokio::task::block_in_place(|| backup::prove(&file, &vault, &config.data))?.0
                 }
             };
-            say(&serde_json::to_string(&proved)?)?;
+            let facts: Facts<'_> = &[("file", &file.display()), ("entries", &proved.entries)];
+            hub.voice.give(&proved, "backup.sound", facts)?;
         }
         Backup::Restore { file, master_key, older, log, accept_loss } => {
             let log = log.or_else(|| log_folder(config, &file));

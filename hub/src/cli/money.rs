@@ -1,7 +1,8 @@
 //! `yika-hub top-up|withdraw|refund|pools|ledger …`: money in, out and back, and the books.
 
-use super::{Line, PROBLEMS, say};
-use anyhow::{Result, bail};
+use super::words::Facts;
+use super::{Line, PROBLEMS, Usage};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use yika_crdt::Fen;
@@ -9,6 +10,7 @@ use yika_crdt::ids::*;
 use yika_hub::control::{PaidOut, TopUpWish, ToppedUp};
 use yika_hub::core::PoolSizes;
 use yika_hub::desk::{GivenBack, RefundWish};
+use yika_hub::store::read::TrialBalance;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -85,46 +87,57 @@ pub(super) enum Ledger {
 }
 
 pub(super) async fn top_up(hub: &Line, command: TopUp) -> Result<()> {
+    let voice = hub.voice;
     match command {
         TopUp { undo: Some(TopUpUndo::Undo { request, reason }), .. } => {
             let done: PaidOut = hub.post("/v1/top-up/undo", &(request, reason)).await?;
-            say(&serde_json::to_string(&done)?)
+            voice.give(&done, "top_up.undone", &[("left", &Fen(done.left_fen))])
         }
         TopUp { pay_in: Some(Movement { person, fen, request }), .. } => {
             let done: ToppedUp = hub.post("/v1/top-up", &TopUpWish { person, fen, request }).await?;
-            say(&serde_json::to_string(&done)?)
+            let key = if done.repeated { "top_up.repeated" } else { "top_up.done" };
+            voice.give(&done, key, &[("sum", &Fen(fen)), ("total", &Fen(done.total_fen))])
         }
-        TopUp { pay_in: None, .. } => bail!("whom, how much, which voucher: see yika-hub top-up --help"),
+        TopUp { pay_in: None, .. } => Err(Usage(voice.words("top_up.usage", &[])).into()),
     }
 }
 
 pub(super) async fn withdraw(hub: &Line, Movement { person, fen, request }: Movement) -> Result<()> {
     let done: PaidOut = hub.post("/v1/withdraw", &TopUpWish { person, fen, request }).await?;
-    say(&serde_json::to_string(&done)?)
+    hub.voice.give(&done, "withdraw.done", &[("sum", &Fen(fen)), ("left", &Fen(done.left_fen))])
 }
 
 pub(super) async fn refund(hub: &Line, Refund { sale, fen, correction, request, reason }: Refund) -> Result<()> {
     let done: GivenBack = hub.post("/v1/refund", &RefundWish { sale, fen, correction, request, reason }).await?;
-    say(&serde_json::to_string(&done)?)
+    let key = if done.repeated { "refund.repeated" } else { "refund.done" };
+    hub.voice.give(&done, key, &[("sum", &Fen(done.fen))])
 }
 
 pub(super) async fn pools(hub: &Line, command: Pools) -> Result<()> {
-    match command {
-        Pools::Show => {
-            let sizes: PoolSizes = hub.get("/v1/pools").await?;
-            say(&serde_json::json!({ "guest_fen": sizes.guest.0, "float_fen": sizes.float.0 }).to_string())
-        }
+    let (sizes, key) = match command {
+        Pools::Show => (hub.get("/v1/pools").await?, "pools.show"),
         Pools::Set { guest_fen, float_fen } => {
-            hub.post("/v1/pools", &PoolSizes { guest: Fen(guest_fen), float: Fen(float_fen) }).await
+            let sizes = PoolSizes { guest: Fen(guest_fen), float: Fen(float_fen) };
+            let () = hub.post("/v1/pools", &sizes).await?;
+            (sizes, "pools.set")
         }
-    }
+    };
+    let answer = serde_json::json!({ "guest_fen": sizes.guest.0, "float_fen": sizes.float.0 });
+    hub.voice.give(&answer, key, &[("guest", &sizes.guest), ("float", &sizes.float)])
 }
 
 pub(super) async fn ledger(hub: &Line, command: Ledger) -> Result<ExitCode> {
     let Ledger::Verify = command;
-    let sums: serde_json::Value = hub.get("/v1/ledger").await?;
-    say(&serde_json::to_string(&sums)?)?;
-    let sound = sums["sum_fen"] == 0 && sums["accounts_differing"] == 0;
+    let sums: TrialBalance = hub.get("/v1/ledger").await?;
+    let sound = sums.sum_fen == 0 && sums.accounts_differing == 0;
+    let key = if sound { "ledger.sound" } else { "ledger.unsound" };
+    let facts: Facts<'_> = &[
+        ("accounts", &sums.accounts),
+        ("transfers", &sums.transfers),
+        ("sum", &Fen(sums.sum_fen)),
+        ("differing", &sums.accounts_differing),
+    ];
+    hub.voice.give(&sums, key, facts)?;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
 }
 

@@ -1,7 +1,8 @@
 //! `yika-hub import|access|card|user …`: people, their cards, doors and operators.
 
-use super::{Line, PROBLEMS, say};
-use anyhow::{Context, Result, bail};
+use super::words::{Facts, Voice, say};
+use super::{Line, PROBLEMS, Usage};
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use yika_crdt::entry::BlockTarget;
 use yika_crdt::ids::*;
 use yika_hub::control::ImportWish;
 use yika_hub::desk::{ImportReport, NewOperator};
+use yika_ui::Lang;
 
 #[derive(Subcommand)]
 pub(super) enum Import {
@@ -83,12 +85,31 @@ pub(super) async fn import(hub: &Line, command: Import) -> Result<ExitCode> {
 async fn import_people(hub: &Line, file: &Path, dry_run: bool) -> Result<ExitCode> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("people").to_owned();
-    let zh = std::env::var("LANG").is_ok_and(|lang| lang.starts_with("zh"));
+    let zh = hub.voice.lang == Lang::Zh;
     let wish = ImportWish { name, dry_run, zh };
     let path = format!("/v1/import?{}", serde_urlencoded::to_string(&wish)?);
     let report: ImportReport = hub.send(&path, bytes).await?;
-    say(&serde_json::to_string_pretty(&report)?)?;
+    match hub.voice.json {
+        true => say(&serde_json::to_string_pretty(&report)?)?,
+        false => tell_report(hub.voice, &report)?,
+    }
     Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
+}
+
+fn tell_report(voice: Voice, report: &ImportReport) -> Result<()> {
+    for warning in &report.warnings {
+        voice.tell("import.warning", &[("warning", warning)])?;
+    }
+    for row in &report.rows {
+        voice.tell("import.row", &[("line", &row.line), ("errors", &row.errors.join("; "))])?;
+    }
+    let hidden = report.refused.saturating_sub(report.rows.len());
+    if hidden > 0 {
+        voice.tell("import.more", &[("n", &hidden)])?;
+    }
+    let facts: Facts<'_> =
+        &[("new", &report.new), ("changed", &report.changed), ("same", &report.same), ("refused", &report.refused)];
+    voice.tell(if report.dry_run { "import.dry" } else { "import.done" }, facts)
 }
 
 pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
@@ -101,10 +122,13 @@ pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
 
 pub(super) async fn card(hub: &Line, command: Card) -> Result<()> {
     match command {
-        Card::Block { card } => hub.post("/v1/block", &BlockTarget::Card(card)).await,
+        Card::Block { card } => {
+            let () = hub.post("/v1/block", &BlockTarget::Card(card)).await?;
+            hub.voice.tell("card.blocked", &[("card", &card)])
+        }
         Card::Lift { card } => {
             let count: usize = hub.post("/v1/lift", &BlockTarget::Card(card)).await?;
-            say(&format!("lifted {count}"))
+            hub.voice.tell("card.lifted", &[("card", &card), ("count", &count)])
         }
     }
 }
@@ -112,20 +136,24 @@ pub(super) async fn card(hub: &Line, command: Card) -> Result<()> {
 pub(super) async fn user(hub: &Line, command: User) -> Result<()> {
     match command {
         User::Add { login, name, role, campus, keep_password } => {
-            let new = NewOperator { login, name, role, campus, password: password()?, keep_password };
-            let _: OperatorId = hub.post("/v1/operator", &new).await?;
-            Ok(())
+            let password = password(hub.voice)?;
+            let new = NewOperator { login: login.clone(), name, role, campus, password, keep_password };
+            let operator: OperatorId = hub.post("/v1/operator", &new).await?;
+            hub.voice.tell("user.added", &[("login", &login), ("operator", &operator)])
         }
-        User::ResetAdmin { login } => hub.post("/v1/operator/password", &(login, password()?)).await,
+        User::ResetAdmin { login } => {
+            let () = hub.post("/v1/operator/password", &(&login, password(hub.voice)?)).await?;
+            hub.voice.tell("user.reset", &[("login", &login)])
+        }
     }
 }
 
 /// The first line of standard input.
-fn password() -> Result<String> {
+fn password(voice: Voice) -> Result<String> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).context("cannot read the password from standard input")?;
     match line.trim_end_matches(['\r', '\n']) {
-        "" => bail!("no password came by standard input: echo it into this command"),
+        "" => Err(Usage(voice.words("user.no_password", &[])).into()),
         password => Ok(password.to_owned()),
     }
 }

@@ -1,14 +1,14 @@
 //! `yika-hub campus|edge|terminal|tariff …`: what stands where.
 
-use super::{Line, say};
-use anyhow::{Context, Result, bail};
+use super::words::{Facts, Voice, say};
+use super::{Line, Usage};
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use std::path::PathBuf;
 use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{CampusRecord, TerminalState};
 use yika_crdt::ids::*;
-use yika_hub::control::TokenWish;
-use yika_hub::desk::{NewTerminal, TerminalMade};
+use yika_hub::desk::{NewTerminal, NewToken, TerminalMade, TokenMade};
 
 #[derive(Subcommand)]
 pub(super) enum Campus {
@@ -35,8 +35,15 @@ pub(super) enum Edge {
     /// One-time tokens.
     #[command(subcommand)]
     Token(Token),
-    /// All boxes, by the age of their newest event.
+    /// All boxes, by the age of what was last heard of them.
     List,
+    /// Give a box another name.
+    Rename {
+        /// The box, as in n3.
+        node: NodeId,
+        /// Its name as shown.
+        name: String,
+    },
     /// End the life of a dead or stolen box.
     Fence {
         /// The box, as in n3.
@@ -58,7 +65,7 @@ pub(super) enum Edge {
 
 #[derive(Subcommand)]
 pub(super) enum Token {
-    /// Print one line to paste on the box.
+    /// Print the line that joins a box; the whole command to paste there goes to standard error.
     Create {
         /// Campus of the box, as in c1.
         #[arg(long)]
@@ -69,6 +76,12 @@ pub(super) enum Token {
         /// The box it replaces, as in n3.
         #[arg(long)]
         replaces: Option<NodeId>,
+        /// The name that the box is to take; its host's name when absent.
+        #[arg(long)]
+        name: Option<String>,
+        /// Where this box is to dial headquarters; as configured (link.advertised) when absent.
+        #[arg(long, value_name = "HOST:PORT")]
+        advertised: Option<String>,
     },
 }
 
@@ -119,48 +132,56 @@ pub(super) enum Tariff {
 pub(super) async fn campus(hub: &Line, command: Campus) -> Result<()> {
     let Campus::Put { campus, name, utc_offset_minutes, cut_minute, people } = command;
     let people_shards = shard_count_for(people);
-    let record = CampusRecord { campus, name, utc_offset_minutes, cut_minute, people_shards };
-    hub.post("/v1/campus", &record).await
+    let record = CampusRecord { campus, name: name.clone(), utc_offset_minutes, cut_minute, people_shards };
+    let () = hub.post("/v1/campus", &record).await?;
+    hub.voice.tell("campus.put", &[("campus", &campus), ("name", &name)])
 }
 
 pub(super) async fn edge(hub: &Line, command: Edge) -> Result<()> {
+    let voice = hub.voice;
     match command {
-        Edge::Token(Token::Create { campus, ttl, replaces }) => {
-            let wish = TokenWish { campus, ttl_s: seconds(&ttl)?, replaces };
-            let line: String = hub.post("/v1/token", &wish).await?;
-            say(&line)
+        Edge::Token(Token::Create { campus, ttl, replaces, name, advertised }) => {
+            let new = NewToken { campus, ttl_s: seconds(voice, &ttl)?, replaces, name, advertised };
+            let made: TokenMade = hub.post("/v1/token", &new).await?;
+            say(&made.line)?;
+            voice.hint("token.paste", &[("command", &made.command)])
         }
         Edge::List => {
             let edges: serde_json::Value = hub.get("/v1/edges").await?;
             say(&serde_json::to_string_pretty(&edges)?)
         }
+        Edge::Rename { node, name } => {
+            let () = hub.post("/v1/edge/name", &(node, &name)).await?;
+            voice.tell("edge.renamed", &[("node", &node), ("name", &name)])
+        }
         Edge::Fence { node, reason } => {
             let writer: String = hub.post("/v1/fence", &(node, reason)).await?;
-            say(&format!("fenced {writer}"))
+            voice.tell("edge.fenced", &[("writer", &writer)])
         }
         Edge::ReleaseSuspense { node, yes } => {
             if !yes {
-                bail!(
-                    "what {node} may have sold since it was last heard would be the organisation's loss; say --yes to \
-                     do it, or wait until its lease is over"
-                );
+                return Err(Usage(voice.words("edge.say_yes", &[("node", &node)])).into());
             }
             let writer: String = hub.post("/v1/release-suspense", &node).await?;
-            say(&format!("released {writer}"))
+            voice.tell("edge.released", &[("writer", &writer)])
         }
     }
 }
 
 pub(super) async fn terminal(hub: &Line, command: Terminal) -> Result<()> {
-    match command {
+    let (terminal, state) = match command {
         Terminal::Add { campus, kind, name, outlet, merchant, door } => {
             let new = NewTerminal { campus, kind, name, outlet, merchant, door };
             let made: TerminalMade = hub.post("/v1/terminal", &new).await?;
-            say(&serde_json::to_string(&made)?)
+            let (terminal, version, key) = (made.terminal, made.version, made.key.clone());
+            let facts: Facts<'_> = &[("terminal", &terminal), ("version", &version), ("key", &key)];
+            return hub.voice.give(&made, "terminal.made", facts);
         }
-        Terminal::Suspend { terminal } => hub.post("/v1/terminal/state", &(terminal, TerminalState::Suspended)).await,
-        Terminal::Deploy { terminal } => hub.post("/v1/terminal/state", &(terminal, TerminalState::Deployed)).await,
-    }
+        Terminal::Suspend { terminal } => (terminal, TerminalState::Suspended),
+        Terminal::Deploy { terminal } => (terminal, TerminalState::Deployed),
+    };
+    let () = hub.post("/v1/terminal/state", &(terminal, state)).await?;
+    hub.voice.tell("terminal.state", &[("terminal", &terminal)])
 }
 
 pub(super) async fn tariff(hub: &Line, command: Tariff) -> Result<()> {
@@ -169,18 +190,20 @@ pub(super) async fn tariff(hub: &Line, command: Tariff) -> Result<()> {
     let sheet: yika_crdt::tariff::sheet::TariffSheet =
         toml::from_str(&text).with_context(|| format!("{} is not a tariff", file.display()))?;
     let version: TariffVersion = hub.post("/v1/tariff", &sheet).await?;
-    say(&format!("tariff v{version}"))
+    hub.voice.tell("tariff.set", &[("version", &version)])
 }
 
 /// A duration as 45s, 30m, 2h.
-fn seconds(text: &str) -> Result<i64> {
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
-    let factor = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => bail!("{text:?} is not a time: write 45s, 30m or 2h"),
-    };
-    let number: i64 = number.parse().with_context(|| format!("{text:?} is not a time: write 45s, 30m or 2h"))?;
-    number.checked_mul(factor).with_context(|| format!("{text:?} is too long"))
+fn seconds(voice: Voice, text: &str) -> Result<i64> {
+    let split = text.char_indices().next_back().map(|(at, _)| text.split_at(at));
+    let factor = split.and_then(|(number, unit)| {
+        let factor = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        number.parse::<i64>().ok()?.checked_mul(factor)
+    });
+    factor.ok_or_else(|| Usage(voice.words("time.wrong", &[("text", &text)])).into())
 }

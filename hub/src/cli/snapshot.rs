@@ -1,6 +1,7 @@
 //! `yika-hub snapshot …`: asks the running hub, or works on the folder of one that does not run.
 
-use super::{Line, say};
+use super::Line;
+use super::words::say;
 use anyhow::Result;
 use clap::Subcommand;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Accounts 账户: the statement of a person, and the books by kind of account with their trial balance.
 
-use super::person::{MovementLine, movement_line, seen};
+use super::person::{BalanceLine, MovementLine, movement_line, seen};
 use super::shared::*;
 use crate::store::statement;
 use crate::store::{read, totals};
@@ -21,7 +21,7 @@ pub(super) struct Statement {
     id: PersonId,
     name: String,
     staff_number: String,
-    balance: String,
+    balance: BalanceLine,
     rows: Vec<MovementLine>,
     inner: bool,
     older: Option<String>,
@@ -59,7 +59,7 @@ pub(super) async fn statement(
         id,
         name: profile.name,
         staff_number: profile.staff_number,
-        balance: yuan(holding.total_fen.saturating_sub(holding.receivable_fen)),
+        balance: BalanceLine::of(&holding),
         rows: rows.iter().map(|m| movement_line(&ui, &me, m)).collect(),
         inner,
         older,
@@ -80,7 +80,7 @@ pub(super) struct Books {
     transfers: String,
     sold: String,
     classes: Vec<ClassLine>,
-    merchants: Vec<(String, String)>,
+    merchants: Vec<(Named, String)>,
 }
 
 struct ClassLine {
@@ -112,6 +112,14 @@ pub(super) async fn books(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Resu
         transfers: count(balance.transfers),
         sold: yuan(balance.sold_fen),
         classes: classes.iter().map(class).collect(),
-        merchants: merchants.into_iter().map(|(name, fen)| (name, yuan(fen))).collect(),
+        merchants: merchants.iter().map(|(merchant, fen)| (merchant_named(&ui, merchant), yuan(*fen))).collect(),
     }))
+}
+
+/// A merchant of the books by its number there.
+fn merchant_named(ui: &Ui, text: &str) -> Named {
+    match text.parse() {
+        Ok(merchant) => merchant_words(ui, merchant),
+        Err(_) => Named { name: text.to_owned(), ..Named::default() },
+    }
 }

@@ -1,15 +1,17 @@
-//! Edge boxes 园区节点: how old their news are, adding one with a token, ending one, the end of its journal.
+//! Edge boxes 园区节点: when they were last heard, adding one with a token, ending one, the end of its journal.
 
 use super::shared::*;
 use crate::clock::wall_ms;
-use crate::desk::{DeskError, EdgeView, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS};
+use crate::desk::{DeskError, EdgeView, JournalLine, NewToken, Standing};
+use crate::store::read;
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use yika_crdt::entry::{Body, DoorEvent};
+use yika_crdt::entry::{Body, DoorEvent, NodeRecord};
 use yika_crdt::ids::*;
 use yika_crdt::registry::RegistryView;
 use yika_ui::{Choice, Page, Ui, UiError, View};
@@ -30,21 +32,23 @@ pub(super) struct EdgeLine {
     pub(super) age: String,
     pub(super) newest: String,
     pub(super) held: String,
+    pub(super) behind: u64,
+    pub(super) heard: String,
     pub(super) connected: bool,
     pub(super) address: String,
     pub(super) quarantined: u64,
     pub(super) fenced: Option<String>,
 }
 
-/// How a box stands: colour and word. Never "normal" because of an open socket: only its news make it so.
+/// How a box stands: colour and word.
 pub(super) fn standing(edge: &EdgeView) -> (&'static str, &'static str) {
-    match (edge.fenced.is_some(), edge.newest_event_age_ms, edge.connected) {
-        (true, _, _) => ("plain", "edge.state.fenced"),
-        (false, None, _) => ("plain", "edge.state.new"),
-        (false, Some(age), _) if age <= LATE_AFTER_MS => ("ok", "edge.state.normal"),
-        (false, Some(_), true) => ("plain", "edge.state.quiet"),
-        (false, Some(age), false) if age <= OFFLINE_AFTER_MS => ("warn", "edge.state.late"),
-        (false, Some(_), false) => ("bad", "edge.state.offline"),
+    match edge.standing() {
+        Standing::Fenced => ("plain", "edge.state.fenced"),
+        Standing::New => ("plain", "edge.state.new"),
+        Standing::Normal => ("ok", "edge.state.normal"),
+        Standing::Behind => ("warn", "edge.state.behind"),
+        Standing::Late => ("warn", "edge.state.late"),
+        Standing::Offline => ("bad", "edge.state.offline"),
     }
 }
 
@@ -73,6 +77,12 @@ fn line(ui: &Ui, registry: &RegistryView, edge: EdgeView) -> EdgeLine {
         age: edge.newest_event_age_ms.map_or_else(|| "–".into(), |ms| age(ui, ms)),
         newest: edge.newest_event_ms.map_or_else(|| "–".into(), |ms| ui.time_text(ms)),
         held: count(edge.held),
+        behind: edge.behind,
+        heard: match (edge.connected, edge.heard_age_ms) {
+            (true, _) => ui.t("edge.connected").to_owned(),
+            (false, Some(ms)) => age(ui, ms),
+            (false, None) => "–".into(),
+        },
         connected: edge.connected,
         address: edge.address.unwrap_or_else(|| "–".into()),
         quarantined: edge.quarantined,
@@ -146,10 +156,12 @@ pub(super) async fn detail(
     let quarantine = site.desk.quarantine().await.map_err(unread)?;
     let quarantine = quarantine.into_iter().filter(|row| row.feed.writer.node == node);
     let lives = registry.nodes.keys().filter(|w| w.node == node);
+    let operators = site.desk.node.query(read::operators).await.map_err(busy)?;
+    let operators: BTreeMap<OperatorId, String> = operators.into_iter().map(|row| (row.operator, row.name)).collect();
     let page = site.page(&ui, "edges.title", "/edges").titled(edge.name.clone()).crumb(edge.name.clone());
     Ok(View::new(Detail {
         lives: lives.map(|w| (w.to_string(), life(&registry, *w))).collect(),
-        tail: tail.iter().map(|line| tail_line(&ui, &registry, writer, line)).collect(),
+        tail: tail.iter().map(|line| tail_line(&ui, &registry, &operators, writer, line)).collect(),
         quarantine: quarantine
             .map(|row| (format!("{} #{}", row.feed, row.seq), ui.alarm_detail("quarantine", &row.cause), row.cause))
             .collect(),
@@ -168,7 +180,13 @@ fn life(registry: &RegistryView, writer: Writer) -> &'static str {
     }
 }
 
-fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLine) -> TailLine {
+fn tail_line(
+    ui: &Ui,
+    registry: &RegistryView,
+    operators: &BTreeMap<OperatorId, String>,
+    writer: Writer,
+    line: &JournalLine,
+) -> TailLine {
     let Some(entry) = &line.entry else {
         let words = ui.t("journal.unreadable").to_owned();
         return TailLine {
@@ -208,7 +226,10 @@ fn tail_line(ui: &Ui, registry: &RegistryView, writer: Writer, line: &JournalLin
             ("journal.taken", format!("{} {}", taken.row.person, taken.feed.writer), yuan(taken.total.0))
         }
         Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
-        Body::Act(act) => ("journal.act", format!("{} · {} · {}", act.operator, act.act, act.detail), String::new()),
+        Body::Act(act) => {
+            let who = operators.get(&act.operator).cloned().unwrap_or_else(|| act.operator.to_string());
+            ("journal.act", format!("{who} · {} · {}", act_words(ui, &act.act), act.detail), String::new())
+        }
         Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
         Body::Alarm(alarm) => (
             "journal.alarm",
@@ -248,8 +269,7 @@ pub(super) struct TokenForm {
     campuses: Vec<Choice>,
     ttls: Vec<Choice>,
     replaces: Vec<Choice>,
-    campus: String,
-    ttl: String,
+    wish: TokenWish,
     problem: String,
 }
 
@@ -263,17 +283,17 @@ pub(super) struct TokenMade {
     seconds: i64,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct TokenWish {
-    #[serde(default)]
     campus: String,
-    #[serde(default)]
     ttl: String,
-    #[serde(default)]
     replaces: String,
+    name: String,
+    advertised: String,
 }
 
-fn token_form(site: &Site, ui: &Ui, me: &Me, wish: &TokenWish, problem: String) -> TokenForm {
+fn token_form(site: &Site, ui: &Ui, me: &Me, mut wish: TokenWish, problem: String) -> TokenForm {
     let registry = site.desk.node.registry();
     let mine = |campus: &Option<CampusId>| me.actor.campus.is_none() || me.actor.campus == *campus;
     let mut campuses = campus_choices(&registry);
@@ -286,21 +306,25 @@ fn token_form(site: &Site, ui: &Ui, me: &Me, wish: &TokenWish, problem: String) 
     let ttls = TTLS_S
         .iter()
         .map(|(code, _)| Choice { value: (*code).to_owned(), text: ui.t(&format!("ttl.{code}")).to_owned() });
+    if wish.ttl.is_empty() {
+        wish.ttl = TTLS_S[0].0.to_owned();
+    }
     TokenForm {
         page: site.page(ui, "edge.token.title", "/edges"),
         campuses,
         ttls: ttls.collect(),
         replaces,
-        campus: wish.campus.clone(),
-        ttl: if wish.ttl.is_empty() { TTLS_S[0].0.to_owned() } else { wish.ttl.clone() },
+        wish,
         problem,
     }
 }
 
 pub(super) async fn ask_token(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> View<TokenForm> {
     let campus = site.scope(&ui).campus.map(|c| c.to_string()).unwrap_or_default();
-    let wish = TokenWish { campus, ttl: String::new(), replaces: String::new() };
-    View::new(token_form(&site, &ui, &me, &wish, String::new()))
+    let wish = TokenWish { campus, ..TokenWish::default() };
+    // Said before anything is filled in: without an address no line works on another machine.
+    let problem = site.desk.dialled().err().map(|refusal| refusal.words(ui.lang)).unwrap_or_default();
+    View::new(token_form(&site, &ui, &me, wish, problem))
 }
 
 pub(super) async fn make_token(
@@ -309,21 +333,26 @@ pub(super) async fn make_token(
     me: Me,
     Form(wish): Form<TokenWish>,
 ) -> Result<Response, UiError> {
-    let invalid = |problem: &str| View::invalid(token_form(&site, &ui, &me, &wish, problem.to_owned())).into_response();
+    let invalid =
+        |problem: &str| View::invalid(token_form(&site, &ui, &me, wish.clone(), problem.to_owned())).into_response();
     let Ok(campus) = wish.campus.parse::<CampusId>() else { return Ok(invalid(ui.t("edge.token.no_campus"))) };
     let Some((_, ttl_s)) = TTLS_S.iter().find(|(code, _)| *code == wish.ttl) else {
         return Ok(invalid(ui.t("edge.token.no_ttl")));
     };
-    let replaces = match wish.replaces.as_str() {
-        "" => None,
-        text => Some(id::<NodeId>(text)?),
+    let given = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let new = NewToken {
+        campus,
+        ttl_s: *ttl_s,
+        replaces: given(&wish.replaces).map(|text| id(&text)).transpose()?,
+        name: given(&wish.name),
+        advertised: given(&wish.advertised),
     };
-    match site.desk.create_token(&me.actor, campus, *ttl_s, replaces).await {
-        Ok(line) => {
+    match site.desk.create_token(&me.actor, new).await {
+        Ok(made) => {
             let until_ms = wall_ms().saturating_add(ttl_s.saturating_mul(1000));
             Ok(View::new(TokenMade {
                 page: site.page(&ui, "edge.token.title", "/edges"),
-                command: format!("yika-edge init --join {line}"),
+                command: made.command,
                 campus: campus_name(&site.desk.node.registry(), Some(campus)),
                 until: ui.time_text(until_ms),
                 seconds: *ttl_s,
@@ -333,6 +362,62 @@ pub(super) async fn make_token(
         Err(DeskError::Refused(refusal)) => Ok(invalid(&refusal.words(ui.lang))),
         Err(other) => Err(failed(other)),
     }
+}
+
+#[derive(Template)]
+#[template(path = "edge_name.html")]
+pub(super) struct NameForm {
+    page: Page,
+    node: NodeId,
+    called: String,
+    problem: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NameWish {
+    name: String,
+}
+
+pub(super) async fn ask_name(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+) -> Result<View<NameForm>, UiError> {
+    let node: NodeId = id(&node)?;
+    let registry = site.desk.node.registry();
+    let record = living(&registry, &me, node)?;
+    let page = site.page(&ui, "edge.name.title", "/edges");
+    Ok(View::new(NameForm { page, node, called: record.name.clone(), problem: String::new() }))
+}
+
+pub(super) async fn rename(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+    Form(wish): Form<NameWish>,
+) -> Result<Response, UiError> {
+    let node: NodeId = id(&node)?;
+    living(&site.desk.node.registry(), &me, node)?;
+    match site.desk.rename_box(&me.actor, node, wish.name.trim()).await {
+        Ok(()) => Ok(([("hx-redirect", format!("/edges/{node}"))], "").into_response()),
+        Err(DeskError::Refused(refusal)) => {
+            let page = site.page(&ui, "edge.name.title", "/edges");
+            let problem = refusal.words(ui.lang);
+            Ok(View::invalid(NameForm { page, node, called: wish.name, problem }).into_response())
+        }
+        Err(other) => Err(failed(other)),
+    }
+}
+
+/// The record of a box in its newest life, if this operator may see it.
+fn living<'a>(registry: &'a RegistryView, me: &Me, node: NodeId) -> Result<&'a NodeRecord, UiError> {
+    let writer = registry.current(node).filter(|w| !w.node.is_hub());
+    let record = writer.and_then(|writer| registry.nodes.get(&writer)).ok_or(UiError::NotFound)?;
+    me.may_see(record.campus)?;
+    Ok(record)
 }
 
 #[derive(Template)]
@@ -354,9 +439,7 @@ pub(super) struct FenceWish {
 
 fn fence_form(site: &Site, ui: &Ui, me: &Me, node: NodeId, reason: &str, problem: &str) -> Result<FenceForm, UiError> {
     let registry = site.desk.node.registry();
-    let record = registry.current(node).filter(|w| !w.node.is_hub()).and_then(|w| registry.nodes.get(&w));
-    let record = record.ok_or(UiError::NotFound)?;
-    me.may_see(record.campus)?;
+    let record = living(&registry, me, node)?;
     Ok(FenceForm {
         page: site.page(ui, "edge.fence.title", "/edges"),
         node,

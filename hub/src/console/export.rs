@@ -22,8 +22,10 @@ const CHUNK_ROWS: u32 = 2_000;
 const CSV_ROWS_MAX: u64 = 2_000_000;
 /// Rows of a workbook, which is put together in memory.
 const XLSX_ROWS_MAX: usize = 50_000;
+/// Number of columns.
+const COLUMN_COUNT: usize = 14;
 /// Columns, as keys of their titles.
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; COLUMN_COUNT] = [
     "col.time",
     "col.day",
     "col.number",
@@ -35,11 +37,12 @@ const COLUMNS: [&str; 13] = [
     "col.node",
     "col.merchant",
     "col.amount",
+    "col.asked",
     "col.detail",
     "col.offline",
 ];
-/// Place of the amount.
-const AMOUNT: usize = 10;
+/// Places of sums: what was charged, and what was refused.
+const SUMS: [usize; 2] = [10, 11];
 
 pub(super) async fn download(
     State(site): State<Arc<Site>>,
@@ -117,14 +120,14 @@ impl Reading {
         writer.flush().map_err(|e| e.to_string())?;
         drop(writer);
         self.rows += rows.len() as u64;
-        self.query.before = rows.last().map(|last| last.place);
+        self.query.before = rows.last().map(TransactionRow::cursor);
         self.over = rows.len() < CHUNK_ROWS as usize || self.rows >= CSV_ROWS_MAX;
         Ok(out)
     }
 }
 
 async fn xlsx(site: &Arc<Site>, ui: &Ui, mut query: TransactionQuery) -> Result<Vec<u8>, UiError> {
-    let mut table: Vec<[String; 13]> = Vec::new();
+    let mut table: Vec<[String; COLUMN_COUNT]> = Vec::new();
     loop {
         let page = query.clone();
         let rows = site.desk.node.query(move |conn| transactions(conn, &page)).await.map_err(busy)?;
@@ -134,7 +137,7 @@ async fn xlsx(site: &Arc<Site>, ui: &Ui, mut query: TransactionQuery) -> Result<
             return Err(UiError::Invalid(ui.t_args("export.too_many", &[("n", &most)])));
         }
         match rows.last() {
-            Some(last) if rows.len() == CHUNK_ROWS as usize => query.before = Some(last.place),
+            Some(last) if rows.len() == CHUNK_ROWS as usize => query.before = Some(last.cursor()),
             _ => break,
         }
     }
@@ -144,7 +147,7 @@ async fn xlsx(site: &Arc<Site>, ui: &Ui, mut query: TransactionQuery) -> Result<
     made.map_err(|e| UiError::internal(e, Saved::Nothing))
 }
 
-fn workbook(titles: &[String; 13], table: &[[String; 13]]) -> Result<Vec<u8>, XlsxError> {
+fn workbook(titles: &[String; COLUMN_COUNT], table: &[[String; COLUMN_COUNT]]) -> Result<Vec<u8>, XlsxError> {
     let mut book = Workbook::new();
     let sheet = book.add_worksheet();
     let (bold, money) = (Format::new().set_bold(), Format::new().set_num_format("#,##0.00"));
@@ -158,7 +161,7 @@ fn workbook(titles: &[String; 13], table: &[[String; 13]]) -> Result<Vec<u8>, Xl
             let (row, column) = (row as u32 + 1, column as u16);
             // A workbook knows only this kind of number; two decimals of a sale are exact in it.
             match cell.parse::<f64>() {
-                Ok(yuan) if usize::from(column) == AMOUNT => {
+                Ok(yuan) if SUMS.contains(&usize::from(column)) => {
                     sheet.write_number_with_format(row, column, yuan, &money)?;
                 }
                 _ => _ = sheet.write_string(row, column, cell)?,
@@ -168,11 +171,11 @@ fn workbook(titles: &[String; 13], table: &[[String; 13]]) -> Result<Vec<u8>, Xl
     book.save_to_buffer()
 }
 
-fn titles(ui: &Ui) -> [String; 13] {
+fn titles(ui: &Ui) -> [String; COLUMN_COUNT] {
     COLUMNS.map(|key| ui.t(key).to_owned())
 }
 
-fn cells(site: &Site, ui: &Ui, row: &TransactionRow) -> [String; 13] {
+fn cells(site: &Site, ui: &Ui, row: &TransactionRow) -> [String; COLUMN_COUNT] {
     let registry = site.desk.node.registry();
     let id = PurchaseId { terminal: TerminalId(row.terminal), boot: row.boot, seq: row.serial };
     [
@@ -187,6 +190,7 @@ fn cells(site: &Site, ui: &Ui, row: &TransactionRow) -> [String; 13] {
         harmless(node_name(ui, &registry, NodeId(row.place.node))),
         if row.merchant == 0 { String::new() } else { MerchantId(row.merchant).to_string() },
         if row.kind == "refusal" { String::new() } else { Fen(row.total).to_string() },
+        row.asked.map(|sum| Fen(sum).to_string()).unwrap_or_default(),
         match row.kind.as_str() {
             "refusal" => reason_words(ui, &row.detail),
             "sale" => ui.t(&format!("mode.{}", row.detail)).to_owned(),

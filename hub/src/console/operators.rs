@@ -238,7 +238,7 @@ struct AuditShown {
     time: String,
     who: String,
     act: String,
-    object: String,
+    object: Named,
     detail: String,
     origin: String,
 }
@@ -277,12 +277,13 @@ pub(super) async fn audit(
     let fields = [("who", who.as_str()), ("act", &act), ("object", &object)];
     let newest = format!("/audit?{}", serde_urlencoded::to_string(fields).unwrap_or_default());
     let older = rows.last().filter(|_| more).map(|last| format!("{newest}&before={}", last.number));
+    let registry = site.desk.node.registry();
     let shown = |line: AuditLine| AuditShown {
         number: line.number,
         time: ui.time_text(line.row.at_ms),
         who: who_words(&ui, &line.row.who),
-        act: ui.t(&format!("act.{}", line.row.act)).to_owned(),
-        object: object_words(&ui, &line.row.object),
+        act: act_words(&ui, &line.row.act),
+        object: object_words(&ui, &registry, &line.row.object),
         detail: detail_words(&ui, &line.row.detail),
         origin: who_words(&ui, &line.row.origin),
     };

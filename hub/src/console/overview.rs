@@ -127,6 +127,7 @@ struct Shown {
     edges: Vec<EdgeLine>,
     edges_ok: usize,
     takings: String,
+    sold: String,
     back: String,
     delta: Option<(bool, String)>,
     sales: String,
@@ -212,6 +213,7 @@ fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums) ->
     Shown {
         edges_ok: edges.iter().filter(|e| e.tone == "ok").count(),
         takings: yuan(sums.sold.fen.saturating_sub(sums.back_fen)),
+        sold: yuan(sums.sold.fen),
         back: yuan(sums.back_fen),
         delta: delta(sums),
         sales: count(sums.sold.sales),

@@ -36,8 +36,7 @@ pub(super) struct PersonPage {
     cards: Vec<CardLine>,
     blocked: bool,
     acts: Vec<ActLine>,
-    total: String,
-    owed: Option<String>,
+    balance: BalanceLine,
     wallets: Vec<WalletLine>,
     movements: Vec<MovementLine>,
     transactions: Vec<Line>,
@@ -84,6 +83,31 @@ struct WalletLine {
     available: String,
     spent: String,
     boxes: Vec<(String, String, bool)>,
+}
+
+/// What a person has, and of what it is made.
+pub(super) struct BalanceLine {
+    /// Everything that can be spent somewhere.
+    pub(super) total: String,
+    /// Of it at headquarters.
+    pub(super) here: String,
+    /// Of it at boxes.
+    pub(super) boxes: String,
+    /// Owed, and what is left of the whole after it; none where nothing is.
+    pub(super) owed: Option<(String, String)>,
+}
+
+impl BalanceLine {
+    pub(super) fn of(holding: &Holding) -> BalanceLine {
+        let here = holding.wallets.iter().fold(0i64, |sum, w| sum.saturating_add(w.available_fen));
+        let (total, owed) = (holding.total_fen, holding.receivable_fen);
+        BalanceLine {
+            total: yuan(total),
+            here: yuan(here),
+            boxes: yuan(total.saturating_sub(here)),
+            owed: (owed > 0).then(|| (yuan(owed), yuan(total.saturating_sub(owed)))),
+        }
+    }
 }
 
 /// A movement as a line.
@@ -167,8 +191,7 @@ pub(super) async fn page(
         cards: card_lines(&site, known.as_ref()),
         blocked: site.desk.node.people.read().is_blocked(BlockTarget::Person(id)),
         acts,
-        total: yuan(holding.total_fen),
-        owed: (holding.receivable_fen > 0).then(|| yuan(holding.receivable_fen)),
+        balance: BalanceLine::of(&holding),
         wallets: wallet_lines(&site, &ui, &holding),
         movements: movements.iter().map(|m| movement_line(&ui, &me, m)).collect(),
         transactions: lines(&ui, &registry, &rows),
@@ -251,6 +274,7 @@ async fn acts(site: &Site, ui: &Ui, person: PersonId, cards: &[CardNumber]) -> R
     let mut found = read.await.map_err(busy)?;
     found.sort_by_key(|line| std::cmp::Reverse(line.number));
     found.truncate(ACTS_ROWS as usize);
+    let registry = site.desk.node.registry();
     let line = |row: AuditRow| ActLine {
         time: ui.time_text(row.at_ms),
         tone: match row.act.as_str() {
@@ -258,10 +282,10 @@ async fn acts(site: &Site, ui: &Ui, person: PersonId, cards: &[CardNumber]) -> R
             "card.lift" | "account.top_up" => "ok",
             _ => "plain",
         },
-        word: ui.t(&format!("act.{}", row.act)).to_owned(),
+        word: act_words(ui, &row.act),
         who: who_words(ui, &row.who),
         detail: match row.act.as_str() {
-            "card.block" | "card.lift" => object_words(ui, &row.object),
+            "card.block" | "card.lift" => object_words(ui, &registry, &row.object).name,
             _ => detail_words(ui, &row.detail),
         },
     };
@@ -365,7 +389,7 @@ async fn hearing(site: &Site, ui: &Ui, person: PersonId) -> Result<(Vec<BoxHears
         name: e.name.clone(),
         campus: campus_name(&registry, e.campus),
         connected: e.connected,
-        age: e.newest_event_age_ms.map_or_else(|| ui.t("edge.state.new").to_owned(), |ms| age(ui, ms)),
+        age: e.heard_age_ms.map_or_else(|| ui.t("edge.state.new").to_owned(), |ms| age(ui, ms)),
     });
     Ok((heard.collect(), deaf.len(), exposure))
 }

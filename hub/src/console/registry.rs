@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use std::sync::Arc;
-use yika_crdt::entry::{CampusRecord, TerminalKind, TerminalState};
+use yika_crdt::entry::{CampusRecord, TerminalKind, TerminalRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_ui::{Choice, Page, Role, Ui, UiError, View};
 
@@ -26,7 +26,7 @@ struct TerminalLine {
     name: String,
     kind: &'static str,
     campus: String,
-    place: String,
+    place: Named,
     tone: &'static str,
     state: &'static str,
     deployed: bool,
@@ -44,9 +44,12 @@ pub(super) async fn terminals(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> 
             TerminalState::Scrapped => ("plain", "terminal.state.scrapped"),
         };
         let (kind, place) = match t.kind {
-            TerminalKind::Till => ("terminal.kind.till", format!("{} · {}", t.outlet, t.merchant)),
-            TerminalKind::Door => ("terminal.kind.door", t.door.map(|d| d.to_string()).unwrap_or_default()),
-            TerminalKind::Attendance => ("terminal.kind.attendance", "–".into()),
+            TerminalKind::Till => ("terminal.kind.till", till_place(&ui, t)),
+            TerminalKind::Door => (
+                "terminal.kind.door",
+                Named { name: t.door.map(|d| d.to_string()).unwrap_or_default(), ..Named::default() },
+            ),
+            TerminalKind::Attendance => ("terminal.kind.attendance", Named { name: "–".into(), ..Named::default() }),
         };
         TerminalLine {
             id: t.terminal,
@@ -66,6 +69,14 @@ pub(super) async fn terminals(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> 
         campuses: !registry.campuses.is_empty(),
         page: site.page(&ui, "terminals.title", "/terminals"),
     })
+}
+
+/// Where a till sells and for whom, in words and by number.
+fn till_place(ui: &Ui, till: &TerminalRecord) -> Named {
+    let (outlet, merchant) = (outlet_words(ui, till.outlet), merchant_words(ui, till.merchant));
+    Named {
+        name: format!("{} · {}", outlet.name, merchant.name), code: format!("{} · {}", outlet.code, merchant.code)
+    }
 }
 
 #[derive(Template)]
@@ -158,9 +169,6 @@ fn terminal_of(ui: &Ui, wish: &TerminalWish) -> Result<NewTerminal, String> {
         (number(&wish.outlet, "terminal.bad_number")?, number(&wish.merchant, "terminal.bad_number")?);
     let door = number(&wish.door, "terminal.bad_number")?;
     let till = wish.kind == "till";
-    if till && (outlet == 0 || merchant == 0) {
-        return Err(ui.t("terminal.till_needs").to_owned());
-    }
     if wish.kind == "door" && door == 0 {
         return Err(ui.t("terminal.door_needs").to_owned());
     }

@@ -308,12 +308,62 @@ pub(super) fn detail_words(ui: &Ui, detail: &str) -> String {
     words.join(" · ")
 }
 
-/// What an act was done to: a card by its number, anything else by its own name.
-pub(super) fn object_words(ui: &Ui, object: &str) -> String {
-    match object.strip_prefix("card ") {
-        Some(card) => ui.t_args("block.card", &[("card", card)]),
-        None => object.to_owned(),
+/// What was done, as the audit or a box's journal calls it.
+pub(super) fn act_words(ui: &Ui, act: &str) -> String {
+    let key = format!("act.{act}");
+    if ui.kit.words.has(&key) { ui.t(&key).to_owned() } else { act.to_owned() }
+}
+
+/// Something with a name, and its code where that says more.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) code: String,
+}
+
+impl Named {
+    fn of(name: impl Into<String>, code: impl ToString) -> Named {
+        Named { name: name.into(), code: code.to_string() }
     }
+
+    fn plain(text: &str) -> Named {
+        Named { name: text.to_owned(), code: String::new() }
+    }
+}
+
+/// An outlet in words: the registry has no names of outlets, only numbers.
+pub(super) fn outlet_words(ui: &Ui, outlet: OutletId) -> Named {
+    Named::of(ui.t_args("word.outlet", &[("n", &outlet.0.to_string())]), outlet)
+}
+
+/// A merchant in words.
+pub(super) fn merchant_words(ui: &Ui, merchant: MerchantId) -> Named {
+    Named::of(ui.t_args("word.merchant", &[("n", &merchant.0.to_string())]), merchant)
+}
+
+/// What an act was done to: a card by its number, what the registry lists by its name.
+pub(super) fn object_words(ui: &Ui, registry: &RegistryView, object: &str) -> Named {
+    if let Some(card) = object.strip_prefix("card ") {
+        return Named::plain(&ui.t_args("block.card", &[("card", card)]));
+    }
+    let id = object.split_once('@').map_or(object, |(node, _)| node);
+    if let Ok(node) = id.parse::<NodeId>()
+        && registry.current(node).is_some()
+        && id.starts_with('n')
+    {
+        return Named::of(node_name(ui, registry, node), object);
+    }
+    if let Some(campus) = object.strip_prefix('c').and_then(|_| object.parse().ok())
+        && let Some(campus) = registry.campuses.get(&campus)
+    {
+        return Named::of(campus.name.clone(), object);
+    }
+    if let Some(terminal) = object.strip_prefix('t').and_then(|_| object.parse().ok())
+        && let Some(terminal) = registry.terminals.get(&terminal)
+    {
+        return Named::of(terminal.name.clone(), object);
+    }
+    Named::plain(object)
 }
 
 /// A wallet's name in words.

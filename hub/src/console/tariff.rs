@@ -65,7 +65,7 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
         Some(id) => sheet.periods.iter().find(|p| p.id == id).map_or_else(|| id.0.to_string(), |p| p.name.clone()),
     };
     let category = |wanted: Option<CategoryId>| wanted.map_or_else(any, |id| ui.category(id.0));
-    let outlet = |wanted: Option<OutletId>| wanted.map_or_else(any, |id| id.to_string());
+    let outlet = |wanted: Option<OutletId>| wanted.map_or_else(any, |id| outlet_words(ui, id).name);
     let cap = |cap: Option<Fen>| cap.map_or_else(|| "–".to_owned(), |fen| yuan(fen.0));
     let times = |times: u8| if times == 0 { "–".to_owned() } else { times.to_string() };
     Sheet {
@@ -103,7 +103,7 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
                 strict: l.scope == LimitScope::Strict,
             })
             .collect(),
-        barred: sheet.barred.iter().map(|(c, o)| (ui.category(c.0), o.to_string())).collect(),
+        barred: sheet.barred.iter().map(|(c, o)| (ui.category(c.0), outlet_words(ui, *o).name)).collect(),
         repeat: sheet.repeat_tap_seconds,
         guest: sheet
             .guest

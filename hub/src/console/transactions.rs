@@ -3,10 +3,11 @@
 use super::COUNTER;
 use super::overview::period_name;
 use super::shared::*;
+use crate::store::ProfileRow;
 use crate::store::people::{self, PeopleQuery};
 use crate::store::statement::{Voucher, vouchers_of};
 use crate::store::transactions::{
-    self as store, Place, RefundRow, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
+    self as store, Cursor, Mark, Place, RefundRow, SaleRow, TOTAL_ROWS_MAX, Totals, TransactionQuery, TransactionRow,
 };
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -52,6 +53,8 @@ pub(super) struct Line {
     pub(super) tone: &'static str,
     pub(super) detail: String,
     pub(super) amount: String,
+    /// The amount was asked for and not charged.
+    pub(super) asked: bool,
     pub(super) incoming: bool,
     pub(super) offline: bool,
     pub(super) doubtful: bool,
@@ -84,10 +87,23 @@ fn line(ui: &Ui, registry: &RegistryView, row: &TransactionRow) -> Line {
             "sale" => ui.t(&format!("mode.{}", row.detail)).to_owned(),
             _ => String::new(),
         },
-        amount: if row.kind == "refusal" { "–".into() } else { yuan(row.total) },
+        amount: match row.kind.as_str() {
+            "refusal" => asked_words(ui, row),
+            _ => yuan(row.total),
+        },
+        asked: row.kind == "refusal",
         incoming: row.total < 0,
         offline: row.offline,
         doubtful: row.doubtful,
+    }
+}
+
+/// What a refused tap had been for: the keyed sum, else how it was keyed.
+fn asked_words(ui: &Ui, row: &TransactionRow) -> String {
+    match (row.asked, &row.asked_mode) {
+        (Some(sum), _) => yuan(sum),
+        (None, Some(mode)) if mode != "amount" => ui.t(&format!("mode.{mode}")).to_owned(),
+        (None, _) => "–".into(),
     }
 }
 
@@ -149,7 +165,7 @@ pub(super) async fn wanted(site: &Site, ui: &Ui, filter: &Filter) -> Result<Want
     {
         problem = words;
     }
-    query.before = read_place(&filter.before);
+    query.before = read_cursor(&filter.before);
     Ok(Wanted { query, problem, from, to })
 }
 
@@ -256,7 +272,7 @@ pub(super) async fn list(
         let text = serde_urlencoded::to_string(Filter { before, ..filter.clone() });
         format!("/transactions?{}", text.unwrap_or_default())
     };
-    let older = rows.last().filter(|_| more).map(|last| address(write_place(last.place)));
+    let older = rows.last().filter(|_| more).map(|last| address(write_cursor(last.cursor())));
     let query = serde_urlencoded::to_string(Filter { before: String::new(), ..filter.clone() }).unwrap_or_default();
     let registry = site.desk.node.registry();
     Ok(View::new(List {
@@ -289,12 +305,12 @@ pub(super) async fn totals(
     Ok(View::new(TotalsPart { page: site.page(&ui, "tx.title", "/transactions"), totals: summary(&totals) }))
 }
 
-/// A cursor in an address: time, box, life, position.
-fn write_place(p: Place) -> String {
-    format!("{}.{}.{}.{}.{}", p.at_ms, p.node, p.generation, p.counter, p.seq)
+/// A cursor in an address: time, box, life, position, table, row.
+fn write_cursor(Cursor { place: p, mark }: Cursor) -> String {
+    format!("{}.{}.{}.{}.{}.{}.{}", p.at_ms, p.node, p.generation, p.counter, p.seq, mark.arm, mark.row)
 }
 
-fn read_place(text: &str) -> Option<Place> {
+fn read_cursor(text: &str) -> Option<Cursor> {
     let mut parts = text.split('.');
     let place = Place {
         at_ms: parts.next()?.parse().ok()?,
@@ -303,7 +319,8 @@ fn read_place(text: &str) -> Option<Place> {
         counter: parts.next()?.parse().ok()?,
         seq: parts.next()?.parse().ok()?,
     };
-    parts.next().is_none().then_some(place)
+    let mark = Mark { arm: parts.next()?.parse().ok()?, row: parts.next()?.parse().ok()? };
+    parts.next().is_none().then_some(Cursor { place, mark })
 }
 
 #[derive(Template)]
@@ -335,8 +352,8 @@ struct Facts {
     adjustment: String,
     total: String,
     balance: String,
-    outlet: String,
-    merchant: String,
+    outlet: Named,
+    merchant: Named,
     tone: &'static str,
     state: String,
 }
@@ -376,61 +393,68 @@ pub(super) async fn detail(
     let others = neighbours(&site, &sale).await?;
     let others: Vec<TransactionRow> = others.into_iter().filter(|row| row.place != sale.place).collect();
     let back = refunds.iter().fold(0i64, |sum, r| sum.saturating_add(r.total));
-    let mut steps = vec![
-        StepLine {
-            tone: "ok",
-            time: ui.time_text(sale.place.at_ms),
-            words: ui.t_args("tx.step.kept", &[("node", &node_name(&ui, &registry, writer.node))]),
-        },
-        StepLine { tone: "ok", time: ui.time_text(sale.received_ms), words: ui.t("tx.step.posted").to_owned() },
-    ];
-    if sale.offline {
-        steps.insert(0, StepLine { tone: "warn", time: "–".into(), words: ui.t("tx.step.offline").to_owned() });
-    }
-    if let Some(words) = doubt_words(&ui, &sale) {
-        steps.push(StepLine { tone: "bad", time: ui.time_text(sale.received_ms), words });
-    }
-    steps.extend(refunds.iter().map(|refund| refund_step(&ui, refund, &vouchers)));
-    let refundable = COUNTER.contains(&me.operator.role) && back < sale.total;
+    Ok(View::new(Detail {
+        page: site.page(&ui, "tx.detail", "/transactions").crumb(sale.id.to_string()),
+        id: sale.id.to_string(),
+        sale: facts(&ui, &registry, &sale, profile.as_ref(), back),
+        paid: wallet_parts(&ui, &sale.paid),
+        steps: steps(&ui, &registry, &sale, &refunds, &vouchers),
+        others: lines(&ui, &registry, &others),
+        href: href(sale.place),
+        refundable: COUNTER.contains(&me.operator.role) && back < sale.total,
+    })
+    .into_response())
+}
+
+/// What a sale was, and what is left of it.
+fn facts(ui: &Ui, registry: &RegistryView, sale: &SaleRow, profile: Option<&ProfileRow>, back: i64) -> Facts {
     let (tone, state) = match back {
         0 => ("ok", "tx.state.sold"),
         part if part < sale.total => ("warn", "tx.state.part_back"),
         _ => ("plain", "tx.state.back"),
     };
-    let name = profile.as_ref().map_or_else(|| ui.t("word.unknown_holder").to_owned(), |p| p.name.clone());
-    let page = site.page(&ui, "tx.detail", "/transactions").crumb(sale.id.to_string());
-    let facts = Facts {
-        name,
-        person: profile.as_ref().map(|p| PersonId(p.person)),
+    Facts {
+        name: profile.map_or_else(|| ui.t("word.unknown_holder").to_owned(), |p| p.name.clone()),
+        person: profile.map(|p| PersonId(p.person)),
         card: sale.card.to_string(),
         category: ui.category(sale.category),
         category_number: sale.category,
-        terminal: terminal_name(&registry, sale.id.terminal),
-        node: node_name(&ui, &registry, writer.node),
-        place: format!("{writer} #{seq}"),
+        terminal: terminal_name(registry, sale.id.terminal),
+        node: node_name(ui, registry, NodeId(sale.place.node)),
+        place: format!("{} #{}", sale.place.writer(), sale.place.seq),
         day: Day(sale.day).to_string(),
-        period: period_name(&ui, &registry, sale.period),
+        period: period_name(ui, registry, sale.period),
         mode: ui.t(&format!("mode.{}", sale.mode)).to_owned(),
         price: yuan(sale.price),
         adjustment: signed_yuan(sale.adjustment),
         total: yuan(sale.total),
         balance: yuan(sale.balance),
-        outlet: OutletId(sale.outlet).to_string(),
-        merchant: MerchantId(sale.merchant).to_string(),
+        outlet: outlet_words(ui, OutletId(sale.outlet)),
+        merchant: merchant_words(ui, MerchantId(sale.merchant)),
         tone,
         state: ui.t(state).to_owned(),
-    };
-    Ok(View::new(Detail {
-        page,
-        id: sale.id.to_string(),
-        sale: facts,
-        paid: wallet_parts(&ui, &sale.paid),
-        steps,
-        others: lines(&ui, &registry, &others),
-        href: href(sale.place),
-        refundable,
-    })
-    .into_response())
+    }
+}
+
+/// The time line of a sale: tapped, kept, posted, doubted, given back.
+fn steps(
+    ui: &Ui,
+    registry: &RegistryView,
+    sale: &SaleRow,
+    refunds: &[RefundRow],
+    vouchers: &[Voucher],
+) -> Vec<StepLine> {
+    let step = |tone, ms, words| StepLine { tone, time: ui.time_text(ms), words };
+    let node = node_name(ui, registry, NodeId(sale.place.node));
+    let mut steps = Vec::new();
+    if sale.offline {
+        steps.push(StepLine { tone: "warn", time: "–".into(), words: ui.t("tx.step.offline").to_owned() });
+    }
+    steps.push(step("ok", sale.place.at_ms, ui.t_args("tx.step.kept", &[("node", &node)])));
+    steps.push(step("ok", sale.received_ms, ui.t("tx.step.posted").to_owned()));
+    steps.extend(doubt_words(ui, sale).map(|words| step("bad", sale.received_ms, words)));
+    steps.extend(refunds.iter().map(|refund| refund_step(ui, refund, vouchers)));
+    steps
 }
 
 /// A refund on the time line; one by headquarters with who did it and why.
@@ -520,10 +544,11 @@ mod tests {
     #[test]
     fn cursors_and_writers_read_back() {
         let place = Place { at_ms: 1_795_494_600_000, node: 3, generation: 1, counter: 2, seq: 77 };
-        assert_eq!(read_place(&write_place(place)), Some(place));
+        let cursor = Cursor { place, mark: Mark { arm: 2, row: 9 } };
+        assert_eq!(read_cursor(&write_cursor(cursor)), Some(cursor));
         assert_eq!(read_writer(&place.writer().to_string()), Some(place.writer()));
-        for bad in ["", "1.2.3.4", "1.2.3.4.5.6", "x.1.1.1.1", "n3", "n3@1", "@."] {
-            assert_eq!((read_place(bad), read_writer(bad)), (None, None), "{bad:?}");
+        for bad in ["", "1.2.3.4.5", "1.2.3.4.5.6.7.8", "x.1.1.1.1.0.1", "n3", "n3@1", "@."] {
+            assert_eq!((read_cursor(bad), read_writer(bad)), (None, None), "{bad:?}");
         }
         use crate::console::people::purchase_id;
         assert_eq!(purchase_id("t12-1-345").unwrap().to_string(), "t12-1-345");

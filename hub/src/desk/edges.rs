@@ -1,4 +1,5 @@
-//! The fleet of boxes as headquarters sees it: by the age of their newest event, never by an open socket.
+//! The fleet of boxes as headquarters sees it: by when each was last heard and by what it has not handed over yet. A box
+//! that sells nothing is as well as any; one that is connected and keeps its news back is not.
 
 use super::{Desk, DeskError};
 use crate::clock::wall_ms;
@@ -11,9 +12,9 @@ use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::{Read, StoreError, decode_row};
 
-/// A box whose newest event is older than this is late, in milliseconds.
+/// A box that was not heard for longer is late, and so is one whose news are older while it holds more; in milliseconds.
 pub const LATE_AFTER_MS: i64 = 60_000;
-/// A box whose newest event is older than this counts as off line, in milliseconds.
+/// A box that was not heard for longer counts as off line, in milliseconds.
 pub const OFFLINE_AFTER_MS: i64 = 15 * 60_000;
 /// Most entries of a journal's end that are shown.
 pub const JOURNAL_TAIL_MAX: u64 = 60;
@@ -41,12 +42,51 @@ pub struct EdgeView {
     pub fenced: Option<String>,
     /// Journal entries held.
     pub held: u64,
+    /// Journal entries that it has told of and that are not held yet.
+    pub behind: u64,
+    /// When it was last heard, by headquarters' clock: at least when its newest event was written, also after a restart.
+    pub heard_ms: Option<i64>,
+    /// Age of that, in milliseconds.
+    pub heard_age_ms: Option<i64>,
     /// When its newest event that headquarters holds was written, by the box's clock.
     pub newest_event_ms: Option<i64>,
     /// Age of that, in milliseconds.
     pub newest_event_age_ms: Option<i64>,
     /// Entries of it in quarantine.
     pub quarantined: u64,
+}
+
+/// How a box stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Ended by headquarters.
+    Fenced,
+    /// Enrolled, and never heard since.
+    New,
+    /// Heard lately, with nothing old kept back.
+    Normal,
+    /// Connected, and its news are old: there is more to come.
+    Behind,
+    /// Not heard for a while.
+    Late,
+    /// Not heard for long.
+    Offline,
+}
+
+impl EdgeView {
+    /// How it stands, by what was heard of it.
+    pub fn standing(&self) -> Standing {
+        let is_late = |age: Option<i64>| age.is_none_or(|age| age > LATE_AFTER_MS);
+        match self.heard_age_ms {
+            _ if self.fenced.is_some() => Standing::Fenced,
+            None => Standing::New,
+            Some(_) if self.connected && self.behind > 0 && is_late(self.newest_event_age_ms) => Standing::Behind,
+            Some(_) if self.connected => Standing::Normal,
+            Some(age) if age <= LATE_AFTER_MS => Standing::Normal,
+            Some(age) if age <= OFFLINE_AFTER_MS => Standing::Late,
+            Some(_) => Standing::Offline,
+        }
+    }
 }
 
 /// An entry that could not be used.
@@ -93,20 +133,29 @@ impl Desk {
                 writers.iter().map(|writer| Ok(store.feed(&journal(*writer))?.end.seq.0)).collect()
             })
             .await?;
+        let now_ms = wall_ms();
         let boxes = registry.boxes().into_iter().zip(newest).zip(held);
         Ok(boxes
-            .map(|((record, newest), held)| EdgeView {
-                node: record.writer.node,
-                writer: record.writer.to_string(),
-                campus: record.campus,
-                name: record.name.clone(),
-                address: record.address.clone(),
-                connected: connected.contains(&record.writer),
-                fenced: registry.fences.get(&record.writer).map(|f| f.reason.clone()),
-                held,
-                newest_event_ms: newest,
-                newest_event_age_ms: newest.map(|ms| wall_ms().saturating_sub(ms)),
-                quarantined: quarantined.get(&record.writer).copied().unwrap_or(0),
+            .map(|((record, newest), held)| {
+                let connected = connected.contains(&record.writer);
+                let heard = self.node.heard(record.writer);
+                let heard_ms = if connected { Some(now_ms) } else { heard.at_ms.max(newest) };
+                EdgeView {
+                    node: record.writer.node,
+                    writer: record.writer.to_string(),
+                    campus: record.campus,
+                    name: record.name.clone(),
+                    address: record.address.clone(),
+                    connected,
+                    fenced: registry.fences.get(&record.writer).map(|f| f.reason.clone()),
+                    held,
+                    behind: heard.journal_end.0.saturating_sub(held),
+                    heard_ms,
+                    heard_age_ms: heard_ms.map(|ms| now_ms.saturating_sub(ms)),
+                    newest_event_ms: newest,
+                    newest_event_age_ms: newest.map(|ms| now_ms.saturating_sub(ms)),
+                    quarantined: quarantined.get(&record.writer).copied().unwrap_or(0),
+                }
             })
             .collect())
     }
@@ -153,4 +202,49 @@ fn quarantined(store: &dyn Read) -> Result<Vec<Quarantined>, StoreError> {
         found.push(Quarantined { feed, seq, cause: decode_row(&key, &value)? });
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(connected: bool, heard_age_ms: Option<i64>, newest_event_age_ms: Option<i64>, behind: u64) -> Standing {
+        let view = EdgeView {
+            node: NodeId(1),
+            writer: String::new(),
+            campus: None,
+            name: String::new(),
+            address: None,
+            connected,
+            fenced: None,
+            held: 0,
+            behind,
+            heard_ms: heard_age_ms.map(|age| -age),
+            heard_age_ms,
+            newest_event_ms: None,
+            newest_event_age_ms,
+            quarantined: 0,
+        };
+        assert_eq!(EdgeView { fenced: Some("lost".into()), ..view.clone() }.standing(), Standing::Fenced);
+        view.standing()
+    }
+
+    #[test]
+    fn a_box_is_judged_by_when_it_was_heard_and_not_by_what_it_sold() {
+        let old = Some(3 * OFFLINE_AFTER_MS);
+        assert_eq!(seen(true, Some(0), old, 0), Standing::Normal, "quiet and connected");
+        assert_eq!(seen(true, Some(0), None, 0), Standing::Normal, "new and connected");
+        assert_eq!(seen(false, Some(LATE_AFTER_MS), old, 0), Standing::Normal, "connects again");
+        assert_eq!(seen(false, Some(LATE_AFTER_MS + 1), old, 0), Standing::Late);
+        assert_eq!(seen(false, Some(OFFLINE_AFTER_MS + 1), old, 0), Standing::Offline);
+        assert_eq!(seen(false, None, None, 0), Standing::New);
+    }
+
+    #[test]
+    fn an_open_socket_is_not_enough_while_old_news_are_kept_back() {
+        let old = Some(LATE_AFTER_MS + 1);
+        assert_eq!(seen(true, Some(0), old, 7), Standing::Behind);
+        assert_eq!(seen(true, Some(0), None, 7), Standing::Behind);
+        assert_eq!(seen(true, Some(0), Some(LATE_AFTER_MS), 7), Standing::Normal, "on its way");
+    }
 }

@@ -8,12 +8,13 @@ use crate::clock::wall_ms;
 use crate::core::{
     self, Command, PoolSizes, Reply, Teller, refund_source, top_up_source, undo_source, withdrawal_source,
 };
-use crate::refusal::Refusal;
+use crate::ledger::wallet_name;
+use crate::refusal::{AtBox, BoxLine, Refusal};
 use crate::store::{TableRow, VoucherRow, statement};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use yika_crdt::Fen;
-use yika_crdt::entry::{RefundKind, Source};
+use yika_crdt::entry::{RefundKind, Source, WalletKey};
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::ids::*;
 
@@ -114,7 +115,7 @@ impl Desk {
         let voucher = VoucherRow { reason, ..voucher(actor, "withdrawal", withdrawal_source(&id), person, request) };
         let command = Command::Withdraw { id, person, amount, by: voucher.by };
         let detail = facts(&[("sum", &amount.to_string()), ("request", request), ("reason", &voucher.reason)]);
-        self.pay_out(actor, "account.withdraw", detail, command, voucher).await
+        self.pay_out(actor, "account.withdraw", (person, detail), command, voucher).await
     }
 
     /// Undoes a top-up whole: only who took it, in the shift in which he took it. Gives what the person has left.
@@ -131,31 +132,55 @@ impl Desk {
         let voucher = VoucherRow { of: Some(source), reason, ..voucher };
         let command = Command::UndoTopUp { of, by: voucher.by };
         let detail = facts(&[("request", request), ("reason", &voucher.reason)]);
-        self.pay_out(actor, "account.undo_top_up", detail, command, voucher).await
+        self.pay_out(actor, "account.undo_top_up", (person, detail), command, voucher).await
     }
 
     async fn pay_out(
         &self,
         actor: &Actor,
         act: &str,
-        detail: String,
+        (person, detail): (PersonId, String),
         command: Command,
         voucher: VoucherRow,
     ) -> Result<Fen, DeskError> {
         let until = tokio::time::Instant::now() + Duration::from_millis(GIVE_BACK_MS_MAX);
-        let object = voucher.object.clone();
+        let object = person.to_string();
         let rows = vec![TableRow::Voucher(voucher)];
         loop {
-            match self.act(actor, act, object.clone(), detail.clone(), command.clone(), rows.clone()).await? {
-                Reply::Paid(left) => return Ok(left),
-                Reply::Short { .. } if tokio::time::Instant::now() < until => {
+            match self.act(actor, act, object.clone(), detail.clone(), command.clone(), rows.clone()).await {
+                Ok(Reply::Paid(left)) => return Ok(left),
+                Ok(Reply::Short { .. }) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
                 }
-                Reply::Short { available, recalled } => {
-                    return refused(Refusal::StillAtBoxes { available, boxes: recalled });
+                Ok(Reply::Short { available, .. }) | Err(DeskError::Refused(Refusal::NotEnough { available })) => {
+                    return self.short(person, available).await;
                 }
-                other => return Err(DeskError::Busy(format!("the core answered a payment with {other:?}"))),
+                Ok(other) => return Err(DeskError::Busy(format!("the core answered a payment with {other:?}"))),
+                Err(other) => return Err(other),
             }
+        }
+    }
+
+    /// Why no more than that is paid out: the rest lies at boxes, or there is none.
+    async fn short(&self, person: PersonId, available: Fen) -> Result<Fen, DeskError> {
+        let main = wallet_name(WalletKey::Main);
+        let holding = self.holding(person)?;
+        let wallet = holding.wallets.iter().find(|wallet| wallet.wallet == main);
+        let edges = self.edges().await?;
+        let lying = wallet.iter().flat_map(|wallet| &wallet.at_boxes).filter(|(_, right, _)| *right > 0);
+        let out = lying.map(|(writer, right, suspended)| {
+            let view = edges.iter().find(|edge| edge.node == writer.node);
+            let line = match view {
+                _ if *suspended => BoxLine::Fenced,
+                Some(view) if view.connected => BoxLine::Connected,
+                view => BoxLine::Silent(view.and_then(|view| view.heard_age_ms)),
+            };
+            let name = view.map_or_else(|| writer.node.to_string(), |view| view.name.clone());
+            AtBox { name, sum: Fen(*right), line }
+        });
+        match out.collect::<Vec<_>>() {
+            none if none.is_empty() => refused(Refusal::NotEnough { available }),
+            out => refused(Refusal::AtBoxes { available, out }),
         }
     }
 

@@ -9,8 +9,11 @@ use crate::refusal::Refusal;
 use crate::store::{TableRow, TerminalKeyRow};
 use crate::vault::random;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
+use yika_crdt::registry::RegistryView;
 use yika_crdt::tariff::sheet::TariffSheet;
 use yika_link::{JoinString, Token};
 use zeroize::Zeroizing;
@@ -19,6 +22,9 @@ use zeroize::Zeroizing;
 pub const NAME_CHARS_MAX: usize = 40;
 /// A token lives at most so long.
 pub const TOKEN_TTL_S_MAX: i64 = 7 * 24 * 3600;
+
+/// Outlets named to somebody who gave none.
+const PLACES_NAMED_MAX: usize = 12;
 
 /// A terminal to be registered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,6 +66,34 @@ pub struct TerminalMade {
     pub key: String,
 }
 
+/// A one-time token to be made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// Campus of the box.
+    pub campus: CampusId,
+    /// How long it lives, in seconds.
+    pub ttl_s: i64,
+    /// The box it replaces.
+    #[serde(default)]
+    pub replaces: Option<NodeId>,
+    /// The name that the box is to take; its host's name when absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Where this box is to dial headquarters, `host:port`; as configured when absent.
+    #[serde(default)]
+    pub advertised: Option<String>,
+}
+
+/// What is pasted on the box; shown this once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenMade {
+    /// The line that joins it.
+    pub line: String,
+    /// The whole command.
+    pub command: String,
+}
+
 impl Desk {
     /// Adds a campus or changes its name and calendar.
     ///
@@ -87,30 +121,67 @@ impl Desk {
         Ok(self.node.refresh_registry()?)
     }
 
+    /// Where boxes are told to dial headquarters.
+    ///
+    /// # Errors
+    /// It listens on every address and nobody has said which of them others reach.
+    pub fn dialled(&self) -> Result<&str, Refusal> {
+        reachable(&self.advertised)
+    }
+
     /// Makes a one-time token; the line to paste on the box is shown this once.
     ///
     /// # Errors
-    /// When the campus or the box to be replaced is not known, or the hub cannot serve.
-    pub async fn create_token(
-        &self,
-        actor: &Actor,
-        campus: CampusId,
-        ttl_s: i64,
-        replaces: Option<NodeId>,
-    ) -> Result<String, DeskError> {
+    /// When the campus or the box to be replaced is not known, no address can be told, or the hub cannot serve.
+    pub async fn create_token(&self, actor: &Actor, new: NewToken) -> Result<TokenMade, DeskError> {
+        let NewToken { campus, ttl_s, replaces, name, advertised } = new;
         actor.may_touch(campus)?;
         if !(1..=TOKEN_TTL_S_MAX).contains(&ttl_s) {
             return refused(Refusal::TokenTime {});
         }
+        if let Some(name) = &name {
+            named(name)?;
+        }
+        let address = match &advertised {
+            Some(address) => reachable(address)?,
+            None => self.dialled()?,
+        };
         let token = Token::generate().map_err(|e| DeskError::Busy(e.to_string()))?;
         let hash = token.hash();
-        let line = JoinString::new(&self.advertised, self.pin, token)
-            .map_err(|_| Refusal::AdvertisedAddress { address: self.advertised.clone() })?;
+        let line = JoinString::new(address, self.pin, token)
+            .map_err(|_| Refusal::AdvertisedAddress { address: address.to_owned() })?;
         let row = TokenRow { campus, expires_ms: wall_ms().saturating_add(ttl_s * 1000), replaces, used: None };
-        let detail = facts(&[("replaces", &replaces.map_or_else(String::new, |node| node.to_string()))]);
+        let replaced = replaces.map_or_else(String::new, |node| node.to_string());
+        let detail = facts(&[("replaces", &replaced), ("name", name.as_deref().unwrap_or_default())]);
         let command = Command::CreateToken { hash, row };
         self.act(actor, "edge.token", campus.to_string(), detail, command, Vec::new()).await?;
-        Ok(line.to_text().to_string())
+        let line = line.to_text().to_string();
+        let command = match &name {
+            Some(name) => format!("yika-edge init --join {line} --name {}", quoted(name)),
+            None => format!("yika-edge init --join {line}"),
+        };
+        Ok(TokenMade { line, command })
+    }
+
+    /// Gives a box another name; pages show it at once, the box itself from its next start.
+    ///
+    /// # Errors
+    /// When the name does not do, the box is not known, or the hub cannot serve.
+    pub async fn rename_box(&self, actor: &Actor, node: NodeId, name: &str) -> Result<(), DeskError> {
+        named(name)?;
+        let _drawing = self.drawing.lock().await;
+        let registry_view = self.node.registry();
+        let living = registry_view.current(node).filter(|w| !w.node.is_hub());
+        let Some(record) = living.and_then(|writer| registry_view.nodes.get(&writer)).cloned() else {
+            return refused(Refusal::UnknownBox { node });
+        };
+        if let Some(campus) = record.campus {
+            actor.may_touch(campus)?;
+        }
+        let detail = facts(&[("before", &record.name), ("name", name)]);
+        let record = NodeRecord { name: name.to_owned(), ..record };
+        self.act(actor, "edge.rename", node.to_string(), detail, registry(Body::Node(record)), Vec::new()).await?;
+        Ok(self.node.refresh_registry()?)
     }
 
     /// Registers a terminal and makes its key.
@@ -133,7 +204,7 @@ impl Desk {
             other => return refused(Refusal::TerminalKind { kind: other.to_owned() }),
         };
         if kind == TerminalKind::Till && (new.outlet.0 == 0 || new.merchant.0 == 0) {
-            return refused(Refusal::TillNeeds {});
+            return refused(Refusal::TillNeeds { known: places(&registry_view, new.campus) });
         }
         if (kind == TerminalKind::Door) != new.door.is_some() {
             return refused(Refusal::DoorNeeds {});
@@ -237,6 +308,34 @@ impl Desk {
 
 fn registry(body: Body) -> Command {
     Command::Registry(Box::new(body))
+}
+
+/// Outlets of a campus with their merchants, each with the name of one till that stands there.
+fn places(registry: &RegistryView, campus: CampusId) -> Vec<String> {
+    let mut places: BTreeMap<(OutletId, MerchantId), &str> = BTreeMap::new();
+    for till in registry.terminals.values().filter(|t| t.campus == campus && t.kind == TerminalKind::Till) {
+        places.entry((till.outlet, till.merchant)).or_insert(&till.name);
+    }
+    let mut words: Vec<String> = places
+        .iter()
+        .take(PLACES_NAMED_MAX)
+        .map(|((outlet, merchant), till)| format!("{outlet} {merchant} ({till})"))
+        .collect();
+    if words.is_empty() {
+        words.push("–".to_owned());
+    }
+    words
+}
+
+/// An address that other machines can dial, as far as it shows: not "every address of this one".
+fn reachable(address: &str) -> Result<&str, Refusal> {
+    let everywhere = address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified());
+    if everywhere { Err(Refusal::NoAdvertisedAddress { listens: address.to_owned() }) } else { Ok(address) }
+}
+
+/// A text as one word of a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn named(name: &str) -> Result<(), DeskError> {

@@ -37,6 +37,28 @@ pub enum Kept {
     NewPeople,
 }
 
+/// What lies at a box of somebody's money.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AtBox {
+    /// The box as shown.
+    pub name: String,
+    /// How much.
+    pub sum: Fen,
+    /// Whether it can give it back.
+    pub line: BoxLine,
+}
+
+/// The line to a box.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BoxLine {
+    /// It is there.
+    Connected,
+    /// It is away; how long ago it was heard, in milliseconds.
+    Silent(Option<i64>),
+    /// Headquarters has ended it.
+    Fenced,
+}
+
 /// What a device or a file was found to have, for whoever looks after the machine: pages in Chinese point to the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cause(pub String);
@@ -70,6 +92,30 @@ impl Fact for Box<Refusal> {
     fn words(&self, lang: Lang) -> String {
         Refusal::words(self, lang)
     }
+}
+
+impl Fact for AtBox {
+    fn words(&self, lang: Lang) -> String {
+        let (name, sum) = (("name", self.name.clone()), ("sum", self.sum.to_string()));
+        match self.line {
+            BoxLine::Connected => filled(lang, "at_box.connected", &[name, sum]),
+            BoxLine::Silent(Some(ms)) => filled(lang, "at_box.silent", &[name, sum, ("age", span(lang, ms))]),
+            BoxLine::Silent(None) => filled(lang, "at_box.unheard", &[name, sum]),
+            BoxLine::Fenced => filled(lang, "at_box.fenced", &[name, sum]),
+        }
+    }
+}
+
+/// A length of time in its largest unit.
+fn span(lang: Lang, ms: i64) -> String {
+    let seconds = ms.max(0) / 1_000;
+    let (key, number) = match seconds {
+        0..60 => ("span.seconds", seconds),
+        60..3_600 => ("span.minutes", seconds / 60),
+        3_600..172_800 => ("span.hours", seconds / 3_600),
+        _ => ("span.days", seconds / 86_400),
+    };
+    filled(lang, key, &[("n", number.to_string())])
 }
 
 impl Fact for Cause {

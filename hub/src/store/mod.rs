@@ -26,6 +26,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 5, sql: include_str!("sql/0005_price.sql") },
     Migration { number: 6, sql: include_str!("sql/0006_people_words.sql") },
     Migration { number: 7, sql: include_str!("sql/0007_vouchers.sql") },
+    Migration { number: 8, sql: include_str!("sql/0008_asked.sql") },
 ];
 
 /// How the hub opens its database.

@@ -40,6 +40,10 @@ pub struct TransactionRow {
     pub total: i64,
     /// Mode of a sale, reason of a refusal.
     pub detail: String,
+    /// The sum that was refused, in fen, where one was keyed.
+    pub asked: Option<i64>,
+    /// How the refused sale was keyed, where that is known.
+    pub asked_mode: Option<String>,
     /// The terminal had decided alone.
     pub offline: bool,
     /// Headquarters comes to another price, or cannot tell.
@@ -48,6 +52,33 @@ pub struct TransactionRow {
     pub name: Option<String>,
     /// His staff number.
     pub staff_number: Option<String>,
+    /// Its row: two branches of a box stand at one place, and a refund by headquarters where its sale does.
+    mark: Mark,
+}
+
+impl TransactionRow {
+    /// Where the list goes on after this row.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { place: self.place, mark: self.mark }
+    }
+}
+
+/// A row of the list and no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Cursor {
+    /// Where its entry stands.
+    pub place: Place,
+    /// Which of those that stand there.
+    pub mark: Mark,
+}
+
+/// Tells rows at one place apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Mark {
+    /// Its table: 0 sales, 1 refunds, 2 refusals.
+    pub arm: u8,
+    /// Its number there.
+    pub row: i64,
 }
 
 /// Where an entry stands, in the order of the list: time first, then box, life and position.
@@ -92,8 +123,8 @@ pub struct TransactionQuery {
     pub kind: String,
     /// Only of these boxes; all when absent.
     pub nodes: Option<Vec<u32>>,
-    /// Only older than this: the last row of the page before.
-    pub before: Option<Place>,
+    /// Only what follows this: the last row of the page before.
+    pub before: Option<Cursor>,
     /// Most rows.
     pub limit: u32,
 }
@@ -135,8 +166,8 @@ impl Where {
     }
 }
 
-/// Conditions that all three tables share.
-fn common(q: &TransactionQuery, w: &mut Where) {
+/// Conditions that all three tables share; `arm` is the table's number.
+fn common(q: &TransactionQuery, arm: u8, w: &mut Where) {
     if let Some(ms) = q.from_ms {
         let place = w.bind(ms);
         w.conditions.push(format!("at_ms >= {place}"));
@@ -153,15 +184,18 @@ fn common(q: &TransactionQuery, w: &mut Where) {
         let list: Vec<String> = nodes.iter().map(|n| w.bind(*n)).collect();
         w.conditions.push(format!("node IN ({})", list.join(", ")));
     }
-    if let Some(b) = q.before {
+    if let Some(Cursor { place: b, mark }) = q.before {
         let at = w.bind(b.at_ms);
-        let rest = [w.bind(b.node), w.bind(b.generation), w.bind(b.counter), w.bind(b.seq as i64)].join(", ");
-        w.conditions.push(format!("at_ms <= {at} AND (at_ms, node, generation, counter, seq) < ({at}, {rest})"));
+        let place = [w.bind(b.node), w.bind(b.generation), w.bind(b.counter), w.bind(b.seq as i64)].join(", ");
+        let mark = [w.bind(mark.arm), w.bind(mark.row)].join(", ");
+        w.conditions.push(format!(
+            "at_ms <= {at} AND (at_ms, node, generation, counter, seq, {arm}, rowid) < ({at}, {place}, {mark})"
+        ));
     }
 }
 
 fn sales_arm(q: &TransactionQuery, w: &mut Where) -> String {
-    common(q, w);
+    common(q, 0, w);
     let mut index = "sales_by_time";
     if let Some(person) = q.person {
         index = "sales_by_person";
@@ -174,13 +208,14 @@ fn sales_arm(q: &TransactionQuery, w: &mut Where) -> String {
     }
     format!(
         "SELECT 'sale' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card, person, merchant,
-             total, mode AS detail, offline, doubt IS NOT NULL AS doubtful FROM sales INDEXED BY {index} WHERE {}",
+             total, mode AS detail, offline, doubt IS NOT NULL AS doubtful, NULL AS asked, NULL AS asked_mode,
+             0 AS arm, rowid AS mark FROM sales INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
 
 fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
-    common(q, w);
+    common(q, 1, w);
     let mut index = "refunds_by_time";
     if let Some(person) = q.person {
         index = "refunds_by_person";
@@ -200,13 +235,14 @@ fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
     }
     format!(
         "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL AS card, person,
-             merchant, -total AS total, '' AS detail, 0 AS offline, 0 AS doubtful FROM refunds INDEXED BY {index} WHERE {}",
+             merchant, -total AS total, '' AS detail, 0 AS offline, 0 AS doubtful, NULL AS asked, NULL AS asked_mode,
+             1 AS arm, rowid AS mark FROM refunds INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
 
 fn refusals_arm(q: &TransactionQuery, w: &mut Where) -> String {
-    common(q, w);
+    common(q, 2, w);
     let mut index = "refusals_by_time";
     let cards = match q.card {
         Some(card) => vec![card],
@@ -220,8 +256,8 @@ fn refusals_arm(q: &TransactionQuery, w: &mut Where) -> String {
     format!(
         "SELECT 'refusal' AS kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, card,
              coalesce((SELECT person FROM profiles WHERE profiles.card = refusals.card), 0) AS person,
-             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline, 0 AS doubtful
-         FROM refusals INDEXED BY {index} WHERE {}",
+             0 AS merchant, 0 AS total, reason AS detail, 0 AS offline, 0 AS doubtful, asked, mode AS asked_mode,
+             2 AS arm, rowid AS mark FROM refusals INDEXED BY {index} WHERE {}",
         w.text()
     )
 }
@@ -240,7 +276,7 @@ fn arms(q: &TransactionQuery, w: &mut Where) -> String {
     arms.join(" UNION ALL ")
 }
 
-const NEWEST_FIRST: &str = "at_ms DESC, node DESC, generation DESC, counter DESC, seq DESC";
+const NEWEST_FIRST: &str = "at_ms DESC, node DESC, generation DESC, counter DESC, seq DESC, arm DESC, mark DESC";
 
 /// Newest first. The order stands directly behind the arms, so that each is read in it and the three are merged; around
 /// them it would sort everything.
@@ -319,8 +355,11 @@ fn transaction(row: &Row<'_>) -> Sql<TransactionRow> {
         detail: row.get(14)?,
         offline: row.get(15)?,
         doubtful: row.get(16)?,
-        name: row.get(17)?,
-        staff_number: row.get(18)?,
+        asked: row.get(17)?,
+        asked_mode: row.get(18)?,
+        mark: Mark { arm: row.get(19)?, row: row.get(20)? },
+        name: row.get(21)?,
+        staff_number: row.get(22)?,
     })
 }
 

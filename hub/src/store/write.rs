@@ -221,8 +221,8 @@ fn refund(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefundR
 fn refusal(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefusedRecord) -> Result<(), StoreError> {
     let (node, generation, counter) = writer(feed);
     tx.prepare_cached(
-        "INSERT INTO refusals (node, generation, counter, seq, at_ms, day, terminal, boot, serial, card, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO refusals (node, generation, counter, seq, at_ms, day, terminal, boot, serial, card, reason, mode, asked)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )
     .and_then(|mut s| {
         s.execute(params![
@@ -237,6 +237,8 @@ fn refusal(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &Refuse
             r.id.seq,
             r.card.0 as i64,
             r.reason.code(),
+            mode_name(&r.mode),
+            asked(&r.mode).map(|sum| sum.0),
         ])
     })
     .map_err(failed("writing a refusal"))?;
@@ -364,6 +366,16 @@ fn audit(tx: &Transaction<'_>, r: &AuditRow) -> Result<(), StoreError> {
 fn writer(feed: &FeedId) -> (u32, u32, u32) {
     let writer = feed.writer;
     (writer.node.0, writer.incarnation.generation, writer.incarnation.counter)
+}
+
+/// The sum that a mode names; a fixed price follows from the holder, who may be nobody.
+fn asked(mode: &Mode) -> Option<Fen> {
+    match mode {
+        // A refund of everything that is left names no sum.
+        Mode::Amount(sum) => Some(*sum).filter(|sum| sum.is_positive()),
+        Mode::Portions { unit, portions } => unit.times(u32::from(*portions)).ok(),
+        Mode::Fixed | Mode::Count => None,
+    }
 }
 
 /// Name of a sale's mode in tables, reports and the API.

@@ -29,7 +29,7 @@ use yika_edge::identity::Identity;
 use yika_edge::node::EdgeNode;
 use yika_hub::backup::Backups;
 use yika_hub::backup::log::ship::Shipping;
-use yika_hub::desk::{Actor, Desk};
+use yika_hub::desk::{Actor, Desk, NewToken, TokenMade};
 use yika_hub::identity::HubIdentity;
 use yika_hub::node::HubNode;
 use yika_tests::process::{Launch, Port, Process};
@@ -172,9 +172,9 @@ impl HubAt {
 
     /// Enrols a box of a campus with a fresh token and starts it.
     pub async fn join(&self, campus: CampusId, dir: &Path) -> Result<Child> {
-        let wish = yika_hub::control::TokenWish { campus, ttl_s: 600, replaces: None };
-        let line: String = self.ask("/v1/token", &wish).await?;
-        Child::start("edge", dir, &[Port::reserve()?.address().to_string(), line]).await
+        let new = NewToken { campus, ttl_s: 600, replaces: None, name: None, advertised: None };
+        let made: TokenMade = self.ask("/v1/token", &new).await?;
+        Child::start("edge", dir, &[Port::reserve()?.address().to_string(), made.line]).await
     }
 }
 
