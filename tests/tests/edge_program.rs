@@ -88,6 +88,10 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     assert_eq!(asked(&data, &["leave", "--yes"]).await.0, 4, "a running box does not leave");
     figures(&edge).await;
     registry_knows_the_address(&edge).await;
+    // A box that sells nothing is as well as any.
+    let boxes: Value = serde_json::from_str(&hub.command(&["edge", "list"]).await.unwrap()).unwrap();
+    assert_eq!((&boxes[0]["connected"], &boxes[0]["behind"]), (&Value::from(true), &Value::from(0)), "{boxes}");
+    assert!(boxes[0]["heard_age_ms"].as_i64().unwrap() < 60_000, "{boxes}");
 
     hub.process.kill().await.unwrap();
     until("the state to be told", BOUND, async || Ok(status(&edge).await["state"] == "offline")).await.unwrap();
