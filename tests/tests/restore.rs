@@ -524,7 +524,7 @@ async fn money_of_a_box_that_died_for_good_comes_back_when_an_operator_says_so()
     let paid = json(&world.hub.command(&wish).await.unwrap());
     assert_eq!(json(&world.hub.command(&wish).await.unwrap()), paid);
     let denied = refusal(&world.hub, &["withdraw", &first.to_string(), "--fen", "99999999", "--request", "x"]).await;
-    assert!(denied.contains("available"), "{denied}");
+    assert!(denied.contains("0.00 yuan can be paid now") && denied.contains("(fenced; released when"), "{denied}");
     world.hub.command(&["top-up", &first.to_string(), "--fen", "300", "--request", "oops"]).await.unwrap();
     assert_eq!(
         json(&world.hub.command(&["top-up", "undo", "--request", "oops", "--reason", "keyed twice"]).await.unwrap()),

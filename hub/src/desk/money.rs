@@ -166,16 +166,16 @@ impl Desk {
         let main = wallet_name(WalletKey::Main);
         let holding = self.holding(person)?;
         let wallet = holding.wallets.iter().find(|wallet| wallet.wallet == main);
-        let edges = self.edges().await?;
+        let (registry, edges) = (self.node.registry(), self.edges().await?);
         let lying = wallet.iter().flat_map(|wallet| &wallet.at_boxes).filter(|(_, right, _)| *right > 0);
         let out = lying.map(|(writer, right, suspended)| {
-            let view = edges.iter().find(|edge| edge.node == writer.node);
+            let view = edges.iter().find(|edge| edge.writer == writer.to_string());
             let line = match view {
                 _ if *suspended => BoxLine::Fenced,
                 Some(view) if view.connected => BoxLine::Connected,
                 view => BoxLine::Silent(view.and_then(|view| view.heard_age_ms)),
             };
-            let name = view.map_or_else(|| writer.node.to_string(), |view| view.name.clone());
+            let name = registry.nodes.get(writer).map_or_else(|| writer.to_string(), |life| life.name.clone());
             AtBox { name, sum: Fen(*right), line }
         });
         match out.collect::<Vec<_>>() {
