@@ -9,6 +9,7 @@ use crate::ids::Seq;
 use crate::wire;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -136,12 +137,17 @@ impl Batch {
 pub struct Tx<'s, S: Read + ?Sized> {
     store: &'s S,
     batch: Batch,
+    /// Committed values that this turn has read: a crowd of sales asks for the same few again and again.
+    read: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
 }
+
+/// Committed values that a turn keeps at hand; beyond it begins anew.
+const READ_KEPT_MAX: usize = 2_048;
 
 impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Starts on top of the committed state.
     pub fn new(store: &'s S) -> Self {
-        Tx { store, batch: Batch::default() }
+        Tx { store, batch: Batch::default(), read: RefCell::default() }
     }
 
     /// Ends it: hand the batch to [`Store::commit`].
@@ -156,10 +162,19 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// The raw value under a key, this turn's writes first.
     pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.batch.state.get(key) {
-            Some(written) => Ok(written.clone()),
-            None => self.store.get(key),
+        if let Some(written) = self.batch.state.get(key) {
+            return Ok(written.clone());
         }
+        let mut read = self.read.borrow_mut();
+        if let Some(value) = read.get(key) {
+            return Ok(value.clone());
+        }
+        let value = self.store.get(key)?;
+        if read.len() >= READ_KEPT_MAX {
+            read.clear();
+        }
+        read.insert(key.to_vec(), value.clone());
+        Ok(value)
     }
 
     /// The value under a key; bytes of another shape are damage, not absence.
