@@ -9,6 +9,7 @@ mod redo;
 mod rows;
 
 pub use decide::{has_lease, may_sell};
+pub use prune::last_cut;
 pub(crate) use redo::redo_journal;
 pub(crate) use rows::row_of;
 pub use rows::{Counters, put_rights, rights_of, take_grant};

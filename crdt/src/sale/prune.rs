@@ -98,6 +98,13 @@ pub fn prune<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, today: Day) -> R
     Ok(None)
 }
 
+/// Where a journal has cut its last day; zero before its first cut.
+pub fn last_cut<R: Read + ?Sized>(store: &R, writer: Writer) -> Result<Seq, StoreError> {
+    let cuts = store.scan(&keys::cuts(writer), None, usize::MAX)?;
+    let last = cuts.last().map(|(key, value)| decode_row::<Cut>(key, value)).transpose()?;
+    Ok(last.map_or(Seq::ZERO, |cut| cut.seq))
+}
+
 /// The last cut of a day on or before `day`; older ones are dropped from the list.
 fn last_cut_before<R: Read + ?Sized>(tx: &mut Tx<'_, R>, writer: Writer, day: Day) -> Result<Option<Cut>, StoreError> {
     let mut found: Option<(Vec<u8>, Cut)> = None;
