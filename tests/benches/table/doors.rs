@@ -48,7 +48,7 @@ const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 /// Cards of imported people lie above those that swipe.
 const IMPORTED_FROM: u64 = 1_000_000;
 /// More than are taken in while the swipes last.
-const IMPORTED: u64 = 80_000;
+const IMPORTED: u64 = 200_000;
 /// Fewer swipes than otherwise: making people takes long.
 const SWIPES_DURING_IMPORT: usize = 100;
 
