@@ -41,6 +41,8 @@ pub const TERMINALS: &[u8] = b"t";
 pub const BLOCKS: &[u8] = b"b";
 /// Prefix of lifts by the hash of the block.
 pub const LIFTS: &[u8] = b"l";
+/// Prefix of lifts of whole ranges by feed.
+pub const LIFT_RANGES: &[u8] = b"L";
 /// Prefix of persons.
 pub const PERSONS: &[u8] = b"p";
 /// Prefix of rights by person.
@@ -123,6 +125,11 @@ pub fn block(hash: &Hash) -> Vec<u8> {
 /// A lift, on one authority (`mesh`).
 pub fn lift(block: &Hash, scope: BlockScope) -> Vec<u8> {
     key(LIFTS, &[&block.0, &wire::encode(&scope)])
+}
+
+/// A lift of a range of a feed (`mesh`).
+pub fn lift_range(range: &(FeedId, Seq, Seq)) -> Vec<u8> {
+    key(LIFT_RANGES, &[&wire::encode(range)])
 }
 
 /// A person (`mesh`).

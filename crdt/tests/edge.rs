@@ -451,6 +451,37 @@ fn a_run_from_where_it_may_not_come_is_refused_whole() {
     }
 }
 
+/// A range is judged by position: what of it comes later is lifted, what stands beyond it is not.
+#[test]
+fn a_lifted_range_holds_for_what_comes_later_and_only_headquarters_lifts_one() {
+    let mut hub = HubVoice::default();
+    let mut writer = Box_::ready(2, 1, &mut hub);
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let feed = FeedId { writer: edge_writer(2), channel: Channel::Blocks(BlockScope::Campus(CampusId(1))) };
+    let target = |number| BlockTarget::Card(CardNumber(number));
+    let block = |writer: &mut Box_, number| {
+        let record = BlockRecord { target: target(number), reason: BlockReason::Lost, operator: OperatorId(3) };
+        writer.run(Command::Block(record));
+    };
+    let blocked = |edge: &Box_| [1, 2, 3].map(|number| edge.edge.mesh.people.read().is_blocked(target(number)));
+    let range = |to| Body::Lift(LiftRecord::Range { feed, from: Seq(1), to: Seq(to), operator: OperatorId(1) });
+    block(&mut writer, 1);
+    writer.feed_to(feed.channel, &mut edge);
+    let lifted = hub.say(Channel::Blocks(BlockScope::Hub), vec![range(2)]);
+    let (_, effects) = edge.handle(Command::Ingest(lifted.into()));
+    assert!(effects.contains(&Effect::People), "terminals are told");
+    block(&mut writer, 2);
+    block(&mut writer, 3);
+    writer.feed_to(feed.channel, &mut edge);
+    assert_eq!(blocked(&edge), [false, false, true]);
+    edge.restart();
+    assert_eq!(blocked(&edge), [false, false, true]);
+    let mut tx = Tx::new(&writer.store);
+    let entry = Entry { stamp: Stamp::default(), body: range(3) };
+    writer.edge.mesh.append(&mut tx, feed.channel, &entry, &mut Vec::new()).unwrap();
+    assert_eq!((writer.edge.mesh.quarantined, blocked(&writer)), (1, [true, true, true]), "a box lifts no range");
+}
+
 #[test]
 fn an_unknown_entry_is_quarantined_and_the_feed_goes_on() {
     let mut hub = HubVoice::default();

@@ -236,6 +236,13 @@ pub enum Command {
         /// Who says so.
         operator: OperatorId,
     },
+    /// Every block that the fenced lives of a box wrote is lifted, also what of it is found later.
+    LiftWritten {
+        /// The box.
+        node: NodeId,
+        /// Who says so.
+        operator: OperatorId,
+    },
     /// A dead or stolen box ends.
     Fence {
         /// Its life.
@@ -591,6 +598,7 @@ impl Hub {
                 }
                 Reply::Lifted(open.len())
             }
+            Command::LiftWritten { node, operator } => return self.lift_written(turn, node, operator),
             Command::Fence { writer, reason } => return self.fence(turn, writer, reason),
             Command::ReleaseSuspense { writer, operator } => return self.advance(turn, writer, operator),
             Command::Archived(marks) => {
