@@ -163,6 +163,13 @@ pub enum Reply {
     Stored(FeedId, Seq),
     /// Of a run that is not taken.
     Refused(RunRefused),
+    /// Of a run of an own feed that does not continue it and proves nothing: more of it is wanted.
+    Branch {
+        /// The feed.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
     /// How many blocks were lifted, and how many only headquarters can lift.
     Lifted {
         /// Lifted.

@@ -50,7 +50,7 @@ use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
-use yika_crdt::sync::{Claim, Message};
+use yika_crdt::sync::{Claim, Message, before};
 
 /// Headquarters' civil time until campuses say otherwise: Beijing.
 pub const HUB_UTC_OFFSET_MINUTES: i16 = 480;
@@ -657,7 +657,7 @@ impl Hub {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
-                Ok(Reply::Branch { feed, from: fork::before(from) })
+                Ok(Reply::Branch { feed, from: before(from) })
             }
             Err(refused) => Ok(Reply::Refused(refused)),
         }
