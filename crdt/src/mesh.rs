@@ -513,8 +513,8 @@ impl Mesh {
         true
     }
 
-    /// Keeps aside an entry that cannot be used; it gates the day.
-    pub(crate) fn quarantine<R: Read + ?Sized>(
+    /// Keeps aside an entry that cannot be used; it gates the day. A position counts once: branches of a fork share it.
+    pub fn quarantine<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         feed: FeedId,
@@ -522,8 +522,9 @@ impl Mesh {
         cause: String,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
-        tx.put(keys::quarantine(&feed, seq), &cause);
-        self.quarantined += 1;
+        let key = keys::quarantine(&feed, seq);
+        self.quarantined += u64::from(tx.get_bytes(&key)?.is_none());
+        tx.put(key, &cause);
         events.push(Event::Quarantined { feed, seq, cause });
         Ok(())
     }

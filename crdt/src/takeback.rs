@@ -33,7 +33,7 @@ impl Edge {
         match self.mesh.ingest(tx, run.clone(), &mut taken) {
             Ok(end) if end.seq > held.seq => {
                 for event in taken {
-                    self.redo(tx, head.feed, &event)?;
+                    self.redo(tx, head.feed, &event, events)?;
                     events.push(event);
                 }
                 if self.shut.is_none() {
@@ -142,16 +142,29 @@ impl Edge {
     }
 
     /// What an entry of this node's own did when it was written.
-    fn redo<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, feed: FeedId, event: &Event) -> Result<(), SaleError> {
+    fn redo<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        event: &Event,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
         match event {
-            Event::Journal { seq, entry, .. } => sale::redo_journal(&self.mesh, tx, feed, *seq, entry),
-            Event::Granted { grant, .. } => {
+            Event::Journal { seq, entry, .. } => {
+                sale::mark_again(tx, feed, *seq, &entry.body);
+                self.attempt(tx, (feed, *seq), events, |edge, tx, _| {
+                    sale::redo_journal(&edge.mesh, tx, feed, *seq, entry)
+                })
+            }
+            Event::Granted { seq, grant, .. } => {
                 let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
-                let mut rights = sale::rights_of(tx, grant.row)?;
-                let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
-                *given = (*given).max(grant.total);
-                sale::put_rights(tx, grant.row, &rights);
-                Ok(())
+                self.attempt(tx, (feed, *seq), events, |_, tx, _| {
+                    let mut rights = sale::rights_of(tx, grant.row)?;
+                    let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
+                    *given = (*given).max(grant.total);
+                    sale::put_rights(tx, grant.row, &rights);
+                    Ok(())
+                })
             }
             _ => Ok(()),
         }

@@ -3,6 +3,7 @@
 //! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
 
 mod address;
+mod aside;
 mod books;
 mod cash;
 pub mod enrol;
@@ -678,8 +679,11 @@ impl Hub {
                     let place = journal::Place { feed, seq, branch: None };
                     self.post(turn, place, &entry, &mut touched)?;
                 }
-                Event::Granted { feed, seq, grant } => self.on_granted(turn, feed, seq, &grant, &mut touched)?,
-                Event::Quarantined { feed, seq, cause } => turn.effects.push(Effect::Quarantined { feed, seq, cause }),
+                Event::Granted { feed, seq, grant } => {
+                    let place = journal::Place { feed, seq, branch: None };
+                    self.attempt(turn, place, &mut touched, |hub, turn| hub.on_granted(turn, feed, seq, &grant))?;
+                }
+                Event::Quarantined { feed, seq, cause } => self.tell_quarantined(turn, feed, seq, cause),
                 _ => {}
             }
         }
@@ -708,6 +712,7 @@ pub fn wallets_of<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId) -> Result<
 fn sale_error(error: yika_crdt::sale::SaleError) -> CoreError {
     match error {
         yika_crdt::sale::SaleError::Store(error) => error.into(),
+        yika_crdt::sale::SaleError::Sum(error) => error.into(),
         other => StoreError::Corrupt { place: "the refunds of a sale".into(), cause: other.to_string() }.into(),
     }
 }
