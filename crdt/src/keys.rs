@@ -15,7 +15,7 @@ pub const IDENTITY: &[u8] = b"!identity";
 pub const CLOCK: &[u8] = b"!clock";
 /// `sale.rs`: the open business day.
 pub const OPEN_DAY: &[u8] = b"!day";
-/// `sale/prune.rs`: this life's tally at its last cut.
+/// `sale/prune.rs`: what this life's totals came to at its last cut.
 pub const LAST_TALLY: &[u8] = b"!tally";
 /// `edge.rs`: the last day whose tally was told to differ.
 pub const TALLY_TOLD: &[u8] = b"!tally told";

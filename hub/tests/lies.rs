@@ -5,6 +5,7 @@
 mod harness;
 
 use harness::*;
+use std::cell::Cell;
 use yika_crdt::Fen;
 use yika_crdt::answered::Answered;
 use yika_crdt::channel::{Channel, FeedId};
@@ -12,7 +13,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::sale::Answer;
-use yika_crdt::store::{Read, Store, Tx, decode_row};
+use yika_crdt::store::{FeedState, KeyValue, MemoryStore, Read, Store, StoreError, Tx, decode_row};
 use yika_crdt::{keys, tariff};
 use yika_hub::core::{self, TableRow};
 use yika_hub::ledger::Account;
@@ -201,6 +202,71 @@ fn a_box_changes_its_address_a_few_times_an_hour_at_most() {
     world.order(core::Command::Address { writer, address: "nonsense".into() });
     world.order(core::Command::Address { writer, address: "10.0.0.3:7443".into() });
     assert_eq!(world.hub.hub.mesh.nodes[&writer].record.address.as_deref(), Some("10.0.0.3:7443"));
+}
+
+/// A store that counts what is read of it.
+struct Watched<'s> {
+    store: &'s MemoryStore,
+    reads: Cell<usize>,
+}
+
+impl Watched<'_> {
+    fn count(&self) -> &MemoryStore {
+        self.reads.set(self.reads.get() + 1);
+        self.store
+    }
+}
+
+impl Read for Watched<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.count().get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.count().scan(prefix, after, limit)
+    }
+
+    fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
+        self.count().feed(feed)
+    }
+
+    fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
+        self.count().feeds()
+    }
+
+    fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.count().entries(feed, from, bytes_max)
+    }
+
+    fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        self.count().head_from(feed, seq)
+    }
+}
+
+/// However long a box writes before it cuts a day, the turn that takes the cut in stays short.
+#[test]
+fn a_cut_costs_headquarters_the_same_whatever_lies_before_it() {
+    let reads = |sales: u32| {
+        let mut world = two_campuses();
+        let now_ms = world.now_ms;
+        let of = |n: u32| {
+            let sale = sale(id(FAR_TERMINAL, n), Source::Wallet(WalletKey::Main), 1);
+            Body::Purchase(PurchaseRecord { person: PersonId(u64::from(1_000 + n)), ..sale })
+        };
+        lie(&mut world, now_ms, (1..=sales).map(of).collect());
+        let feed = journal(&world, 1);
+        let held = world.hub.store.feed(&feed).unwrap().end;
+        let cut = core::Command::Ingest(run(feed, held, now_ms, vec![Body::Cut(Day(20_000))]));
+        let watched = Watched { store: &world.hub.store, reads: Cell::new(0) };
+        let mut tx = Tx::new(&watched);
+        let stamp = Stamp { hub_time_ms: now_ms, boot: 1, mono_ms: 0 };
+        world.hub.hub.handle(&mut tx, cut, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
+        let receipts = FeedId { writer: HUB, channel: Channel::Receipts(feed.writer.node) };
+        let told = &tx.batch().appended[&receipts].entries;
+        assert!(matches!(Entry::decode(told.last().unwrap()).unwrap().body, Body::Tally(_)));
+        watched.reads.get()
+    };
+    assert_eq!(reads(300), reads(1));
 }
 
 /// Rows of a person as only a fault of ours could have left them.

@@ -164,18 +164,6 @@ impl Owner {
 }
 
 impl Hub {
-    /// Wallets as this turn has left them, to look at.
-    pub(super) fn peek<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
-        owner: Owner,
-    ) -> Result<PersonWallets, StoreError> {
-        match turn.books.open.get(&owner) {
-            Some((_, wallets)) => Ok(wallets.clone()),
-            None => Ok(turn.tx.get(&owner.key())?.unwrap_or_default()),
-        }
-    }
-
     /// The wallets of an owner, to change in this turn. Rights of a life that was fenced move to suspense.
     pub(super) fn open<'a, R: Read + ?Sized>(
         &self,

@@ -267,12 +267,16 @@ impl Hub {
                     continue;
                 }
             };
-            let wallet = self.open(turn, owner)?.wallet(key);
-            let replica = wallet.replica(writer);
+            let replica = self.open(turn, owner)?.wallet(key).replica(writer);
+            let before = (replica.used, replica.returned);
             sign.count(replica, *amount)?;
+            let after = (replica.used, replica.returned);
             let right = right_account(owner, key, writer, replica);
+            let row = Row { person: if owner == pool { PersonId(0) } else { sale.person }, wallet: key };
+            Hub::note_totals(turn, writer, row, (before, after))?;
             if owner == pool {
                 // The pool paid for the holder, who owes it.
+                let wallet = self.open(turn, owner)?.wallet(key);
                 wallet.deposits = wallet.deposits.add(signed)?;
                 let main = self.open(turn, person)?.wallet(WalletKey::Main);
                 main.charged = main.charged.add(signed)?;
