@@ -67,6 +67,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/withdraw", post(withdraw))
         .route("/v1/top-up/undo", post(undo_top_up))
         .route("/v1/refund", post(refund))
+        .route("/v1/lift-written", post(lift_written))
         .route("/v1/release-suspense", post(release_suspense))
         .route("/v1/pools", get(pools).post(set_pools))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -268,6 +269,10 @@ async fn lift(State(desk): State<Desk>, Json(target): Json<BlockTarget>) -> Answ
 
 async fn fence(State(desk): State<Desk>, Json((node, reason)): Json<(NodeId, String)>) -> Answer<String> {
     desk.fence(&Actor::console(), node, &reason).await.map(|writer| Json(writer.to_string()))
+}
+
+async fn lift_written(State(desk): State<Desk>, Json(node): Json<NodeId>) -> Answer<usize> {
+    desk.lift_written(&Actor::console(), node).await.map(Json)
 }
 
 async fn operator(State(desk): State<Desk>, Json(new): Json<NewOperator>) -> Answer<OperatorId> {

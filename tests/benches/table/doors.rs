@@ -23,6 +23,7 @@ use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
+use yika_crdt::people::BlockPlace;
 use yika_crdt::person::Person;
 use yika_crdt::store::{Read, Store, Tx};
 use yika_crdt::sync::RUN_BYTES_MAX;
@@ -155,7 +156,8 @@ fn fill(node: &EdgeNode) {
     }
     for n in 0..BLOCKS {
         let hash = feed::Hash([n as u8; 32]);
-        people.block(BlockTarget::Card(CardNumber(CARDS + n)), hash, BlockScope::Hub);
+        let feed = FeedId { writer: ME, channel: Channel::Blocks(BlockScope::Hub) };
+        people.block(BlockTarget::Card(CardNumber(CARDS + n)), hash, BlockPlace { feed, seq: Seq(n) });
     }
 }
 
