@@ -163,6 +163,13 @@ pub enum Reply {
     Stored(FeedId, Seq),
     /// Of a run that is not taken.
     Refused(RunRefused),
+    /// Of a run of an own feed that does not continue it and proves nothing: more of it is wanted.
+    Branch {
+        /// The feed.
+        feed: FeedId,
+        /// First position wanted.
+        from: Seq,
+    },
     /// How many blocks were lifted, and how many only headquarters can lift.
     Lifted {
         /// Lifted.
@@ -444,13 +451,19 @@ impl Edge {
             match event {
                 Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
                 Event::Rights(person) => effects.push(Effect::Rights(person)),
-                Event::Granted { feed, grant, .. } => {
+                Event::Granted { feed, seq, grant } => {
                     if feed.channel == Channel::Rights(self.mesh.me) {
-                        self.take_hub_grant(tx, feed, &grant, now, &mut later)?;
+                        self.attempt(tx, (feed, seq), &mut later, |edge, tx, later| {
+                            edge.take_hub_grant(tx, feed, &grant, now, later)
+                        })?;
                         effects.push(Effect::Rights(grant.row.person));
                     }
                 }
-                Event::Cheque { feed, seq, grant } => self.take_cheque(tx, feed, seq, &grant, now, &mut later)?,
+                Event::Cheque { feed, seq, grant } => {
+                    self.attempt(tx, (feed, seq), &mut later, |edge, tx, later| {
+                        edge.take_cheque(tx, feed, seq, &grant, now, later)
+                    })?;
+                }
                 Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Receipt(receipt) => effects.push(Effect::Receipt(receipt)),
                 Event::Time(hub_time_ms) => {
@@ -459,7 +472,10 @@ impl Edge {
                 }
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
-                    sale::apply_journal(&self.mesh, tx, feed, seq, &entry)?;
+                    sale::mark_theirs(&self.mesh, tx, feed, seq, &entry.body)?;
+                    self.attempt(tx, (feed, seq), &mut later, |edge, tx, _| {
+                        sale::apply_journal(&edge.mesh, tx, feed, seq, &entry)
+                    })?;
                 }
                 Event::Blocks(_) | Event::Person(_) | Event::Journal { .. } => {}
                 // Taken out by `follow_documents`.
@@ -467,13 +483,40 @@ impl Edge {
             }
         }
         for event in later {
-            if let Event::Rights(person) = event {
-                effects.push(Effect::Rights(person));
+            match event {
+                Event::Rights(person) => effects.push(Effect::Rights(person)),
+                Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
+                _ => {}
             }
         }
         let grown = tx.batch().appended.keys().chain(tx.batch().bases.keys());
         effects.extend(grown.map(|feed| Effect::Grown(*feed)));
         Ok(())
+    }
+
+    /// Does what a stored entry asks for, or sets the entry aside where that comes to sums that cannot be: what it did
+    /// is taken back, the rest of its run goes on.
+    pub(crate) fn attempt<'s, R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'s, R>,
+        (feed, seq): (FeedId, Seq),
+        events: &mut Vec<Event>,
+        act: impl FnOnce(&mut Edge, &mut Tx<'s, R>, &mut Vec<Event>) -> Result<(), SaleError>,
+    ) -> Result<(), SaleError> {
+        let before = events.len();
+        tx.save();
+        let cause = match act(self, tx, events) {
+            Ok(()) => {
+                tx.release();
+                return Ok(());
+            }
+            Err(SaleError::Store(error)) => return Err(error.into()),
+            Err(SaleError::Rights(cause)) => cause.to_string(),
+            Err(SaleError::Sum(cause)) => cause.to_string(),
+        };
+        tx.roll_back();
+        events.truncate(before);
+        Ok(self.mesh.quarantine(tx, feed, seq, cause, events)?)
     }
 }
 

@@ -15,7 +15,7 @@ pub const IDENTITY: &[u8] = b"!identity";
 pub const CLOCK: &[u8] = b"!clock";
 /// `sale.rs`: the open business day.
 pub const OPEN_DAY: &[u8] = b"!day";
-/// `sale/prune.rs`: this life's tally at its last cut.
+/// `sale/prune.rs`: what this life's totals came to at its last cut.
 pub const LAST_TALLY: &[u8] = b"!tally";
 /// `edge.rs`: the last day whose tally was told to differ.
 pub const TALLY_TOLD: &[u8] = b"!tally told";
@@ -41,6 +41,8 @@ pub const TERMINALS: &[u8] = b"t";
 pub const BLOCKS: &[u8] = b"b";
 /// Prefix of lifts by the hash of the block.
 pub const LIFTS: &[u8] = b"l";
+/// Prefix of lifts of whole ranges by feed.
+pub const LIFT_RANGES: &[u8] = b"L";
 /// Prefix of persons.
 pub const PERSONS: &[u8] = b"p";
 /// Prefix of rights by person.
@@ -123,6 +125,11 @@ pub fn block(hash: &Hash) -> Vec<u8> {
 /// A lift, on one authority (`mesh`).
 pub fn lift(block: &Hash, scope: BlockScope) -> Vec<u8> {
     key(LIFTS, &[&block.0, &wire::encode(&scope)])
+}
+
+/// A lift of a range of a feed (`mesh`).
+pub fn lift_range(range: &(FeedId, Seq, Seq)) -> Vec<u8> {
+    key(LIFT_RANGES, &[&wire::encode(range)])
 }
 
 /// A person (`mesh`).

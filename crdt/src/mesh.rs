@@ -14,7 +14,7 @@ use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
 use crate::keys;
-use crate::people::{People, SharedPeople};
+use crate::people::{BlockPlace, People, SharedPeople};
 use crate::person::Person;
 use crate::store::{IngestError, Read, StoreError, Tx, decode_row};
 use crate::tariff::sheet::TariffSheet;
@@ -33,16 +33,13 @@ const TARIFFS_IN_MEMORY: usize = 4;
 /// Feeds of one life of a box that a node holds: one of each kind, and rights to that many lives of other boxes.
 pub const EDGE_FEEDS_MAX: usize = 4_096;
 
-/// Most entries one lift of a range covers; a longer range is lifted by several.
-const LIFT_RANGE_MAX: u64 = 100_000;
-
 /// A block as kept beside the feeds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct BlockRow {
     /// Hash of its entry.
     pub hash: Hash,
-    /// Whose it is.
-    pub scope: BlockScope,
+    /// Where it stands.
+    pub place: BlockPlace,
     /// Whom it stops.
     pub target: BlockTarget,
     /// Why.
@@ -52,6 +49,9 @@ pub struct BlockRow {
     /// When, by the writer's hub time.
     pub hub_time_ms: i64,
 }
+
+/// A range of a feed in which the hub has lifted every block: first and last position.
+pub type LiftRange = (FeedId, Seq, Seq);
 
 /// A node as the registry lists it.
 #[derive(Clone, Debug)]
@@ -240,7 +240,8 @@ impl Mesh {
         let mut people = People::default();
         each(store, keys::PERSONS, |r: Person| people.put(&r, None))?;
         each(store, keys::LIFTS, |r: (Hash, BlockScope)| people.lift(r.0, r.1))?;
-        each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.scope))?;
+        each(store, keys::LIFT_RANGES, |r: LiftRange| people.lift_range(r.0, r.1, r.2))?;
+        each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.place))?;
         mesh.people.replace(people);
         mesh.load_projected(store)?;
         each(store, keys::FORKS, |r: (SignedHead, SignedHead)| _ = mesh.forked.insert(r.0.feed.writer))?;
@@ -411,16 +412,11 @@ impl Mesh {
                 Ok(())
             }
             Body::Block(block) => {
-                let Channel::Blocks(scope) = feed.channel else {
-                    return Ok(());
-                };
                 let hash = feed::entry_hash(&feed, seq, bytes);
                 let BlockRecord { target, reason, operator } = block;
-                let hub_time_ms = entry.stamp.hub_time_ms;
-                let row = BlockRow { hash, scope, target, reason, operator, hub_time_ms };
-                tx.put(keys::block(&hash), &row);
-                self.people.write().block(row.target, row.hash, row.scope);
-                events.push(Event::Blocks(target));
+                let (place, hub_time_ms) = (BlockPlace { feed, seq }, entry.stamp.hub_time_ms);
+                let row = BlockRow { hash, place, target, reason, operator, hub_time_ms };
+                self.put_block(tx, &row, events);
                 Ok(())
             }
             Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
@@ -517,8 +513,8 @@ impl Mesh {
         true
     }
 
-    /// Keeps aside an entry that cannot be used; it gates the day.
-    pub(crate) fn quarantine<R: Read + ?Sized>(
+    /// Keeps aside an entry that cannot be used; it gates the day. A position counts once: branches of a fork share it.
+    pub fn quarantine<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         feed: FeedId,
@@ -526,8 +522,9 @@ impl Mesh {
         cause: String,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
-        tx.put(keys::quarantine(&feed, seq), &cause);
-        self.quarantined += 1;
+        let key = keys::quarantine(&feed, seq);
+        self.quarantined += u64::from(tx.get_bytes(&key)?.is_none());
+        tx.put(key, &cause);
         events.push(Event::Quarantined { feed, seq, cause });
         Ok(())
     }
@@ -577,16 +574,26 @@ impl Mesh {
         match lift {
             LiftRecord::One { block, .. } => self.lift_one(tx, block, scope, events),
             LiftRecord::Range { feed: of, from, to, .. } if scope == BlockScope::Hub => {
-                let to = Seq(to.0.min(from.0.saturating_add(LIFT_RANGE_MAX)));
-                for at in (from.0..=to.0).map(Seq) {
-                    if let Some(bytes) = tx.entry(&of, at)? {
-                        self.lift_one(tx, feed::entry_hash(&of, at, &bytes), scope, events)?;
-                    }
-                }
+                self.lift_range(tx, &(of, from, to), events);
                 Ok(())
             }
             LiftRecord::Range { .. } => self.quarantine(tx, feed, seq, "only the hub lifts a range".into(), events),
         }
+    }
+
+    /// Kept as one row: blocks of the range that come later are lifted too.
+    fn lift_range<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, range: &LiftRange, events: &mut Vec<Event>) {
+        tx.put(keys::lift_range(range), range);
+        let (feed, from, to) = *range;
+        let mut people = self.people.write();
+        events.extend(people.open_in_range(&feed, from, to).into_iter().map(Event::Blocks));
+        people.lift_range(feed, from, to);
+    }
+
+    fn put_block<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, row: &BlockRow, events: &mut Vec<Event>) {
+        tx.put(keys::block(&row.hash), row);
+        self.people.write().block(row.target, row.hash, row.place);
+        events.push(Event::Blocks(row.target));
     }
 
     fn lift_one<R: Read + ?Sized>(

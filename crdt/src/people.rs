@@ -6,7 +6,7 @@
 mod claims;
 
 use crate::access::GroupId;
-use crate::channel::BlockScope;
+use crate::channel::{BlockScope, Channel, FeedId};
 use crate::docs::Visitor;
 use crate::entry::BlockTarget;
 use crate::feed::Hash;
@@ -14,6 +14,7 @@ use crate::ids::*;
 use crate::person::{CardState, Person, PersonStatus};
 use crate::reason::Reason;
 use claims::Claims;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -57,9 +58,30 @@ pub struct People {
     /// Asked only where the registry knows no such card.
     visit_cards: Claims<CardNumber, PersonId>,
     visit_uids: Claims<u64, (CardNumber, PersonId)>,
-    blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockScope>>,
+    blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockPlace>>,
     /// Which blocks are lifted, and on whose authority: a lift counts if it is the hub's or of the block's own campus.
     lifted: BTreeSet<(Hash, BlockScope)>,
+    /// Whole ranges of a feed, lifted by the hub: what stands in them is lifted whenever it comes.
+    ranges: BTreeMap<FeedId, BTreeSet<(Seq, Seq)>>,
+}
+
+/// Where a block stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct BlockPlace {
+    /// The feed.
+    pub feed: FeedId,
+    /// Its position.
+    pub seq: Seq,
+}
+
+impl BlockPlace {
+    /// On whose authority.
+    pub fn scope(self) -> BlockScope {
+        match self.feed.channel {
+            Channel::Blocks(scope) => scope,
+            _ => BlockScope::Hub,
+        }
+    }
 }
 
 impl People {
@@ -118,7 +140,14 @@ impl People {
     /// The blocks on a target that are not lifted.
     pub fn open_blocks(&self, target: BlockTarget) -> Vec<(Hash, BlockScope)> {
         let blocks = self.blocks.get(&target).into_iter().flatten();
-        blocks.filter(|block| !self.is_lifted(*block)).map(|(h, s)| (*h, *s)).collect()
+        blocks.filter(|block| !self.is_lifted(*block)).map(|(hash, place)| (*hash, place.scope())).collect()
+    }
+
+    /// Whom the un-lifted blocks in a range of a feed stop; once for each block.
+    pub fn open_in_range(&self, feed: &FeedId, from: Seq, to: Seq) -> Vec<BlockTarget> {
+        let stands = |place: &BlockPlace| place.feed == *feed && (from..=to).contains(&place.seq);
+        let blocks = self.blocks.iter().flat_map(|(target, blocks)| blocks.iter().map(move |block| (*target, block)));
+        blocks.filter(|(_, block)| stands(block.1) && !self.is_lifted(*block)).map(|(target, _)| target).collect()
     }
 
     /// A person or visitor as decisions need it.
@@ -257,8 +286,8 @@ impl People {
     }
 
     /// Indexes a block.
-    pub fn block(&mut self, target: BlockTarget, hash: Hash, scope: BlockScope) {
-        self.blocks.entry(target).or_default().insert(hash, scope);
+    pub fn block(&mut self, target: BlockTarget, hash: Hash, place: BlockPlace) {
+        self.blocks.entry(target).or_default().insert(hash, place);
     }
 
     /// Indexes a lift, which may come before its block.
@@ -266,8 +295,15 @@ impl People {
         self.lifted.insert((block, scope));
     }
 
-    fn is_lifted(&self, (hash, scope): (&Hash, &BlockScope)) -> bool {
-        self.lifted.contains(&(*hash, BlockScope::Hub)) || self.lifted.contains(&(*hash, *scope))
+    /// Indexes a lift by the hub of all that stands in a range of a feed, now or later.
+    pub fn lift_range(&mut self, feed: FeedId, from: Seq, to: Seq) {
+        self.ranges.entry(feed).or_default().insert((from, to));
+    }
+
+    fn is_lifted(&self, (hash, place): (&Hash, &BlockPlace)) -> bool {
+        let by = |scope| self.lifted.contains(&(*hash, scope));
+        let in_range = |ranges: &BTreeSet<_>| ranges.iter().any(|(from, to)| (*from..=*to).contains(&place.seq));
+        by(BlockScope::Hub) || by(place.scope()) || self.ranges.get(&place.feed).is_some_and(in_range)
     }
 }
 
@@ -329,6 +365,12 @@ mod tests {
         }
     }
 
+    fn at(scope: BlockScope, seq: u64) -> BlockPlace {
+        let incarnation = Incarnation { generation: 1, counter: 1 };
+        let feed = FeedId { writer: Writer { node: NodeId(1), incarnation }, channel: Channel::Blocks(scope) };
+        BlockPlace { feed, seq: Seq(seq) }
+    }
+
     fn people() -> People {
         let mut people = People::default();
         people.put(&person(), None);
@@ -339,8 +381,8 @@ mod tests {
     fn a_lift_counts_only_on_the_blocks_own_authority() {
         let mut people = people();
         let (ours, hubs) = (Hash([1; 32]), Hash([2; 32]));
-        people.block(BlockTarget::Card(CARD), ours, CAMPUS);
-        people.block(BlockTarget::Card(CARD), hubs, BlockScope::Hub);
+        people.block(BlockTarget::Card(CARD), ours, at(CAMPUS, 1));
+        people.block(BlockTarget::Card(CARD), hubs, at(BlockScope::Hub, 1));
         people.lift(ours, BlockScope::Campus(CampusId(2)));
         assert_eq!(people.open_blocks(BlockTarget::Card(CARD)).len(), 2);
         people.lift(hubs, CAMPUS);
@@ -393,22 +435,26 @@ mod tests {
     }
 
     proptest! {
-        /// Blocks and lifts commute, and one un-lifted block is enough to refuse (invariant 9).
+        /// Blocks, lifts and lifts of ranges commute, and one un-lifted block is enough to refuse (invariant 9).
         #[test]
-        fn block_wins_in_any_order(acts in prop::collection::vec((any::<bool>(), 0u8..4), 0..12), swap in any::<u64>()) {
-            let apply = |acts: &[(bool, u8)]| {
+        fn block_wins_in_any_order(acts in prop::collection::vec((0u8..3, 0u8..4), 0..12), swap in any::<u64>()) {
+            let apply = |acts: &[(u8, u8)]| {
                 let mut people = people();
-                for (is_block, n) in acts {
-                    match is_block {
-                        true => people.block(BlockTarget::Card(CARD), Hash([*n; 32]), CAMPUS),
-                        false => people.lift(Hash([*n; 32]), CAMPUS),
+                for (act, n) in acts {
+                    match act {
+                        0 => people.block(BlockTarget::Card(CARD), Hash([*n; 32]), at(CAMPUS, u64::from(*n))),
+                        1 => people.lift(Hash([*n; 32]), CAMPUS),
+                        _ => people.lift_range(at(CAMPUS, 0).feed, Seq(u64::from(*n)), Seq(u64::from(*n) + 1)),
                     }
                 }
                 people.is_blocked(BlockTarget::Card(CARD))
             };
             let mut other = acts.clone();
-            other.sort_by_key(|(b, n)| (u64::from(*n) * 2 + u64::from(*b)).wrapping_mul(swap | 1));
-            let expected = acts.iter().any(|(b, n)| *b && !acts.contains(&(false, *n)));
+            other.sort_by_key(|(act, n)| (u64::from(*n) * 3 + u64::from(*act)).wrapping_mul(swap | 1));
+            let is_lifted = |n: u8| {
+                acts.contains(&(1, n)) || acts.contains(&(2, n)) || n > 0 && acts.contains(&(2, n - 1))
+            };
+            let expected = acts.iter().any(|(act, n)| *act == 0 && !is_lifted(*n));
             prop_assert_eq!(apply(&acts), expected);
             prop_assert_eq!(apply(&other), expected);
         }

@@ -9,7 +9,8 @@ mod redo;
 mod rows;
 
 pub use decide::{has_lease, may_sell};
-pub(crate) use redo::redo_journal;
+pub use prune::last_cut;
+pub(crate) use redo::{mark_again, redo_journal};
 pub(crate) use rows::row_of;
 pub use rows::{Counters, put_rights, rights_of, take_grant};
 
@@ -243,16 +244,20 @@ pub fn refund<R: Read + ?Sized>(
     let known = sale_of(mesh, tx, request.of)?;
     let mut refuse = |tx: &mut Tx<'_, R>, reason| {
         let RefundRequest { id, of, kind, amount, operator } = *request;
-        let refused = NotRefundedRecord { id, of, kind, amount, operator, reason, day };
-        record(mesh, tx, id, body, Body::NotRefunded(refused), now, events)?;
-        Ok(Answer::Refused(reason))
+        let refused = Body::NotRefunded(NotRefundedRecord { id, of, kind, amount, operator, reason, day });
+        let answer = answer_of(&refused).unwrap_or(Answer::Refused(reason));
+        record(mesh, tx, id, body, refused, now, events)?;
+        Ok(answer)
     };
     let sale = match known {
         Sale::Ours(sale) if sale.day == day => sale,
         Sale::Ours(_) => return refuse(tx, Reason::DayCut),
-        Sale::Refused => return Ok(Answer::Voided),
+        Sale::Refused => return refuse(tx, Reason::Voided),
         Sale::Unknown if prune::is_too_old(tx, request.of)? => return refuse(tx, Reason::TooOld),
         Sale::Unknown if request.kind == RefundKind::Reversal => {
+            if request.id != request.of {
+                refuse(tx, Reason::Voided)?;
+            }
             let void = digest_of(&request.of);
             record(mesh, tx, request.of, void, Body::Void(request.of), now, events)?;
             return Ok(Answer::Voided);
@@ -263,7 +268,7 @@ pub fn refund<R: Read + ?Sized>(
     let Some(back) = share_back(&sale.paid, &given, request.amount)? else {
         // A repeated reversal of what is reversed already is acknowledged, anything else is too much.
         let reversed = request.kind == RefundKind::Reversal;
-        return if reversed { Ok(Answer::Voided) } else { refuse(tx, Reason::OverRefund) };
+        return refuse(tx, if reversed { Reason::Voided } else { Reason::OverRefund });
     };
     given.add(&back)?;
     tx.put(keys::refunds(request.of), &given);
@@ -281,7 +286,7 @@ pub fn refund<R: Read + ?Sized>(
     Ok(Answer::Refunded(Box::new(refund)))
 }
 
-/// Takes a journal entry into counters and marks: of this box when written, of a sibling when received.
+/// Takes a journal entry into counters: of this box when written, of a sibling when received.
 pub fn apply_journal<R: Read + ?Sized>(
     mesh: &Mesh,
     tx: &mut Tx<'_, R>,
@@ -292,30 +297,14 @@ pub fn apply_journal<R: Read + ?Sized>(
     let ours = feed.writer == mesh.me;
     match &entry.body {
         Body::Purchase(sale) => {
-            if !ours {
-                let body = digest_of(&(&sale.card, &sale.mode, sale.offline));
-                mark_theirs(mesh, tx, sale.id, Mark { feed, seq, body })?;
-            } else {
+            if ours {
                 charge(mesh, tx, sale)?;
             }
             count(tx, sale, entry.stamp.hub_time_ms)?;
         }
-        Body::Refused(refused) if !ours => {
-            let body = digest_of(&(&refused.card, &refused.mode, false));
-            mark_theirs(mesh, tx, refused.id, Mark { feed, seq, body })?;
-        }
-        Body::NotRefunded(refused) if !ours => {
-            let body = asked_back(refused.of, refused.kind, refused.amount);
-            mark_theirs(mesh, tx, refused.id, Mark { feed, seq, body })?;
-        }
-        Body::Void(id) if !ours => mark_theirs(mesh, tx, *id, Mark { feed, seq, body: digest_of(id) })?,
         Body::Refund(refund) => {
             if let (true, Sale::Ours(sale)) = (ours, sale_of(mesh, tx, refund.of)?) {
                 give_back(mesh, tx, refund, &sale)?;
-            }
-            if !ours {
-                // Whether all or a part was asked for is not in the record: any body gets the answer.
-                mark_theirs(mesh, tx, refund.id, Mark { feed, seq, body: Hash::default() })?;
             }
             uncount(tx, refund)?;
         }
@@ -330,6 +319,8 @@ pub fn answer_of(body: &Body) -> Option<Answer> {
     match body {
         Body::Purchase(record) => Some(Answer::Approved(Box::new(record.clone()))),
         Body::Refused(record) => Some(Answer::Refused(record.reason)),
+        // Nothing was left to give back, which is what a reversal wants.
+        Body::NotRefunded(record) if record.reason == Reason::Voided => Some(Answer::Voided),
         Body::NotRefunded(record) => Some(Answer::Refused(record.reason)),
         Body::Refund(record) => Some(Answer::Refunded(Box::new(record.clone()))),
         Body::Void(_) => Some(Answer::Voided),
@@ -355,17 +346,33 @@ fn record<R: Read + ?Sized>(
 }
 
 /// A sibling's answer to an id counts here unless this box has given its own: the first answer stays.
-fn mark_theirs<R: Read + ?Sized>(
+pub fn mark_theirs<R: Read + ?Sized>(
     mesh: &Mesh,
     tx: &mut Tx<'_, R>,
-    id: PurchaseId,
-    theirs: Mark,
+    feed: FeedId,
+    seq: Seq,
+    answer: &Body,
 ) -> Result<(), StoreError> {
+    let Some((id, body)) = asked(answer) else { return Ok(()) };
     let known = tx.get::<Mark>(&keys::mark(id))?;
     if known.is_none_or(|known| known.feed.writer.node != mesh.me.node) {
-        mark(tx, id, theirs);
+        mark(tx, id, Mark { feed, seq, body });
     }
     Ok(())
+}
+
+/// The id that an entry answers, and the digest of what was asked, as far as the entry tells it.
+fn asked(answer: &Body) -> Option<(PurchaseId, Hash)> {
+    Some(match answer {
+        Body::Purchase(sale) => (sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline))),
+        // Only sales that a terminal did not decide alone are refused.
+        Body::Refused(refused) => (refused.id, digest_of(&(&refused.card, &refused.mode, false))),
+        // Whether all or a part was asked for is not in the record: any body gets the answer.
+        Body::Refund(refund) => (refund.id, Hash::default()),
+        Body::NotRefunded(refused) => (refused.id, asked_back(refused.of, refused.kind, refused.amount)),
+        Body::Void(id) => (*id, digest_of(id)),
+        _ => return None,
+    })
 }
 
 fn mark<R: Read + ?Sized>(tx: &mut Tx<'_, R>, id: PurchaseId, mark: Mark) {
@@ -380,17 +387,19 @@ fn first_answer<R: Read + ?Sized>(tx: &Tx<'_, R>, id: PurchaseId, body: Hash) ->
     let Some(bytes) = tx.entry(&mark.feed, mark.seq)? else {
         return Ok(Some(Answer::Refused(Reason::TooOld)));
     };
-    let Some(answer) = Entry::decode(&bytes).ok().and_then(|e| answer_of(&e.body)) else {
+    let entry = Entry::decode(&bytes).ok().map(|entry| entry.body);
+    let Some((entry, answer)) = entry.and_then(|body| answer_of(&body).map(|answer| (body, answer))) else {
         return Err(
             StoreError::Corrupt { place: mark.feed.to_string(), cause: format!("no answer at {}", mark.seq) }.into()
         );
     };
-    Ok(Some(match answer {
-        answer if mark.body == Hash::default() => answer,
+    let is_the_same = mark.body == Hash::default() || mark.body == body;
+    Ok(Some(match entry {
+        _ if is_the_same => answer,
+        Body::Void(id) if body == asked_back(id, RefundKind::Reversal, None) => answer,
         // A purchase that arrives after its own reversal.
-        Answer::Voided if mark.body != body => Answer::Refused(Reason::Voided),
-        _ if mark.body != body => Answer::Refused(Reason::IdReused),
-        answer => answer,
+        Body::Void(_) => Answer::Refused(Reason::Voided),
+        _ => Answer::Refused(Reason::IdReused),
     }))
 }
 

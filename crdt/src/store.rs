@@ -3,14 +3,18 @@
 //! A [`Tx`] overlays reads with what the turn has written; nothing reaches the [`Store`] before `commit`, and what a
 //! turn wants to tell others is released only after it ([`Turn`]). Leaves to others: SQL, files, fsync (`yika-store`).
 
+mod undo;
+
 use crate::channel::FeedId;
 use crate::feed::{self, End, FeedError, Run, SignedHead};
 use crate::ids::Seq;
 use crate::wire;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use undo::{Undo, UndoLog};
 
 /// A storage failure: the node stops serving rather than answer from what it cannot write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,12 +140,18 @@ impl Batch {
 pub struct Tx<'s, S: Read + ?Sized> {
     store: &'s S,
     batch: Batch,
+    undo: UndoLog,
+    /// Committed values that this turn has read: a crowd of sales asks for the same few again and again.
+    read: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
 }
+
+/// Committed values that a turn keeps at hand; beyond it begins anew.
+const READ_KEPT_MAX: usize = 2_048;
 
 impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Starts on top of the committed state.
     pub fn new(store: &'s S) -> Self {
-        Tx { store, batch: Batch::default() }
+        Tx { store, batch: Batch::default(), undo: UndoLog::default(), read: RefCell::default() }
     }
 
     /// Ends it: hand the batch to [`Store::commit`].
@@ -156,10 +166,19 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// The raw value under a key, this turn's writes first.
     pub fn get_bytes(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.batch.state.get(key) {
-            Some(written) => Ok(written.clone()),
-            None => self.store.get(key),
+        if let Some(written) = self.batch.state.get(key) {
+            return Ok(written.clone());
         }
+        let mut read = self.read.borrow_mut();
+        if let Some(value) = read.get(key) {
+            return Ok(value.clone());
+        }
+        let value = self.store.get(key)?;
+        if read.len() >= READ_KEPT_MAX {
+            read.clear();
+        }
+        read.insert(key.to_vec(), value.clone());
+        Ok(value)
     }
 
     /// The value under a key; bytes of another shape are damage, not absence.
@@ -172,17 +191,17 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 
     /// Writes a value.
     pub fn put<T: Serialize>(&mut self, key: Vec<u8>, value: &T) {
-        self.batch.state.insert(key, Some(wire::encode(value)));
+        self.put_bytes(key, wire::encode(value));
     }
 
     /// Writes raw bytes.
     pub fn put_bytes(&mut self, key: Vec<u8>, bytes: Vec<u8>) {
-        self.batch.state.insert(key, Some(bytes));
+        self.undo.note_state(&mut self.batch, key, Some(bytes));
     }
 
     /// Deletes a value.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.batch.state.insert(key, None);
+        self.undo.note_state(&mut self.batch, key, None);
     }
 
     /// Rows under a prefix in key order, this turn's writes included.
@@ -276,6 +295,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Appends one entry's canonical bytes to a feed of this node.
     pub fn append(&mut self, feed: FeedId, entry: Vec<u8>) -> Result<End, StoreError> {
         let end = feed::link(&feed, self.feed(&feed)?.end, &entry);
+        self.undo.note(|| Undo::Entry(feed, self.batch.appended.get(&feed).map(|appended| appended.end)));
         let appended =
             self.batch.appended.entry(feed).or_insert_with(|| Appended { from: end.seq, ..Appended::default() });
         appended.entries.push(entry);
@@ -292,8 +312,11 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
             self.append(feed, entry.clone())?;
         }
         match self.batch.appended.get_mut(&feed) {
-            Some(appended) => appended.heads.push(run.head.clone()),
-            None => self.batch.heads.push(run.head.clone()),
+            Some(appended) => {
+                appended.heads.push(run.head.clone());
+                self.undo.note(|| Undo::FeedHead(feed));
+            }
+            None => self.keep_head(run.head.clone()),
         }
         Ok(())
     }
@@ -301,6 +324,7 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
     /// Keeps a head for entries that are stored.
     pub fn keep_head(&mut self, head: SignedHead) {
         self.batch.heads.push(head);
+        self.undo.note(|| Undo::Head);
     }
 
     /// Lets a feed go on from `base`: what came before it is in a snapshot that this turn has taken in. Entries held
@@ -309,15 +333,17 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
         if base.seq <= self.feed(&feed)?.end.seq {
             return Ok(false);
         }
-        self.batch.appended.remove(&feed);
-        self.batch.prune.remove(&feed);
-        self.batch.bases.insert(feed, base);
+        let appended = self.batch.appended.remove(&feed);
+        let prune = self.batch.prune.remove(&feed);
+        let before = self.batch.bases.insert(feed, base);
+        self.undo.note(|| Undo::Base(feed, before, appended, prune));
         Ok(true)
     }
 
     /// Lets entries up to a position go.
     pub fn prune(&mut self, feed: FeedId, upto: Seq) {
-        self.batch.prune.insert(feed, upto);
+        let before = self.batch.prune.insert(feed, upto);
+        self.undo.note(|| Undo::Prune(feed, before));
     }
 }
 

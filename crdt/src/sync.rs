@@ -7,7 +7,7 @@ mod branch;
 mod greeting;
 mod held;
 
-pub use branch::run_from;
+pub use branch::{before, further, run_from};
 pub use greeting::{Claim, FEEDS_MAX, FEEDS_PER_MESSAGE_MAX, SOFTWARE_BYTES_MAX};
 pub use held::WANTED_MAX;
 
@@ -108,9 +108,9 @@ pub enum Message {
         /// Another part follows.
         more: bool,
     },
-    /// From the hub: show what you hold of this journal from there on, though it is not what I hold.
+    /// From the hub or the feed's writer: show what you hold of it from there on, though it is not what I hold.
     Branch {
-        /// The journal.
+        /// The feed.
         feed: FeedId,
         /// First position wanted.
         from: Seq,

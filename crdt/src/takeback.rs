@@ -1,19 +1,21 @@
 //! Taking back what this node has lost of its own feeds, and noticing that somebody else writes with its key.
 //!
 //! A run of an own feed that continues what is held was written by this node before its database was put back or lost
-//! its last pages: it is stored and everything it did to counters, marks and rights is done again. One that does not
-//! continue it, but is signed with this node's key, proves a fork. Leaves to others: when to ask (`gate`), foreign
+//! its last pages: it is stored and everything it did to counters, marks and rights is done again. One that leads to another
+//! end at a position of this node's own, signed with its key, proves a fork. Leaves to others: when to ask (`gate`), foreign
 //! feeds (`mesh`), what an entry does (`sale`).
 
 use crate::channel::{Channel, FeedId};
 use crate::edge::{Edge, Reply};
 use crate::entry::*;
-use crate::feed::{End, FeedError, Run, SignedHead};
+use crate::feed::{self, End, FeedError, Run, SignedHead};
 use crate::gate::Shut;
+use crate::ids::Seq;
 use crate::keys;
 use crate::mesh::{Event, RunRefused};
 use crate::sale::{self, Now, SaleError};
-use crate::store::{IngestError, Read, Tx};
+use crate::store::{IngestError, Read, StoreError, Tx};
+use crate::sync::{before, further};
 
 impl Edge {
     /// Stores a run of this node's own feed and does again what its entries did.
@@ -28,10 +30,10 @@ impl Edge {
         let held = tx.feed(&head.feed)?.end;
         let shows_entries = !run.entries.is_empty();
         let mut taken = Vec::new();
-        match self.mesh.ingest(tx, run, &mut taken) {
+        match self.mesh.ingest(tx, run.clone(), &mut taken) {
             Ok(end) if end.seq > held.seq => {
                 for event in taken {
-                    self.redo(tx, head.feed, &event)?;
+                    self.redo(tx, head.feed, &event, events)?;
                     events.push(event);
                 }
                 if self.shut.is_none() {
@@ -41,35 +43,42 @@ impl Edge {
                 }
                 Ok(Reply::Stored(head.feed, end.seq))
             }
-            Ok(_) => self.own_branch(tx, held, head, now, events),
+            Ok(_) => self.own_branch(tx, held, run, now, events),
             Err(RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_)))) if shows_entries => {
-                self.own_branch(tx, held, head, now, events)
+                self.own_branch(tx, held, run, now, events)
             }
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) => Ok(Reply::Refused(refused)),
         }
     }
 
-    /// A run of an own feed that adds nothing: held already, or another branch.
+    /// A run of an own feed that adds nothing: held already, another branch, or a head of this node's own with entries
+    /// that are not its. Only two ends at one position prove a fork; where this run shows no such thing, more is wanted.
     fn own_branch<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         held: End,
-        head: SignedHead,
+        run: Run,
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        // A position before what is kept cannot be judged: this node may well have signed that head itself.
-        let is_ours = match tx.end_at(&head.feed, head.end.seq)? {
-            Some(ours) => ours == head.end,
-            None => head.end.seq <= held.seq,
+        let (feed, from) = (run.head.feed, run.from);
+        let is_fork = match tx.end_at(&feed, run.head.end.seq)? {
+            Some(ours) => ours != run.head.end,
+            None => leads_elsewhere(tx, held, &run)?,
         };
-        if is_ours {
-            return Ok(Reply::Stored(head.feed, held.seq));
+        let refused = Reply::Refused(FeedError::NotTheSignedChain(feed).into());
+        if is_fork {
+            self.forked_by_another(tx, run.head, now, events)?;
+            return Ok(refused);
         }
-        let feed = head.feed;
-        self.forked_by_another(tx, head, now, events)?;
-        Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()))
+        // A position before what is kept cannot be judged: this node may well have signed that head itself.
+        if run.head.end.seq <= held.seq {
+            return Ok(Reply::Stored(feed, held.seq));
+        }
+        let wanted =
+            if from > held.seq { Some(before(held.seq)).filter(|b| *b < from) } else { further(held.seq, from) };
+        Ok(wanted.map_or(refused, |from| Reply::Branch { feed, from }))
     }
 
     /// A peer shows that a feed ends otherwise at a position: two signed branches are proof, of a foreign feed an
@@ -133,18 +142,45 @@ impl Edge {
     }
 
     /// What an entry of this node's own did when it was written.
-    fn redo<R: Read + ?Sized>(&self, tx: &mut Tx<'_, R>, feed: FeedId, event: &Event) -> Result<(), SaleError> {
+    fn redo<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        feed: FeedId,
+        event: &Event,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
         match event {
-            Event::Journal { seq, entry, .. } => sale::redo_journal(&self.mesh, tx, feed, *seq, entry),
-            Event::Granted { grant, .. } => {
+            Event::Journal { seq, entry, .. } => {
+                sale::mark_again(tx, feed, *seq, &entry.body);
+                self.attempt(tx, (feed, *seq), events, |edge, tx, _| {
+                    sale::redo_journal(&edge.mesh, tx, feed, *seq, entry)
+                })
+            }
+            Event::Granted { seq, grant, .. } => {
                 let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
-                let mut rights = sale::rights_of(tx, grant.row)?;
-                let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
-                *given = (*given).max(grant.total);
-                sale::put_rights(tx, grant.row, &rights);
-                Ok(())
+                self.attempt(tx, (feed, *seq), events, |_, tx, _| {
+                    let mut rights = sale::rights_of(tx, grant.row)?;
+                    let given = rights.row(grant.row.wallet)?.granted_out.entry(receiver).or_default();
+                    *given = (*given).max(grant.total);
+                    sale::put_rights(tx, grant.row, &rights);
+                    Ok(())
+                })
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a run of an own feed that ends beyond what is held goes from this node's own chain to the signed end by
+/// another way: its entries are then another branch, and not rubbish under an old head.
+fn leads_elsewhere<R: Read + ?Sized>(tx: &Tx<'_, R>, held: End, run: &Run) -> Result<bool, StoreError> {
+    let feed = run.head.feed;
+    let Some(before) = run.from.0.checked_sub(1).map(Seq).filter(|before| *before < held.seq) else { return Ok(false) };
+    let Some(mut end) = tx.end_at(&feed, before)? else { return Ok(false) };
+    let mut at_held = None;
+    for entry in &run.entries {
+        end = feed::link(&feed, end, entry);
+        at_held = at_held.or((end.seq == held.seq).then_some(end));
+    }
+    Ok(end == run.head.end && at_held.is_some_and(|end| end != held))
 }

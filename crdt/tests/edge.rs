@@ -328,6 +328,101 @@ fn a_reversal_that_comes_first_voids_the_purchase() {
     assert_eq!(edge.run(refund(3, 9, RefundKind::Refund, None)), Reply::Answer(Answer::Refused(Reason::NoSuchSale)));
 }
 
+/// Every id that was asked under has its answer, also one that only acknowledged: at this box, after a restart, at a
+/// sibling, and after its day has left the box.
+#[test]
+fn an_acknowledged_reversal_gets_its_first_answer_again() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    let voided = Reply::Answer(Answer::Voided);
+    let reversal = |seq, of| refund(seq, of, RefundKind::Reversal, None);
+    assert_eq!(edge.buy(1, 2000), Answer::Refused(Reason::NotEnough));
+    assert_eq!(edge.run(reversal(2, 1)), voided, "of a refused sale");
+    assert_eq!(edge.run(reversal(4, 3)), voided, "of a sale that has not come");
+    assert_eq!(approved(&edge.buy(5, 500)), Fen(500));
+    assert!(matches!(edge.run(reversal(6, 5)), Reply::Answer(Answer::Refunded(_))));
+    assert_eq!(edge.run(reversal(7, 5)), voided, "of a reversed sale, under a new id");
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    sibling.run(Command::Ingest(hub.grant(edge_writer(2), 1000).into()));
+    assert!(matches!(edge.feed_to(Channel::Journal, &mut sibling), Reply::Stored(..)));
+    edge.restart();
+    for (name, which) in [("the box", &mut edge), ("its sibling", &mut sibling)] {
+        for (seq, of) in [(2, 1), (4, 3), (7, 5)] {
+            assert_eq!(which.run(reversal(seq, of)), voided, "{name}, {seq}");
+            let reused = which.run(refund(seq, of, RefundKind::Refund, Some(1)));
+            assert_eq!(reused, Reply::Answer(Answer::Refused(Reason::IdReused)), "{name}, {seq}");
+            assert_eq!(which.buy(seq, 100), Answer::Refused(Reason::IdReused), "{name}, {seq}");
+        }
+        assert_eq!(which.buy(3, 100), Answer::Refused(Reason::Voided), "{name}");
+    }
+    prune_all(&mut edge);
+    for (seq, of) in [(2, 1), (4, 3), (7, 5)] {
+        assert_eq!(edge.run(reversal(seq, of)), Reply::Answer(Answer::Refused(Reason::TooOld)), "pruned, {seq}");
+        assert_eq!(edge.buy(seq, 100), Answer::Refused(Reason::TooOld), "pruned, {seq}");
+    }
+}
+
+/// Lets the journal of a box go, as the hub's word on its totals would after its time.
+fn prune_all(edge: &mut Box_) {
+    edge.mono_ms += 24 * HOUR_MS as u64;
+    edge.run(Command::Tick);
+    let mut tx = Tx::new(&edge.store);
+    let me = edge.edge.mesh.me;
+    let cuts = tx.scan(&yika_crdt::keys::cuts(me), None, 8).unwrap();
+    let (key, bytes) = cuts.last().unwrap();
+    let (day, seq, tally): (Day, Seq, Option<yika_crdt::tally::Tally>) =
+        yika_crdt::store::decode_row(key, bytes).unwrap();
+    tx.put(yika_crdt::keys::tally(me.incarnation, day), &tally.unwrap());
+    let receipt = ReceiptRecord { incarnation: me.incarnation, held: seq, archived: seq };
+    tx.put(yika_crdt::keys::receipt(me.incarnation), &receipt);
+    let today = Day(day.0 + 1 + yika_crdt::sale::prune::KEEP_DAYS);
+    assert_eq!(yika_crdt::sale::prune::prune(&edge.edge.mesh, &mut tx, today).unwrap(), None);
+    let batch = tx.into_batch();
+    assert!(!batch.prune.is_empty());
+    edge.store.commit(&batch).unwrap();
+}
+
+#[test]
+fn a_sibling_whose_entry_comes_to_impossible_sums_stops_nothing() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1000).into()));
+    sibling.run(Command::Ingest(hub.grant(edge_writer(2), 1000).into()));
+    let bought = |edge: &mut Box_, seq| match edge.buy(seq, 400) {
+        Answer::Approved(sale) => sale,
+        other => panic!("{other:?}"),
+    };
+    let day = bought(&mut edge, 1).day;
+    // Day, sum, times, meals, guest sum, last: as a fault of ours might have left them.
+    let meals = std::collections::BTreeMap::<u8, (Fen, u32)>::new();
+    let last: Option<(TerminalId, Fen, i64)> = None;
+    let counters = (day, Fen(i64::MAX - 100), 0u32, meals, Fen::ZERO, last);
+    let mut tx = Tx::new(&sibling.store);
+    tx.put(yika_crdt::keys::counters(PERSON), &counters);
+    let batch = tx.into_batch();
+    sibling.store.commit(&batch).unwrap();
+    edge.run(refund(2, 9, RefundKind::Refund, None));
+    let journal = FeedId { writer: edge_writer(1), channel: Channel::Journal };
+    let from = sibling.store.feed(&journal).unwrap().end.seq.next();
+    let entries = edge.store.entries(&journal, from, usize::MAX).unwrap();
+    let end = edge.store.feed(&journal).unwrap().end;
+    let run = Run { from, entries, head: SignedHead::sign(journal, end, &key_of(NodeId(1))) };
+    let (reply, effects) = sibling.handle(Command::Ingest(run.into()));
+    assert_eq!(reply, Reply::Stored(journal, end.seq));
+    let aside: Vec<_> = effects.iter().filter(|e| matches!(e, Effect::Quarantined { .. })).collect();
+    assert_eq!((aside.len(), sibling.edge.mesh.quarantined), (1, 1), "{effects:?}");
+    let kept = sibling.store.get(&yika_crdt::keys::counters(PERSON)).unwrap().unwrap();
+    assert_eq!(kept, yika_crdt::wire::encode(&counters), "what it did is taken back");
+    let again = |which: &mut Box_, seq| which.buy(seq, 400);
+    assert_eq!(again(&mut sibling, 1), again(&mut edge, 1), "its id is answered all the same");
+    let no_such_sale = sibling.run(refund(2, 9, RefundKind::Refund, None));
+    assert_eq!(no_such_sale, Reply::Answer(Answer::Refused(Reason::NoSuchSale)), "and the rest of the run goes on");
+    sibling.restart();
+    assert_eq!(sibling.edge.mesh.quarantined, 1);
+}
+
 #[test]
 fn a_fact_is_charged_to_right_float_and_receivable() {
     let mut hub = HubVoice::default();
@@ -374,6 +469,37 @@ fn a_block_refuses_at_once_and_only_its_own_campus_lifts_it() {
     assert_eq!(edge.run(lift), Reply::Lifted { lifted: 1, left: 1 });
     edge.restart();
     assert_eq!(edge.buy(2, 500), Answer::Refused(Reason::Blocked), "the hub's block stands");
+}
+
+/// A range is judged by position: what of it comes later is lifted, what stands beyond it is not.
+#[test]
+fn a_lifted_range_holds_for_what_comes_later_and_only_headquarters_lifts_one() {
+    let mut hub = HubVoice::default();
+    let mut writer = Box_::ready(2, 1, &mut hub);
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let feed = FeedId { writer: edge_writer(2), channel: Channel::Blocks(BlockScope::Campus(CampusId(1))) };
+    let target = |number| BlockTarget::Card(CardNumber(number));
+    let block = |writer: &mut Box_, number| {
+        let record = BlockRecord { target: target(number), reason: BlockReason::Lost, operator: OperatorId(3) };
+        writer.run(Command::Block(record));
+    };
+    let blocked = |edge: &Box_| [1, 2, 3].map(|number| edge.edge.mesh.people.read().is_blocked(target(number)));
+    let range = |to| Body::Lift(LiftRecord::Range { feed, from: Seq(1), to: Seq(to), operator: OperatorId(1) });
+    block(&mut writer, 1);
+    writer.feed_to(feed.channel, &mut edge);
+    let lifted = hub.say(Channel::Blocks(BlockScope::Hub), vec![range(2)]);
+    let (_, effects) = edge.handle(Command::Ingest(lifted.into()));
+    assert!(effects.contains(&Effect::People), "terminals are told");
+    block(&mut writer, 2);
+    block(&mut writer, 3);
+    writer.feed_to(feed.channel, &mut edge);
+    assert_eq!(blocked(&edge), [false, false, true]);
+    edge.restart();
+    assert_eq!(blocked(&edge), [false, false, true]);
+    let mut tx = Tx::new(&writer.store);
+    let entry = Entry { stamp: Stamp::default(), body: range(3) };
+    writer.edge.mesh.append(&mut tx, feed.channel, &entry, &mut Vec::new()).unwrap();
+    assert_eq!((writer.edge.mesh.quarantined, blocked(&writer)), (1, [true, true, true]), "a box lifts no range");
 }
 
 #[test]

@@ -19,6 +19,10 @@ fn a_plan_that_cannot_be_is_refused_in_words() {
     let none = simulate(&["--edge", "127.0.0.1:1", "--card", "1", "--count", "1"]);
     assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&none.stderr).contains("0 terminals"));
+    let word = simulate(&["--edge", "127.0.0.1:1", "--card", "1", "--count", "1", "--terminal", "till", "--key", "07"]);
+    assert!(word.status.code() == Some(2) && String::from_utf8_lossy(&word.stderr).contains("as in 3 or t3"));
+    let short = simulate(&["--edge", "127.0.0.1:1", "--card", "1", "--count", "1", "--terminal", "t3", "--key", "07"]);
+    assert!(String::from_utf8_lossy(&short.stderr).contains("the key of terminal 3 is not 64"));
 }
 
 #[test]
@@ -32,7 +36,8 @@ fn an_edge_that_is_not_there_is_counted_and_logged() {
     );
     std::fs::write(&plan, text).unwrap();
     let out = simulate(&["--plan", plan.to_str().unwrap(), "--log", log.to_str().unwrap()]);
-    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(1) && said.contains("nobody answered"), "{said}");
     let summary: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((summary["approved"].as_u64(), summary["contradictions"].as_u64()), (Some(0), Some(0)));
     // The second sale is not begun while the first is not undone.

@@ -11,6 +11,7 @@ mod find;
 mod live;
 mod operators;
 mod outbox;
+mod sales;
 mod show;
 mod status;
 mod terminals;
@@ -139,7 +140,8 @@ fn pages(app: App) -> Router {
         .route("/live/stream", get(live::stream));
     let serve = Router::new()
         .route("/cards/block", get(cards::ask_block).post(cards::block))
-        .route("/cards/lift", get(cards::ask_lift).post(cards::lift));
+        .route("/cards/lift", get(cards::ask_lift).post(cards::lift))
+        .route("/cards/refund/{terminal}/{boot}/{seq}", get(sales::ask).post(sales::give_back));
     let inspect = Router::new()
         .route("/doors", get(doors::page))
         .route("/doors/part", get(doors::part))

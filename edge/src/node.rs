@@ -493,6 +493,12 @@ impl EdgeNode {
         }
     }
 
+    /// A run of an own feed that does not continue ours and proves nothing: more of it is wanted, from further back.
+    fn own_wanted(&self, from: Writer, feed: FeedId, wanted: Seq) -> (FeedId, Seq) {
+        self.say(from, Message::Branch { feed, from: wanted });
+        self.own_refused(from, feed, "not proved yet")
+    }
+
     /// An own feed that does not continue as ours does, signed by our key: the peer is shown our end.
     fn own_refused(&self, from: Writer, feed: FeedId, refused: &str) -> (FeedId, Seq) {
         let end = self.look(|store| store.feed(&feed)).map(|state| state.end).unwrap_or_default();
@@ -566,6 +572,7 @@ impl Node for EdgeNode {
         self.heard(from);
         match self.call(Command::Ingest(Box::new(run))).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
+            Ok(Reply::Branch { feed, from: wanted }) => Ok(self.own_wanted(from, feed, wanted)),
             Ok(Reply::Refused(refused)) if feed.writer == self.me => {
                 Ok(self.own_refused(from, feed, &refused.to_string()))
             }
@@ -625,11 +632,19 @@ impl Node for EdgeNode {
                 let _ = self.call(Command::Recall { row, keep }).await;
                 None
             }
-            Message::Branch { feed, from } if writer.node.is_hub() => {
+            Message::Branch { feed, from } if writer.node.is_hub() || feed.writer == writer => {
                 let run = tokio::task::block_in_place(|| {
                     self.look(|store| yika_crdt::sync::run_from(store, feed, from, self.me, &self.key))
                 });
                 run.ok().flatten().map(Message::Other)
+            }
+            Message::Other(run) if run.head.feed.writer == self.me => {
+                let asked = run.from;
+                match self.call(Command::Ingest(Box::new(run))).await {
+                    // Each further question goes further back, so that they end.
+                    Ok(Reply::Branch { feed, from }) if from < asked => Some(Message::Branch { feed, from }),
+                    _ => None,
+                }
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");

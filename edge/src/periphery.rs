@@ -324,6 +324,7 @@ fn door_words(door: &DoorView, lang: Lang) -> String {
     let leaf = match door.contact {
         ContactState::Open => pick("门开着", "open"),
         ContactState::Closed => pick("门关着", "closed"),
+        ContactState::Unknown if door.line == LineState::Up => pick("无门磁", "no door contact"),
         ContactState::Unknown => pick("门状态未知", "leaf unknown"),
     };
     let lock = match door.lock {

@@ -142,6 +142,7 @@ fn admin() -> Router<Arc<Site>> {
         .route("/edges/new", get(edges::ask_token).post(edges::make_token))
         .route("/edges/{node}/name", get(edges::ask_name).post(edges::rename))
         .route("/edges/{node}/fence", get(edges::ask_fence).post(edges::fence))
+        .route("/edges/{node}/lift", get(edges::ask_lift).post(edges::lift))
         .route("/terminals/new", get(registry::new_terminal).post(registry::register_terminal))
         .route("/terminals/{terminal}/state", post(registry::set_terminal_state))
         .route("/campuses/edit", get(registry::edit_campus).post(registry::put_campus))

@@ -2,6 +2,7 @@
 //!
 //! Whoever can open the socket could read the database, too: it grants nothing new. Leaves to others: the acts (`desk`).
 
+use crate::access::{AccessSheet, Changes};
 use crate::backup::Proved;
 use crate::core::PoolSizes;
 use crate::desk::{
@@ -28,7 +29,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::net::{UnixListener, UnixStream};
 use yika_crdt::Fen;
-use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::TariffSheet;
@@ -57,7 +57,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/import", post(import))
         .route("/v1/people", get(find_people))
         .route("/v1/top-up", post(top_up))
-        .route("/v1/policy", post(policy))
+        .route("/v1/access", get(show_access).post(apply_access))
         .route("/v1/block", post(block))
         .route("/v1/lift", post(lift))
         .route("/v1/fence", post(fence))
@@ -71,6 +71,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/withdraw", post(withdraw))
         .route("/v1/top-up/undo", post(undo_top_up))
         .route("/v1/refund", post(refund))
+        .route("/v1/lift-written", post(lift_written))
         .route("/v1/release-suspense", post(release_suspense))
         .route("/v1/pools", get(pools).post(set_pools))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -228,8 +229,30 @@ async fn top_up(State(desk): State<Desk>, Json(wish): Json<TopUpWish>) -> Answer
     Ok(Json(ToppedUp { total_fen: total.0, repeated }))
 }
 
-async fn policy(State(desk): State<Desk>, Json((campus, acts)): Json<(CampusId, Vec<PolicyAct>)>) -> Answer<()> {
-    desk.change_policy(&Actor::console(), campus, acts).await.map(Json)
+/// An access policy to be put in force.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessWish {
+    /// Whose.
+    pub campus: CampusId,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// What it says.
+    pub sheet: AccessSheet,
+}
+
+async fn apply_access(State(desk): State<Desk>, Json(wish): Json<AccessWish>) -> Answer<Changes> {
+    desk.apply_access(&Actor::console(), wish.campus, wish.sheet, wish.dry_run).await.map(Json)
+}
+
+/// Whose access policy is wanted.
+#[derive(Debug, Deserialize)]
+struct WhichCampus {
+    campus: u16,
+}
+
+async fn show_access(State(desk): State<Desk>, Query(which): Query<WhichCampus>) -> Answer<AccessSheet> {
+    desk.access(&Actor::console(), CampusId(which.campus)).await.map(Json)
 }
 
 async fn block(State(desk): State<Desk>, Json(target): Json<BlockTarget>) -> Answer<()> {
@@ -242,6 +265,10 @@ async fn lift(State(desk): State<Desk>, Json(target): Json<BlockTarget>) -> Answ
 
 async fn fence(State(desk): State<Desk>, Json((node, reason)): Json<(NodeId, String)>) -> Answer<String> {
     desk.fence(&Actor::console(), node, &reason).await.map(|writer| Json(writer.to_string()))
+}
+
+async fn lift_written(State(desk): State<Desk>, Json(node): Json<NodeId>) -> Answer<usize> {
+    desk.lift_written(&Actor::console(), node).await.map(Json)
 }
 
 async fn operator(State(desk): State<Desk>, Json(new): Json<NewOperator>) -> Answer<OperatorId> {

@@ -3,6 +3,7 @@
 //! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
 
 mod address;
+mod aside;
 mod books;
 mod cash;
 pub mod enrol;
@@ -50,7 +51,7 @@ use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
-use yika_crdt::sync::{Claim, Message};
+use yika_crdt::sync::{Claim, Message, before};
 
 /// Headquarters' civil time until campuses say otherwise: Beijing.
 pub const HUB_UTC_OFFSET_MINUTES: i16 = 480;
@@ -233,6 +234,13 @@ pub enum Command {
     Lift {
         /// Whom.
         target: BlockTarget,
+        /// Who says so.
+        operator: OperatorId,
+    },
+    /// Every block that the fenced lives of a box wrote is lifted, also what of it is found later.
+    LiftWritten {
+        /// The box.
+        node: NodeId,
         /// Who says so.
         operator: OperatorId,
     },
@@ -591,6 +599,7 @@ impl Hub {
                 }
                 Reply::Lifted(open.len())
             }
+            Command::LiftWritten { node, operator } => return self.lift_written(turn, node, operator),
             Command::Fence { writer, reason } => return self.fence(turn, writer, reason),
             Command::ReleaseSuspense { writer, operator } => return self.advance(turn, writer, operator),
             Command::Archived(marks) => {
@@ -649,7 +658,7 @@ impl Hub {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
-                Ok(Reply::Branch { feed, from: fork::before(from) })
+                Ok(Reply::Branch { feed, from: before(from) })
             }
             Err(refused) => Ok(Reply::Refused(refused)),
         }
@@ -670,8 +679,11 @@ impl Hub {
                     let place = journal::Place { feed, seq, branch: None };
                     self.post(turn, place, &entry, &mut touched)?;
                 }
-                Event::Granted { feed, seq, grant } => self.on_granted(turn, feed, seq, &grant, &mut touched)?,
-                Event::Quarantined { feed, seq, cause } => turn.effects.push(Effect::Quarantined { feed, seq, cause }),
+                Event::Granted { feed, seq, grant } => {
+                    let place = journal::Place { feed, seq, branch: None };
+                    self.attempt(turn, place, &mut touched, |hub, turn| hub.on_granted(turn, feed, seq, &grant))?;
+                }
+                Event::Quarantined { feed, seq, cause } => self.tell_quarantined(turn, feed, seq, cause),
                 _ => {}
             }
         }
@@ -700,6 +712,7 @@ pub fn wallets_of<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId) -> Result<
 fn sale_error(error: yika_crdt::sale::SaleError) -> CoreError {
     match error {
         yika_crdt::sale::SaleError::Store(error) => error.into(),
+        yika_crdt::sale::SaleError::Sum(error) => error.into(),
         other => StoreError::Corrupt { place: "the refunds of a sale".into(), cause: other.to_string() }.into(),
     }
 }

@@ -3,6 +3,7 @@
 //! Pure parts (`core`, `rights`, `ledger`, `import`) know no socket and no database; SQL stands only in `store`, QUIC only
 //! in `link`.
 
+pub mod access;
 pub mod app;
 pub mod backup;
 pub mod clock;

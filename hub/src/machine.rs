@@ -15,7 +15,7 @@ use yika_crdt::ids::{NodeId, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::store::{Batch, Read, StoreError, Tx};
 use yika_crdt::sync::Message;
-use yika_store::rusqlite::Transaction;
+use yika_store::rusqlite::Connection;
 use yika_store::{Machine, Priority, SqliteStore};
 
 /// Effects that may wait in a listener; one that is slower is told to look at everything.
@@ -165,7 +165,7 @@ impl Machine for HubMachine {
         Ok(reply)
     }
 
-    fn write_product(&mut self, tx: &Transaction<'_>, batch: &Batch) -> Result<(), StoreError> {
+    fn write_product(&mut self, tx: &Connection, batch: &Batch) -> Result<(), StoreError> {
         let at_ms = self.clock.stamp().hub_time_ms;
         write::rows(tx, &self.rows, at_ms)?;
         let archived = self.ears.archived.borrow().clone();

@@ -438,6 +438,12 @@ impl Node for HubNode {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
                 self.wanted_branch(writer, Command::Diverged(head)).await
             }
+            Message::Branch { feed, from } if feed.writer == writer => {
+                let run = tokio::task::block_in_place(|| {
+                    self.look(|store| yika_crdt::sync::run_from(store, feed, from, self.me, &self.key))
+                });
+                run.ok().flatten().map(Message::Other)
+            }
             Message::Other(run) => self.wanted_branch(writer, Command::Branch(Box::new(run))).await,
             Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {

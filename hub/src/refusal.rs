@@ -7,6 +7,7 @@ mod facts;
 
 pub use facts::{AtBox, BoxLine, Cause, Fact, Kept, Weakness};
 
+use crate::access::AccessProblem;
 use crate::import::FileError;
 use std::fmt;
 use std::sync::LazyLock;
@@ -130,6 +131,9 @@ refusals! {
     TariffOfHeadquarters {} => "tariff_of_headquarters";
     /// The sheet cannot be used.
     BadTariff { problems: Vec<SheetError> } => "bad_tariff";
+
+    /// The access policy cannot be put in force.
+    BadAccess { problems: Vec<AccessProblem> } => "bad_access";
 
     /// A sign-in name with no fitting length.
     BadLogin { chars_max: usize } => "bad_login";

@@ -376,6 +376,17 @@ impl PersonWallets {
         SHARE_FLOOR.max(Fen(self.mean_daily(today).0.saturating_mul(days)))
     }
 
+    /// Whether everything that is derived from the totals fits.
+    pub fn check_sums(&self) -> Result<(), FenError> {
+        for wallet in self.wallets.values() {
+            wallet.available()?;
+            wallet.owed()?;
+            wallet.spent()?;
+            wallet.replicas.values().try_for_each(|replica| replica.left().map(drop))?;
+        }
+        Ok(())
+    }
+
     /// Everything that can be spent anywhere: available and rights of living boxes, all money wallets.
     pub fn total(&self) -> Result<Fen, FenError> {
         let mut total = Fen::ZERO;

@@ -96,6 +96,7 @@ async fn every_page_shows_full_and_in_both_languages() {
         "/people?q=%E6%9F%A5%E6%97%A0%E6%AD%A4%E4%BA%BA".into(),
         "/edges/n1".into(),
         "/edges/n1/fence".into(),
+        "/edges/n1/lift".into(),
         "/transactions/n1@1.1/1".into(),
         "/transactions/n1@1.1/1/refund".into(),
         "/transactions?kind=refusal".into(),
@@ -314,7 +315,7 @@ async fn the_first_password_must_be_changed_and_sign_ins_are_audited() {
 }
 
 /// Who may: path, whether it is a form that is sent, then admin, clerk, cashier, auditor.
-const MATRIX: [(&str, bool, [bool; 4]); 26] = [
+const MATRIX: [(&str, bool, [bool; 4]); 27] = [
     ("/", false, [true, true, true, true]),
     ("/people", false, [true, true, true, true]),
     ("/people/PERSON", false, [true, true, true, true]),
@@ -335,6 +336,7 @@ const MATRIX: [(&str, bool, [bool; 4]); 26] = [
     ("/edges/n1", false, [true, true, true, true]),
     ("/edges/new", true, [true, false, false, false]),
     ("/edges/n1/fence", true, [true, false, false, false]),
+    ("/edges/n1/lift", true, [true, false, false, false]),
     ("/terminals/new", true, [true, false, false, false]),
     ("/terminals/t1/state", true, [true, false, false, false]),
     ("/campuses/edit", true, [true, false, false, false]),

@@ -451,6 +451,13 @@ async fn a_fence_needs_its_reason_and_shows_it() {
     let page = browser.get("/edges/n2").await.text;
     assert!(page.contains("主机被盗") && page.contains("已封禁") && !page.contains("封禁此节点</button>"), "{page}");
     assert_eq!(acts(&site.desk, "edge.fence").await[0].row.detail, "reason=主机被盗");
+    assert!(page.contains("解除此节点写的全部封锁</button>"), "{page}");
+    assert!(!browser.get("/edges/n1").await.text.contains("解除此节点写的全部封锁"), "a living box keeps its word");
+    let living = browser.post("/edges/n1/lift", &[]).await;
+    assert!(living.status == 422 && living.text.contains("没有被封禁"), "{}", living.text);
+    assert!(browser.get("/edges/n2/lift").await.text.contains("可以立即使用"));
+    assert_eq!(browser.post("/edges/n2/lift", &[]).await.header("hx-redirect"), "/edges/n2");
+    assert_eq!(acts(&site.desk, "edge.lift").await[0].row.object, "n2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

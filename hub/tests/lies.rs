@@ -5,15 +5,19 @@
 mod harness;
 
 use harness::*;
+use std::cell::Cell;
 use yika_crdt::Fen;
+use yika_crdt::answered::Answered;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::sale::Answer;
-use yika_crdt::store::Read;
-use yika_hub::core;
+use yika_crdt::store::{FeedState, KeyValue, MemoryStore, Read, Store, StoreError, Tx, decode_row};
+use yika_crdt::{keys, tariff};
+use yika_hub::core::{self, TableRow};
 use yika_hub::ledger::Account;
+use yika_hub::rights::PersonWallets;
 
 const FAR_TERMINAL: u32 = 20;
 const NEAR_TERMINAL: u32 = 10;
@@ -59,7 +63,11 @@ fn run(feed: FeedId, held: End, at_ms: i64, bodies: Vec<Body>) -> Box<Run> {
 
 /// What the second campus' box says in its journal, true or not.
 fn lie(world: &mut World, at_ms: i64, bodies: Vec<Body>) {
-    let feed = journal(world, 1);
+    say(world, 1, at_ms, bodies);
+}
+
+fn say(world: &mut World, edge: usize, at_ms: i64, bodies: Vec<Body>) {
+    let feed = journal(world, edge);
     let held = world.hub.store.feed(&feed).unwrap().end;
     let run = run(feed, held, at_ms, bodies);
     assert!(matches!(world.order(core::Command::Ingest(run)), core::Reply::Stored(..)));
@@ -194,4 +202,163 @@ fn a_box_changes_its_address_a_few_times_an_hour_at_most() {
     world.order(core::Command::Address { writer, address: "nonsense".into() });
     world.order(core::Command::Address { writer, address: "10.0.0.3:7443".into() });
     assert_eq!(world.hub.hub.mesh.nodes[&writer].record.address.as_deref(), Some("10.0.0.3:7443"));
+}
+
+/// A store that counts what is read of it.
+struct Watched<'s> {
+    store: &'s MemoryStore,
+    reads: Cell<usize>,
+}
+
+impl Watched<'_> {
+    fn count(&self) -> &MemoryStore {
+        self.reads.set(self.reads.get() + 1);
+        self.store
+    }
+}
+
+impl Read for Watched<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.count().get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.count().scan(prefix, after, limit)
+    }
+
+    fn feed(&self, feed: &FeedId) -> Result<FeedState, StoreError> {
+        self.count().feed(feed)
+    }
+
+    fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
+        self.count().feeds()
+    }
+
+    fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.count().entries(feed, from, bytes_max)
+    }
+
+    fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        self.count().head_from(feed, seq)
+    }
+}
+
+/// However long a box writes before it cuts a day, the turn that takes the cut in stays short.
+#[test]
+fn a_cut_costs_headquarters_the_same_whatever_lies_before_it() {
+    let reads = |sales: u32| {
+        let mut world = two_campuses();
+        let now_ms = world.now_ms;
+        let of = |n: u32| {
+            let sale = sale(id(FAR_TERMINAL, n), Source::Wallet(WalletKey::Main), 1);
+            Body::Purchase(PurchaseRecord { person: PersonId(u64::from(1_000 + n)), ..sale })
+        };
+        lie(&mut world, now_ms, (1..=sales).map(of).collect());
+        let feed = journal(&world, 1);
+        let held = world.hub.store.feed(&feed).unwrap().end;
+        let cut = core::Command::Ingest(run(feed, held, now_ms, vec![Body::Cut(Day(20_000))]));
+        let watched = Watched { store: &world.hub.store, reads: Cell::new(0) };
+        let mut tx = Tx::new(&watched);
+        let stamp = Stamp { hub_time_ms: now_ms, boot: 1, mono_ms: 0 };
+        world.hub.hub.handle(&mut tx, cut, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
+        let receipts = FeedId { writer: HUB, channel: Channel::Receipts(feed.writer.node) };
+        let told = &tx.batch().appended[&receipts].entries;
+        assert!(matches!(Entry::decode(told.last().unwrap()).unwrap().body, Body::Tally(_)));
+        watched.reads.get()
+    };
+    assert_eq!(reads(300), reads(1));
+}
+
+/// Rows of a person as only a fault of ours could have left them.
+fn damage(world: &mut World, person: PersonId, change: impl FnOnce(&mut PersonWallets)) {
+    let mut wallets = world.hub.wallets(person);
+    change(&mut wallets);
+    let mut tx = Tx::new(&world.hub.store);
+    tx.put(keys::rights(person), &wallets);
+    let batch = tx.into_batch();
+    world.hub.store.commit(&batch).unwrap();
+}
+
+fn spent(world: &mut World, fen: i64) {
+    damage(world, P1, |wallets| wallets.spent_days = vec![(Day(20_000), Fen(fen))]);
+}
+
+fn of_second(id: PurchaseId, fen: i64) -> Body {
+    Body::Purchase(PurchaseRecord { person: PersonId(2), ..sale(id, Source::Receivable, fen) })
+}
+
+fn on_next_day(id: PurchaseId, fen: i64) -> Body {
+    Body::Purchase(PurchaseRecord { day: Day(20_001), ..sale(id, Source::Receivable, fen) })
+}
+
+fn sales_listed(world: &World) -> usize {
+    world.hub.rows.iter().filter(|row| matches!(row, TableRow::Sale { .. })).count()
+}
+
+#[test]
+fn an_entry_that_comes_to_impossible_sums_is_set_aside_and_its_run_goes_on() {
+    let mut world = two_campuses();
+    spent(&mut world, i64::MAX);
+    let now_ms = world.now_ms;
+    let cannot_be = Body::Purchase(sale(id(FAR_TERMINAL, 2), Source::Receivable, 500));
+    lie(
+        &mut world,
+        now_ms,
+        vec![on_next_day(id(FAR_TERMINAL, 1), 200), cannot_be, of_second(id(FAR_TERMINAL, 3), 700)],
+    );
+    assert_eq!((turnover(&world), sales_listed(&world)), (900, 2), "{:?}", world.hub.alarms);
+    assert_eq!((told(&world, "quarantine"), world.hub.hub.mesh.quarantined), (1, 1));
+    let days = world.hub.wallets(P1).spent_days;
+    assert_eq!(days, [(Day(20_000), Fen(i64::MAX)), (Day(20_001), Fen(200))], "what it did is taken back");
+    let key = keys::terminal_mark(TerminalId(FAR_TERMINAL), 1);
+    let answered: Answered = decode_row(&key, &world.hub.store.get(&key).unwrap().unwrap()).unwrap();
+    assert!((1..=3).all(|seq| answered.contains(seq)), "the box has answered its id all the same");
+    world.restart_hub();
+    assert_eq!(world.hub.hub.mesh.quarantined, 1);
+    world.run_ms(2 * SECOND_MS);
+    assert_eq!(paid(&world.buy(0, 1, 1, 1_000)), 1_000, "headquarters and canteens go on");
+}
+
+#[test]
+fn on_the_other_branch_of_a_journal_too() {
+    let mut world = two_campuses();
+    let feed = journal(&world, 1);
+    let held = world.hub.store.feed(&feed).unwrap().end;
+    let now_ms = world.now_ms;
+    lie(&mut world, now_ms, vec![Body::Void(id(FAR_TERMINAL, 77))]);
+    spent(&mut world, i64::MAX);
+    let cannot_be = Body::Purchase(sale(id(FAR_TERMINAL, 2), Source::Receivable, 500));
+    let other = run(feed, held, now_ms, vec![cannot_be, of_second(id(FAR_TERMINAL, 3), 700)]);
+    assert!(matches!(world.order(core::Command::Branch(other)), core::Reply::Branch { .. }));
+    assert_eq!((turnover(&world), told(&world, "quarantine"), told(&world, "fork")), (700, 1, 1));
+}
+
+/// The failure comes after its own transfers and the reversal of another box's sale were posted.
+#[test]
+fn what_an_entry_had_posted_before_it_failed_is_taken_back() {
+    let mut world = World::new(&[1, 1]);
+    let now_ms = world.now_ms;
+    let twice = id(NEAR_TERMINAL, 1);
+    say(&mut world, 0, now_ms + 1_000, vec![Body::Purchase(sale(twice, Source::Receivable, 700))]);
+    spent(&mut world, i64::MIN + 100);
+    let older = Body::Purchase(sale(twice, Source::Receivable, 500));
+    let bodies = vec![on_next_day(id(NEAR_TERMINAL, 2), 200), older, of_second(id(NEAR_TERMINAL, 3), 300)];
+    say(&mut world, 1, now_ms, bodies);
+    assert_eq!((turnover(&world), sales_listed(&world)), (1_200, 3), "{:?}", world.hub.alarms);
+    assert_eq!((told(&world, "quarantine"), told(&world, "sold_twice")), (1, 0));
+    world.hub.check();
+}
+
+/// Each total fits, and what they come to together does not: levelling the holder's rights would fail.
+#[test]
+fn an_entry_after_which_wallets_cannot_be_added_up_is_set_aside() {
+    let mut world = two_campuses();
+    let (third, day, first_box) = (PersonId(3), Day(20_781), world.edges[0].me);
+    let (counter, _) = tariff::strict_counter(&sheet(), CategoryId(3), day).unwrap();
+    damage(&mut world, third, |wallets| wallets.wallet(counter).replica(first_box).used = Fen(i64::MAX - 1_000));
+    let of_third =
+        PurchaseRecord { person: third, category: CategoryId(3), day, ..sale(id(20, 1), Source::Receivable, 2_000) };
+    let now_ms = world.now_ms;
+    lie(&mut world, now_ms, vec![Body::Purchase(of_third), of_second(id(FAR_TERMINAL, 3), 700)]);
+    assert_eq!((turnover(&world), told(&world, "quarantine")), (700, 1));
 }

@@ -14,6 +14,7 @@ use yika_crdt::sale::Answer;
 use yika_crdt::store::Read;
 use yika_hub::core;
 use yika_hub::ledger::Account;
+use yika_hub::refusal::Refusal;
 
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
@@ -563,4 +564,36 @@ fn a_late_reversal_at_a_fenced_box_meets_a_refund_of_the_hub() {
     let books = world.hub.books();
     let of_person: i64 = books.iter().filter(|(a, _)| a.person() == Some(P1)).map(|(_, f)| f).sum();
     assert_eq!(of_person, 10_000);
+}
+
+/// What a fenced box blocked is lifted as a whole: also what only other boxes had heard of it, and nothing of theirs.
+#[test]
+fn what_a_fenced_box_blocked_is_lifted_as_a_whole() {
+    let mut world = World::new(&[1, 1, 2]);
+    let target = |number| BlockTarget::Card(CardNumber(number));
+    let block = |world: &mut World, n: usize, number| {
+        let record = BlockRecord { target: target(number), reason: BlockReason::Lost, operator: OperatorId(1) };
+        assert_eq!(world.tell(n, yika_crdt::edge::Command::Block(record)), yika_crdt::edge::Reply::Done);
+        world.run_ms(2 * SECOND_MS);
+    };
+    block(&mut world, 0, 10);
+    block(&mut world, 1, 11);
+    (0..3).for_each(|n| world.cut_wan(n, true));
+    block(&mut world, 0, 12);
+    world.switch_off(0);
+    let lift = core::Command::LiftWritten { node: world.edges[0].me.node, operator: OperatorId(1) };
+    assert!(matches!(world.order(lift.clone()), core::Reply::Denied(Refusal::NotFenced { .. })));
+    fence(&mut world, 0);
+    assert_eq!(world.order(lift.clone()), core::Reply::Lifted(1), "headquarters has heard of one");
+    assert_eq!(world.order(lift), core::Reply::Lifted(0), "once");
+    let blocked = |world: &World, n: usize| {
+        let people = world.edges[n].edge.mesh.people.read();
+        [10, 11, 12].map(|number| people.is_blocked(target(number)))
+    };
+    assert_eq!(blocked(&world, 1), [true, true, true]);
+    world.cut_all(false);
+    world.run_ms(2 * SECOND_MS);
+    world.restart(1);
+    assert_eq!((blocked(&world, 1), blocked(&world, 2)), ([false, true, false], [false, true, false]));
+    assert!(!world.hub.hub.mesh.people.read().is_blocked(target(10)));
 }

@@ -57,7 +57,7 @@ fn new_box(world: &mut World, node: u32) -> usize {
 /// What a node knows of people, blocks and policy, and how far it holds the feeds that snapshots cover.
 fn known(store: &impl Read, ends: bool) -> Vec<String> {
     let mut all = Vec::new();
-    for prefix in [b"p", b"b", b"l", b"a", b"v", b"C", b"N", b"F", b"T", b"t", b"e"] {
+    for prefix in [b"p", b"b", b"l", b"L", b"a", b"v", b"C", b"N", b"F", b"T", b"t", b"e"] {
         for (key, value) in store.scan(prefix, None, usize::MAX).unwrap() {
             all.push(format!("{key:?} {value:?}"));
         }
@@ -123,6 +123,30 @@ fn a_new_box_starts_from_a_snapshot_and_sells() {
     // After a restart the same is known.
     world.restart(n);
     assert!(world.edges[n].edge.mesh.people.read().usable(CardNumber(50_300), Day(20_000)).is_ok());
+}
+
+#[test]
+fn what_was_lifted_of_a_fenced_box_as_a_whole_is_lifted_in_a_snapshot() {
+    let mut world = World::new(&[1, 1]);
+    let target = |n: usize| BlockTarget::Card(CardNumber(60_000 + n as u64));
+    for n in 0..2 {
+        let block = BlockRecord { target: target(n), reason: BlockReason::Lost, operator: OperatorId(1) };
+        assert_eq!(world.tell(n, edge::Command::Block(block)), Reply::Done);
+    }
+    world.run_ms(2 * SECOND_MS);
+    let writer = world.edges[1].me;
+    world.order(core::Command::Fence { writer, reason: "test".into() });
+    let lift = core::Command::LiftWritten { node: writer.node, operator: OperatorId(1) };
+    assert_eq!(world.order(lift), core::Reply::Lifted(1));
+    let n = new_box(&mut world, 9);
+    take_both(&mut world, n);
+    let ranges = |store: &dyn Read| store.scan(yika_crdt::keys::LIFT_RANGES, None, 9).unwrap();
+    assert_eq!((ranges(&world.edges[n].store), ranges(&world.hub.store).len()), (ranges(&world.hub.store), 1));
+    for _ in 0..2 {
+        let blocked = |of| world.edges[n].edge.mesh.people.read().is_blocked(target(of));
+        assert_eq!((blocked(0), blocked(1)), (true, false));
+        world.restart(n);
+    }
 }
 
 /// Everything of a box that a refused snapshot could have changed.

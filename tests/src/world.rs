@@ -9,11 +9,8 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use yika_crdt::access::{Door, GroupId, Interval, Schedule, ScheduleId};
 use yika_crdt::channel::FeedId;
-use yika_crdt::docs::PolicyAct;
-use yika_crdt::docs::policy::GROUP_ITEMS_MAX;
-use yika_crdt::ids::{CampusId, DoorId, PersonId};
+use yika_crdt::ids::{CampusId, PersonId};
 use yika_crdt::keys;
 use yika_crdt::store::{FeedState, Read};
 use yika_drivers::terminal::simulator::{Plan, TerminalPlan};
@@ -296,29 +293,32 @@ async fn import_people(
 
 /// Everybody of the east but the last ten may pass its gate at any time.
 async fn open_the_door(hub: &HubProgram, dir: &Path, people: &[PersonLine]) -> Result<()> {
-    let (door, schedule, group) = (DoorId(1), ScheduleId(1), GroupId(1));
-    let always = vec![Interval { from_minute: 0, until_minute: 1440 }];
-    let gate = Door {
-        name: "东门".into(),
-        areas: ("校外".into(), "东校区".into()),
-        pulse_ms: 500,
-        held_open_ms: 10_000,
-        device: "modbus:board1/1".into(),
-    };
-    let mut acts = vec![
-        PolicyAct::SetSchedule(
-            schedule,
-            Schedule { name: "全天".into(), week: std::array::from_fn(|_| always.clone()), ..Schedule::default() },
-        ),
-        PolicyAct::SetDoor(door, gate),
-        PolicyAct::SetGroupName(group, "东校区人员".into()),
-        PolicyAct::AddGroupDoors(group, vec![(door, schedule)]),
-    ];
-    let east: Vec<PersonId> = people.iter().filter(|p| p.campus == CampusId(1)).map(|p| p.person).collect();
+    let east: Vec<&str> = people.iter().filter(|p| p.campus == CampusId(1)).map(|p| p.staff_number.as_str()).collect();
     let members = east.get(..east.len().saturating_sub(10)).unwrap_or_default();
-    acts.extend(members.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::AddMembers(group, some.to_vec())));
-    let file = dir.join("access.json");
-    std::fs::write(&file, serde_json::to_vec_pretty(&acts)?)?;
+    let policy = format!(
+        r#"
+[[schedules]]
+id = 1
+name = "全天"
+every_day = ["00:00-24:00"]
+
+[[doors]]
+id = 1
+name = "东门"
+outside = "校外"
+inside = "东校区"
+device = "modbus:board1/1"
+held_open_ms = 10000
+
+[[groups]]
+id = 1
+name = "东校区人员"
+doors = [{{ door = 1, schedule = 1 }}]
+members = {members:?}
+"#
+    );
+    let file = dir.join("access.toml");
+    std::fs::write(&file, policy)?;
     hub.command(&["access", "apply", "--campus", "c1", &file.to_string_lossy()]).await?;
     Ok(())
 }

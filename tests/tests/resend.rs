@@ -1,4 +1,5 @@
-//! A till that turns to the other box of its campus and sends the same purchase again, while both boxes are alive.
+//! A purchase that its box cannot answer alone: sent again at the other box of the campus while both are alive, or short of
+//! rights that lie at a box which is dead.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 use std::time::Duration;
@@ -26,11 +27,14 @@ impl Till {
     }
 
     async fn buy(&self, at: usize, seq: u32) -> SaleAnswer {
-        let number = self.cards[seq as usize % self.cards.len()];
+        self.buy_with(self.cards[seq as usize % self.cards.len()], at, seq, FEN).await
+    }
+
+    async fn buy_with(&self, number: u64, at: usize, seq: u32, fen: i64) -> SaleAnswer {
         let purchase = Purchase {
             id: SaleId { terminal: self.terminal, boot: BOOT, seq },
             card: PresentedCard::Number { number },
-            mode: SaleMode::Amount { fen: FEN },
+            mode: SaleMode::Amount { fen },
             time_ms: self.at[at].now_ms(),
             tariff: None,
         };
@@ -83,5 +87,35 @@ async fn a_purchase_sent_again_at_the_sibling_gets_the_first_answer() {
     world.boxes[0].restart().await.unwrap();
     world.settle(SETTLE).await.unwrap();
     assert_eq!((notes(&world, "sold_twice"), notes(&world, "unasked")), (0, 1));
+    world.stop().await.unwrap();
+}
+
+/// Headquarters is there and calls the rest back from a box that is dead: it says in time that nothing comes, so that the
+/// purchase is refused and not sold on the guest rule, which is for boxes that are cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_at_a_dead_box_is_refused_in_time_and_is_no_guest_credit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::build(dir.path(), 10, &|_| {}).await.unwrap();
+    let till = Till::new(&world, 0);
+    let cards = [till.cards[0], till.cards[1], till.cards[2]];
+    for (seq, card) in (1..).zip(cards) {
+        let sold = till.buy_with(card, 0, seq, 8_500).await;
+        assert_eq!(sold.decision, Decision::Approved, "headquarters gives what it has left: {sold:?}");
+    }
+    world.boxes[1].process.kill().await.unwrap();
+    let mut answers = Vec::new();
+    for (seq, card) in (11..).zip(cards) {
+        // Within what a guest may have, and more than the living box and headquarters hold of this holder.
+        let answer = till.buy_with(card, 0, seq, 1_700).await;
+        let is_refused = answer.decision == Decision::Refused && answer.reason.as_deref() == Some("not_enough");
+        answers.push(answer);
+        if is_refused {
+            break;
+        }
+    }
+    // A machine so busy that the word comes late may fail once, not every time.
+    assert_eq!(answers.last().unwrap().decision, Decision::Refused, "{answers:?}");
+    world.boxes[1].restart().await.unwrap();
+    world.settle(SETTLE).await.unwrap();
     world.stop().await.unwrap();
 }

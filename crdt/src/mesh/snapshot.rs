@@ -19,10 +19,12 @@ impl Mesh {
     ) -> Result<(), StoreError> {
         match item {
             Item::Lift(block, scope) => self.lift_one(tx, *block, *scope, events),
+            Item::LiftRange(range) => {
+                self.lift_range(tx, range, events);
+                Ok(())
+            }
             Item::Block(row) => {
-                tx.put(keys::block(&row.hash), row);
-                self.people.write().block(row.target, row.hash, row.scope);
-                events.push(Event::Blocks(row.target));
+                self.put_block(tx, row, events);
                 Ok(())
             }
             _ => Ok(()),

@@ -8,11 +8,12 @@ use super::{Mark, SaleError, rights_of};
 use crate::answered::Answered;
 use crate::channel::{Channel, FeedId};
 use crate::entry::*;
+use crate::fen::Fen;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::Mesh;
 use crate::store::{Read, StoreError, Tx, decode_row};
-use crate::tally::{self, Tally, Totals};
+use crate::tally::{self, Tally, TotalsSum};
 use serde::{Deserialize, Serialize};
 
 /// Days a journal stays at the edge after its day was cut, archived or not.
@@ -39,33 +40,26 @@ pub(super) fn note_cut<R: Read + ?Sized>(
     day: Day,
     seq: Seq,
 ) -> Result<(), SaleError> {
-    let mut tally = None;
-    if writer == mesh.me {
-        let last: Option<(Incarnation, Tally)> = tx.get(keys::LAST_TALLY)?;
-        let before = last.filter(|(life, _)| *life == writer.incarnation).map(|(_, tally)| tally).unwrap_or_default();
-        let next = before.after(seq, &totals_moved(mesh, tx, before.seq, seq)?);
-        tx.put(keys::LAST_TALLY.to_vec(), &(writer.incarnation, next));
-        tally = Some(next);
-    }
+    let tally = if writer == mesh.me { Some(own_tally(mesh, tx, seq)?) } else { None };
     tx.put(keys::cut(writer, day), &Cut { day, seq, tally });
     Ok(())
 }
 
-/// Totals of the rows that this box's journal has moved between two cuts, as they are kept.
-fn totals_moved<R: Read + ?Sized>(
-    mesh: &Mesh,
-    tx: &Tx<'_, R>,
-    after: Seq,
-    before: Seq,
-) -> Result<Vec<Totals>, StoreError> {
+/// What this box's totals come to at a cut. Of each row that the journal has moved since the last one, what its entries
+/// did is taken off the totals as they are kept: what comes out must have been counted then.
+fn own_tally<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, seq: Seq) -> Result<Tally, StoreError> {
+    let life = mesh.me.incarnation;
     let journal = FeedId { writer: mesh.me, channel: Channel::Journal };
-    let rows = tally::moved(tx, &journal, after, before)?;
-    let totals = rows.into_iter().map(|row| {
-        let rights = rights_of(tx, row)?;
-        let kept = rights.rows.get(&row.wallet).map(|state| (state.used, state.returned)).unwrap_or_default();
-        Ok((row, kept.0, kept.1))
-    });
-    totals.collect()
+    let last: Option<(Incarnation, Seq, TotalsSum)> = tx.get(keys::LAST_TALLY)?;
+    let (last, mut sum) = last.filter(|last| last.0 == life).map(|(_, seq, sum)| (seq, sum)).unwrap_or_default();
+    for (row, moved) in tally::moved(tx, &journal, last, seq)? {
+        let kept = rights_of(tx, row)?.rows.get(&row.wallet).map(|state| (state.used, state.returned));
+        let after = kept.unwrap_or_default();
+        let less = |total: Fen, moved: Fen| Fen(total.0.saturating_sub(moved.0));
+        sum.change(row, (less(after.0, moved.0), less(after.1, moved.1)), after);
+    }
+    tx.put(keys::LAST_TALLY.to_vec(), &(life, seq, sum));
+    Ok(sum.at(seq))
 }
 
 /// Lets go of what may go of this box's own journal: days cut [`KEEP_DAYS`] ago, archived, and with totals that the hub
@@ -96,6 +90,13 @@ pub fn prune<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, today: Day) -> R
         }
     }
     Ok(None)
+}
+
+/// Where a journal has cut its last day; zero before its first cut.
+pub fn last_cut<R: Read + ?Sized>(store: &R, writer: Writer) -> Result<Seq, StoreError> {
+    let cuts = store.scan(&keys::cuts(writer), None, usize::MAX)?;
+    let last = cuts.last().map(|(key, value)| decode_row::<Cut>(key, value)).transpose()?;
+    Ok(last.map_or(Seq::ZERO, |cut| cut.seq))
 }
 
 /// The last cut of a day on or before `day`; older ones are dropped from the list.

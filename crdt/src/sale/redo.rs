@@ -2,16 +2,15 @@
 //!
 //! Leaves to others: when entries are taken back (`takeback`).
 
-use super::{GivenBack, Mark, SaleError, apply_journal, asked_back, digest_of, mark, put_rights, rights_of};
+use super::{GivenBack, Mark, SaleError, apply_journal, asked, mark, put_rights, rights_of};
 use crate::channel::FeedId;
 use crate::entry::*;
-use crate::feed::Hash;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::Mesh;
 use crate::store::{Read, Tx};
 
-/// Marks, counters, rights, the open day. Its charge was right when it was made, so it is not judged again; the grants
+/// Counters, rights, the open day. Its charge was right when it was made, so it is not judged again; the grants
 /// it stood on may arrive after it.
 pub(crate) fn redo_journal<R: Read + ?Sized>(
     mesh: &Mesh,
@@ -20,39 +19,36 @@ pub(crate) fn redo_journal<R: Read + ?Sized>(
     seq: Seq,
     entry: &Entry,
 ) -> Result<(), SaleError> {
-    let (answered, day) = match &entry.body {
-        Body::Purchase(sale) => (Some((sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline)))), Some(sale.day)),
-        Body::Refused(refused) => {
-            // Only sales that a terminal did not decide alone are refused.
-            (Some((refused.id, digest_of(&(&refused.card, &refused.mode, false)))), Some(refused.day))
-        }
+    let day = match &entry.body {
+        Body::Purchase(sale) => Some(sale.day),
+        Body::Refused(refused) => Some(refused.day),
         Body::Refund(refund) => {
             let mut given: GivenBack = tx.get(&keys::refunds(refund.of))?.unwrap_or_default();
             given.add(&refund.back)?;
             tx.put(keys::refunds(refund.of), &given);
-            // Whether all or a part was asked for is not in the record: any body gets the answer.
-            (Some((refund.id, Hash::default())), Some(refund.day))
+            Some(refund.day)
         }
-        Body::NotRefunded(refused) => {
-            (Some((refused.id, asked_back(refused.of, refused.kind, refused.amount))), Some(refused.day))
-        }
-        Body::Void(id) => (Some((*id, digest_of(id))), None),
+        Body::NotRefunded(refused) => Some(refused.day),
         Body::Taken(taken) => {
             let mut rights = rights_of(tx, taken.row)?;
             rights.row(taken.row.wallet)?.merge_granted_in(taken.feed.writer, taken.total)?;
             put_rights(tx, taken.row, &rights);
-            (None, None)
+            None
         }
-        Body::Cut(day) => (None, Some(Day(day.0.saturating_add(1)))),
-        _ => (None, None),
+        Body::Cut(day) => Some(Day(day.0.saturating_add(1))),
+        _ => None,
     };
-    if let Some((id, body)) = answered {
-        mark(tx, id, Mark { feed, seq, body });
-    }
     apply_journal(mesh, tx, feed, seq, entry)?;
     let open = tx.get::<Day>(keys::OPEN_DAY)?;
     if let Some(day) = day.filter(|day| open.is_none_or(|open| *day > open)) {
         tx.put(keys::OPEN_DAY.to_vec(), &day);
     }
     Ok(())
+}
+
+/// Where the answer to the id of an entry of this box's own stands.
+pub(crate) fn mark_again<R: Read + ?Sized>(tx: &mut Tx<'_, R>, feed: FeedId, seq: Seq, answer: &Body) {
+    if let Some((id, body)) = asked(answer) {
+        mark(tx, id, Mark { feed, seq, body });
+    }
 }

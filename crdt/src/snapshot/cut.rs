@@ -68,6 +68,7 @@ pub fn cut<R: Read + ?Sized>(
     let mut pack = Packer { sink, waiting: Vec::new(), chunks: Vec::new(), items: 0, bytes: 0 };
     if audience == Audience::Everyone {
         rows(store, keys::LIFTS, |(hash, scope): (Hash, BlockScope)| pack.say(&Item::Lift(hash, scope)))?;
+        rows(store, keys::LIFT_RANGES, |range| pack.say(&Item::LiftRange(range)))?;
         rows(store, keys::BLOCKS, |row| pack.say(&Item::Block(row)))?;
         rows(store, keys::REBASES, |record: RebaseRecord| pack.say(&Item::Rebase(record.into())))?;
     }

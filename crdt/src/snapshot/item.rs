@@ -8,7 +8,7 @@ use crate::docs::{DocId, DocState, WAITING_CHANGES_MAX};
 use crate::entry::{Body, RebaseRecord};
 use crate::feed::{Hash, SignedHead};
 use crate::ids::Seq;
-use crate::mesh::BlockRow;
+use crate::mesh::{BlockRow, LiftRange};
 use crate::wire;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,8 @@ pub struct SavedDocument {
 pub enum Item {
     /// A block is withdrawn, on an authority.
     Lift(Hash, BlockScope),
+    /// All blocks in a range of a feed are withdrawn by the hub.
+    LiftRange(LiftRange),
     /// A card or person is refused.
     Block(BlockRow),
     /// A document's epoch has ended, or is about to.
@@ -64,7 +66,7 @@ impl Item {
     /// Its place in the stream.
     pub(super) fn rank(&self) -> u8 {
         match self {
-            Item::Lift(..) => 0,
+            Item::Lift(..) | Item::LiftRange(_) => 0,
             Item::Block(_) => 1,
             Item::Rebase(_) => 2,
             Item::Document(_) => 3,
@@ -83,7 +85,9 @@ impl Item {
     /// Whether such an item may be in a snapshot of this audience.
     pub(super) fn belongs(&self, audience: Audience) -> bool {
         match self {
-            Item::Lift(..) | Item::Block(_) | Item::Rebase(_) | Item::Fork(_) => audience == Audience::Everyone,
+            Item::Lift(..) | Item::LiftRange(_) | Item::Block(_) | Item::Rebase(_) | Item::Fork(_) => {
+                audience == Audience::Everyone
+            }
             Item::Document(document) => audience.covers(document.id.channel()),
             Item::Registry(body) => {
                 let is_rebase = matches!(**body, Body::Rebase(_));

@@ -139,6 +139,46 @@ fn a_longer_branch_proves_the_fork_as_well_and_an_honest_head_proves_nothing() {
     assert_eq!(approved(&edge.buy(9, 100)), Fen(100), "a head that this key has not signed stops nobody");
 }
 
+/// The newest head of this box's own says nothing of entries that are not its: what a lying peer shows stops nobody.
+#[test]
+fn a_head_of_its_own_over_rubbish_is_no_fork() {
+    let (_hub, mut edge, _sibling) = sold_once();
+    let yesterday = Box_::from_copy(&edge, None);
+    let held = yesterday.ends().journal.seq;
+    edge.buy(2, 100);
+    edge.buy(3, 100);
+    let whole = edge.journal_from(Seq(1));
+    let mut back = Box_::from_copy(&yesterday, Some(Shut::Behind(edge.ends())));
+    let rubbish = |from: Seq| {
+        let mut entries = whole.entries[from.0 as usize - 1..].to_vec();
+        *entries.last_mut().unwrap() = b"rubbish".to_vec();
+        Command::Ingest(Run { from, entries, head: whole.head.clone() }.into())
+    };
+    assert_eq!(back.run(rubbish(held.next())), Reply::Branch { feed: JOURNAL, from: Seq(1) }, "more is wanted");
+    assert!(matches!(back.run(rubbish(Seq(1))), Reply::Refused(_)), "and that was all");
+    assert_ne!(back.edge.shut(), Some(Shut::Forked));
+    let rest = edge.journal_from(held.next());
+    assert_eq!(back.run(Command::Ingest(rest.into())), Reply::Stored(JOURNAL, edge.ends().journal.seq));
+    back.run(Command::Asked { hub: false });
+    assert_eq!(back.edge.shut(), None, "what it wrote itself is taken back");
+}
+
+#[test]
+fn a_branch_that_began_before_what_is_shown_is_asked_for_and_proves_the_fork() {
+    let (_hub, mut edge, _sibling) = sold_once();
+    let mut clone = Box_::from_copy(&edge, None);
+    clone.run(Command::Asked { hub: false });
+    clone.buy(2, 700);
+    edge.buy(2, 100);
+    edge.buy(3, 100);
+    let late = edge.journal_from(clone.ends().journal.seq.next());
+    assert_eq!(clone.run(Command::Ingest(late.into())), Reply::Branch { feed: JOURNAL, from: Seq(1) });
+    assert_eq!(clone.edge.shut(), None);
+    let whole = edge.journal_from(Seq(1));
+    assert!(matches!(clone.run(Command::Ingest(whole.into())), Reply::Refused(_)));
+    assert_eq!(clone.run(purchase(3, 100)), Reply::Shut(Shut::Forked));
+}
+
 /// Peers hand back in the pieces in which they were told; a box that has pruned cannot judge every piece, and one head
 /// alone, which this box signed itself, shows no other branch.
 #[test]

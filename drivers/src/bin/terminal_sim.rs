@@ -41,8 +41,8 @@ struct One {
     /// `http://host:port` of an edge; several in order of preference.
     #[arg(long)]
     edge: Vec<String>,
-    /// Number of the terminal.
-    #[arg(long, requires = "key")]
+    /// Number of the terminal, as in 3 or t3.
+    #[arg(long, requires = "key", value_parser = terminal_number)]
     terminal: Option<u32>,
     /// Its key, 64 hexadecimal digits.
     #[arg(long, env = "YIKA_TERMINAL_KEY", hide_env_values = true)]
@@ -52,7 +52,8 @@ struct One {
     key_version: u16,
 }
 
-/// A run: a plan from a file, with flags over it. Prints the summary as JSON; Ctrl-C ends it early.
+/// A run: a plan from a file, with flags over it. Prints the summary as JSON; Ctrl-C ends it early. Exit code 1: an id was
+/// answered in two ways, or no request was taken at all; 2: the plan cannot be run.
 #[derive(Args)]
 struct Run {
     /// Plan, `.toml` or `.json`; the fields are those of `simulator::Plan`.
@@ -60,6 +61,9 @@ struct Run {
     plan: Option<PathBuf>,
     #[command(flatten)]
     terminal: One,
+    /// The terminal is a door's card reader, not a till.
+    #[arg(long, requires = "terminal")]
+    reader: bool,
     /// Card number, or `first-last`; may be repeated.
     #[arg(long)]
     card: Vec<String>,
@@ -100,7 +104,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether no id was answered in two ways.
+/// Whether something was answered, and no id in two ways.
 async fn run(run: Run) -> std::io::Result<bool> {
     let plan = plan_of(&run)?;
     let log = match &run.log {
@@ -117,7 +121,19 @@ async fn run(run: Run) -> std::io::Result<bool> {
     });
     let summary = simulator::run(plan, log, stopped).await?;
     print_json(&summary)?;
-    Ok(summary.contradictions == 0)
+    if summary.is_idle() {
+        let problems: Vec<String> = summary.problems.iter().map(|(code, n)| format!("{code} ×{n}")).collect();
+        match problems.is_empty() {
+            true => tracing::error!("nobody answered: is the edge's address right, and does it run?"),
+            false => tracing::error!("no request was taken: {}", problems.join(", ")),
+        }
+    }
+    Ok(summary.contradictions == 0 && !summary.is_idle())
+}
+
+/// `3`, or `t3` as pages write it.
+fn terminal_number(text: &str) -> Result<u32, String> {
+    text.strip_prefix('t').unwrap_or(text).parse().map_err(|_| "a terminal is a number, as in 3 or t3".to_owned())
 }
 
 fn plan_of(run: &Run) -> std::io::Result<Plan> {
@@ -126,7 +142,8 @@ fn plan_of(run: &Run) -> std::io::Result<Plan> {
         None => Plan::default(),
     };
     if let (Some(terminal), Some(key)) = (run.terminal.terminal, run.terminal.key.clone()) {
-        plan.tills.push(TerminalPlan { terminal, key, key_version: run.terminal.key_version, edges: Vec::new() });
+        let one = TerminalPlan { terminal, key, key_version: run.terminal.key_version, edges: Vec::new() };
+        if run.reader { plan.readers.push(one) } else { plan.tills.push(one) }
     }
     if !run.terminal.edge.is_empty() {
         plan.edges.clone_from(&run.terminal.edge);

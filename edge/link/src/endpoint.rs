@@ -22,8 +22,9 @@ use zeroize::Zeroizing;
 pub(crate) mod limits {
     /// A silent connection is kept alive this often; this is also how soon a restarted peer is noticed.
     pub const KEEP_ALIVE_MS: u64 = 2_000;
-    /// A connection is given up after this silence.
-    pub const IDLE_MS: u32 = 10_000;
+    /// A connection is given up after this silence. A cut line backs the retransmissions off: a new connection is back sooner
+    /// after the line than an old one that was cut for longer than this.
+    pub const IDLE_MS: u32 = 5_000;
     /// Least time between two resets sent: a killed hub must answer a thousand edges within a second.
     pub const RESET_INTERVAL_MIN_US: u64 = 200;
     /// Handshake and greeting must be done within this.

@@ -4,6 +4,7 @@
 //! stops (`yika_crdt::people`).
 
 use super::find::{FOUND_MAX, Found};
+use super::sales::SaleRow;
 use super::{App, SERVE, operator_id, show};
 use askama::Template;
 use axum::Form;
@@ -54,6 +55,7 @@ pub(super) struct PersonPage {
     blocks: Vec<BlockLine>,
     wallets: Vec<WalletRow>,
     balance: String,
+    sales: Vec<SaleRow>,
     target: String,
     blocked: bool,
     may_serve: bool,
@@ -184,6 +186,7 @@ pub(super) async fn person(
         blocks,
         wallets: wallet_rows(&ui, &rights)?,
         balance: balance(&app, &rights)?,
+        sales: app.sales_of(&ui, person.person, SERVE.contains(&me.role))?,
         target: text_of(target),
         may_serve: SERVE.contains(&me.role),
         name: person.name,
@@ -224,6 +227,7 @@ pub(super) async fn number(
         blocks: block_lines(&app, &ui, target)?,
         wallets: Vec::new(),
         balance: String::new(),
+        sales: Vec::new(),
         target: String::new(),
         blocked: false,
         may_serve: SERVE.contains(&me.role),
@@ -305,7 +309,7 @@ fn refused_lift(app: &App, ui: &Ui, target: BlockTarget, word: &str) -> Result<R
 }
 
 /// The audit line of an act that is stored already; it must not turn the act's success into a failure.
-async fn note_act(app: &App, act: ActRecord) {
+pub(super) async fn note_act(app: &App, act: ActRecord) {
     if let Err(error) = app.node().call(Command::Act(act)).await {
         tracing::error!(%error, "the audit line of an act was not stored");
     }
@@ -340,6 +344,7 @@ fn with_toast(mut page: Page, ui: &Ui, done: &str) -> Page {
         "block" => (Tone::Ok, "block.done"),
         "lift" => (Tone::Ok, "lift.done"),
         "lift_part" => (Tone::Warn, "lift.done_part"),
+        "refund" => (Tone::Ok, "refund.done"),
         _ => return page,
     };
     page.toast = Some(Toast { tone, text: ui.t(word).to_owned() });

@@ -186,6 +186,8 @@ fn row(app: &App, ui: &Ui, door: &DoorView) -> DoorRow {
 /// The leaf as reported: colour and word.
 pub(super) fn leaf_words(door: &DoorView) -> (&'static str, &'static str) {
     match door.contact {
+        // A board that is heard reports every contact it has.
+        ContactState::Unknown if door.line == LineState::Up => ("plain", "door.leaf.no_contact"),
         ContactState::Unknown => ("plain", "door.state.unknown"),
         ContactState::Open => ("warn", "door.state.open"),
         ContactState::Closed => ("ok", "door.state.closed"),

@@ -7,6 +7,7 @@ use yika_crdt::Fen;
 use yika_crdt::channel::FeedId;
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
+use yika_crdt::reason::Reason;
 use yika_ui::{Ui, UiError};
 
 /// What an entry is about, for filters.
@@ -79,7 +80,8 @@ impl App {
                 line.place = self.terminal_name(refused.id.terminal);
             }
             Body::NotRefunded(refused) => {
-                set(About::Till, "event.refund", "bad", show::reason(ui, refused.reason));
+                let tone = if refused.reason == Reason::Voided { "plain" } else { "bad" };
+                set(About::Till, "event.refund", tone, show::reason(ui, refused.reason));
                 line.place = self.terminal_name(refused.id.terminal);
             }
             Body::Refund(refund) => {

@@ -72,6 +72,7 @@ struct SiblingRow {
 /// How many terminals stand how, as the head of their card says.
 struct Counts {
     online: String,
+    unheard: String,
     all: String,
     registered: bool,
 }
@@ -151,6 +152,7 @@ fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
         State::Attention | State::Down => ("bad", "triangle-alert", "state.attention", "state.attention.lead"),
     };
     let counts = app.node().people.read().counts();
+    let stand = status.periphery.counts();
     let runs = ui.operator.as_ref().is_some_and(|o| RUN.contains(&o.role));
     let remark = |remark: &status::Remark| if ui.lang == Lang::Zh { remark.zh.clone() } else { remark.en.clone() };
     Ok(Glance {
@@ -163,7 +165,8 @@ fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
         cut_off: !status.hub_connected,
         siblings: siblings(ui, &status),
         counts: Counts {
-            online: show::count(status.periphery.counts().online as u64),
+            online: show::count(stand.online as u64),
+            unheard: show::count(stand.unheard as u64),
             all: show::count(status.periphery.terminals.len() as u64),
             registered: !status.periphery.terminals.is_empty(),
         },

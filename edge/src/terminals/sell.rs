@@ -165,8 +165,8 @@ fn approved(blank: SaleAnswer, record: &PurchaseRecord, holder: Option<String>) 
     let text = match record.mode {
         Mode::Count => Words::new("计次 1", "One meal counted"),
         _ => Words::new(
-            format!("扣款 {paid} 元,余额 {} 元", record.balance),
-            format!("Charged {paid} yuan, left {} yuan", record.balance),
+            format!("扣款 {paid} 元,本机可用 {} 元", record.balance),
+            format!("Charged {paid} yuan, {} yuan left at this box", record.balance),
         ),
     };
     SaleAnswer {

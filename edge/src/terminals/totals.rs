@@ -5,6 +5,7 @@ use super::gate::Caller;
 use super::refusal::Refusal;
 use yika_crdt::entry::Body;
 use yika_crdt::ids::*;
+use yika_crdt::reason::Reason;
 use yika_crdt::sold::{self, Known};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::{Fen, keys};
@@ -56,6 +57,7 @@ fn line_of(known: &Known) -> Option<(TotalLine, Option<Day>)> {
     let (decision, day) = match body {
         Body::Purchase(record) => (Decision::Approved, Some(record.day)),
         Body::Refused(record) => (Decision::Refused, Some(record.day)),
+        Body::NotRefunded(record) if record.reason == Reason::Voided => (Decision::Voided, Some(record.day)),
         Body::NotRefunded(record) => (Decision::Refused, Some(record.day)),
         Body::Refund(record) => (Decision::Refunded, Some(record.day)),
         _ => (Decision::Voided, None),

@@ -7,7 +7,7 @@ use crate::checkpointer;
 use crate::error::{corrupt, device, failed};
 use crate::open::{self, Options};
 use crate::rows::{self, FeedRow};
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,19 +84,55 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Writes the batch and what `also` writes into a product's own tables, in one transaction.
+    /// Begins the transaction in which the next batch is committed, so that what is read for it takes no lock of its own
+    /// for each row. [`SqliteStore::commit_with`] ends it, [`SqliteStore::roll_back`] too.
+    ///
+    /// # Errors
+    /// What the device said; nothing was begun.
+    pub fn begin(&mut self) -> Result<(), StoreError> {
+        self.bound_wal()?;
+        // One that a rollback left open, when it failed with the device: nothing may be written on top of it.
+        self.roll_back()?;
+        rows::prepare(&self.conn, "BEGIN IMMEDIATE")?.execute([]).map_err(failed("beginning a transaction"))?;
+        Ok(())
+    }
+
+    /// Ends what [`SqliteStore::begin`] began with nothing written.
+    ///
+    /// # Errors
+    /// What the device said.
+    pub fn roll_back(&self) -> Result<(), StoreError> {
+        match self.conn.is_autocommit() {
+            true => Ok(()),
+            false => self.conn.execute_batch("ROLLBACK").map_err(failed("rolling a transaction back")),
+        }
+    }
+
+    /// Writes the batch and what `also` writes into a product's own tables, in one transaction: the one that was begun,
+    /// or one of its own.
     ///
     /// # Errors
     /// Whatever stopped it; then nothing of either was written and the store answers as before.
     pub fn commit_with(
         &mut self,
         batch: &Batch,
-        also: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
+        also: impl FnOnce(&Connection) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.bound_wal()?;
-        let changed = self.write(batch, also)?;
-        self.feeds.extend(changed);
-        Ok(())
+        if self.conn.is_autocommit() {
+            self.begin()?;
+        }
+        match self.write(batch, also) {
+            Ok(changed) => {
+                self.feeds.extend(changed);
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(again) = self.roll_back() {
+                    tracing::error!(%again, "a transaction could not be rolled back; it is tried again before the next");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The file.
@@ -206,24 +242,17 @@ impl SqliteStore {
         ))
     }
 
-    /// One transaction; returns the feed rows as they are after it.
+    /// Writes and commits what was begun; returns the feed rows as they are after it.
     fn write(
         &self,
         batch: &Batch,
-        also: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
+        also: impl FnOnce(&Connection) -> Result<(), StoreError>,
     ) -> Result<BTreeMap<FeedId, FeedRow>, StoreError> {
-        if !self.conn.is_autocommit() {
-            // A rollback that failed with the device: nothing may be written on top of it.
-            self.conn.execute_batch("ROLLBACK").map_err(failed("rolling the last transaction back"))?;
-        }
-        let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)
-            .map_err(failed("beginning a transaction"))?;
-        let mut work = Work { tx: &tx, feeds: &self.feeds, changed: BTreeMap::new() };
+        let mut work = Work { conn: &self.conn, feeds: &self.feeds, changed: BTreeMap::new() };
         work.write(batch)?;
         let changed = work.changed;
-        also(&tx)?;
-        // Dropping an uncommitted transaction rolls it back, here and on every `?` above.
-        tx.commit().map_err(failed("committing a transaction"))?;
+        also(&self.conn)?;
+        rows::prepare(&self.conn, "COMMIT")?.execute([]).map_err(failed("committing a transaction"))?;
         Ok(changed)
     }
 }
@@ -271,7 +300,7 @@ impl Store for SqliteStore {
 
 /// A batch on its way into one transaction.
 struct Work<'a> {
-    tx: &'a Transaction<'a>,
+    conn: &'a Connection,
     feeds: &'a BTreeMap<FeedId, FeedRow>,
     changed: BTreeMap<FeedId, FeedRow>,
 }
@@ -303,7 +332,7 @@ impl Work<'_> {
             return Ok(*row);
         }
         let sql = "INSERT INTO feeds (feed, seq, hash, pruned, pruned_hash) VALUES (?1, 0, ?2, 0, ?2)";
-        let id = rows::prepare(self.tx, sql)?
+        let id = rows::prepare(self.conn, sql)?
             .insert(params![wire::encode(feed), Hash::default().0])
             .map_err(failed("adding a feed"))?;
         let row = FeedRow { id, held: FeedState::default(), pruned_hash: Some(Hash::default()) };
@@ -318,7 +347,7 @@ impl Work<'_> {
             return Err(corrupt(format!("{feed}{}", base.seq), format!("a base within the end {}", row.held.end.seq)));
         }
         let first = rows::at(row.id, row.held.pruned.next())?;
-        rows::prepare(self.tx, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
+        rows::prepare(self.conn, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
             .execute([first, rows::at(row.id, base.seq)?])
             .map_err(failed("pruning entries"))?;
         row.held = FeedState { end: base, pruned: base.seq };
@@ -335,7 +364,7 @@ impl Work<'_> {
             row.pruned_hash = None;
             row.held.pruned = Seq(appended.from.0.saturating_sub(1));
         }
-        let mut statement = rows::prepare(self.tx, "INSERT INTO entries (at, body) VALUES (?1, ?2)")?;
+        let mut statement = rows::prepare(self.conn, "INSERT INTO entries (at, body) VALUES (?1, ?2)")?;
         for (seq, body) in (appended.from.0..).map(Seq).zip(&appended.entries) {
             statement.execute(params![rows::at(row.id, seq)?, body]).map_err(failed("appending an entry"))?;
         }
@@ -347,7 +376,7 @@ impl Work<'_> {
     fn keep_head(&mut self, head: &SignedHead) -> Result<(), StoreError> {
         let row = self.row(&head.feed)?;
         rows::prepare(
-            self.tx,
+            self.conn,
             "INSERT INTO heads (at, head) VALUES (?1, ?2)
              ON CONFLICT (at) DO UPDATE SET head = excluded.head",
         )?
@@ -361,11 +390,11 @@ impl Work<'_> {
             return Ok(());
         }
         let mut put = rows::prepare(
-            self.tx,
+            self.conn,
             "INSERT INTO state (key, value, sum) VALUES (?1, ?2, ?3)
              ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum",
         )?;
-        let mut delete = rows::prepare(self.tx, "DELETE FROM state WHERE key = ?1")?;
+        let mut delete = rows::prepare(self.conn, "DELETE FROM state WHERE key = ?1")?;
         for (key, value) in state {
             match value {
                 Some(value) => put.execute(params![key, value, rows::row_sum(key, value)]),
@@ -390,11 +419,11 @@ impl Work<'_> {
         }
         row.pruned_hash = match row.pruned_hash {
             Some(_) if upto == row.held.end.seq => Some(row.held.end.hash),
-            Some(hash) => Some(rows::chain(self.tx, feed, &row, hash, upto)?),
+            Some(hash) => Some(rows::chain(self.conn, feed, &row, hash, upto)?),
             None => None,
         };
         let first = rows::at(row.id, row.held.pruned.next())?;
-        rows::prepare(self.tx, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
+        rows::prepare(self.conn, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
             .execute([first, rows::at(row.id, upto)?])
             .map_err(failed("pruning entries"))?;
         row.held.pruned = upto;
@@ -404,7 +433,7 @@ impl Work<'_> {
 
     fn write_feeds(&self) -> Result<(), StoreError> {
         let mut statement = rows::prepare(
-            self.tx,
+            self.conn,
             "UPDATE feeds SET seq = ?2, hash = ?3, pruned = ?4, pruned_hash = ?5 WHERE id = ?1",
         )?;
         for row in self.changed.values() {

@@ -7,7 +7,7 @@ use crate::checkpointer::Checkpointer;
 use crate::queue::{self, Inbox, Outbox};
 pub use crate::queue::{Priority, QUEUE_COMMANDS_MAX};
 use crate::store::SqliteStore;
-use rusqlite::Transaction;
+use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -58,7 +58,7 @@ pub trait Machine: Send + 'static {
     ///
     /// # Errors
     /// As [`Machine::handle`].
-    fn write_product(&mut self, _tx: &Transaction<'_>, _batch: &Batch) -> Result<(), StoreError> {
+    fn write_product(&mut self, _conn: &Connection, _batch: &Batch) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -311,6 +311,10 @@ impl<M: Machine> Loop<M> {
     fn turn(&mut self, first: Call<M>) {
         let mut effects = Vec::new();
         let mut waiting: Waiting<M> = Vec::new();
+        if let Err(error) = self.store.begin() {
+            drop(first.answer.send(Err(error.clone())));
+            return self.roll_back(error, waiting);
+        }
         let mut tx = Tx::new(&self.store);
         let mut bytes = 0usize;
         let mut next = Some(first);
@@ -333,9 +337,9 @@ impl<M: Machine> Loop<M> {
         let batch = tx.into_batch();
         let machine = &mut self.machine;
         let outcome = if batch.is_empty() && !machine.has_product_writes() {
-            Ok(())
+            self.store.roll_back()
         } else {
-            self.store.commit_with(&batch, |tx| machine.write_product(tx, &batch))
+            self.store.commit_with(&batch, |conn| machine.write_product(conn, &batch))
         };
         match outcome {
             Ok(()) => {
@@ -350,6 +354,9 @@ impl<M: Machine> Loop<M> {
 
     fn roll_back(&mut self, error: StoreError, waiting: Waiting<M>) {
         tracing::error!(%error, commands = waiting.len(), "a turn was rolled back; refusing");
+        if let Err(again) = self.store.roll_back() {
+            tracing::error!(%again, "the transaction stays open; it is rolled back before the next");
+        }
         self.machine.rolled_back(&self.store, &error);
         self.refused_at = Some(Instant::now());
         self.health.0.send_replace(match &error {

@@ -6,4 +6,5 @@ mod campus;
 mod chromium;
 mod client;
 mod pages;
+mod refunds;
 mod till;

@@ -37,10 +37,11 @@ const PAGES: [(&str, [bool; 4]); 15] = [
     ("/till", [true, false, true, false]),
 ];
 
-const POSTS: [&str; 9] = [
+const POSTS: [&str; 10] = [
     "/status/clock",
     "/cards/block",
     "/cards/lift",
+    "/cards/refund/1/1/1",
     "/doors/1/open",
     "/till/on",
     "/till/off",
@@ -88,7 +89,7 @@ async fn the_status_page_shows_terminals_and_doors() {
     let dir = tempfile::tempdir().unwrap();
     let campus = Campus::new(dir.path(), Seed::Lunch).await;
     let page = Browser::signed_in(&campus.app, "lin").await.get("/status").await.text;
-    for words in ["没有需要处理的终端", "在线 0 / 登记", "东门大厅", "没有硬件"] {
+    for words in ["没有需要处理的终端", "：在线 0，尚无消息", "东门大厅", "没有硬件"] {
         assert!(page.contains(words), "{words}: {page}");
     }
     // What a clerk may not open is not linked for him.

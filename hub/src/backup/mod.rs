@@ -349,7 +349,7 @@ fn replay(dir: &Path, vault: &Arc<Vault>, log: Option<&LogFrom>) -> Result<Repla
         Some(log) => log::replay::replay(&mut store, &log.dir, vault, log.accept_loss)?,
         None => {
             let position = outbox::position(store.connection())?;
-            let at = |tx: &yika_store::rusqlite::Transaction<'_>| outbox::replayed(tx, position.turn, position.hash);
+            let at = |tx: &yika_store::rusqlite::Connection| outbox::replayed(tx, position.turn, position.hash);
             store.commit_with(&Batch::default(), at)?;
             Replayed::default()
         }

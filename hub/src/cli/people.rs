@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::BlockTarget;
 use yika_crdt::ids::*;
-use yika_hub::control::ImportWish;
+use yika_hub::access::{AccessSheet, Changes};
+use yika_hub::control::{AccessWish, ImportWish, tongue};
 use yika_hub::desk::{ImportReport, NewOperator};
 use yika_ui::Lang;
 
@@ -27,13 +27,22 @@ pub(super) enum Import {
 
 #[derive(Subcommand)]
 pub(super) enum Access {
-    /// Change doors, schedules and groups: a JSON list of acts, as in deploy/samples/access.json.
+    /// Put doors, schedules, groups and holidays in force from a TOML file, as in deploy/samples/access.toml.
     Apply {
         /// Campus, as in c1.
         #[arg(long)]
         campus: CampusId,
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
         /// The file.
         file: PathBuf,
+    },
+    /// Write what is in force as such a file.
+    Show {
+        /// Campus, as in c1.
+        #[arg(long)]
+        campus: CampusId,
     },
 }
 
@@ -113,11 +122,19 @@ fn tell_report(voice: Voice, report: &ImportReport) -> Result<()> {
 }
 
 pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
-    let Access::Apply { campus, file } = command;
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let acts: Vec<PolicyAct> =
-        serde_json::from_str(&text).with_context(|| format!("{} is not a list of acts", file.display()))?;
-    hub.post("/v1/policy", &(campus, acts)).await
+    match command {
+        Access::Apply { campus, dry_run, file } => {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let sheet: AccessSheet =
+                toml::from_str(&text).with_context(|| format!("{} is not an access policy", file.display()))?;
+            let changes: Changes = hub.post("/v1/access", &AccessWish { campus, dry_run, sheet }).await?;
+            say(&changes.words(tongue(), dry_run))
+        }
+        Access::Show { campus } => {
+            let sheet: AccessSheet = hub.get(&format!("/v1/access?campus={}", campus.0)).await?;
+            say(toml::to_string(&sheet)?.trim_end())
+        }
+    }
 }
 
 pub(super) async fn card(hub: &Line, command: Card) -> Result<()> {

@@ -52,6 +52,11 @@ pub(super) enum Edge {
         #[arg(long)]
         reason: String,
     },
+    /// Lift every block that a fenced box wrote, also what of it is found later.
+    LiftBlocks {
+        /// The box, as in n3.
+        node: NodeId,
+    },
     /// Give holders back what a fenced box had of their money before its lease is over; what it may have sold meanwhile
     /// is the organisation's loss.
     ReleaseSuspense {
@@ -157,6 +162,10 @@ pub(super) async fn edge(hub: &Line, command: Edge) -> Result<()> {
         Edge::Fence { node, reason } => {
             let writer: String = hub.post("/v1/fence", &(node, reason)).await?;
             voice.tell("edge.fenced", &[("writer", &writer)])
+        }
+        Edge::LiftBlocks { node } => {
+            let lifted: usize = hub.post("/v1/lift-written", &node).await?;
+            voice.give(&lifted, "edge.lifted", &[("count", &lifted), ("node", &node)])
         }
         Edge::ReleaseSuspense { node, yes } => {
             if !yes {

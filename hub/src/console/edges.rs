@@ -129,6 +129,8 @@ pub(super) struct Detail {
     /// Place, cause in words, and as the core wrote it.
     quarantine: Vec<(String, String, String)>,
     admin: bool,
+    /// A life of it is fenced: what that one blocked can be lifted as a whole.
+    may_lift: bool,
 }
 
 struct TailLine {
@@ -166,9 +168,15 @@ pub(super) async fn detail(
             .map(|row| (format!("{} #{}", row.feed, row.seq), ui.alarm_detail("quarantine", &row.cause), row.cause))
             .collect(),
         edge: line(&ui, &registry, edge),
+        may_lift: is_fenced(&registry, node),
         admin: me.operator.role == yika_ui::Role::Admin,
         page,
     }))
+}
+
+/// Whether a life of this box, not always the present one, is fenced.
+fn is_fenced(registry: &RegistryView, node: NodeId) -> bool {
+    registry.fences.keys().any(|writer| writer.node == node)
 }
 
 fn life(registry: &RegistryView, writer: Writer) -> &'static str {
@@ -474,5 +482,41 @@ pub(super) async fn fence(
     }
     fence_form(&site, &ui, &me, node, reason, "")?;
     site.desk.fence(&me.actor, node, reason).await.map_err(failed)?;
+    Ok(([("hx-redirect", format!("/edges/{node}"))], "").into_response())
+}
+
+#[derive(Template)]
+#[template(path = "edge_lift.html")]
+pub(super) struct LiftForm {
+    page: Page,
+    node: NodeId,
+    name: String,
+}
+
+fn lift_form(site: &Site, ui: &Ui, me: &Me, node: NodeId) -> Result<LiftForm, UiError> {
+    let registry = site.desk.node.registry();
+    let record = registry.current(node).and_then(|writer| registry.nodes.get(&writer)).ok_or(UiError::NotFound)?;
+    me.may_see(record.campus)?;
+    Ok(LiftForm { page: site.page(ui, "edge.lift", "/edges"), node, name: record.name.clone() })
+}
+
+pub(super) async fn ask_lift(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+) -> Result<View<LiftForm>, UiError> {
+    Ok(View::new(lift_form(&site, &ui, &me, id(&node)?)?))
+}
+
+pub(super) async fn lift(
+    State(site): State<Arc<Site>>,
+    ui: Ui,
+    me: Me,
+    Path(node): Path<String>,
+) -> Result<Response, UiError> {
+    let node: NodeId = id(&node)?;
+    lift_form(&site, &ui, &me, node)?;
+    site.desk.lift_written(&me.actor, node).await.map_err(failed)?;
     Ok(([("hx-redirect", format!("/edges/{node}"))], "").into_response())
 }

@@ -6,6 +6,7 @@
 use super::{CoreError, Hub, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
 use crate::rights::{PersonWallets, Replica, Wallet, is_money};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::entry::WalletKey;
@@ -34,9 +35,85 @@ pub(super) enum Owner {
 pub(super) struct Books {
     open: BTreeMap<Owner, (PersonWallets, PersonWallets)>,
     moved: BTreeMap<Account, Fen>,
+    saved: Option<Saved>,
+}
+
+/// What stood in the books at a savepoint, of whatever was opened or moved since.
+#[derive(Default)]
+struct Saved {
+    /// `None` for wallets that were not open.
+    open: Vec<(Owner, Option<PersonWallets>)>,
+    moved: Vec<(Account, Option<Fen>)>,
 }
 
 impl Books {
+    /// Sets the savepoint here.
+    pub(super) fn save(&mut self) {
+        self.saved = Some(Saved::default());
+    }
+
+    /// What was done since the savepoint stays.
+    pub(super) fn release(&mut self) {
+        self.saved = None;
+    }
+
+    /// Takes back what was done since the savepoint.
+    pub(super) fn roll_back(&mut self) {
+        let Some(saved) = self.saved.take() else { return };
+        for (owner, wallets) in saved.open {
+            match wallets {
+                None => _ = self.open.remove(&owner),
+                Some(wallets) => {
+                    if let Some((_, now)) = self.open.get_mut(&owner) {
+                        *now = wallets;
+                    }
+                }
+            }
+        }
+        for (account, sum) in saved.moved.into_iter().rev() {
+            match sum {
+                Some(sum) => _ = self.moved.insert(account, sum),
+                None => _ = self.moved.remove(&account),
+            }
+        }
+    }
+
+    /// Whether the wallets opened since the savepoint still come to sums that fit.
+    pub(super) fn check_saved(&self) -> Result<(), CoreError> {
+        for (owner, _) in self.saved.iter().flat_map(|saved| &saved.open) {
+            if let Some((_, wallets)) = self.open.get(owner) {
+                wallets.check_sums()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens wallets for change, as they are stored where this turn has not opened them yet.
+    fn open(
+        &mut self,
+        owner: Owner,
+        stored: impl FnOnce() -> Result<PersonWallets, StoreError>,
+    ) -> Result<&mut PersonWallets, StoreError> {
+        let was_open = self.open.get(&owner);
+        if let Some(saved) = self.saved.as_mut().filter(|saved| saved.open.iter().all(|(open, _)| *open != owner)) {
+            saved.open.push((owner, was_open.map(|(_, now)| now.clone())));
+        }
+        match self.open.entry(owner) {
+            Entry::Occupied(open) => Ok(&mut open.into_mut().1),
+            Entry::Vacant(vacant) => {
+                let before = stored()?;
+                Ok(&mut vacant.insert((before.clone(), before)).1)
+            }
+        }
+    }
+
+    fn shift(&mut self, account: Account, amount: Fen) -> Result<(), FenError> {
+        if let Some(saved) = &mut self.saved {
+            saved.moved.push((account, self.moved.get(&account).copied()));
+        }
+        add(&mut self.moved, account, amount)
+    }
+
     /// Of what this turn has opened, the lives in whose suspense there is something.
     pub(super) fn suspended(&self) -> Result<BTreeSet<(Owner, Writer)>, FenError> {
         let mut found = BTreeSet::new();
@@ -87,36 +164,20 @@ impl Owner {
 }
 
 impl Hub {
-    /// Wallets as this turn has left them, to look at.
-    pub(super) fn peek<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
-        owner: Owner,
-    ) -> Result<PersonWallets, StoreError> {
-        match turn.books.open.get(&owner) {
-            Some((_, wallets)) => Ok(wallets.clone()),
-            None => Ok(turn.tx.get(&owner.key())?.unwrap_or_default()),
-        }
-    }
-
     /// The wallets of an owner, to change in this turn. Rights of a life that was fenced move to suspense.
     pub(super) fn open<'a, R: Read + ?Sized>(
         &self,
         turn: &'a mut Turn<'_, '_, R>,
         owner: Owner,
     ) -> Result<&'a mut PersonWallets, CoreError> {
-        if !turn.books.open.contains_key(&owner) {
-            let before: PersonWallets = turn.tx.get(&owner.key())?.unwrap_or_default();
-            turn.books.open.insert(owner, (before.clone(), before));
-        }
+        let tx = &*turn.tx;
+        let wallets = turn.books.open(owner, || Ok(tx.get(&owner.key())?.unwrap_or_default()))?;
         let mut fenced = Vec::new();
-        if let Some((_, wallets)) = turn.books.open.get_mut(&owner) {
-            for (key, wallet) in &mut wallets.wallets {
-                for (writer, replica) in wallet.replicas.iter_mut().filter(|(_, r)| !r.suspended) {
-                    if self.mesh.is_fenced(*writer) {
-                        replica.suspended = true;
-                        fenced.push((*key, *writer, replica.right()?));
-                    }
+        for (key, wallet) in &mut wallets.wallets {
+            for (writer, replica) in wallet.replicas.iter_mut().filter(|(_, r)| !r.suspended) {
+                if self.mesh.is_fenced(*writer) {
+                    replica.suspended = true;
+                    fenced.push((*key, *writer, replica.right()?));
                 }
             }
         }
@@ -202,8 +263,8 @@ impl<R: Read + ?Sized> Turn<'_, '_, R> {
     /// Hands transfers to the tables.
     pub(super) fn post(&mut self, posting: Posting) -> Result<(), FenError> {
         for transfer in posting.transfers {
-            add(&mut self.books.moved, transfer.debit, transfer.amount.negated()?)?;
-            add(&mut self.books.moved, transfer.credit, transfer.amount)?;
+            self.books.shift(transfer.debit, transfer.amount.negated()?)?;
+            self.books.shift(transfer.credit, transfer.amount)?;
             self.rows.push(TableRow::Transfer(transfer));
         }
         Ok(())

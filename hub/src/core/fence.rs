@@ -11,7 +11,7 @@ use crate::refusal::{Kept, Refusal};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{BlockScope, Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -66,6 +66,31 @@ impl Hub {
         self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
         self.fence_documents(turn, writer)?;
         Ok(Reply::Done)
+    }
+
+    /// Lifts all that the fenced lives of a box blocked, without an end: what of it is found later is lifted too.
+    pub(super) fn lift_written<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        node: NodeId,
+        operator: OperatorId,
+    ) -> Result<Reply, CoreError> {
+        let fenced: Vec<_> = self.mesh.fences.keys().filter(|writer| writer.node == node).copied().collect();
+        if fenced.is_empty() {
+            return Ok(Reply::Denied(Refusal::NotFenced { node }));
+        }
+        let mut lifted = 0;
+        for writer in fenced {
+            let Some(campus) = self.mesh.place_of(writer).and_then(|place| place.campus) else { continue };
+            let feed = FeedId { writer, channel: Channel::Blocks(BlockScope::Campus(campus)) };
+            let (from, to) = (Seq(1), Seq(u64::MAX));
+            if turn.tx.get_bytes(&keys::lift_range(&(feed, from, to)))?.is_none() {
+                lifted += self.mesh.people.read().open_in_range(&feed, from, to).len();
+                let lift = LiftRecord::Range { feed, from, to, operator };
+                self.append(turn, Channel::Blocks(BlockScope::Hub), Body::Lift(lift))?;
+            }
+        }
+        Ok(Reply::Lifted(lifted))
     }
 
     /// Every fenced life is wound up; also one that a former life of this hub had fenced.

@@ -13,18 +13,10 @@ use yika_crdt::entry::Entry;
 use yika_crdt::feed::{self, End, FeedError, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::store::{Read, StoreError};
+use yika_crdt::sync::{before, further};
 
-/// How far before a dispute the other branch is asked for at first.
-const BEFORE_ENTRIES: u64 = 64;
-/// Where that is not far enough, so many times as far.
-const FURTHER_TIMES: u64 = 8;
 /// Branches of one journal whose ends are remembered; the oldest is asked for again from where it began.
 const TIPS_MAX: usize = 16;
-
-/// A little before a position.
-pub(super) fn before(seq: Seq) -> Seq {
-    Seq(seq.0.saturating_sub(BEFORE_ENTRIES).max(1))
-}
 
 impl Hub {
     /// A peer shows that a feed of its ends otherwise than here.
@@ -81,12 +73,10 @@ impl Hub {
                 Err(cause) => refused = cause,
             }
         }
-        if !matches!(refused, FeedError::NotTheSignedChain(_)) || run.from == Seq(1) {
-            return Ok(denied(feed, &refused.to_string()));
+        match further(turn.tx.feed(&feed)?.end.seq, run.from) {
+            Some(from) if matches!(refused, FeedError::NotTheSignedChain(_)) => Ok(Reply::Branch { feed, from }),
+            _ => Ok(denied(feed, &refused.to_string())),
         }
-        let held = turn.tx.feed(&feed)?.end.seq.0;
-        let back = held.saturating_sub(run.from.0).saturating_add(BEFORE_ENTRIES).saturating_mul(FURTHER_TIMES);
-        Ok(Reply::Branch { feed, from: Seq(held.saturating_sub(back).max(1).min(run.from.0 - 1)) })
     }
 
     fn post_branch<R: Read + ?Sized>(

@@ -13,6 +13,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
+use yika_crdt::reason::Reason;
 use yika_crdt::sale::{GivenBack, share_back};
 use yika_crdt::store::{Read, StoreError};
 use yika_crdt::tariff;
@@ -118,7 +119,8 @@ fn waiting_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
 }
 
 impl Hub {
-    /// Posts one journal entry. The feed's chain makes sure that each is seen once.
+    /// Posts one journal entry. The feed's chain makes sure that each is seen once. The box has answered the id of an
+    /// entry also where the entry cannot be posted.
     pub(super) fn post<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
@@ -126,23 +128,43 @@ impl Hub {
         entry: &Entry,
         touched: &mut BTreeSet<PersonId>,
     ) -> Result<(), CoreError> {
-        let (feed, seq, at_ms) = (place.feed, place.seq, entry.stamp.hub_time_ms);
+        let (feed, at_ms) = (place.feed, entry.stamp.hub_time_ms);
         if place.branch.is_none() {
             let heard: i64 = turn.tx.get(&heard_key(feed.writer))?.unwrap_or(i64::MIN);
             turn.tx.put(heard_key(feed.writer), &heard.max(at_ms));
         }
+        self.attempt(turn, place, touched, |hub, turn| hub.post_body(turn, place, entry))?;
+        match entry.body.answers() {
+            Some(id) if self.speaks_for(place, id) => Ok(self.note_answered(turn, place, id)?),
+            Some(id) => {
+                let detail = format!("{} answered {id}, a terminal of another campus", feed.writer);
+                Hub::alarm(turn, place, "foreign_terminal", detail);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What an entry moves and tells; gives whose rights may have to be levelled.
+    fn post_body<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        place: Place,
+        entry: &Entry,
+    ) -> Result<Option<PersonId>, CoreError> {
+        let (feed, seq, at_ms) = (place.feed, place.seq, entry.stamp.hub_time_ms);
         match &entry.body {
             Body::Purchase(sale) => {
-                touched.insert(sale.person);
                 self.post_sale(turn, place, at_ms, sale)?;
+                return Ok(Some(sale.person));
             }
             Body::Refund(refund) => {
-                touched.insert(refund.person);
                 self.post_refund(turn, place, at_ms, refund)?;
+                return Ok(Some(refund.person));
             }
             Body::Taken(taken) => {
-                touched.insert(taken.row.person);
                 self.post_taken(turn, place, taken)?;
+                return Ok(Some(taken.row.person));
             }
             Body::Cut(day) if place.branch.is_none() => {
                 let held: Option<Day> = turn.tx.get(&cut_key(feed.writer))?;
@@ -154,6 +176,8 @@ impl Hub {
                 self.post_not_sold(turn, NotSold { place, voided: false }, record.id)?;
             }
             Body::Void(id) => self.post_not_sold(turn, NotSold { place, voided: true }, *id)?,
+            // Nothing was left to give back, and the terminal was told so.
+            Body::NotRefunded(refused) if refused.reason == Reason::Voided => {}
             Body::NotRefunded(refused) => {
                 let record = self.as_refusal(turn, refused)?;
                 turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record });
@@ -169,15 +193,7 @@ impl Hub {
             }
             _ => {}
         }
-        match entry.body.answers() {
-            Some(id) if self.speaks_for(place, id) => Ok(self.note_answered(turn, place, id)?),
-            Some(id) => {
-                let detail = format!("{} answered {id}, a terminal of another campus", feed.writer);
-                Hub::alarm(turn, place, "foreign_terminal", detail);
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        Ok(None)
     }
 
     /// Whether a journal may say what became of an id: a box answers the terminals of its own campus only.
@@ -251,12 +267,16 @@ impl Hub {
                     continue;
                 }
             };
-            let wallet = self.open(turn, owner)?.wallet(key);
-            let replica = wallet.replica(writer);
+            let replica = self.open(turn, owner)?.wallet(key).replica(writer);
+            let before = (replica.used, replica.returned);
             sign.count(replica, *amount)?;
+            let after = (replica.used, replica.returned);
             let right = right_account(owner, key, writer, replica);
+            let row = Row { person: if owner == pool { PersonId(0) } else { sale.person }, wallet: key };
+            Hub::note_totals(turn, writer, row, (before, after))?;
             if owner == pool {
                 // The pool paid for the holder, who owes it.
+                let wallet = self.open(turn, owner)?.wallet(key);
                 wallet.deposits = wallet.deposits.add(signed)?;
                 let main = self.open(turn, person)?.wallet(WalletKey::Main);
                 main.charged = main.charged.add(signed)?;
@@ -517,30 +537,29 @@ impl Hub {
         feed: FeedId,
         seq: Seq,
         grant: &GrantRecord,
-        touched: &mut BTreeSet<PersonId>,
-    ) -> Result<(), CoreError> {
-        let Channel::Rights(receiver) = feed.channel else { return Ok(()) };
+    ) -> Result<Option<PersonId>, CoreError> {
+        let Channel::Rights(receiver) = feed.channel else { return Ok(None) };
         if feed.writer == self.mesh.me {
-            return Ok(());
+            return Ok(None);
         }
         if feed.writer.node.is_hub() {
-            return self.grant_of_former_life(turn, feed, receiver, grant);
+            return self.grant_of_former_life(turn, feed, receiver, grant).map(|()| None);
         }
-        touched.insert(grant.row.person);
+        let touched = Some(grant.row.person);
         if !receiver.node.is_hub() {
             let key = waiting_cheque_key(feed, seq);
             if let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? {
                 turn.tx.delete(key);
                 self.post_taken(turn, place, &taken)?;
             }
-            return Ok(());
+            return Ok(touched);
         }
         let owner =
             if grant.row.person == PersonId(0) { Owner::Pool(feed.writer) } else { Owner::Person(grant.row.person) };
         let replica = self.open(turn, owner)?.wallet(grant.row.wallet).replica(feed.writer);
         let back = replica.back.entry(receiver.incarnation).or_default();
         *back = grant.total.max(*back);
-        Ok(())
+        Ok(touched)
     }
 }
 

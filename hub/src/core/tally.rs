@@ -2,7 +2,6 @@
 //!
 //! Leaves to others: what a box does with it (`yika_crdt::sale::prune`).
 
-use super::books::Owner;
 use super::journal::Place;
 use super::{CoreError, Hub, Turn, named};
 use yika_crdt::answered::Answered;
@@ -11,7 +10,7 @@ use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::tally::{self, Tally};
+use yika_crdt::tally::{Totals, TotalsSum};
 
 /// Boots of a terminal whose answered numbers a box is told: the newest.
 const BOOTS_TOLD_MAX: usize = 8;
@@ -19,7 +18,8 @@ const BOOTS_TOLD_MAX: usize = 8;
 const BOOT_ROWS: usize = 1_024;
 
 impl Hub {
-    /// A journal has cut a day: its box is told what its totals come to here.
+    /// A journal has cut a day: its box is told what its totals come to here. The sum is carried on with every entry, so
+    /// that a cut is as short however much of a journal lies before it.
     pub(super) fn tally<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
@@ -28,25 +28,24 @@ impl Hub {
         day: Day,
     ) -> Result<(), CoreError> {
         let writer = feed.writer;
-        let key = named(b"!tally", &writer);
-        let before: Tally = turn.tx.get(&key)?.unwrap_or_default();
-        let mut totals = Vec::new();
-        for row in tally::moved(turn.tx, &feed, before.seq, seq)? {
-            let owner = match row.wallet {
-                WalletKey::Guest | WalletKey::Float(_) => Owner::Pool(writer),
-                _ => Owner::Person(row.person),
-            };
-            let wallets = self.peek(turn, owner)?;
-            let replica = wallets.wallets.get(&row.wallet).and_then(|wallet| wallet.replicas.get(&writer));
-            let (used, returned) = replica.map(|replica| (replica.used, replica.returned)).unwrap_or_default();
-            totals.push((row, used, returned));
-        }
-        let tally = before.after(seq, &totals);
-        turn.tx.put(key, &tally);
+        let sum: TotalsSum = turn.tx.get(&totals_key(writer))?.unwrap_or_default();
         if self.is_alive(writer) {
-            let record = TallyRecord { incarnation: writer.incarnation, day, tally };
+            let record = TallyRecord { incarnation: writer.incarnation, day, tally: sum.at(seq) };
             self.tell(turn, writer.node, Body::Tally(record))?;
         }
+        Ok(())
+    }
+
+    /// A journal has moved the totals of a row.
+    pub(super) fn note_totals<R: Read + ?Sized>(
+        turn: &mut Turn<'_, '_, R>,
+        writer: Writer,
+        row: Row,
+        (before, after): (Totals, Totals),
+    ) -> Result<(), StoreError> {
+        let mut sum: TotalsSum = turn.tx.get(&totals_key(writer))?.unwrap_or_default();
+        sum.change(row, before, after);
+        turn.tx.put(totals_key(writer), &sum);
         Ok(())
     }
 
@@ -106,4 +105,9 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// What the totals of a journal come to.
+fn totals_key(writer: Writer) -> Vec<u8> {
+    named(b"!tally", &writer)
 }

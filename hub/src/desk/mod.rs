@@ -3,6 +3,7 @@
 //! Pages, the API and the command line all come through here. Leaves to others: who is signed in (console), decisions on
 //! money and rights (`core`), the words of refusals (`refusal`).
 
+mod access;
 mod backup;
 mod edges;
 mod import;

@@ -8,7 +8,6 @@ use crate::rights::{PersonWallets, is_money};
 use crate::store::TableRow;
 use serde::Serialize;
 use yika_crdt::Fen;
-use yika_crdt::docs::PolicyAct;
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -16,8 +15,6 @@ use yika_crdt::person::Person;
 
 /// Most that one top-up brings (customary cap of a named prepaid account: 5,000 yuan).
 pub const TOP_UP_FEN_MAX: i64 = 500_000;
-/// Longest account of a policy act in the audit, in characters.
-const POLICY_DETAIL_CHARS_MAX: usize = 500;
 
 /// What a person has, and where it lies.
 #[derive(Clone, Debug, Serialize)]
@@ -95,25 +92,6 @@ impl Desk {
             Reply::Lifted(count) => Ok(count),
             other => Err(DeskError::Busy(format!("the core answered a lift with {other:?}"))),
         }
-    }
-
-    /// Changes the access policy of a campus, act by act; stops at the first that is refused.
-    ///
-    /// # Errors
-    /// Which act was refused and why (those before it hold), or the hub cannot serve.
-    pub async fn change_policy(&self, actor: &Actor, campus: CampusId, acts: Vec<PolicyAct>) -> Result<(), DeskError> {
-        actor.may_touch(campus)?;
-        for (number, act) in acts.into_iter().enumerate() {
-            let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act.clone()) };
-            let detail = format!("{act:?}").chars().take(POLICY_DETAIL_CHARS_MAX).collect();
-            match self.act(actor, "policy.change", campus.to_string(), detail, command, Vec::new()).await {
-                Err(DeskError::Refused(refusal)) => {
-                    return refused(Refusal::OneOfSeveral { number: number + 1, refusal: Box::new(refusal) });
-                }
-                other => other?,
-            };
-        }
-        Ok(())
     }
 
     /// What a person holds.

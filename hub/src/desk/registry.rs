@@ -3,8 +3,8 @@
 use super::money::reason_of;
 use super::{Actor, Desk, DeskError, facts, refused};
 use crate::clock::wall_ms;
-use crate::core::Command;
 use crate::core::enrol::TokenRow;
+use crate::core::{Command, Reply};
 use crate::refusal::Refusal;
 use crate::store::{TableRow, TerminalKeyRow};
 use crate::vault::random;
@@ -294,6 +294,24 @@ impl Desk {
         self.act(actor, "edge.fence", writer.to_string(), detail, command, Vec::new()).await?;
         self.node.refresh_registry()?;
         Ok(writer)
+    }
+
+    /// Lifts every block that the fenced lives of a box wrote; how many there were.
+    ///
+    /// # Errors
+    /// No life of the box is fenced, or the hub cannot serve.
+    pub async fn lift_written(&self, actor: &Actor, node: NodeId) -> Result<usize, DeskError> {
+        let registry_view = self.node.registry();
+        let newest = registry_view.nodes.keys().rev().find(|writer| writer.node == node && !node.is_hub());
+        let Some(writer) = newest else { return refused(Refusal::UnknownBox { node }) };
+        if let Some(campus) = registry_view.nodes.get(writer).and_then(|n| n.campus) {
+            actor.may_touch(campus)?;
+        }
+        let command = Command::LiftWritten { node, operator: actor.operator };
+        match self.act(actor, "edge.lift", node.to_string(), String::new(), command, Vec::new()).await? {
+            Reply::Lifted(count) => Ok(count),
+            other => Err(DeskError::Busy(format!("the core answered a lift with {other:?}"))),
+        }
     }
 
     fn make_key(&self, terminal: TerminalId, version: u16) -> Result<(TerminalKeyRow, TerminalMade), DeskError> {

@@ -1,8 +1,11 @@
 //! The facts of a refusal in words: numbers as they are, closed lists and the errors of other modules by their own words.
 
 use super::{Refusal, filled};
-use crate::import::{self, FileError};
+use crate::access::AccessProblem;
+use crate::import::{self, Category, FileError};
 use yika_crdt::Fen;
+use yika_crdt::access::INTERVALS_MAX;
+use yika_crdt::access::check::{NAME_CHARS_MAX as POLICY_NAME_CHARS_MAX, PULSE_MS_MAX, PolicyError};
 use yika_crdt::channel::FeedId;
 use yika_crdt::docs::act::NAME_BYTES_MAX;
 use yika_crdt::docs::{ActError, DocError, DocId};
@@ -265,4 +268,73 @@ impl Fact for SheetError {
         };
         filled(lang, &format!("sheet.{key}"), &facts)
     }
+}
+
+impl Fact for AccessProblem {
+    fn words(&self, lang: Lang) -> String {
+        let table = |name: &str| ("table", filled(lang, &format!("access.table.{name}"), &[]));
+        let (key, facts) = match self {
+            AccessProblem::Policy(error) => return error.words(lang),
+            AccessProblem::Twice { table: name, id } => ("twice", vec![table(name), ("id", id.to_string())]),
+            AccessProblem::NotThere { table: name, id } => ("not_there", vec![table(name), ("id", id.to_string())]),
+            AccessProblem::TooMany { table: name, most } => ("too_many", vec![table(name), ("most", most.to_string())]),
+            AccessProblem::UnknownStaff { group, count, numbers } => (
+                "unknown_staff",
+                vec![("group", group.to_string()), ("count", count.to_string()), ("numbers", numbers.clone())],
+            ),
+            AccessProblem::UnknownCategory { group, category } => {
+                let known: Vec<String> = Category::ALL.iter().map(|c| c.word(import::Lang::En).to_owned()).collect();
+                let group = ("group", group.to_string());
+                ("unknown_category", vec![group, ("category", category.clone()), ("known", known.words(lang))])
+            }
+        };
+        filled(lang, &format!("access.{key}"), &facts)
+    }
+}
+
+impl Fact for PolicyError {
+    fn words(&self, lang: Lang) -> String {
+        let (key, facts) = match self {
+            PolicyError::Name { what, id } => {
+                let what = filled(lang, &format!("access.thing.{}", what.replace(' ', "_")), &[]);
+                ("name", vec![("what", what), ("id", id.to_string()), ("most", POLICY_NAME_CHARS_MAX.to_string())])
+            }
+            PolicyError::Timing { door, pulse_ms, held_open_ms } => (
+                "timing",
+                vec![
+                    ("door", door.to_string()),
+                    ("pulse", pulse_ms.to_string()),
+                    ("held", held_open_ms.to_string()),
+                    ("most", PULSE_MS_MAX.to_string()),
+                ],
+            ),
+            PolicyError::Intervals { schedule, day, .. } => {
+                let facts = [("schedule", schedule.0.to_string()), ("day", day_words(lang, day))];
+                ("intervals", facts.into_iter().chain([("most", INTERVALS_MAX.to_string())]).collect())
+            }
+            PolicyError::Minutes { schedule, day, .. } => {
+                ("minutes", vec![("schedule", schedule.0.to_string()), ("day", day_words(lang, day))])
+            }
+            PolicyError::NoDoor { group, door } => {
+                ("no_door", vec![("group", group.0.to_string()), ("door", door.0.to_string())])
+            }
+            PolicyError::NoSchedule { group, door, schedule } => (
+                "no_schedule",
+                vec![
+                    ("group", group.0.to_string()),
+                    ("door", door.0.to_string()),
+                    ("schedule", schedule.0.to_string()),
+                ],
+            ),
+            PolicyError::HolidayKind { day, kind } => {
+                ("holiday_kind", vec![("day", day.to_string()), ("kind", kind.to_string())])
+            }
+        };
+        filled(lang, &format!("access.{key}"), &facts)
+    }
+}
+
+/// `day 1` is Monday.
+fn day_words(lang: Lang, day: &str) -> String {
+    filled(lang, &format!("access.{}", day.replace(' ', "_")), &[])
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::store::StoreError;
 use yika_store::failed;
-use yika_store::rusqlite::{Connection, Row, Transaction, params};
+use yika_store::rusqlite::{Connection, Row, params};
 
 /// Most bytes that wait for the folder. Beyond them everything that waits is dropped: the log has a gap then, and goes
 /// on from the next backup.
@@ -82,7 +82,7 @@ pub fn position(conn: &Connection) -> Result<Position, StoreError> {
 /// # Errors
 /// Of the database.
 pub fn append(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     archived: &Archived,
     record: impl FnOnce(u64, Hash) -> Vec<u8>,
 ) -> Result<(), StoreError> {
@@ -117,7 +117,7 @@ pub fn append(
 }
 
 /// Lets go what lies in the folder; gives how many bytes that were.
-fn forget(tx: &Transaction<'_>, upto: u64) -> Result<u64, StoreError> {
+fn forget(tx: &Connection, upto: u64) -> Result<u64, StoreError> {
     let doing = "letting go of the log's outbox";
     let sql = "SELECT coalesce(sum(length(record)), 0) FROM log_outbox WHERE turn <= ?1";
     let bytes: i64 =
@@ -157,7 +157,7 @@ fn one(row: &Row<'_>) -> yika_store::rusqlite::Result<Waiting> {
 ///
 /// # Errors
 /// Of the database.
-pub fn replayed(tx: &Transaction<'_>, turn: u64, hash: Hash) -> Result<(), StoreError> {
+pub fn replayed(tx: &Connection, turn: u64, hash: Hash) -> Result<(), StoreError> {
     let doing = "setting the log's position";
     tx.execute("DELETE FROM log_outbox", []).map_err(failed(doing))?;
     let sql = "UPDATE log_position SET turn = ?1, hash = ?2, waiting_bytes = 0, archived = ?1, whole_from = ?1 + 1,

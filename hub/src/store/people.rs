@@ -5,13 +5,13 @@ use super::words::{self, Found};
 use std::collections::BTreeSet;
 use yika_crdt::store::StoreError;
 use yika_store::failed;
-use yika_store::rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use yika_store::rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "person, id_hash, id_type, id_sealed, contact_sealed, name, pinyin, sex, id_valid_from, \
      id_valid_until, department, department_code, staff_number, category, campus, card, card_uid, photo";
 
 /// Writes a profile in place of what was known of the person.
-pub(super) fn write_profile(tx: &Transaction<'_>, r: &ProfileRow, now_ms: i64) -> Result<(), StoreError> {
+pub(super) fn write_profile(tx: &Connection, r: &ProfileRow, now_ms: i64) -> Result<(), StoreError> {
     let before = by_person(tx, r.person)?;
     let sql = format!(
         "INSERT INTO profiles ({COLUMNS}, changed_ms)
@@ -143,6 +143,31 @@ fn holder_of(conn: &Connection, card: i64) -> Result<Option<Found>, StoreError> 
     let sql = "SELECT campus, staff_number, person FROM profiles WHERE card = ?1";
     let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
     statement.query_row([card], words::found).optional().map_err(failed(doing))
+}
+
+/// Who has a staff number on a campus.
+///
+/// # Errors
+/// Of the database.
+pub fn by_staff_number(conn: &Connection, campus: u16, number: &str) -> Result<Option<u64>, StoreError> {
+    let doing = "finding a staff number";
+    let sql = "SELECT person FROM profiles WHERE campus = ?1 AND staff_number = ?2";
+    let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
+    let person = statement.query_row(params![campus, number], |row| row.get(0)).optional().map_err(failed(doing))?;
+    Ok(person.map(|person: i64| person as u64))
+}
+
+/// Everybody of a category on a campus.
+///
+/// # Errors
+/// Of the database.
+pub fn of_category(conn: &Connection, campus: u16, category: &str) -> Result<Vec<u64>, StoreError> {
+    let doing = "listing a category";
+    let sql = "SELECT person FROM profiles WHERE campus = ?1 AND category = ?2 ORDER BY person";
+    let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
+    let rows = statement.query_map(params![campus, category], |row| row.get::<_, i64>(0)).map_err(failed(doing))?;
+    let persons: Result<Vec<i64>, _> = rows.collect();
+    Ok(persons.map_err(failed(doing))?.into_iter().map(|person| person as u64).collect())
 }
 
 /// A page of all people, along the index of the list's order.

@@ -7,7 +7,7 @@ use super::rows::ProfileRow;
 use std::collections::BTreeSet;
 use yika_crdt::store::StoreError;
 use yika_store::failed;
-use yika_store::rusqlite::{Connection, Row, Transaction, params};
+use yika_store::rusqlite::{Connection, Row, params};
 
 /// Characters of a name after which the rest is kept as a word; longer names are found by their beginning.
 const INNER_CHARS_MAX: usize = 24;
@@ -50,7 +50,7 @@ fn words(r: &ProfileRow) -> BTreeSet<(bool, String)> {
 }
 
 /// Keeps the words of a profile in step with it.
-pub(super) fn follow(tx: &Transaction<'_>, old: Option<&ProfileRow>, new: &ProfileRow) -> Result<(), StoreError> {
+pub(super) fn follow(tx: &Connection, old: Option<&ProfileRow>, new: &ProfileRow) -> Result<(), StoreError> {
     let doing = "keeping the words that people are found by";
     let before = old.map(words).unwrap_or_default();
     let after = words(new);

@@ -10,13 +10,13 @@ use yika_crdt::entry::*;
 use yika_crdt::ids::Seq;
 use yika_crdt::store::StoreError;
 use yika_store::failed;
-use yika_store::rusqlite::{Transaction, params};
+use yika_store::rusqlite::{Connection, params};
 
 /// Writes all rows of a turn.
 ///
 /// # Errors
 /// Of the database, or when an account that must not would go below zero: then nothing of the turn is written.
-pub fn rows(tx: &Transaction<'_>, rows: &[TableRow], now_ms: i64) -> Result<(), StoreError> {
+pub fn rows(tx: &Connection, rows: &[TableRow], now_ms: i64) -> Result<(), StoreError> {
     let mut sums = Sums::default();
     for row in rows {
         match row {
@@ -32,14 +32,14 @@ pub fn rows(tx: &Transaction<'_>, rows: &[TableRow], now_ms: i64) -> Result<(), 
     sums.write(tx)
 }
 
-fn backup(tx: &Transaction<'_>, row: &BackupRow) -> Result<(), StoreError> {
+fn backup(tx: &Connection, row: &BackupRow) -> Result<(), StoreError> {
     let sql = "INSERT INTO backups (at_ms, file, bytes, took_ms, entries, turn) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let turn = row.turn.map(|turn| turn as i64);
     let values = params![row.at_ms, row.file, row.bytes as i64, row.took_ms, row.entries as i64, turn];
     tx.execute(sql, values).map(|_| ()).map_err(failed("remembering a backup"))
 }
 
-fn voucher(tx: &Transaction<'_>, r: &VoucherRow) -> Result<(), StoreError> {
+fn voucher(tx: &Connection, r: &VoucherRow) -> Result<(), StoreError> {
     // An order that is asked again is answered again; its voucher stands.
     let sql = "INSERT INTO vouchers (source, kind, object, request, of, reason, who, operator, shift, at_ms)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (source) DO NOTHING";
@@ -49,7 +49,7 @@ fn voucher(tx: &Transaction<'_>, r: &VoucherRow) -> Result<(), StoreError> {
     tx.execute(sql, values).map(|_| ()).map_err(failed("writing a voucher"))
 }
 
-fn core_row(tx: &Transaction<'_>, row: &core::TableRow, now_ms: i64, sums: &mut Sums) -> Result<(), StoreError> {
+fn core_row(tx: &Connection, row: &core::TableRow, now_ms: i64, sums: &mut Sums) -> Result<(), StoreError> {
     match row {
         core::TableRow::Transfer(transfer) => {
             sums.add(transfer)?;
@@ -81,7 +81,7 @@ impl Sums {
         Ok(())
     }
 
-    fn write(self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+    fn write(self, tx: &Connection) -> Result<(), StoreError> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -111,7 +111,7 @@ fn out_of_books(cause: String) -> StoreError {
     StoreError::Corrupt { place: "the books".into(), cause }
 }
 
-fn write_transfer(tx: &Transaction<'_>, t: &Transfer, now_ms: i64) -> Result<(), StoreError> {
+fn write_transfer(tx: &Connection, t: &Transfer, now_ms: i64) -> Result<(), StoreError> {
     let person = t.credit.person().or(t.debit.person()).map(|p| p.0 as i64);
     tx.prepare_cached(
         "INSERT INTO transfers (source, part, kind, debit, credit, amount, day, posted_ms, person)
@@ -126,7 +126,7 @@ fn write_transfer(tx: &Transaction<'_>, t: &Transfer, now_ms: i64) -> Result<(),
 }
 
 fn sale(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     feed: &FeedId,
     seq: Seq,
     (at_ms, received_ms): (i64, i64),
@@ -180,7 +180,7 @@ fn sale(
     Ok(())
 }
 
-fn refund(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefundRecord) -> Result<(), StoreError> {
+fn refund(tx: &Connection, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefundRecord) -> Result<(), StoreError> {
     let (node, generation, counter) = writer(feed);
     let total = r.back.iter().fold(0i64, |sum, (_, part)| sum.saturating_add(part.0));
     let kind = match r.kind {
@@ -218,7 +218,7 @@ fn refund(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefundR
     Ok(())
 }
 
-fn refusal(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefusedRecord) -> Result<(), StoreError> {
+fn refusal(tx: &Connection, feed: &FeedId, seq: Seq, at_ms: i64, r: &RefusedRecord) -> Result<(), StoreError> {
     let (node, generation, counter) = writer(feed);
     tx.prepare_cached(
         "INSERT INTO refusals (node, generation, counter, seq, at_ms, day, terminal, boot, serial, card, reason, mode, asked)
@@ -245,7 +245,7 @@ fn refusal(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, at_ms: i64, r: &Refuse
     Ok(())
 }
 
-fn door(tx: &Transaction<'_>, feed: &FeedId, seq: Seq, r: &DoorRecord) -> Result<(), StoreError> {
+fn door(tx: &Connection, feed: &FeedId, seq: Seq, r: &DoorRecord) -> Result<(), StoreError> {
     let (node, generation, counter) = writer(feed);
     let (event, reason) = match &r.event {
         DoorEvent::Granted => ("granted", None),
@@ -298,7 +298,7 @@ fn opened_by(by: OpenedBy) -> String {
 }
 
 fn note(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     feed: &FeedId,
     seq: Seq,
     at_ms: i64,
@@ -316,7 +316,7 @@ fn note(
     Ok(())
 }
 
-fn operator(tx: &Transaction<'_>, r: &OperatorRow, now_ms: i64) -> Result<(), StoreError> {
+fn operator(tx: &Connection, r: &OperatorRow, now_ms: i64) -> Result<(), StoreError> {
     tx.prepare_cached(
         "INSERT INTO operators (operator, login, name, role, campus, verifier, must_change, active, credential_epoch,
                                 changed_ms)
@@ -343,7 +343,7 @@ fn operator(tx: &Transaction<'_>, r: &OperatorRow, now_ms: i64) -> Result<(), St
     Ok(())
 }
 
-fn terminal_key(tx: &Transaction<'_>, r: &TerminalKeyRow) -> Result<(), StoreError> {
+fn terminal_key(tx: &Connection, r: &TerminalKeyRow) -> Result<(), StoreError> {
     tx.prepare_cached(
         "INSERT INTO terminal_keys (terminal, version, sealed) VALUES (?1, ?2, ?3)
          ON CONFLICT (terminal) DO UPDATE SET version = excluded.version, sealed = excluded.sealed",
@@ -353,7 +353,7 @@ fn terminal_key(tx: &Transaction<'_>, r: &TerminalKeyRow) -> Result<(), StoreErr
     Ok(())
 }
 
-fn audit(tx: &Transaction<'_>, r: &AuditRow) -> Result<(), StoreError> {
+fn audit(tx: &Connection, r: &AuditRow) -> Result<(), StoreError> {
     tx.prepare_cached(
         "INSERT INTO audit (number, at_ms, who, act, object, detail, origin)
          VALUES ((SELECT coalesce(max(number), 0) + 1 FROM audit), ?1, ?2, ?3, ?4, ?5, ?6)",

@@ -547,6 +547,10 @@ impl World {
             },
             false => match self.tell(self.index(to), edge::Command::Ingest(Box::new(run))) {
                 edge::Reply::Stored(feed, seq) => Ok((feed, seq)),
+                edge::Reply::Branch { feed, from: wanted } => {
+                    self.say(to, from, Message::Branch { feed, from: wanted });
+                    return;
+                }
                 other => Err(format!("{other:?}")),
             },
         };
@@ -588,6 +592,17 @@ impl World {
             (false, Message::Branch { feed, from }) => {
                 let edge = &self.edges[self.index(to)];
                 yika_crdt::sync::run_from(&edge.store, feed, from, edge.me, &key_of(to)).unwrap().map(Message::Other)
+            }
+            (true, Message::Branch { feed, from }) => {
+                let me = self.hub.hub.mesh.me;
+                yika_crdt::sync::run_from(&self.hub.store, feed, from, me, &key_of(to)).unwrap().map(Message::Other)
+            }
+            (false, Message::Other(run)) => {
+                let asked = run.from;
+                match self.tell(self.index(to), edge::Command::Ingest(Box::new(run))) {
+                    edge::Reply::Branch { feed, from } if from < asked => Some(Message::Branch { feed, from }),
+                    _ => None,
+                }
             }
             (false, Message::Ask { row, total }) => {
                 let reply = self.tell(self.index(to), edge::Command::Ask { from: peer, row, total });

@@ -13,22 +13,28 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Sleep;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// Connections at once; the next one waits in the system's queue until one of them ends.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// Connections at once from one address other than this machine's own (a proxy); the next one is closed.
+/// Connections at once from one address (of IPv6: one network of 64 bits) other than this machine's own (a proxy); the
+/// next one is closed.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
 /// How long the head of a request may take, and how long a connection may stay open without one, in milliseconds.
 pub const HEAD_MS_MAX: u64 = 60_000;
 /// How long the body of a request may stand still, in milliseconds.
 pub const BODY_STILL_MS_MAX: u64 = 30_000;
+/// How long an answer may stand still because nobody reads it, in milliseconds.
+pub const ANSWER_STILL_MS_MAX: u64 = 30_000;
 /// Bytes of a request's head, and of what is read ahead.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after the system refused to accept (no file handles left), in milliseconds.
@@ -45,6 +51,8 @@ pub struct Bounds {
     pub head: Duration,
     /// How long a body may stand still.
     pub body_still: Duration,
+    /// How long an answer may stand still.
+    pub answer_still: Duration,
 }
 
 impl Default for Bounds {
@@ -54,6 +62,7 @@ impl Default for Bounds {
             per_address: CONNECTIONS_PER_ADDRESS_MAX,
             head: Duration::from_millis(HEAD_MS_MAX),
             body_still: Duration::from_millis(BODY_STILL_MS_MAX),
+            answer_still: Duration::from_millis(ANSWER_STILL_MS_MAX),
         }
     }
 }
@@ -123,7 +132,8 @@ async fn connection(
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(HEAD_BYTES_MAX);
-    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+    let stream = TokioIo::new(Patient { stream, still: bounds.answer_still, until: None });
+    let serving = http.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
@@ -141,6 +151,71 @@ async fn connection(
 /// Returns when the listener stops.
 async fn told(stopped: &mut watch::Receiver<bool>) {
     _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// A stream whose writes fail when the other side has not read for so long.
+struct Patient {
+    stream: TcpStream,
+    still: Duration,
+    /// Runs while a write waits.
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn judge<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.until = None;
+            return written;
+        }
+        let still = self.still;
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(still)));
+        ready!(until.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the answer is not read")))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.judge(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.judge(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What is counted as one peer: an IPv4 address, also where it comes mapped, or an IPv6 network of 64 bits, all of which
+/// one machine may use.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
 }
 
 /// How many connections each foreign address holds.
@@ -161,6 +236,7 @@ impl Peers {
         if address.to_canonical().is_loopback() {
             return Some(Place { peers: Arc::clone(self), address: None });
         }
+        let address = counted(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_insert(0);
         if *count >= self.most {
@@ -189,6 +265,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_machine_is_one_peer_whichever_of_its_addresses_it_uses() {
+        let count = |text: &str| counted(text.parse().unwrap()).to_string();
+        assert_eq!(count("2001:db8:1:2:aaaa::1"), count("2001:db8:1:2:bbbb::2"));
+        assert_ne!(count("2001:db8:1:2::1"), count("2001:db8:1:3::1"));
+        assert_eq!(count("::ffff:10.0.0.1"), count("10.0.0.1"), "mapped, as a listener on both hears it");
+        assert_ne!(count("::ffff:10.0.0.1"), count("::ffff:10.0.0.2"));
+    }
 
     #[test]
     fn an_address_has_so_many_places_and_gets_them_back() {

@@ -15,6 +15,9 @@ use yika_ui::serve::{Bounds, serve};
 /// Far more than a busy machine needs.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Far more than both systems keep for a connection that is not read.
+const LARGE_BYTES: usize = 64 << 20;
+
 struct Served {
     at: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -29,6 +32,7 @@ async fn served(bounds: Bounds) -> Served {
     let app = Router::new()
         .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
         .route("/slow", get(slow))
+        .route("/large", get(|| async { vec![b'x'; LARGE_BYTES] }))
         .route("/read", post(|body: String| async move { body }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
@@ -85,6 +89,23 @@ async fn a_head_that_comes_in_drops_and_a_body_that_stands_still_are_given_up() 
     let mut body = TcpStream::connect(served.at).await.unwrap();
     let answer = ask(&mut body, "POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc").await;
     assert!(!answer.contains("200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up_and_one_that_is_read_comes_whole() {
+    let bounds = Bounds { connections: 1, answer_still: Duration::from_millis(300), ..Bounds::default() };
+    let served = served(bounds).await;
+    let large = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut deaf = TcpStream::connect(served.at).await.unwrap();
+    deaf.write_all(large).await.unwrap();
+    let mut next = TcpStream::connect(served.at).await.unwrap();
+    next.write_all(large).await.unwrap();
+    let mut whole = Vec::new();
+    tokio::time::timeout(SOON, next.read_to_end(&mut whole)).await.expect("the place is free again").unwrap();
+    assert!(whole.len() > LARGE_BYTES);
+    let mut rest = Vec::new();
+    _ = tokio::time::timeout(SOON, deaf.read_to_end(&mut rest)).await.expect("closed");
+    assert!(rest.len() < LARGE_BYTES, "{} bytes", rest.len());
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
+use yika_crdt::people::BlockPlace;
 use yika_crdt::person::Person;
 use yika_crdt::store::{Read, Store, Tx};
 use yika_crdt::sync::RUN_BYTES_MAX;
@@ -48,7 +49,7 @@ const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 /// Cards of imported people lie above those that swipe.
 const IMPORTED_FROM: u64 = 1_000_000;
 /// More than are taken in while the swipes last.
-const IMPORTED: u64 = 80_000;
+const IMPORTED: u64 = 200_000;
 /// Fewer swipes than otherwise: making people takes long.
 const SWIPES_DURING_IMPORT: usize = 100;
 
@@ -155,7 +156,8 @@ fn fill(node: &EdgeNode) {
     }
     for n in 0..BLOCKS {
         let hash = feed::Hash([n as u8; 32]);
-        people.block(BlockTarget::Card(CardNumber(CARDS + n)), hash, BlockScope::Hub);
+        let feed = FeedId { writer: ME, channel: Channel::Blocks(BlockScope::Hub) };
+        people.block(BlockTarget::Card(CardNumber(CARDS + n)), hash, BlockPlace { feed, seq: Seq(n) });
     }
 }
 

@@ -88,6 +88,15 @@ pub struct Summary {
     pub per_second: f64,
 }
 
+impl Summary {
+    /// Whether no edge has taken a single sale, record or swipe, not even to refuse it.
+    pub fn is_idle(&self) -> bool {
+        let answered = [self.approved, self.refunded, self.reversed_unseen, self.voided, self.offline, self.opened];
+        let refused = [&self.refused, &self.refunds_refused, &self.offline_refused, &self.swipes_refused];
+        answered.iter().all(|n| *n == 0) && refused.iter().all(|reasons| reasons.is_empty())
+    }
+}
+
 /// Collects from all terminals.
 pub(super) struct Tally {
     inner: Mutex<Inner>,

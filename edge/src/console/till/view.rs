@@ -242,7 +242,7 @@ impl App {
     }
 
     /// The masked name of a holder, or the masked card of a stranger.
-    pub(super) fn holder_name(&self, person: PersonId, card: CardNumber) -> Result<String, UiError> {
+    pub(in crate::console) fn holder_name(&self, person: PersonId, card: CardNumber) -> Result<String, UiError> {
         Ok(match self.person(person)? {
             Some(person) => show::masked_name(&person.name),
             None if card == CardNumber(0) => "—".to_owned(),

@@ -191,7 +191,7 @@ impl Redo<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        let write = |tx: &yika_store::rusqlite::Transaction<'_>| {
+        let write = |tx: &yika_store::rusqlite::Connection| {
             rows.iter().try_for_each(|(at_ms, rows)| write::rows(tx, rows, *at_ms))
         };
         Ok(self.store.commit_with(&batch, write)?)

@@ -1,0 +1,263 @@
+//! What a person bought at this campus since the day was cut, and giving it back at the counter (退货, POS-22): sales that
+//! a till may no longer correct.
+//!
+//! The page draws the refund's id under the box's own counter (terminal 0, the box's number as boot), so that the same form
+//! sent twice gives back once. Leaves to others: whether it may be (`yika_crdt::sale`), corrections at the till (`till`).
+
+use super::cards::note_act;
+use super::{App, operator_id, show};
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use yika_crdt::Fen;
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::{ActRecord, Body, Entry, PurchaseRecord, RefundKind};
+use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::reason::Reason;
+use yika_crdt::sale::{Answer, GivenBack, RefundRequest, last_cut, share_back};
+use yika_crdt::sold;
+use yika_crdt::store::{Read, StoreError, decode_row};
+use yika_ui::{CurrentOperator, Page, Saved, Ui, UiError, View};
+
+/// Newest sales shown of a person.
+const SALES_SHOWN_MAX: usize = 30;
+/// Entries of one journal looked through for them.
+const ENTRIES_READ_MAX: u64 = 100_000;
+/// Bytes of entries read at once.
+const READ_BYTES: usize = 1 << 20;
+/// Longest reason, in characters.
+const REASON_CHARS_MAX: usize = 100;
+/// The counter of a box: no terminal has this number.
+const COUNTER: TerminalId = TerminalId(0);
+
+/// A sale of the open day.
+pub(super) struct SaleRow {
+    pub(super) time: String,
+    pub(super) till: String,
+    pub(super) mode: String,
+    pub(super) total: String,
+    pub(super) back: String,
+    /// Where it can be given back: a page of this box, if something is left.
+    pub(super) refund: Option<String>,
+    /// The box that sold it, if it is another.
+    pub(super) other_box: String,
+}
+
+#[derive(Template)]
+#[template(path = "cards/refund.html")]
+pub(super) struct RefundPage {
+    page: Page,
+    object: String,
+    href: String,
+    seq: u32,
+    left: String,
+    fen: String,
+    reason: String,
+    problem: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RefundForm {
+    seq: u32,
+    #[serde(default)]
+    sum: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// A sale found in a journal.
+struct Sold {
+    sale: Box<PurchaseRecord>,
+    at_ms: i64,
+    by: Writer,
+    given: GivenBack,
+}
+
+impl Sold {
+    /// What is left to be given back.
+    fn left(&self) -> Result<Fen, UiError> {
+        let left = share_back(&self.sale.paid, &self.given, None).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+        let parts = left.unwrap_or_default();
+        Fen::sum(parts.into_iter().map(|(_, part)| part)).map_err(|e| UiError::internal(e, Saved::Nothing))
+    }
+}
+
+/// The question before a sale is given back.
+pub(super) async fn ask(
+    ui: Ui,
+    State(app): State<App>,
+    Path(of): Path<(u32, u32, u32)>,
+) -> Result<View<RefundPage>, UiError> {
+    let (sold, of) = app.own_sale(of)?;
+    let next = app.look(|store| sold::last_seq(store, COUNTER, app.node().writer().node.0))?.saturating_add(1);
+    Ok(View::new(question(
+        &app,
+        &ui,
+        &sold,
+        of,
+        RefundForm { seq: next, sum: String::new(), reason: String::new() },
+        String::new(),
+    )?))
+}
+
+/// Gives a sale back, whole or in part.
+pub(super) async fn give_back(
+    ui: Ui,
+    me: CurrentOperator,
+    State(app): State<App>,
+    Path(of): Path<(u32, u32, u32)>,
+    Form(form): Form<RefundForm>,
+) -> Result<Response, UiError> {
+    let (sold, of) = app.own_sale(of)?;
+    let refuse = |form: RefundForm, words: &str| -> Result<Response, UiError> {
+        Ok(View::invalid(question(&app, &ui, &sold, of, form, words.to_owned())?).into_response())
+    };
+    let reason = form.reason.trim().to_owned();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
+        return refuse(form, ui.t("refund.no_reason"));
+    }
+    let amount = match form.sum.trim() {
+        "" => None,
+        text => match text.parse::<Fen>() {
+            Ok(sum) if sum.is_positive() => Some(sum),
+            _ => return refuse(form, ui.t("refund.bad_sum")),
+        },
+    };
+    let id = PurchaseId { terminal: COUNTER, boot: app.node().writer().node.0, seq: form.seq };
+    let operator = operator_id(&me)?;
+    let request = RefundRequest { id, of, kind: RefundKind::Refund, amount, operator };
+    let again = app.look(|store| sold::is_known(store, id))?;
+    let answer = app.node().refund(request).await.map_err(|e| UiError::unavailable(e, Saved::Unknown))?;
+    match answer {
+        Answer::Refunded(refund) => {
+            let back = sold::amount_of(&Body::Refund(*refund));
+            if !again {
+                let detail = format!("{of} {back}: {reason}");
+                note_act(&app, ActRecord { operator, act: "refund".into(), detail }).await;
+            }
+            let page = format!("/cards/people/{}?done=refund", sold.sale.person.0);
+            if ui.htmx {
+                return Ok([("hx-redirect", page)].into_response());
+            }
+            Ok(Redirect::to(&page).into_response())
+        }
+        Answer::Refused(Reason::IdReused) => refuse(form, ui.t("refund.meanwhile")),
+        Answer::Refused(reason) => refuse(form, show::reason(&ui, reason)),
+        other => Err(UiError::internal(format!("the core answered a refund with {other:?}"), Saved::Unknown)),
+    }
+}
+
+fn question(
+    app: &App,
+    ui: &Ui,
+    sold: &Sold,
+    of: PurchaseId,
+    form: RefundForm,
+    problem: String,
+) -> Result<RefundPage, UiError> {
+    let who = app.holder_name(sold.sale.person, sold.sale.card)?;
+    let total = show::money(sold::amount_of(&Body::Purchase((*sold.sale).clone())));
+    Ok(RefundPage {
+        page: ui.page("refund.title", "/cards"),
+        object: format!("{who} · {} · {} · {total}", app.terminal_name(of.terminal), ui.time_text(sold.at_ms)),
+        href: href(of),
+        seq: form.seq,
+        left: show::money(sold.left()?),
+        fen: form.sum,
+        reason: form.reason,
+        problem,
+    })
+}
+
+fn href(of: PurchaseId) -> String {
+    format!("/cards/refund/{}/{}/{}", of.terminal.0, of.boot, of.seq)
+}
+
+impl App {
+    /// What a person bought on the open day, at whichever box of the campus; the newest first.
+    pub(super) fn sales_of(&self, ui: &Ui, person: PersonId, may_serve: bool) -> Result<Vec<SaleRow>, UiError> {
+        let mut found = self.look(|store| todays_sales(store, person))?;
+        found.sort_by_key(|sold| std::cmp::Reverse(sold.at_ms));
+        let rows = found.iter().take(SALES_SHOWN_MAX).map(|sold| self.sale_row(ui, sold, may_serve));
+        rows.collect()
+    }
+
+    fn sale_row(&self, ui: &Ui, sold: &Sold, may_serve: bool) -> Result<SaleRow, UiError> {
+        let (sale, left) = (&sold.sale, sold.left()?);
+        let total = sold::amount_of(&Body::Purchase((**sale).clone()));
+        let back = total.sub(left).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+        let ours = sold.by == self.node().writer();
+        let registry = self.node().registry();
+        let name = registry.nodes.get(&sold.by).map_or_else(|| sold.by.node.to_string(), |record| record.name.clone());
+        Ok(SaleRow {
+            time: ui.clock_text(sold.at_ms),
+            till: self.terminal_name(sale.id.terminal),
+            mode: show::mode(ui, &sale.mode),
+            total: show::money(total),
+            back: if back.is_positive() { format!("-{}", show::money(back)) } else { String::new() },
+            refund: (ours && may_serve && left.is_positive()).then(|| href(sale.id)),
+            other_box: if ours { String::new() } else { name },
+        })
+    }
+
+    /// A sale that this box made, with what is left of it.
+    fn own_sale(&self, (terminal, boot, seq): (u32, u32, u32)) -> Result<(Sold, PurchaseId), UiError> {
+        let of = PurchaseId { terminal: TerminalId(terminal), boot, seq };
+        let by = self.node().writer();
+        let found = self.look(|store| {
+            let ours = sold::answered_by(store, of)? == Some(by);
+            let entry = if ours { sold::entry_of(store, of)? } else { None };
+            let given = given_back(store, of)?;
+            Ok(entry.and_then(|entry| match entry.body {
+                Body::Purchase(sale) => Some(Sold { sale: Box::new(sale), at_ms: entry.stamp.hub_time_ms, by, given }),
+                _ => None,
+            }))
+        })?;
+        found.map(|sold| (sold, of)).ok_or(UiError::NotFound)
+    }
+}
+
+fn given_back(store: &dyn Read, of: PurchaseId) -> Result<GivenBack, StoreError> {
+    let key = keys::refunds(of);
+    Ok(store.get(&key)?.map(|bytes| decode_row(&key, &bytes)).transpose()?.unwrap_or_default())
+}
+
+/// Sales to a person in the journals of this campus since each has cut its day.
+fn todays_sales(store: &dyn Read, person: PersonId) -> Result<Vec<Sold>, StoreError> {
+    let mut found = Vec::new();
+    for (feed, held) in store.feeds()?.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal) {
+        let begin = last_cut(store, feed.writer)?.max(held.pruned);
+        let begin = Seq(begin.0.max(held.end.seq.0.saturating_sub(ENTRIES_READ_MAX)));
+        sales_after(store, feed, begin, held.end.seq, person, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn sales_after(
+    store: &dyn Read,
+    feed: FeedId,
+    after: Seq,
+    end: Seq,
+    person: PersonId,
+    found: &mut Vec<Sold>,
+) -> Result<(), StoreError> {
+    let mut next = after.next();
+    while next <= end {
+        let entries = store.entries(&feed, next, READ_BYTES)?;
+        if entries.is_empty() {
+            break;
+        }
+        next = Seq(next.0 + entries.len() as u64);
+        for entry in entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
+            let (Body::Purchase(sale), at_ms) = (entry.body, entry.stamp.hub_time_ms) else { continue };
+            if sale.person == person {
+                let given = given_back(store, sale.id)?;
+                found.push(Sold { sale: Box::new(sale), at_ms, by: feed.writer, given });
+            }
+        }
+    }
+    Ok(())
+}

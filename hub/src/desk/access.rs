@@ -1,0 +1,133 @@
+//! The access policy of a campus (门禁), as a file that people write and read (ACS-1 to ACS-4).
+
+use super::{Actor, Desk, DeskError, facts, refused};
+use crate::access::{AccessSheet, Changes, Members};
+use crate::core::Command;
+use crate::import::{Category, Lang};
+use crate::refusal::Refusal;
+use crate::store::people;
+use std::collections::BTreeMap;
+use yika_crdt::access::{Policy, PolicyItem};
+use yika_crdt::docs::PolicyAct;
+use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::mesh::for_each_row;
+use yika_crdt::person::Person;
+use yika_crdt::store::decode_row;
+
+impl Desk {
+    /// The policy in force on a campus.
+    ///
+    /// # Errors
+    /// When the campus is not the actor's or not known, or the hub cannot read.
+    pub async fn access(&self, actor: &Actor, campus: CampusId) -> Result<AccessSheet, DeskError> {
+        let policy = self.policy(actor, campus).await?;
+        let sheet = self.node.look_off_thread(move |store| {
+            let mut numbers = BTreeMap::new();
+            for person in policy.groups.values().flat_map(|group| &group.members) {
+                let key = keys::person(*person);
+                let Some(bytes) = store.get(&key)? else { continue };
+                let row: Person = decode_row(&key, &bytes)?;
+                let elsewhere = if row.home == campus { String::new() } else { format!("{}/", row.home) };
+                numbers.insert(*person, format!("{elsewhere}{}", row.staff_number));
+            }
+            // A member whom the registry does not know any more stands by number, and is told when the file is applied.
+            Ok(AccessSheet::of(&policy, |person| numbers.get(&person).cloned().unwrap_or_else(|| person.to_string())))
+        });
+        Ok(sheet.await?)
+    }
+
+    /// Brings the policy of a campus to what a file says, act by act; with `dry_run` only says what would change.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file (nothing is done), or which act was refused (those before it hold).
+    pub async fn apply_access(
+        &self,
+        actor: &Actor,
+        campus: CampusId,
+        sheet: AccessSheet,
+        dry_run: bool,
+    ) -> Result<Changes, DeskError> {
+        let _drawing = self.drawing.lock().await;
+        let now = self.policy(actor, campus).await?;
+        let members = self.members(campus, &sheet).await?;
+        let (acts, changes) = match sheet.acts(&now, &members) {
+            Ok(planned) => planned,
+            Err(problems) => return refused(Refusal::BadAccess { problems }),
+        };
+        if dry_run || acts.is_empty() {
+            return Ok(changes);
+        }
+        let detail = facts(&[("changes", &changes.to_string())]);
+        self.note(actor, "access.apply", campus.to_string(), detail).await?;
+        self.change_policy(actor, campus, acts).await?;
+        Ok(changes)
+    }
+
+    /// Changes the access policy of a campus, act by act; stops at the first that is refused.
+    async fn change_policy(&self, actor: &Actor, campus: CampusId, acts: Vec<PolicyAct>) -> Result<(), DeskError> {
+        for (number, act) in acts.into_iter().enumerate() {
+            let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act) };
+            match self.node.call(command).await? {
+                crate::core::Reply::Denied(refusal) => {
+                    return refused(Refusal::OneOfSeveral { number: number + 1, refusal: Box::new(refusal) });
+                }
+                _ => continue,
+            }
+        }
+        Ok(())
+    }
+
+    async fn policy(&self, actor: &Actor, campus: CampusId) -> Result<Policy, DeskError> {
+        actor.may_touch(campus)?;
+        let registry = self.node.registry();
+        if !registry.campuses.contains_key(&campus) {
+            return refused(Refusal::UnknownCampus { campus, known: registry.campuses.keys().copied().collect() });
+        }
+        let policy = self.node.look_off_thread(move |store| {
+            let mut policy = Policy { campus: Some(campus), ..Policy::default() };
+            for_each_row(store, &keys::policy(campus), |item: PolicyItem| item.apply_to(&mut policy))?;
+            Ok(policy)
+        });
+        Ok(policy.await?)
+    }
+
+    /// Who is meant by the staff numbers and categories of a file.
+    async fn members(&self, campus: CampusId, sheet: &AccessSheet) -> Result<Members, DeskError> {
+        let staff: Vec<String> = sheet.staff().into_iter().map(str::to_owned).collect();
+        let categories: Vec<(String, Category)> =
+            sheet.categories().into_iter().filter_map(|word| Some((word.to_owned(), Category::parse(word)?))).collect();
+        let found = self.node.query(move |conn| {
+            let mut members = Members::default();
+            for written in staff {
+                let (home, number) = at_campus(&written, campus);
+                let person = people::by_staff_number(conn, home.0, number)?;
+                members.staff.extend(person.map(|person| (written, PersonId(person))));
+            }
+            for (written, category) in categories {
+                let persons = people::of_category(conn, campus.0, category.word(Lang::En))?;
+                members.categories.insert(written, persons.into_iter().map(PersonId).collect());
+            }
+            Ok(members)
+        });
+        Ok(found.await?)
+    }
+}
+
+/// `c2/0012` is number 0012 of campus c2; without a campus it is one of this campus.
+fn at_campus(written: &str, here: CampusId) -> (CampusId, &str) {
+    let elsewhere = written.split_once('/').and_then(|(campus, number)| Some((campus.parse().ok()?, number)));
+    elsewhere.unwrap_or((here, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staff_number_may_name_its_campus() {
+        assert_eq!(at_campus("0012", CampusId(1)), (CampusId(1), "0012"));
+        assert_eq!(at_campus("c2/0012", CampusId(1)), (CampusId(2), "0012"));
+        assert_eq!(at_campus("A/7", CampusId(1)), (CampusId(1), "A/7"), "a slash may stand in a number");
+    }
+}
