@@ -47,8 +47,6 @@ pub const LIFT_RANGES: &[u8] = b"L";
 pub const PERSONS: &[u8] = b"p";
 /// Prefix of rights by person.
 pub const RIGHTS: &[u8] = b"r";
-/// Prefix of counters by person.
-pub const COUNTERS: &[u8] = b"k";
 /// Prefix of purchase marks.
 pub const MARKS: &[u8] = b"i";
 /// Prefix of what was given back per sale.
@@ -193,9 +191,9 @@ pub fn cuts(writer: Writer) -> Vec<u8> {
     key(CUTS, &[&writer_bytes(writer)])
 }
 
-/// A person's counters of the open day (`sale`).
+/// A person's counters of the open day (`sale`): beside his rights, because a sale writes both. Only boxes have them.
 pub fn counters(person: PersonId) -> Vec<u8> {
-    key(COUNTERS, &[&person.0.to_be_bytes()])
+    key(RIGHTS, &[&person.0.to_be_bytes(), b"c"])
 }
 
 /// Where the answer to a purchase id is found (`sale`).

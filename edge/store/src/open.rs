@@ -11,7 +11,7 @@ use yika_crdt::store::StoreError;
 /// Marks the file as ours: "YIKA".
 pub const APPLICATION_ID: i32 = 0x5949_4B41;
 /// Page size of a new file.
-pub const PAGE_BYTES: u32 = 4096;
+pub const PAGE_BYTES: u32 = 2048;
 /// How long a statement waits for another process (backup, doctor) that holds the file.
 pub const BUSY_WAIT_MS: u64 = 2_000;
 /// Page cache of the writing connection.

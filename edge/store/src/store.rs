@@ -19,8 +19,8 @@ use yika_crdt::ids::Seq;
 use yika_crdt::store::{Appended, Batch, FeedState, KeyValue, Read, Store, StoreError};
 use yika_crdt::wire;
 
-/// Write-ahead log size from which an idle moment is used to fold it back: 10,000 pages.
-pub const WAL_BYTES_PLANNED: u64 = 10_000 * open::PAGE_BYTES as u64;
+/// Write-ahead log size from which it is folded back beside the writer.
+pub const WAL_BYTES_PLANNED: u64 = 40 << 20;
 /// Write-ahead log size at which a commit folds it back even when the node is busy.
 pub const WAL_BYTES_SOFT_MAX: u64 = 64 << 20;
 /// Write-ahead log size, as a multiple of the soft maximum, at which commits are refused: folding back has failed.
@@ -42,6 +42,8 @@ pub struct SqliteStore {
 /// Size of the write-ahead log, as its own hook reports it after each commit.
 struct Wal {
     pages: Arc<AtomicU64>,
+    /// Of this file: an older one may have larger pages than new ones get.
+    page_bytes: u64,
     soft_max: u64,
     /// Size at the last forced fold that could not empty it: the next one waits for a quarter more.
     stuck_at: u64,
@@ -75,7 +77,9 @@ impl SqliteStore {
             Ok(())
         }))
         .map_err(failed("watching the write-ahead log"))?;
-        let wal = Wal { pages, soft_max: options.wal_bytes_soft_max.unwrap_or(WAL_BYTES_SOFT_MAX), stuck_at: 0 };
+        let page_bytes = u64::from(open::pragma::<u32>(&conn, "page_size")?);
+        let soft_max = options.wal_bytes_soft_max.unwrap_or(WAL_BYTES_SOFT_MAX);
+        let wal = Wal { pages, page_bytes, soft_max, stuck_at: 0 };
         let mut store = SqliteStore { conn, path, options: options.clone(), feeds, wal };
         // What the last run left behind: a start is an idle moment. A full disk must still let the node read.
         if let Err(error) = store.checkpoint() {
@@ -152,7 +156,7 @@ impl SqliteStore {
 
     /// Bytes in the write-ahead log that are not folded back.
     pub fn wal_bytes(&self) -> u64 {
-        self.wal.pages.load(Ordering::Relaxed) * u64::from(open::PAGE_BYTES)
+        self.wal.pages.load(Ordering::Relaxed) * self.wal.page_bytes
     }
 
     /// Whether the next idle moment should be used for [`SqliteStore::checkpoint_if_idle`].
