@@ -61,7 +61,9 @@ pub struct Options {
 /// # Errors
 /// When a word file is broken.
 pub fn words() -> Result<Words, yika_ui::lang::WordsError> {
-    Words::kit()?.with(include_str!("../words/zh.words"), include_str!("../words/en.words"))
+    Words::kit()?
+        .with(include_str!("../words/zh.words"), include_str!("../words/en.words"))?
+        .with(include_str!("../words/audit.zh.words"), include_str!("../words/audit.en.words"))
 }
 
 /// The console over a desk; `sign_ins` counts what happens at the login page.

@@ -35,8 +35,10 @@ const FORMS: [&str; 4] = ["/edges/new", "/terminals/new", "/campuses/edit", "/op
 /// A key of a word file that shows itself on a page because it has no words.
 fn bare_key(text: &str) -> Option<String> {
     let words = yika_hub::console::words().unwrap();
+    let files = [include_str!("../words/zh.words"), include_str!("../words/audit.zh.words")];
+    let lines = files.into_iter().flat_map(str::lines);
     let prefixes: std::collections::BTreeSet<&str> =
-        include_str!("../words/zh.words").lines().filter_map(|l| l.split_once(['.', ' '])).map(|(p, _)| p).collect();
+        lines.filter_map(|l| l.split_once(['.', ' '])).map(|(p, _)| p).collect();
     for piece in text.split(['>', '<', '"']) {
         let piece = piece.trim();
         let plain = !piece.is_empty() && piece.bytes().all(|b| b.is_ascii_lowercase() || b"._0123456789".contains(&b));
