@@ -146,6 +146,11 @@ impl PeerSync {
         self.held.wanted.pop_front()
     }
 
+    /// Whether a chunk was asked for.
+    pub fn is_wanted(&self) -> bool {
+        !self.held.wanted.is_empty()
+    }
+
     /// Whether a snapshot was offered on this connection.
     pub fn has_offered(&self, id: &Hash) -> bool {
         self.held.offers.contains_key(id)

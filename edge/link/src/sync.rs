@@ -88,16 +88,8 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
     let mut sending: Option<Message> = None;
     loop {
         if sending.is_none() {
-            let next = tokio::task::block_in_place(|| {
-                let directory = node.directory();
-                node.read(|store| sync.poll(&directory, store, node.key()))
-            });
-            match next {
-                // Chunks of snapshots go when there is nothing else to say.
-                Ok(next) => {
-                    sending =
-                        next.or_else(|| tokio::task::block_in_place(|| next_chunk(&node, &mut sync, identity.place())))
-                }
+            match next_message(&node, &mut sync, identity.place()) {
+                Ok(next) => sending = next,
                 Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
             }
         }
@@ -125,6 +117,8 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 sync.on_grown(feeds.keys());
             }
             feed = grown.recv() => match feed {
+                // Most of what grows at headquarters is for one box: the others must not even look.
+                Ok(feed) if !sync.concerns(&node.directory(), &feed) => {}
                 Ok(feed) if must_wait(&feed, &node.me()) => {
                     announce(&node, &mut sync, feed);
                     later.entry(feed).or_insert_with(|| Instant::now() + Duration::from_millis(PASS_ON_AFTER_MS));
@@ -136,6 +130,21 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             },
             Some(word) = words.recv() => sync.say(word),
         }
+    }
+}
+
+/// What is to be said next; chunks of snapshots go when there is nothing else.
+fn next_message<N: Node>(node: &Arc<N>, sync: &mut PeerSync, to: Place) -> Result<Option<Message>, StoreError> {
+    let directory = node.directory();
+    if sync.may_speak(&directory) {
+        let next = tokio::task::block_in_place(|| node.read(|store| sync.poll(&directory, store, node.key())))?;
+        if next.is_some() {
+            return Ok(next);
+        }
+    }
+    match sync.is_wanted() {
+        true => Ok(tokio::task::block_in_place(|| next_chunk(node, sync, to))),
+        false => Ok(None),
     }
 }
 
