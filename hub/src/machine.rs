@@ -75,6 +75,8 @@ pub struct Ears {
     pub recovery: watch::Sender<Option<Recovering>>,
     /// Who may hold what.
     pub directory: watch::Sender<Arc<Directory>>,
+    /// Every feed of which something is held, so that a thousand boxes that greet at once need not read it each.
+    pub feeds: watch::Sender<Arc<[FeedId]>>,
     /// Something on a page changed.
     pub changed: watch::Sender<u64>,
     /// Keys or operators changed: boxes must be given them.
@@ -87,7 +89,7 @@ pub struct Ears {
 
 impl Ears {
     /// Nobody listens yet.
-    pub fn new(directory: Directory) -> Ears {
+    pub fn new(directory: Directory, feeds: impl IntoIterator<Item = FeedId>) -> Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
             fenced: broadcast::channel(64).0,
@@ -95,6 +97,7 @@ impl Ears {
             new_life: watch::channel(None).0,
             recovery: watch::channel(None).0,
             directory: watch::channel(Arc::new(directory)).0,
+            feeds: watch::channel(feeds.into_iter().collect()).0,
             changed: watch::channel(0).0,
             provision: watch::channel(0).0,
             archived: watch::channel(Archived::default()).0,
@@ -115,6 +118,20 @@ impl HubMachine {
     /// Puts the core on the thread.
     pub fn new(hub: Hub, clock: HubClock, ears: Ears) -> HubMachine {
         HubMachine { hub, clock, ears, rows: Vec::new() }
+    }
+}
+
+impl HubMachine {
+    /// Tells of feeds that are new, before anybody hears that they have grown.
+    fn tell_feeds(&self, store: &SqliteStore, effects: &[Effect]) {
+        let known = self.ears.feeds.borrow().clone();
+        let is_new = |effect: &Effect| matches!(effect, Effect::Grown(feed) if known.binary_search(feed).is_err());
+        if effects.iter().any(is_new) {
+            match store.feeds() {
+                Ok(feeds) => _ = self.ears.feeds.send_replace(feeds.into_iter().map(|(feed, _)| feed).collect()),
+                Err(error) => tracing::error!(%error, "the feeds cannot be listed"),
+            }
+        }
     }
 }
 
@@ -189,6 +206,7 @@ impl Machine for HubMachine {
             }
             Err(error) => tracing::error!(%error, "what the recovery waits for cannot be read"),
         }
+        self.tell_feeds(store, &effects);
         for effect in effects {
             match effect {
                 Effect::Grown(feed) => _ = self.ears.grown.send(feed),

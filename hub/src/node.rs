@@ -116,7 +116,7 @@ impl HubNode {
         let own = hub.own_record(&identity.name);
         let listed = hub.mesh.nodes.contains_key(&identity.me);
         let people = hub.mesh.people.clone();
-        let ears = Ears::new(hub.mesh.directory());
+        let ears = Ears::new(hub.mesh.directory(), sqlite.feeds()?.into_iter().map(|(feed, _)| feed));
         ears.recovery.send_replace(Recovering::of(&hub, &sqlite)?);
         let clock = HubClock::after(newest_stamp_ms(&sqlite, identity.me)?);
         let (writer, thread) = StoreWriter::spawn(HubMachine::new(hub, clock, ears.clone()), sqlite)?;
@@ -385,6 +385,10 @@ impl Node for HubNode {
 
     fn read<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.look(read)
+    }
+
+    fn feeds(&self) -> Result<Arc<[FeedId]>, StoreError> {
+        Ok(self.ears.feeds.borrow().clone())
     }
 
     fn grown(&self) -> broadcast::Receiver<FeedId> {

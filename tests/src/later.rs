@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 use yika_crdt::entry::Body;
+use yika_crdt::store::Read;
 use yika_hub::clock::{HubClock, wall_ms};
 use yika_hub::core::{Command, Hub, Identity, Reply};
 use yika_hub::identity::HubIdentity;
@@ -26,7 +27,7 @@ pub fn hub_days_later(data: &Path, days: i64) -> Result<()> {
     let store = SqliteStore::open(data.join("hub.db"), &yika_hub::store::options())?;
     let hub = Hub::load(&store, Identity { me: identity.me, key: identity.key.clone() })?;
     let record = Body::Node(hub.own_record(&identity.name));
-    let ears = Ears::new(hub.mesh.directory());
+    let ears = Ears::new(hub.mesh.directory(), store.feeds()?.into_iter().map(|(feed, _)| feed));
     let clock = HubClock::after(wall_ms() + days * DAY_MS);
     let (writer, thread) = Writer::spawn(HubMachine::new(hub, clock, ears), store)?;
     let reply = writer.call_blocking(Order::from(Command::Registry(Box::new(record))))?;

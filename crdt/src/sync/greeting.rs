@@ -49,16 +49,19 @@ pub(super) enum Greeted {
 }
 
 impl PeerSync {
-    /// This side's greeting, to be said in this order before anything else.
+    /// This side's greeting, to be said in this order before anything else. `feeds` are all of which it may hold something.
     pub fn greeting<R: Read + ?Sized>(
         &self,
         directory: &Directory,
         store: &R,
+        feeds: &[FeedId],
         software: &str,
     ) -> Result<Vec<Message>, StoreError> {
-        let shared = |feed: &FeedId| directory.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
-        let held = store.feeds()?.into_iter().filter(|(feed, _)| shared(feed)).take(FEEDS_MAX);
-        let claims = held.map(|(feed, state)| self.claim(store, feed, state.end)).collect::<Result<Vec<_>, _>>()?;
+        let shared = |feed: &&FeedId| directory.may_hold(feed, self.peer) || feed.writer == self.peer_writer;
+        let mut claims = Vec::new();
+        for feed in feeds.iter().filter(shared).take(FEEDS_MAX) {
+            claims.push(self.claim(store, *feed, store.feed(feed)?.end)?);
+        }
         let mut parts: Vec<Vec<Claim>> = claims.chunks(FEEDS_PER_MESSAGE_MAX).map(<[Claim]>::to_vec).collect();
         let first = if parts.is_empty() { Vec::new() } else { parts.remove(0) };
         let left = parts.len();
@@ -152,6 +155,10 @@ mod tests {
         (store, mesh)
     }
 
+    fn ids(store: &MemoryStore) -> Vec<FeedId> {
+        store.feeds().unwrap().into_iter().map(|(feed, _)| feed).collect()
+    }
+
     fn pair() -> (PeerSync, PeerSync) {
         let place = Place { node: NodeId(1), campus: Some(CampusId(1)) };
         let hub = Place { node: NodeId::HUB, campus: None };
@@ -163,7 +170,7 @@ mod tests {
         let feeds = 12_000;
         let (store, mesh) = hub_with_feeds(feeds);
         let (at_hub, mut at_box) = pair();
-        let parts = at_hub.greeting(&mesh.directory(), &store, "test").unwrap();
+        let parts = at_hub.greeting(&mesh.directory(), &store, &ids(&store), "test").unwrap();
         assert_eq!(parts.len(), 3);
         for (n, part) in parts.iter().enumerate() {
             let bytes = part.encode();

@@ -52,7 +52,7 @@ pub enum RefusalCode {
 
 /// A refusal: a code for programs, words for the person at the box.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{code:?}: {words}")]
+#[error("{words}")]
 pub struct JoinRefusal {
     /// Why.
     pub code: RefusalCode,

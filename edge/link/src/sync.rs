@@ -41,6 +41,10 @@ pub trait Node: Send + Sync + 'static {
     fn directory(&self) -> Arc<Directory>;
     /// Runs a reading over committed state; may block for a moment.
     fn read<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError>;
+    /// All feeds of which something may be held; where they end is read where it is needed.
+    fn feeds(&self) -> Result<Arc<[FeedId]>, StoreError> {
+        self.read(|store| Ok(store.feeds()?.into_iter().map(|(feed, _)| feed).collect()))
+    }
     /// Feeds that grow from here on.
     fn grown(&self) -> broadcast::Receiver<FeedId>;
     /// Stores a run durably; `Err` are words for the peer, whose run is not taken.
@@ -76,7 +80,11 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
     let identity = peer.identity().clone();
     let mut sync = PeerSync::new(node.me(), identity.place(), identity.writer());
     let directory = node.directory();
-    match tokio::task::block_in_place(|| node.read(|store| sync.greeting(&directory, store, node.software()))) {
+    let greeting = tokio::task::block_in_place(|| {
+        let feeds = node.feeds()?;
+        node.read(|store| sync.greeting(&directory, store, &feeds, node.software()))
+    });
+    match greeting {
         Ok(greeting) => greeting.into_iter().for_each(|part| sync.say(part)),
         Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
     }
@@ -210,7 +218,7 @@ async fn take<N: Node>(
             if !is_whole {
                 return Ok(());
             }
-            let feeds = tokio::task::block_in_place(|| node.read(|store| store.feeds())).unwrap_or_default();
+            let feeds = tokio::task::block_in_place(|| shared_feeds(node, sync)).map_err(|e| e.to_string())?;
             hold(node, sync, identity, &feeds);
             sync.on_grown(feeds.iter().map(|(feed, _)| feed));
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
@@ -290,9 +298,18 @@ fn show<N: Node>(node: &Arc<N>, sync: &mut PeerSync, theirs: &SignedHead) {
 }
 
 fn all_grown<N: Node>(node: &Arc<N>, sync: &mut PeerSync) {
-    let feeds = tokio::task::block_in_place(|| node.read(|store| store.feeds()));
-    let feeds: Vec<FeedId> = feeds.into_iter().flatten().map(|(feed, _)| feed).collect();
-    sync.on_grown(&feeds);
+    let directory = node.directory();
+    // A list that cannot be read ends the connection at the next look.
+    let feeds = tokio::task::block_in_place(|| node.feeds()).unwrap_or_default();
+    let concerned: Vec<&FeedId> = feeds.iter().filter(|feed| sync.concerns(&directory, feed)).collect();
+    sync.on_grown(concerned);
+}
+
+/// What is held of the feeds that the peer may hold.
+fn shared_feeds<N: Node>(node: &Arc<N>, sync: &PeerSync) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
+    let (directory, feeds) = (node.directory(), node.feeds()?);
+    let shared = feeds.iter().filter(|feed| sync.concerns(&directory, feed));
+    node.read(|store| shared.map(|feed| Ok((*feed, store.feed(feed)?))).collect())
 }
 
 type Stored = Result<(FeedId, Seq), String>;

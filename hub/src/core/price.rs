@@ -71,7 +71,7 @@ impl Hub {
         if turn.tx.get::<Day>(&key)? != Some(sale.day) {
             turn.tx.put(key, &sale.day);
             let charged = Fen::sum(sale.paid.iter().map(|(_, part)| *part))?;
-            let by = format!("{} of {}: {charged} yuan charged; by tariff v{}", sale.id, sale.day, sale.tariff);
+            let by = format!("{} of {}: {charged} yuan charged; by tariff {}", sale.id, sale.day, sale.tariff);
             let detail = match doubt {
                 PriceDoubt::UnknownTariff => format!("{by}, which headquarters does not have"),
                 PriceDoubt::NotForSale => format!("{by} it is not sold"),

@@ -37,6 +37,11 @@ pub const ASK_MS: i64 = 800;
 pub const TELLER: Teller = Teller { operator: OperatorId(1), shift: 1 };
 pub const HUB: Writer = Writer { node: NodeId::HUB, incarnation: LIFE };
 
+/// All feeds of a store.
+fn ids(store: &MemoryStore) -> Vec<FeedId> {
+    store.feeds().unwrap().into_iter().map(|(feed, _)| feed).collect()
+}
+
 pub fn key_of(node: NodeId) -> SigningKey {
     SigningKey::from_bytes(&[node.0 as u8 + 1; 32])
 }
@@ -401,10 +406,13 @@ impl World {
     fn greeting(&self, from: NodeId, to: NodeId) -> Vec<Message> {
         let end = &self.ends[&(from, to)];
         match from.is_hub() {
-            true => end.sync.greeting(&self.hub.hub.mesh.directory(), &self.hub.store, "test").unwrap(),
+            true => end
+                .sync
+                .greeting(&self.hub.hub.mesh.directory(), &self.hub.store, &ids(&self.hub.store), "test")
+                .unwrap(),
             false => {
                 let edge = &self.edges[self.index(from)];
-                end.sync.greeting(&edge.edge.mesh.directory(), &edge.store, "test").unwrap()
+                end.sync.greeting(&edge.edge.mesh.directory(), &edge.store, &ids(&edge.store), "test").unwrap()
             }
         }
     }

@@ -51,7 +51,7 @@ const IMPORTED_FROM: u64 = 1_000_000;
 /// More than are taken in while the swipes last.
 const IMPORTED: u64 = 200_000;
 /// Fewer swipes than otherwise: making people takes long.
-const SWIPES_DURING_IMPORT: usize = 60;
+const SWIPES_DURING_IMPORT: usize = 30;
 
 pub async fn rows() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
