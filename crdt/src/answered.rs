@@ -18,6 +18,11 @@ impl Answered {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&seq))
     }
 
+    /// The greatest answered number.
+    pub fn greatest(&self) -> Option<u32> {
+        self.0.last().map(|(_, last)| *last)
+    }
+
     /// Everything up to a number counts as answered.
     pub fn add_through(&mut self, seq: u32) {
         self.add_range(0, seq);

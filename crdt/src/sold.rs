@@ -2,6 +2,7 @@
 //!
 //! Reads only. Leaves to others: decisions and what they write (`sale`).
 
+use crate::answered::Answered;
 use crate::entry::{Body, Entry};
 use crate::ids::*;
 use crate::keys;
@@ -52,6 +53,14 @@ pub fn last_seq<R: Read + ?Sized>(store: &R, terminal: TerminalId, boot: u32) ->
         }
     }
     Ok(low)
+}
+
+/// The number after every one that a box knows of a terminal's boot, also of those whose answers are pruned away.
+pub fn next_seq<R: Read + ?Sized>(store: &R, terminal: TerminalId, boot: u32) -> Result<u32, StoreError> {
+    let key = keys::terminal_mark(terminal, boot);
+    let pruned = store.get(&key)?.map(|bytes| decode_row::<Answered>(&key, &bytes)).transpose()?;
+    let greatest = pruned.and_then(|answered| answered.greatest()).unwrap_or(0);
+    Ok(last_seq(store, terminal, boot)?.max(greatest).saturating_add(1))
 }
 
 /// Up to `limit` ids of a terminal's boot above a sequence number, ascending.

@@ -65,6 +65,8 @@ pub trait Read {
     fn entries(&self, feed: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The first stored head at or after a position.
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError>;
+    /// The last stored head at or before a position.
+    fn head_upto(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError>;
 }
 
 /// Durable storage of one node: feeds, and a sorted map of small state rows.
@@ -348,17 +350,22 @@ impl<'s, S: Read + ?Sized> Tx<'s, S> {
 }
 
 /// The chain of a held feed at a position; `None` beyond its end, or where what it follows from was pruned. Computed
-/// again from the start unless a head tells it: for disputes only.
+/// again from the last head before it: for disputes only, and only where the other side's word is signed.
 pub fn end_at<R: Read + ?Sized>(store: &R, feed: &FeedId, seq: Seq) -> Result<Option<End>, StoreError> {
     let held = store.feed(feed)?;
     if held.end.seq == seq {
         return Ok(Some(held.end));
     }
-    let head = store.head_from(feed, seq)?.filter(|head| head.end.seq == seq);
-    if head.is_some() || seq > held.end.seq || held.pruned > Seq::ZERO {
-        return Ok(head.map(|head| head.end));
+    let head = store.head_upto(feed, seq)?.map(|head| head.end);
+    if head.is_some_and(|head| head.seq == seq) {
+        return Ok(head);
     }
-    let mut end = End::default();
+    // A head over entries that are gone leads nowhere.
+    let start = head.filter(|head| head.seq >= held.pruned);
+    if seq > held.end.seq || (start.is_none() && held.pruned > Seq::ZERO) {
+        return Ok(None);
+    }
+    let mut end = start.unwrap_or_default();
     while end.seq < seq {
         let entries = store.entries(feed, end.seq.next(), WALK_BYTES)?;
         if entries.is_empty() {
@@ -465,6 +472,10 @@ impl Read for MemoryStore {
 
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
         Ok(self.feeds.get(feed).and_then(|f| f.heads.range(seq..).next().map(|(_, h)| h.clone())))
+    }
+
+    fn head_upto(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        Ok(self.feeds.get(feed).and_then(|f| f.heads.range(..=seq).next_back().map(|(_, h)| h.clone())))
     }
 }
 

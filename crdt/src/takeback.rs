@@ -63,6 +63,9 @@ impl Edge {
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let (feed, from) = (run.head.feed, run.from);
+        if !self.is_signed(&run.head) {
+            return Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()));
+        }
         let is_fork = match tx.end_at(&feed, run.head.end.seq)? {
             Some(ours) => ours != run.head.end,
             None => leads_elsewhere(tx, held, &run)?,
@@ -90,6 +93,9 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
+        if !self.is_signed(&head) {
+            return Ok(Reply::Done);
+        }
         let differs = tx.end_at(&head.feed, head.end.seq)?.is_some_and(|ours| ours != head.end);
         if !differs {
             return Ok(Reply::Done);
@@ -110,7 +116,12 @@ impl Edge {
         Ok(Reply::Done)
     }
 
-    /// Another box writes with this one's key: nothing is appended from here on, also after a restart.
+    /// Whether a head is its writer's own: rubbish costs a look at its signature, not one at the feed.
+    fn is_signed(&self, head: &SignedHead) -> bool {
+        self.mesh.nodes.get(&head.feed.writer).is_some_and(|node| head.verify(&node.key).is_ok())
+    }
+
+    /// Another box writes with this one's key, as it has signed: nothing is appended from here on, also after a restart.
     fn forked_by_another<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
@@ -118,8 +129,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<(), SaleError> {
-        let signed = self.mesh.nodes.get(&head.feed.writer).is_some_and(|node| head.verify(&node.key).is_ok());
-        if !signed || self.shut == Some(Shut::Forked) {
+        if self.shut == Some(Shut::Forked) {
             return Ok(());
         }
         tx.put(keys::FORKED.to_vec(), &head);

@@ -241,6 +241,10 @@ impl Read for Watched<'_> {
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
         self.count().head_from(feed, seq)
     }
+
+    fn head_upto(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        self.count().head_upto(feed, seq)
+    }
 }
 
 /// However long a box writes before it cuts a day, the turn that takes the cut in stays short.
@@ -267,6 +271,34 @@ fn a_cut_costs_headquarters_the_same_whatever_lies_before_it() {
         watched.reads.get()
     };
     assert_eq!(reads(300), reads(1));
+}
+
+/// What headquarters reads on the word of a peer that a journal ends otherwise.
+fn reads_of(world: &mut World, head: SignedHead) -> usize {
+    let watched = Watched { store: &world.hub.store, reads: Cell::new(0) };
+    let mut tx = Tx::new(&watched);
+    let stamp = Stamp { hub_time_ms: world.now_ms, boot: 1, mono_ms: 0 };
+    world.hub.hub.handle(&mut tx, core::Command::Diverged(head), stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
+    watched.reads.get()
+}
+
+/// A word that a journal ends otherwise does not make headquarters read the journal from its beginning.
+#[test]
+fn a_contradiction_costs_headquarters_no_walk_through_the_journal() {
+    let mut world = two_campuses();
+    let (now_ms, feed) = (world.now_ms, journal(&world, 1));
+    let sold = |n: u32| Body::Purchase(sale(id(FAR_TERMINAL, n), Source::Receivable, 1));
+    for run in 0..50 {
+        lie(&mut world, now_ms, (1..=20).map(|n| sold(run * 20 + n)).collect());
+    }
+    let end = world.hub.store.feed(&feed).unwrap().end;
+    let hash = feed::digest("another branch", b"");
+    let at = |seq: u64, key| SignedHead::sign(feed, End { seq: Seq(seq), hash }, &key_of(key));
+    let quiet = reads_of(&mut world, at(end.seq.0 + 1, feed.writer.node));
+    assert!(reads_of(&mut world, at(end.seq.0 - 1, NodeId(9))) <= quiet, "rubbish costs a look at its signature");
+    // Signed by the box itself, between two heads that headquarters holds: the few entries between them are read.
+    let signed = reads_of(&mut world, at(end.seq.0 - 1, feed.writer.node));
+    assert!(signed <= quiet + 6, "{signed} reads, {quiet} where nothing is to be judged");
 }
 
 /// Rows of a person as only a fault of ours could have left them.

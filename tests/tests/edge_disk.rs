@@ -125,11 +125,16 @@ async fn damaged_pages_are_named_and_nothing_is_served_from_them() {
     let data = dir.path().join("box");
     let mut edge = OneBox::join(&hub, &data).await;
     assert!(edge.process.terminate(BOUND).await.unwrap().success());
-    let file = std::fs::OpenOptions::new().write(true).open(data.join("edge.db")).unwrap();
-    let pages = file.metadata().unwrap().len() / 4096;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(data.join("edge.db")).unwrap();
+    // Its page size stands at offset 16 of an SQLite file.
+    let mut size = [0; 2];
+    file.read_exact_at(&mut size, 16).unwrap();
+    let page_bytes = u64::from(u16::from_be_bytes(size));
+    let pages = file.metadata().unwrap().len() / page_bytes;
+    assert!(page_bytes >= 512 && pages > 1, "{pages} pages of {page_bytes}");
     // Every page but the first, which says what the file is.
     for page in 1..pages {
-        file.write_all_at(&[0x5a; 64], page * 4096).unwrap();
+        file.write_all_at(&[0x5a; 64], page * page_bytes).unwrap();
     }
     let doctor = edge.doctor().await;
     assert!(doctor.status.code() == Some(3) && doctor.stdout.contains("[FAIL] database"), "{doctor:?}");

@@ -141,6 +141,13 @@ impl Read for SqliteReader {
             None => Ok(None),
         }
     }
+
+    fn head_upto(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        match self.row(feed)? {
+            Some(row) => rows::head_upto(&self.conn, feed, row.id, seq),
+            None => Ok(None),
+        }
+    }
 }
 
 /// A bounded set of readers shared by threads; who finds none free waits.

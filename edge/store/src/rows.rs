@@ -226,11 +226,20 @@ pub(crate) fn head_from(conn: &Connection, feed: &FeedId, id: i64, seq: Seq) -> 
     if seq.0 > SEQ_MAX {
         return Ok(None);
     }
-    let found: Option<(i64, Vec<u8>)> =
-        prepare(conn, "SELECT at, head FROM heads WHERE at BETWEEN ?1 AND ?2 ORDER BY at LIMIT 1")?
-            .query_row([at(id, seq)?, at(id, Seq(SEQ_MAX))?], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
-            .map_err(failed("reading a head"))?;
+    let sql = "SELECT at, head FROM heads WHERE at BETWEEN ?1 AND ?2 ORDER BY at LIMIT 1";
+    head(conn, feed, sql, [at(id, seq)?, at(id, Seq(SEQ_MAX))?])
+}
+
+pub(crate) fn head_upto(conn: &Connection, feed: &FeedId, id: i64, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+    let sql = "SELECT at, head FROM heads WHERE at BETWEEN ?1 AND ?2 ORDER BY at DESC LIMIT 1";
+    head(conn, feed, sql, [at(id, Seq::ZERO)?, at(id, seq.min(Seq(SEQ_MAX)))?])
+}
+
+fn head(conn: &Connection, feed: &FeedId, sql: &str, within: [i64; 2]) -> Result<Option<SignedHead>, StoreError> {
+    let found: Option<(i64, Vec<u8>)> = prepare(conn, sql)?
+        .query_row(within, |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+        .map_err(failed("reading a head"))?;
     found.map(|(at, bytes)| decode_head(feed, seq_of(at), &bytes)).transpose()
 }
 

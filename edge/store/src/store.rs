@@ -211,6 +211,8 @@ impl SqliteStore {
     pub fn probe(&mut self) -> Result<(), StoreError> {
         let doing = "trying whether the device takes writes";
         self.bound_wal()?;
+        // Within a transaction that stayed open nothing would be tried.
+        self.roll_back()?;
         let filler = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?1))";
         self.conn.execute(filler, [PROBE_BYTES]).map_err(failed(doing))?;
         self.conn.execute("DELETE FROM probe", []).map_err(failed(doing))?;
@@ -288,6 +290,13 @@ impl Read for SqliteStore {
     fn head_from(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
         match self.feeds.get(feed) {
             Some(row) => rows::head_from(&self.conn, feed, row.id, seq),
+            None => Ok(None),
+        }
+    }
+
+    fn head_upto(&self, feed: &FeedId, seq: Seq) -> Result<Option<SignedHead>, StoreError> {
+        match self.feeds.get(feed) {
+            Some(row) => rows::head_upto(&self.conn, feed, row.id, seq),
             None => Ok(None),
         }
     }

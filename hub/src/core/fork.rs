@@ -25,6 +25,10 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         head: SignedHead,
     ) -> Result<Reply, CoreError> {
+        // Rubbish costs a look at its signature, not one at the feed.
+        if self.mesh.nodes.get(&head.feed.writer).is_none_or(|node| head.verify(&node.key).is_err()) {
+            return Ok(Reply::Done);
+        }
         let ours = turn.tx.end_at(&head.feed, head.end.seq)?;
         if ours.is_none_or(|ours| ours == head.end) {
             return Ok(Reply::Done);
@@ -61,6 +65,9 @@ impl Hub {
         };
         if feed.channel != Channel::Journal || run.from == Seq::ZERO || run.entries.is_empty() {
             return Ok(denied(feed, "only runs of journals are posted twice"));
+        }
+        if let Err(cause) = run.head.verify(&node.key) {
+            return Ok(denied(feed, &cause.to_string()));
         }
         let base = Seq(run.from.0 - 1);
         let left = tips(turn, &feed)?.into_iter().filter(|tip| tip.seq == base);

@@ -332,6 +332,10 @@ impl Read for Ends {
     fn head_from(&self, _: &FeedId, _: Seq) -> Result<Option<SignedHead>, StoreError> {
         Ok(None)
     }
+
+    fn head_upto(&self, _: &FeedId, _: Seq) -> Result<Option<SignedHead>, StoreError> {
+        Ok(None)
+    }
 }
 
 impl Node for SimulatedBox {
