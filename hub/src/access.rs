@@ -1,6 +1,7 @@
 //! A campus' access policy (门禁) as a file that people write: doors, schedules, groups with their members, holidays.
 //!
-//! What a file names is set, what it does not name stays, what stands under `[remove]` goes. Only the differences to the
+//! What a file names is set, what it does not name stays, what stands under `[remove]` goes; the doors of a group that it
+//! names are the group's doors. Only the differences to the
 //! policy in force become acts, so the same file twice changes nothing. `yika-hub access show` writes the same form. Pure;
 //! leaves to others: who the staff numbers are (`desk`), storing and merging (`crdt::docs`).
 
@@ -138,9 +139,9 @@ pub struct GroupRow {
     pub id: u16,
     /// Its name as shown.
     pub name: String,
-    /// Doors, each with the number of the schedule that holds.
-    #[serde(default)]
-    pub doors: Vec<GroupDoor>,
+    /// All doors of the group, each with the number of the schedule that holds; they stay as they are when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doors: Option<Vec<GroupDoor>>,
     /// Staff numbers that join; `c2/0012` for a person of another campus.
     #[serde(default)]
     pub members: Vec<String>,
@@ -268,6 +269,13 @@ pub enum AccessProblem {
         /// The number.
         id: u32,
     },
+    /// Something is set and removed at once.
+    SetAndRemoved {
+        /// The table.
+        table: &'static str,
+        /// The number.
+        id: u32,
+    },
     /// More rows or members than one file may have.
     TooMany {
         /// The table.
@@ -341,7 +349,13 @@ impl AccessSheet {
         let doors: Vec<u32> = self.doors.iter().map(|row| row.id).collect();
         let schedules: Vec<u32> = self.schedules.iter().map(|row| row.id.into()).collect();
         let groups: Vec<u32> = self.groups.iter().map(|row| row.id.into()).collect();
-        for (table, ids) in [("doors", doors), ("schedules", schedules), ("groups", groups)] {
+        let of = |ids: &[u16]| ids.iter().map(|id| u32::from(*id)).collect::<Vec<u32>>();
+        let gone = &self.remove;
+        let removed = [gone.doors.clone(), of(&gone.schedules), of(&gone.groups)];
+        let tables = [("doors", doors), ("schedules", schedules), ("groups", groups)];
+        for ((table, ids), removed) in tables.into_iter().zip(removed) {
+            let both = ids.iter().filter(|id| removed.contains(id));
+            problems.extend(both.map(|id| AccessProblem::SetAndRemoved { table, id: *id }));
             let mut seen = BTreeSet::new();
             problems
                 .extend(ids.iter().filter(|id| !seen.insert(**id)).map(|id| AccessProblem::Twice { table, id: *id }));
@@ -354,7 +368,6 @@ impl AccessSheet {
             problems.push(AccessProblem::TooMany { table: "members", most: MEMBERS_MAX });
         }
         let not_there = |table, id| AccessProblem::NotThere { table, id };
-        let gone = &self.remove;
         let missing = gone.doors.iter().filter(|id| !now.doors.contains_key(&DoorId(**id)));
         problems.extend(missing.map(|id| not_there("doors", *id)));
         let missing = gone.schedules.iter().filter(|id| !now.schedules.contains_key(&ScheduleId(**id)));
@@ -400,7 +413,7 @@ impl AccessSheet {
         let group = |(id, group): (&GroupId, &yika_crdt::access::Group)| GroupRow {
             id: id.0,
             name: group.name.clone(),
-            doors: group.doors.iter().map(|(door, s)| GroupDoor { door: door.0, schedule: s.0 }).collect(),
+            doors: Some(group.doors.iter().map(|(door, s)| GroupDoor { door: door.0, schedule: s.0 }).collect()),
             members: group.members.iter().map(|person| staff_number(*person)).collect(),
             member_categories: Vec::new(),
             remove_members: Vec::new(),
@@ -508,9 +521,13 @@ impl Plan {
             group.name = row.name.clone();
             acts.push(PolicyAct::SetGroupName(id, row.name.clone()));
         }
-        let doors = row.doors.iter().map(|at| (DoorId(at.door), ScheduleId(at.schedule)));
-        let new: Vec<_> = doors.filter(|(door, schedule)| group.doors.get(door) != Some(schedule)).collect();
-        group.doors.extend(new.iter().copied());
+        let doors = row.doors.as_ref().map(|doors| doors.iter().map(|at| (DoorId(at.door), ScheduleId(at.schedule))));
+        let wanted: BTreeMap<_, _> = doors.map_or_else(|| group.doors.clone(), Iterator::collect);
+        let gone: Vec<DoorId> = group.doors.keys().filter(|door| !wanted.contains_key(door)).copied().collect();
+        acts.extend(gone.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::RemoveGroupDoors(id, some.to_vec())));
+        let is_new = |(door, schedule): &(&DoorId, &ScheduleId)| group.doors.get(door) != Some(schedule);
+        let new: Vec<_> = wanted.iter().filter(is_new).map(|(door, schedule)| (*door, *schedule)).collect();
+        group.doors = wanted;
         acts.extend(new.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::AddGroupDoors(id, some.to_vec())));
         self.changes.groups += usize::from(!acts.is_empty());
 

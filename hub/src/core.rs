@@ -1,6 +1,7 @@
 //! The hub as a pure machine: commands in, entries, state rows and ledger rows out, all of one transaction.
 //!
 //! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
+#![deny(clippy::float_arithmetic)]
 
 mod address;
 mod aside;

@@ -2,6 +2,7 @@
 //!
 //! Pure: builds transfers, stores nothing. Append-only; corrections are transfers of their own. A transfer's key is the
 //! hash of its entry and a part number, so applying a journal twice posts once. Leaves to others: SQL (`store`).
+#![deny(clippy::float_arithmetic)]
 
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;

@@ -3,6 +3,7 @@
 //! Pure. Every figure is a total with one writer: a box's come from its journal and its rights feed, the hub's from its
 //! own acts. What can be spent, is owed or lost is *derived* from the totals, so the order in which they arrive does not
 //! matter. Leaves to others: the double-entry books (`ledger`, `core/books`), feeds (`core`).
+#![deny(clippy::float_arithmetic)]
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -309,7 +309,7 @@ fn refused_lift(app: &App, ui: &Ui, target: BlockTarget, word: &str) -> Result<R
 }
 
 /// The audit line of an act that is stored already; it must not turn the act's success into a failure.
-pub(super) async fn note_act(app: &App, act: ActRecord) {
+async fn note_act(app: &App, act: ActRecord) {
     if let Err(error) = app.node().call(Command::Act(act)).await {
         tracing::error!(%error, "the audit line of an act was not stored");
     }

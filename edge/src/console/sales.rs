@@ -1,10 +1,9 @@
 //! What a person bought at this campus since the day was cut, and giving it back at the counter (退货, POS-22): sales that
 //! a till may no longer correct.
 //!
-//! The page draws the refund's id under the box's own counter (terminal 0, the box's number as boot), so that the same form
-//! sent twice gives back once. Leaves to others: whether it may be (`yika_crdt::sale`), corrections at the till (`till`).
+//! The page draws the refund's id under the counter of this life of the box (terminal 0), so that the same form sent twice
+//! gives back once. Leaves to others: whether it may be (`yika_crdt::sale`), corrections at the till (`till`).
 
-use super::cards::note_act;
 use super::{App, operator_id, show};
 use askama::Template;
 use axum::Form;
@@ -13,7 +12,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::entry::{ActRecord, Body, Entry, PurchaseRecord, RefundKind};
+use yika_crdt::edge::Command;
+use yika_crdt::entry::{ActRecord, Body, Entry, PurchaseRecord, RefundKind, RefundRecord};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::reason::Reason;
@@ -32,6 +32,10 @@ const READ_BYTES: usize = 1 << 20;
 const REASON_CHARS_MAX: usize = 100;
 /// The counter of a box: no terminal has this number.
 const COUNTER: TerminalId = TerminalId(0);
+/// Lives of a box that its counter tells apart; later ones begin again.
+const LIVES_OF_A_BOX: u32 = 4_096;
+/// Of these, lives in one generation of headquarters.
+const LIVES_OF_A_GENERATION: u32 = 256;
 
 /// A sale of the open day.
 pub(super) struct SaleRow {
@@ -42,8 +46,8 @@ pub(super) struct SaleRow {
     pub(super) back: String,
     /// Where it can be given back: a page of this box, if something is left.
     pub(super) refund: Option<String>,
-    /// The box that sold it, if it is another.
-    pub(super) other_box: String,
+    /// Who may give it back, if not this box.
+    pub(super) elsewhere: String,
 }
 
 #[derive(Template)]
@@ -92,7 +96,7 @@ pub(super) async fn ask(
     Path(of): Path<(u32, u32, u32)>,
 ) -> Result<View<RefundPage>, UiError> {
     let (sold, of) = app.own_sale(of)?;
-    let next = app.look(|store| sold::last_seq(store, COUNTER, app.node().writer().node.0))?.saturating_add(1);
+    let next = app.next_refund()?;
     Ok(View::new(question(
         &app,
         &ui,
@@ -126,28 +130,44 @@ pub(super) async fn give_back(
             _ => return refuse(form, ui.t("refund.bad_sum")),
         },
     };
-    let id = PurchaseId { terminal: COUNTER, boot: app.node().writer().node.0, seq: form.seq };
-    let operator = operator_id(&me)?;
-    let request = RefundRequest { id, of, kind: RefundKind::Refund, amount, operator };
+    let id = PurchaseId { terminal: COUNTER, boot: app.counter(), seq: form.seq };
     let again = app.look(|store| sold::is_known(store, id))?;
+    if !again && form.seq != app.next_refund()? {
+        return refuse(form, ui.t("refund.meanwhile"));
+    }
+    let operator = operator_id(&me)?;
+    if !again {
+        // Before the money: a reason without a refund is seen and harmless, a refund without its reason is neither.
+        let asked = amount.map_or_else(|| "all".to_owned(), |sum| sum.to_string());
+        let act = ActRecord { operator, act: "refund".into(), detail: format!("{of} {asked}: {reason}") };
+        app.node().call(Command::Act(act)).await.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
+    }
+    let request = RefundRequest { id, of, kind: RefundKind::Refund, amount, operator };
     let answer = app.node().refund(request).await.map_err(|e| UiError::unavailable(e, Saved::Unknown))?;
     match answer {
-        Answer::Refunded(refund) => {
-            let back = sold::amount_of(&Body::Refund(*refund));
-            if !again {
-                let detail = format!("{of} {back}: {reason}");
-                note_act(&app, ActRecord { operator, act: "refund".into(), detail }).await;
-            }
+        Answer::Refunded(refund) if is_what_was_asked(&refund, of, amount) => {
             let page = format!("/cards/people/{}?done=refund", sold.sale.person.0);
             if ui.htmx {
                 return Ok([("hx-redirect", page)].into_response());
             }
             Ok(Redirect::to(&page).into_response())
         }
-        Answer::Refused(Reason::IdReused) => refuse(form, ui.t("refund.meanwhile")),
-        Answer::Refused(reason) => refuse(form, show::reason(&ui, reason)),
+        Answer::Refunded(_) | Answer::Refused(Reason::IdReused | Reason::TooOld) => {
+            refuse(form, ui.t("refund.meanwhile"))
+        }
+        // The refusal has taken the number.
+        Answer::Refused(reason) => {
+            let form = RefundForm { seq: app.next_refund()?, ..form };
+            refuse(form, show::reason(&ui, reason))
+        }
         other => Err(UiError::internal(format!("the core answered a refund with {other:?}"), Saved::Unknown)),
     }
+}
+
+/// Whether a first answer is the one to this question, and not to another form under the same number.
+fn is_what_was_asked(refund: &RefundRecord, of: PurchaseId, amount: Option<Fen>) -> bool {
+    let back = sold::amount_of(&Body::Refund(refund.clone()));
+    refund.of == of && amount.is_none_or(|sum| sum == back)
 }
 
 fn question(
@@ -177,6 +197,18 @@ fn href(of: PurchaseId) -> String {
 }
 
 impl App {
+    /// The counter of this life of the box: another life never draws the same numbers.
+    fn counter(&self) -> u32 {
+        let Writer { node, incarnation } = self.node().writer();
+        let life = incarnation.generation.wrapping_mul(LIVES_OF_A_GENERATION).wrapping_add(incarnation.counter);
+        node.0.wrapping_mul(LIVES_OF_A_BOX).wrapping_add(life % LIVES_OF_A_BOX)
+    }
+
+    /// The number of the next refund.
+    fn next_refund(&self) -> Result<u32, UiError> {
+        self.look(|store| sold::next_seq(store, COUNTER, self.counter()))
+    }
+
     /// What a person bought on the open day, at whichever box of the campus; the newest first.
     pub(super) fn sales_of(&self, ui: &Ui, person: PersonId, may_serve: bool) -> Result<Vec<SaleRow>, UiError> {
         let mut found = self.look(|store| todays_sales(store, person))?;
@@ -189,9 +221,15 @@ impl App {
         let (sale, left) = (&sold.sale, sold.left()?);
         let total = sold::amount_of(&Body::Purchase((**sale).clone()));
         let back = total.sub(left).map_err(|e| UiError::internal(e, Saved::Nothing))?;
-        let ours = sold.by == self.node().writer();
+        let me = self.node().writer();
+        let ours = sold.by == me;
         let registry = self.node().registry();
         let name = registry.nodes.get(&sold.by).map_or_else(|| sold.by.node.to_string(), |record| record.name.clone());
+        let elsewhere = match sold.by.node == me.node {
+            // An earlier life of this very box, which may give nothing back any more.
+            true => ui.t("sales.earlier_life").to_owned(),
+            false => ui.t_args("sales.other_box", &[("name", &name)]),
+        };
         Ok(SaleRow {
             time: ui.clock_text(sold.at_ms),
             till: self.terminal_name(sale.id.terminal),
@@ -199,7 +237,7 @@ impl App {
             total: show::money(total),
             back: if back.is_positive() { format!("-{}", show::money(back)) } else { String::new() },
             refund: (ours && may_serve && left.is_positive()).then(|| href(sale.id)),
-            other_box: if ours { String::new() } else { name },
+            elsewhere: if ours { String::new() } else { elsewhere },
         })
     }
 
@@ -252,10 +290,19 @@ fn sales_after(
         }
         next = Seq(next.0 + entries.len() as u64);
         for entry in entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
-            let (Body::Purchase(sale), at_ms) = (entry.body, entry.stamp.hub_time_ms) else { continue };
-            if sale.person == person {
-                let given = given_back(store, sale.id)?;
-                found.push(Sold { sale: Box::new(sale), at_ms, by: feed.writer, given });
+            let at_ms = entry.stamp.hub_time_ms;
+            match entry.body {
+                Body::Purchase(sale) if sale.person == person => {
+                    let given = GivenBack::default();
+                    found.push(Sold { sale: Box::new(sale), at_ms, by: feed.writer, given });
+                }
+                Body::Refund(refund) if refund.person == person => {
+                    let sold = found.iter_mut().find(|sold| sold.by == feed.writer && sold.sale.id == refund.of);
+                    if let Some(Err(error)) = sold.map(|sold| sold.given.add(&refund.back)) {
+                        return Err(StoreError::Corrupt { place: feed.to_string(), cause: error.to_string() });
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -85,6 +85,20 @@ fn what_is_removed_goes_and_what_is_not_named_stays() {
 }
 
 #[test]
+fn a_door_that_a_group_no_longer_names_is_taken_from_it() {
+    let (acts, _) = sheet(SAMPLE).acts(&Policy::default(), &who()).unwrap();
+    let policy = after(&Policy::default(), &acts);
+    let silent = sheet("[[groups]]\nid = 1\nname = \"教职工\"");
+    assert_eq!(silent.acts(&policy, &who()).unwrap().0, Vec::new(), "no word of doors leaves them");
+    let none = sheet("[[groups]]\nid = 1\nname = \"教职工\"\ndoors = []");
+    let (acts, changes) = none.acts(&policy, &who()).unwrap();
+    assert_eq!(acts, [PolicyAct::RemoveGroupDoors(GroupId(1), vec![DoorId(1)])]);
+    assert_eq!(changes.groups, 1);
+    let both = sheet("remove = { groups = [1] }\n[[groups]]\nid = 1\nname = \"教职工\"");
+    assert_eq!(both.acts(&policy, &who()), Err(vec![AccessProblem::SetAndRemoved { table: "groups", id: 1 }]));
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_and_nothing_is_done() {
     let text = r#"
         remove = { schedules = [9] }

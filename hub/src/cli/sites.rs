@@ -52,10 +52,13 @@ pub(super) enum Edge {
         #[arg(long)]
         reason: String,
     },
-    /// Lift every block that a fenced box wrote, also what of it is found later.
+    /// Lift every block that a fenced box wrote in any of its fenced lives, also what of it is found later.
     LiftBlocks {
         /// The box, as in n3.
         node: NodeId,
+        /// Honest loss reports among them are lifted, too, and that is understood.
+        #[arg(long)]
+        yes: bool,
     },
     /// Give holders back what a fenced box had of their money before its lease is over; what it may have sold meanwhile
     /// is the organisation's loss.
@@ -163,7 +166,10 @@ pub(super) async fn edge(hub: &Line, command: Edge) -> Result<()> {
             let writer: String = hub.post("/v1/fence", &(node, reason)).await?;
             voice.tell("edge.fenced", &[("writer", &writer)])
         }
-        Edge::LiftBlocks { node } => {
+        Edge::LiftBlocks { node, yes } => {
+            if !yes {
+                return Err(Usage(voice.words("edge.lift_yes", &[("node", &node)])).into());
+            }
             let lifted: usize = hub.post("/v1/lift-written", &node).await?;
             voice.give(&lifted, "edge.lifted", &[("count", &lifted), ("node", &node)])
         }

@@ -277,6 +277,9 @@ impl Fact for AccessProblem {
             AccessProblem::Policy(error) => return error.words(lang),
             AccessProblem::Twice { table: name, id } => ("twice", vec![table(name), ("id", id.to_string())]),
             AccessProblem::NotThere { table: name, id } => ("not_there", vec![table(name), ("id", id.to_string())]),
+            AccessProblem::SetAndRemoved { table: name, id } => {
+                ("set_and_removed", vec![table(name), ("id", id.to_string())])
+            }
             AccessProblem::TooMany { table: name, most } => ("too_many", vec![table(name), ("most", most.to_string())]),
             AccessProblem::UnknownStaff { group, count, numbers } => (
                 "unknown_staff",

@@ -26,9 +26,10 @@ use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// Connections at once; the next one waits in the system's queue until one of them ends.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// Connections at once from one address (of IPv6: one network of 64 bits) other than this machine's own (a proxy); the
-/// next one is closed.
+/// Connections at once from one address other than this machine's own (a proxy); the next one is closed.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
+/// So many times as many from one IPv6 network of 64 bits: a campus of tills may be one, and so may be one machine.
+const NETWORK_TIMES: usize = 4;
 /// How long the head of a request may take, and how long a connection may stay open without one, in milliseconds.
 pub const HEAD_MS_MAX: u64 = 60_000;
 /// How long the body of a request may stand still, in milliseconds.
@@ -209,52 +210,63 @@ impl AsyncWrite for Patient {
     }
 }
 
-/// What is counted as one peer: an IPv4 address, also where it comes mapped, or an IPv6 network of 64 bits, all of which
-/// one machine may use.
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
+/// What a connection is counted for: its address (IPv4 also where it comes mapped), and of IPv6 its network of 64 bits, all
+/// of which one machine may use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Counted {
+    Address(IpAddr),
+    Network(Ipv6Addr),
+}
+
+fn counted(address: IpAddr) -> (Counted, Option<Counted>) {
+    let address = address.to_canonical();
+    let network = match address {
+        IpAddr::V6(address) => Some(Counted::Network(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))),
+        IpAddr::V4(_) => None,
+    };
+    (Counted::Address(address), network)
 }
 
 /// How many connections each foreign address holds.
 struct Peers {
     most: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
+    open: Mutex<HashMap<Counted, usize>>,
 }
 
 /// A connection counted for its address, until dropped.
 struct Place {
     peers: Arc<Peers>,
-    address: Option<IpAddr>,
+    counted: Vec<Counted>,
 }
 
 impl Peers {
     /// A place for one more connection of the address, if it may have one.
     fn enter(self: &Arc<Peers>, address: IpAddr) -> Option<Place> {
         if address.to_canonical().is_loopback() {
-            return Some(Place { peers: Arc::clone(self), address: None });
+            return Some(Place { peers: Arc::clone(self), counted: Vec::new() });
         }
-        let address = counted(address);
+        let (address, network) = counted(address);
+        let limits = [(Some(address), self.most), (network, self.most.saturating_mul(NETWORK_TIMES))];
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_insert(0);
-        if *count >= self.most {
+        let is_full = |(key, most): &(Option<Counted>, usize)| key.is_some_and(|key| open.get(&key) >= Some(most));
+        if limits.iter().any(is_full) {
             return None;
         }
-        *count += 1;
-        Some(Place { peers: Arc::clone(self), address: Some(address) })
+        let counted: Vec<Counted> = limits.into_iter().filter_map(|(key, _)| key).collect();
+        counted.iter().for_each(|key| *open.entry(*key).or_insert(0) += 1);
+        Some(Place { peers: Arc::clone(self), counted })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(address) = self.address else { return };
         let mut open = self.peers.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = open.entry(address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        for key in &self.counted {
+            if let Entry::Occupied(mut count) = open.entry(*key) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
         }
     }
@@ -267,12 +279,18 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn a_machine_is_one_peer_whichever_of_its_addresses_it_uses() {
-        let count = |text: &str| counted(text.parse().unwrap()).to_string();
-        assert_eq!(count("2001:db8:1:2:aaaa::1"), count("2001:db8:1:2:bbbb::2"));
-        assert_ne!(count("2001:db8:1:2::1"), count("2001:db8:1:3::1"));
-        assert_eq!(count("::ffff:10.0.0.1"), count("10.0.0.1"), "mapped, as a listener on both hears it");
-        assert_ne!(count("::ffff:10.0.0.1"), count("::ffff:10.0.0.2"));
+    fn a_network_of_tills_has_room_and_a_machine_with_many_addresses_has_an_end() {
+        let peers = Arc::new(Peers { most: 2, open: Mutex::default() });
+        let enter = |text: &str| peers.enter(text.parse().unwrap());
+        let mut held: Vec<Place> = (1..=8).map(|n| enter(&format!("2001:db8:1:2::{n}")).unwrap()).collect();
+        assert!(enter("2001:db8:1:2::9").is_none(), "four times as many as one address");
+        held.extend(enter("2001:db8:1:3::1"));
+        assert_eq!(held.len(), 9, "another network is not touched");
+        held.truncate(7);
+        held.extend(enter("2001:db8:1:2::1"));
+        assert!(enter("2001:db8:1:2::1").is_none(), "nor may one address have them all");
+        let mapped = [enter("::ffff:10.0.0.1"), enter("10.0.0.1"), enter("::ffff:10.0.0.1")];
+        assert_eq!(mapped.map(|place| place.is_some()), [true, true, false], "mapped, as a listener on both hears it");
     }
 
     #[test]
