@@ -48,10 +48,12 @@ const RUN_ENTRIES: u32 = 1_000;
 const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 /// Cards of imported people lie above those that swipe.
 const IMPORTED_FROM: u64 = 1_000_000;
-/// More than are taken in while the swipes last.
+/// Making them takes long.
 const IMPORTED: u64 = 200_000;
-/// Fewer swipes than otherwise: making people takes long.
-const SWIPES_DURING_IMPORT: usize = 30;
+/// Swipes after which it is looked whether there is still food.
+const SWIPES_AT_ONCE: usize = 5;
+/// Fewer say nothing.
+const SWIPES_MIN: usize = 25;
 
 pub async fn rows() -> Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
@@ -71,7 +73,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     let (busy, rate) = while_fed(&rig, &board, &cards, Feeding::Journal).await;
     rows.extend(swipe_rows("during a catch-up", busy, &format!("{rate:.0} entries of a sibling's journal a second")));
     let people = import_runs(&dir.path().join("import.db"))?;
-    let (busy, rate) = while_fed(&rig, &board, &cards[..SWIPES_DURING_IMPORT], Feeding::People(people)).await;
+    let (busy, rate) = while_fed(&rig, &board, &cards, Feeding::People(people)).await;
     rows.extend(swipe_rows("during an import", busy, &format!("{rate:.0} people a second")));
     rig.down().await;
     Ok(rows)
@@ -243,7 +245,17 @@ async fn while_fed(rig: &Rig, board: &BoardSimulator, cards: &[CardNumber], feed
         Feeding::People(runs) => runtime.block_on(feed_people(node, runs, ended, counted)),
     });
     let started = Instant::now();
-    let swiped = swipes(&rig.node, &rig.doors, board, cards).await;
+    let mut swiped = Swiped::default();
+    for some in cards.chunks(SWIPES_AT_ONCE) {
+        let part = swipes(&rig.node, &rig.doors, board, some).await;
+        // What came after the last of the food was not while it was fed.
+        if feeder.is_finished() {
+            break;
+        }
+        swiped.relay.extend(part.relay);
+        swiped.durable.extend(part.durable);
+    }
+    assert!(swiped.relay.len() >= SWIPES_MIN, "{} swipes while it was fed: feed more", swiped.relay.len());
     let rate = stored.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64();
     end.store(true, Ordering::Relaxed);
     feeder.join().unwrap();
@@ -318,7 +330,6 @@ async fn feed_people(node: Arc<EdgeNode>, runs: Vec<Run>, end: Arc<AtomicBool>, 
         assert!(matches!(reply, Ok(Reply::Stored(..))), "{reply:?}");
         stored.store((node.people.read().counts().0 - before) as u64, Ordering::Relaxed);
     }
-    panic!("the import ended before the swipes: import more");
 }
 
 /// What headquarters would send of an import, made by its own core.
