@@ -299,6 +299,12 @@ async fn the_first_password_must_be_changed_and_sign_ins_are_audited() {
     browser.get("/password").await;
     let short = browser.post("/password", &[("new", "short"), ("again", "short")]).await;
     assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let same = browser.post("/password", &[("new", PASSWORD), ("again", PASSWORD)]).await;
+    assert!(
+        same.status == StatusCode::UNPROCESSABLE_ENTITY && same.text.contains("不能与当前密码相同"),
+        "{}",
+        same.text
+    );
     let chosen = "青山-bridge-77";
     let done = browser.post("/password", &[("new", chosen), ("again", chosen)]).await;
     assert_eq!(done.header("location"), "/");

@@ -29,6 +29,7 @@ async fn a_wrong_word_is_told_from_a_failure_by_its_code() {
         (vec!["edge", "token", "create", "--campus", "c1", "--ttl", "soon"], 2, "write 45s, 30m or 2h"),
         (vec!["edge", "release-suspense", "n1"], 2, "say --yes"),
         (vec!["top-up"], 2, "--request"),
+        (vec!["top-up", "1", "--fen", "100", "--request", "r"], 2, "write it as in p17"),
         (vec!["user", "reset-admin", "chief"], 2, "no password came"),
         (vec!["status"], 1, "does not run here"),
         (vec!["tariff", "set", "/nonexistent.toml"], 1, "cannot read"),

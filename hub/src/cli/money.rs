@@ -36,14 +36,21 @@ pub(super) enum TopUpUndo {
 
 #[derive(Args)]
 pub(super) struct Movement {
-    /// The person, as in p17.
+    /// The person, as in p17; never a staff number.
+    #[arg(value_parser = person)]
     person: PersonId,
     /// How much, in fen.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     fen: i64,
     /// Number of the voucher: the same is posted once.
     #[arg(long)]
     request: String,
+}
+
+/// A bare number might be meant as a staff number, which is somebody else's.
+fn person(text: &str) -> Result<PersonId, String> {
+    let number = text.strip_prefix('p').and_then(|_| text.parse().ok());
+    number.ok_or_else(|| format!("{text:?} is no person's number: write it as in p17, as the console shows it"))
 }
 
 #[derive(Args)]

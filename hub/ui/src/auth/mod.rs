@@ -349,6 +349,13 @@ impl<D: OperatorDirectory> Auth<D> {
             if current == new {
                 return Err("password.same");
             }
+        } else {
+            // The one-time password is known to whoever printed it.
+            let stored = self.directory.by_id(&operator.id).await;
+            let stored = stored.ok().flatten().ok_or(UNAVAILABLE)?;
+            if self.verify(stored.verifier, new.to_owned()).await.map_err(|_| UNAVAILABLE)? {
+                return Err("password.same");
+            }
         }
         check_password(new, &[&operator.login, &operator.name])?;
         let (password, cost) = (new.to_owned(), self.cost);
