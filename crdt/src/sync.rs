@@ -343,7 +343,7 @@ impl PeerSync {
         }
     }
 
-    /// These feeds have grown.
+    /// These feeds have grown. Tell only what [`PeerSync::concerns`] the peer, so that the others look at nothing.
     pub fn on_grown<'f>(&mut self, feeds: impl IntoIterator<Item = &'f FeedId>) {
         self.ready.extend(feeds.into_iter().map(|feed| (feed.channel.class(), *feed)));
     }
@@ -400,22 +400,14 @@ impl PeerSync {
         self.cursors.get(feed).map(|c| c.stored).unwrap_or_default()
     }
 
-    /// Whether [`PeerSync::poll`] may find something to send; reads nothing that is stored. Of a thousand peers all but one
-    /// are woken by what they may not hold.
-    pub fn may_speak(&mut self, directory: &Directory) -> bool {
-        if !self.to_say.is_empty() || !self.marks_to_say.is_empty() {
-            return true;
-        }
-        if !self.is_greeted() || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
-            return false;
-        }
-        while let Some((_, feed)) = self.ready.first() {
-            if directory.may_hold(feed, self.peer) {
-                return true;
-            }
-            self.ready.pop_first();
-        }
-        false
+    /// Whether [`PeerSync::poll`] may find something to send; reads nothing that is stored.
+    pub fn may_speak(&self) -> bool {
+        !self.to_say.is_empty() || !self.marks_to_say.is_empty() || self.may_send() && !self.ready.is_empty()
+    }
+
+    /// Whether entries may go out: the peer has greeted, and the window is open.
+    fn may_send(&self) -> bool {
+        self.is_greeted() && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
     }
 
     /// The next message to send, most urgent class first; `None` when there is nothing, or the window is full.
@@ -434,7 +426,7 @@ impl PeerSync {
             let marks = std::mem::replace(&mut self.marks_to_say, rest);
             return Ok(Some(Message::Stored(marks.into_iter().collect())));
         }
-        if !self.is_greeted() || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX {
+        if !self.may_send() {
             return Ok(None);
         }
         while let Some((class, feed)) = self.ready.first().copied() {

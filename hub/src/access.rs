@@ -7,14 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::str::FromStr;
 use yika_crdt::access::{Door, GroupId, Interval, Policy, PolicyError, Schedule, ScheduleId};
 use yika_crdt::civil::{self, DAY_MINUTES};
 use yika_crdt::docs::PolicyAct;
 use yika_crdt::docs::policy::GROUP_ITEMS_MAX;
 use yika_crdt::ids::*;
-use yika_ui::Lang;
 
 /// Most rows of one table of a file.
 pub const ROWS_MAX: usize = 10_000;
@@ -446,36 +444,17 @@ impl ScheduleRow {
 }
 
 impl Changes {
-    /// In words, for whoever applied a file.
-    pub fn words(&self, lang: Lang, dry_run: bool) -> String {
-        let Changes { doors, schedules, groups, members_in, members_out, holidays } = self;
-        let nothing = *self == Changes::default();
-        match (lang, dry_run) {
-            (Lang::Zh, _) if nothing => "与现行门禁策略相同，没有改动".to_owned(),
-            (Lang::En, _) if nothing => "the policy in force says the same; nothing changes".to_owned(),
-            (Lang::Zh, _) => {
-                let lead = if dry_run { "将改动" } else { "已改动" };
-                format!(
-                    "{lead}：门 {doors}，时段 {schedules}，组 {groups}，假日 {holidays}，成员加入 {members_in}、移出 {members_out}"
-                )
-            }
-            (Lang::En, _) => {
-                let lead = if dry_run { "would change" } else { "changed" };
-                format!(
-                    "{lead}: doors {doors}, schedules {schedules}, groups {groups}, holidays {holidays}, members in {members_in}, out {members_out}"
-                )
-            }
-        }
-    }
-}
-
-impl fmt::Display for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Changes { doors, schedules, groups, members_in, members_out, holidays } = self;
-        write!(
-            f,
-            "doors {doors}, schedules {schedules}, groups {groups}, holidays {holidays}, members +{members_in} -{members_out}"
-        )
+    /// Its numbers by name, for whoever words them.
+    pub fn facts(&self) -> [(&'static str, usize); 6] {
+        let Changes { doors, schedules, groups, members_in, members_out, holidays } = *self;
+        [
+            ("doors", doors),
+            ("schedules", schedules),
+            ("groups", groups),
+            ("holidays", holidays),
+            ("joined", members_in),
+            ("left", members_out),
+        ]
     }
 }
 

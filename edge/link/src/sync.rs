@@ -143,8 +143,8 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
 
 /// What is to be said next; chunks of snapshots go when there is nothing else.
 fn next_message<N: Node>(node: &Arc<N>, sync: &mut PeerSync, to: Place) -> Result<Option<Message>, StoreError> {
-    let directory = node.directory();
-    if sync.may_speak(&directory) {
+    if sync.may_speak() {
+        let directory = node.directory();
         let next = tokio::task::block_in_place(|| node.read(|store| sync.poll(&directory, store, node.key())))?;
         if next.is_some() {
             return Ok(next);

@@ -58,7 +58,7 @@ pub(super) struct RefundPage {
     href: String,
     seq: u32,
     left: String,
-    fen: String,
+    sum: String,
     reason: String,
     problem: String,
 }
@@ -96,15 +96,8 @@ pub(super) async fn ask(
     Path(of): Path<(u32, u32, u32)>,
 ) -> Result<View<RefundPage>, UiError> {
     let (sold, of) = app.own_sale(of)?;
-    let next = app.next_refund()?;
-    Ok(View::new(question(
-        &app,
-        &ui,
-        &sold,
-        of,
-        RefundForm { seq: next, sum: String::new(), reason: String::new() },
-        String::new(),
-    )?))
+    let form = RefundForm { seq: app.next_refund()?, sum: String::new(), reason: String::new() };
+    Ok(View::new(question(&app, &ui, &sold, of, form, String::new())?))
 }
 
 /// Gives a sale back, whole or in part.
@@ -119,16 +112,9 @@ pub(super) async fn give_back(
     let refuse = |form: RefundForm, words: &str| -> Result<Response, UiError> {
         Ok(View::invalid(question(&app, &ui, &sold, of, form, words.to_owned())?).into_response())
     };
-    let reason = form.reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
-        return refuse(form, ui.t("refund.no_reason"));
-    }
-    let amount = match form.sum.trim() {
-        "" => None,
-        text => match text.parse::<Fen>() {
-            Ok(sum) if sum.is_positive() => Some(sum),
-            _ => return refuse(form, ui.t("refund.bad_sum")),
-        },
+    let (amount, reason) = match wish(&form) {
+        Ok(wish) => wish,
+        Err(word) => return refuse(form, ui.t(word)),
     };
     let id = PurchaseId { terminal: COUNTER, boot: app.counter(), seq: form.seq };
     let again = app.look(|store| sold::is_known(store, id))?;
@@ -164,6 +150,19 @@ pub(super) async fn give_back(
     }
 }
 
+/// How much is to be given back (all that is left when `None`) and why, or the key of what is wrong with the form.
+fn wish(form: &RefundForm) -> Result<(Option<Fen>, String), &'static str> {
+    let reason = form.reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
+        return Err("refund.no_reason");
+    }
+    let amount = match form.sum.trim() {
+        "" => None,
+        text => Some(text.parse::<Fen>().ok().filter(|sum| sum.is_positive()).ok_or("refund.bad_sum")?),
+    };
+    Ok((amount, reason.to_owned()))
+}
+
 /// Whether a first answer is the one to this question, and not to another form under the same number.
 fn is_what_was_asked(refund: &RefundRecord, of: PurchaseId, amount: Option<Fen>) -> bool {
     let back = sold::amount_of(&Body::Refund(refund.clone()));
@@ -186,7 +185,7 @@ fn question(
         href: href(of),
         seq: form.seq,
         left: show::money(sold.left()?),
-        fen: form.sum,
+        sum: form.sum,
         reason: form.reason,
         problem,
     })

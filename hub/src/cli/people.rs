@@ -4,12 +4,13 @@ use super::words::{Facts, Voice, say};
 use super::{Line, PROBLEMS, Usage};
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use yika_crdt::entry::BlockTarget;
 use yika_crdt::ids::*;
 use yika_hub::access::{AccessSheet, Changes};
-use yika_hub::control::{AccessWish, ImportWish, tongue};
+use yika_hub::control::{AccessWish, ImportWish};
 use yika_hub::desk::{ImportReport, NewOperator};
 use yika_ui::Lang;
 
@@ -128,7 +129,14 @@ pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
             let sheet: AccessSheet =
                 toml::from_str(&text).with_context(|| format!("{} is not an access policy", file.display()))?;
             let changes: Changes = hub.post("/v1/access", &AccessWish { campus, dry_run, sheet }).await?;
-            say(&changes.words(tongue(), dry_run))
+            let key = match (changes == Changes::default(), dry_run) {
+                (true, _) => "access.same",
+                (false, true) => "access.dry",
+                (false, false) => "access.done",
+            };
+            let counts = changes.facts();
+            let facts = counts.each_ref().map(|(name, count)| (*name, count as &dyn Display));
+            hub.voice.give(&changes, key, &facts)
         }
         Access::Show { campus } => {
             let sheet: AccessSheet = hub.get(&format!("/v1/access?campus={}", campus.0)).await?;

@@ -2,7 +2,7 @@
 
 use super::{Actor, Desk, DeskError, facts, refused};
 use crate::access::{AccessSheet, Changes, Members};
-use crate::core::Command;
+use crate::core::{Command, Reply};
 use crate::import::{Category, Lang};
 use crate::refusal::Refusal;
 use crate::store::people;
@@ -58,7 +58,8 @@ impl Desk {
         if dry_run || acts.is_empty() {
             return Ok(changes);
         }
-        let detail = facts(&[("changes", &changes.to_string())]);
+        let counts = changes.facts().map(|(name, count)| (name, count.to_string()));
+        let detail = facts(&counts.each_ref().map(|(name, count)| (*name, count.as_str())));
         self.note(actor, "access.apply", campus.to_string(), detail).await?;
         self.change_policy(actor, campus, acts).await?;
         Ok(changes)
@@ -68,11 +69,8 @@ impl Desk {
     async fn change_policy(&self, actor: &Actor, campus: CampusId, acts: Vec<PolicyAct>) -> Result<(), DeskError> {
         for (number, act) in acts.into_iter().enumerate() {
             let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act) };
-            match self.node.call(command).await? {
-                crate::core::Reply::Denied(refusal) => {
-                    return refused(Refusal::OneOfSeveral { number: number + 1, refusal: Box::new(refusal) });
-                }
-                _ => continue,
+            if let Reply::Denied(refusal) = self.node.call(command).await? {
+                return refused(Refusal::OneOfSeveral { number: number + 1, refusal: Box::new(refusal) });
             }
         }
         Ok(())
