@@ -10,6 +10,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 /// Most commands that wait in one priority.
 pub const QUEUE_COMMANDS_MAX: usize = 1024;
+/// How long the thread looks again before it parks, while items follow each other that closely: to be woken takes a
+/// good part of it. A thread that serves fewer items than that never looks.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// Which commands go first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,13 +58,15 @@ pub(crate) struct Inbox<T> {
     receivers: Vec<mpsc::Receiver<T>>,
     /// Priorities that this turn has taken from.
     served: Vec<bool>,
+    /// Whether the last wait ended within [`LOOK_AGAIN`].
+    close: bool,
 }
 
 pub(crate) fn queue<T>() -> (Slots<T>, Inbox<T>) {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         Priority::ALL.iter().map(|_| mpsc::channel(QUEUE_COMMANDS_MAX)).unzip();
     let served = vec![false; receivers.len()];
-    (Slots(senders), Inbox { receivers, served })
+    (Slots(senders), Inbox { receivers, served, close: false })
 }
 
 impl<T> Slots<T> {
@@ -140,17 +145,37 @@ impl<T> Inbox<T> {
         self.receivers.iter().all(|r| r.is_closed() && r.is_empty())
     }
 
-    /// Parks until something happens: an item, the end of the senders, or somebody's `unpark`. False when `limit`
-    /// has passed without.
-    pub(crate) fn wait(&self, limit: Option<Duration>) -> bool {
-        match limit {
-            None => std::thread::park(),
-            Some(limit) => {
-                let until = Instant::now() + limit;
-                std::thread::park_timeout(limit);
-                return Instant::now() < until || self.receivers.iter().any(|r| !r.is_empty());
+    /// Waits until something happens: an item, the end of the senders, or somebody's `unpark`. False when `limit` has
+    /// passed without.
+    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> bool {
+        let begun = Instant::now();
+        let happened = (self.close && self.look_again(begun)) || self.park(limit);
+        self.close = begun.elapsed() < LOOK_AGAIN;
+        happened
+    }
+
+    /// Whether an item comes soon; others may run meanwhile.
+    fn look_again(&self, begun: Instant) -> bool {
+        while begun.elapsed() < LOOK_AGAIN {
+            if self.any() {
+                return true;
             }
+            std::thread::yield_now();
         }
-        true
+        false
+    }
+
+    fn park(&self, limit: Option<Duration>) -> bool {
+        let Some(limit) = limit else {
+            std::thread::park();
+            return true;
+        };
+        let until = Instant::now() + limit;
+        std::thread::park_timeout(limit);
+        Instant::now() < until || self.any()
+    }
+
+    fn any(&self) -> bool {
+        self.receivers.iter().any(|r| !r.is_empty())
     }
 }
