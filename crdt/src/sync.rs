@@ -6,10 +6,12 @@
 mod branch;
 mod greeting;
 mod held;
+mod known;
 
 pub use branch::{before, further, run_from};
 pub use greeting::{Claim, FEEDS_MAX, FEEDS_PER_MESSAGE_MAX, SOFTWARE_BYTES_MAX};
 pub use held::WANTED_MAX;
+pub use known::Known;
 
 use self::held::Held;
 use crate::channel::{Class, FeedId, Place};
@@ -23,6 +25,7 @@ use crate::store::{Read, StoreError};
 use crate::wire::{self, WireError};
 use ed25519_dalek::SigningKey;
 use greeting::Greeted;
+use known::Next;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -60,9 +63,9 @@ pub enum Message {
     /// Stored durably up to here.
     Stored(Vec<(FeedId, Seq)>),
     /// A run of a feed.
-    Entries(Run),
+    Entries(Box<Run>),
     /// Ours ends otherwise at your position: proof or question of a fork.
-    Diverged(SignedHead),
+    Diverged(Box<SignedHead>),
     /// To the hub or another box: raise my total in this row to at least this. Idempotent.
     Ask {
         /// The row.
@@ -116,7 +119,7 @@ pub enum Message {
         from: Seq,
     },
     /// The answer to it: a run of the other branch of a fork.
-    Other(Run),
+    Other(Box<Run>),
     /// About snapshots.
     Snapshot(Box<SnapshotWord>),
 }
@@ -379,7 +382,7 @@ impl PeerSync {
                     true => Some(SignedHead::sign(*feed, held, key)),
                     false => store.head_from(feed, held.seq)?,
                 };
-                found.extend(head.filter(|h| h.end == held).map(Message::Diverged));
+                found.extend(head.filter(|h| h.end == held).map(|head| Message::Diverged(Box::new(head))));
             }
         }
         Ok(found)
@@ -410,6 +413,55 @@ impl PeerSync {
         self.is_greeted() && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
     }
 
+    /// What is to be said next that is no entry.
+    fn next_word(&mut self) -> Option<Message> {
+        if let Some(message) = self.to_say.pop_front() {
+            return Some(message);
+        }
+        if self.marks_to_say.is_empty() {
+            return None;
+        }
+        let rest = self.marks_to_say.keys().nth(MARKS_PER_MESSAGE_MAX).copied();
+        let rest = rest.map(|feed| self.marks_to_say.split_off(&feed)).unwrap_or_default();
+        let marks = std::mem::replace(&mut self.marks_to_say, rest);
+        Some(Message::Stored(marks.into_iter().collect()))
+    }
+
+    /// As [`PeerSync::poll`] as far as it can be told without a look at what is stored; `None` says nothing about the rest.
+    pub fn poll_known(&mut self, directory: &Directory, known: &Known) -> Option<Message> {
+        if let Some(message) = self.next_word() {
+            return Some(message);
+        }
+        while self.may_send()
+            && let Some((class, feed)) = self.ready.first().copied()
+        {
+            let cursor = self.cursors.get(&feed).copied().unwrap_or(Cursor::NOTHING);
+            if feed.writer != self.me
+                || !cursor.proved
+                || self.held.holds(&feed)
+                || !directory.may_hold(&feed, self.peer)
+            {
+                return None;
+            }
+            match known.next(&feed, cursor.sent.seq) {
+                Next::Nothing => _ = self.ready.remove(&(class, feed)),
+                Next::Run(run) => return Some(self.entries(cursor, run)),
+                Next::Unknown => return None,
+            }
+        }
+        None
+    }
+
+    /// Sends a run that goes on where the cursor is.
+    fn entries(&mut self, cursor: Cursor, run: Box<Run>) -> Message {
+        let (feed, end) = (run.head.feed, run.head.end);
+        let bytes = run.entries.iter().map(Vec::len).sum::<usize>().max(1);
+        self.cursors.insert(feed, Cursor { sent: end, ..cursor });
+        self.in_flight.insert((feed, end.seq), bytes);
+        self.in_flight_bytes += bytes;
+        Message::Entries(run)
+    }
+
     /// The next message to send, most urgent class first; `None` when there is nothing, or the window is full.
     pub fn poll<R: Read + ?Sized>(
         &mut self,
@@ -417,14 +469,8 @@ impl PeerSync {
         store: &R,
         key: &SigningKey,
     ) -> Result<Option<Message>, StoreError> {
-        if let Some(message) = self.to_say.pop_front() {
+        if let Some(message) = self.next_word() {
             return Ok(Some(message));
-        }
-        if !self.marks_to_say.is_empty() {
-            let rest = self.marks_to_say.keys().nth(MARKS_PER_MESSAGE_MAX).copied();
-            let rest = rest.map(|feed| self.marks_to_say.split_off(&feed)).unwrap_or_default();
-            let marks = std::mem::replace(&mut self.marks_to_say, rest);
-            return Ok(Some(Message::Stored(marks.into_iter().collect())));
         }
         if !self.may_send() {
             return Ok(None);
@@ -482,13 +528,8 @@ impl PeerSync {
         }
         let from = cursor.sent.seq.next();
         let end = entries.iter().fold(cursor.sent, |end, entry| feed::link(&feed, end, entry));
-        let bytes = entries.iter().map(Vec::len).sum::<usize>().max(1);
         let head = head.unwrap_or_else(|| SignedHead::sign(feed, end, key));
-        cursor.sent = end;
-        self.cursors.insert(feed, cursor);
-        self.in_flight.insert((feed, end.seq), bytes);
-        self.in_flight_bytes += bytes;
-        Ok(Some(Message::Entries(Run { from, entries, head })))
+        Ok(Some(self.entries(cursor, Box::new(Run { from, entries, head }))))
     }
 
     /// Whether the peer's end lies on our chain: linked on from it, ours must come out.
@@ -525,6 +566,6 @@ impl PeerSync {
         cursor.sent = held;
         cursor.proved = true;
         self.cursors.insert(feed, cursor);
-        Ok(Some(Message::Diverged(SignedHead::sign(feed, shown, key))))
+        Ok(Some(Message::Diverged(Box::new(SignedHead::sign(feed, shown, key)))))
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::mirror::Mirror;
 use crate::ticks::TickSource;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
 use yika_crdt::Fen;
 use yika_crdt::channel::FeedId;
@@ -15,6 +16,7 @@ use yika_crdt::ids::PersonId;
 use yika_crdt::mesh::Directory;
 use yika_crdt::sale::SaleError;
 use yika_crdt::store::{Read, StoreError, Tx};
+use yika_crdt::sync::Known;
 use yika_store::{Machine, Priority, SqliteStore};
 
 /// Effects that may wait in a listener; one that is slower is told to look at everything.
@@ -28,12 +30,14 @@ const COMMAND_BYTES: usize = 512;
 pub struct Ears {
     /// Feeds that have grown.
     pub grown: broadcast::Sender<FeedId>,
+    /// Where they end now, and what was said of them.
+    pub known: Arc<Mutex<Known>>,
     /// Persons whose rights have grown.
     pub rights: broadcast::Sender<PersonId>,
     /// Rows that a sale has left low.
     pub low: broadcast::Sender<(Row, Fen)>,
     /// Who may hold what.
-    pub directory: watch::Sender<std::sync::Arc<Directory>>,
+    pub directory: watch::Sender<Arc<Directory>>,
     /// Hub time as the core reckons it, so that a request need not read it from disk.
     pub clock: watch::Sender<Clock>,
     /// Something on a status page changed.
@@ -47,13 +51,23 @@ impl Ears {
     pub fn new(directory: Directory, clock: Clock) -> Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            known: Arc::default(),
             rights: broadcast::channel(EFFECTS_WAITING_MAX).0,
             low: broadcast::channel(EFFECTS_WAITING_MAX).0,
-            directory: watch::channel(std::sync::Arc::new(directory)).0,
+            directory: watch::channel(Arc::new(directory)).0,
             clock: watch::channel(clock).0,
             changed: watch::channel(0).0,
             gate: watch::channel(Some(Shut::Asking)).0,
         }
+    }
+
+    /// Tells everybody that a feed has grown, and before that how far.
+    fn grown(&self, store: &SqliteStore, feed: FeedId) {
+        if let Ok(held) = store.feed(&feed) {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).grown(feed, held.end.seq);
+        }
+        // Nobody may be listening.
+        _ = self.grown.send(feed);
     }
 }
 
@@ -142,10 +156,10 @@ impl Machine for EdgeMachine {
         self.ears.clock.send_replace(self.edge.clock());
         for effect in effects {
             match effect {
-                Effect::Grown(feed) => _ = self.ears.grown.send(feed),
+                Effect::Grown(feed) => self.ears.grown(store, feed),
                 Effect::Rights(person) => _ = self.ears.rights.send(person),
                 Effect::Low { row, right } => _ = self.ears.low.send((row, right)),
-                Effect::Directory(directory) => _ = self.ears.directory.send_replace(std::sync::Arc::new(directory)),
+                Effect::Directory(directory) => _ = self.ears.directory.send_replace(Arc::new(directory)),
                 Effect::Quarantined { feed, seq, cause } => {
                     tracing::warn!(%feed, %seq, cause, "an entry is in quarantine");
                 }

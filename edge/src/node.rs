@@ -35,7 +35,7 @@ use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::{Claim, Message};
+use yika_crdt::sync::{Claim, Known, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
@@ -504,7 +504,7 @@ impl EdgeNode {
         let end = self.look(|store| store.feed(&feed)).map(|state| state.end).unwrap_or_default();
         tracing::error!(%feed, refused, "a peer holds another continuation of this box's own feed");
         if end.seq > Seq::ZERO {
-            self.say(from, Message::Diverged(SignedHead::sign(feed, end, &self.key)));
+            self.say(from, Message::Diverged(Box::new(SignedHead::sign(feed, end, &self.key))));
         }
         (feed, end.seq)
     }
@@ -563,14 +563,18 @@ impl Node for EdgeNode {
         self.look(read)
     }
 
+    fn known(&self) -> Option<&Mutex<Known>> {
+        Some(&self.ears.known)
+    }
+
     fn grown(&self) -> broadcast::Receiver<FeedId> {
         self.ears.grown.subscribe()
     }
 
-    async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
         self.heard(from);
-        match self.call(Command::Ingest(Box::new(run))).await {
+        match self.call(Command::Ingest(run)).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Branch { feed, from: wanted }) => Ok(self.own_wanted(from, feed, wanted)),
             Ok(Reply::Refused(refused)) if feed.writer == self.me => {
@@ -584,7 +588,7 @@ impl Node for EdgeNode {
                 // Whoever passes a branch on in good faith must not be cut off for it: it is shown what is held here.
                 tracing::error!(%from, %feed, "a peer holds another branch of this feed");
                 let shown = self.look(|store| store.head_from(&feed, store.feed(&feed)?.end.seq));
-                shown.ok().flatten().map(|head| self.say(from, Message::Diverged(head)));
+                shown.ok().flatten().map(|head| self.say(from, Message::Diverged(Box::new(head))));
                 Ok((feed, end))
             }
             Ok(Reply::Refused(refused)) => {
@@ -636,11 +640,11 @@ impl Node for EdgeNode {
                 let run = tokio::task::block_in_place(|| {
                     self.look(|store| yika_crdt::sync::run_from(store, feed, from, self.me, &self.key))
                 });
-                run.ok().flatten().map(Message::Other)
+                run.ok().flatten().map(|run| Message::Other(Box::new(run)))
             }
             Message::Other(run) if run.head.feed.writer == self.me => {
                 let asked = run.from;
-                match self.call(Command::Ingest(Box::new(run))).await {
+                match self.call(Command::Ingest(run)).await {
                     // Each further question goes further back, so that they end.
                     Ok(Reply::Branch { feed, from }) if from < asked => Some(Message::Branch { feed, from }),
                     _ => None,
@@ -648,7 +652,7 @@ impl Node for EdgeNode {
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
-                let _ = self.call(Command::Diverged(head)).await;
+                let _ = self.call(Command::Diverged(*head)).await;
                 None
             }
             _ => None,

@@ -97,12 +97,15 @@ async fn who_passes_a_branch_on_in_good_faith_is_not_cut_off() {
     let campus = campus(dir.path()).await;
     let carrier = Writer { node: NodeId::HUB, incarnation: LIFE };
     let (one, other) = (journal_of_sibling("one"), journal_of_sibling("other"));
-    assert!(campus.node.ingest(carrier, one).await.is_ok());
+    assert!(campus.node.ingest(carrier, Box::new(one)).await.is_ok());
     let branch = longer(&other);
-    assert!(campus.node.ingest(carrier, branch.clone()).await.is_ok(), "an error ends the connection");
+    assert!(campus.node.ingest(carrier, Box::new(branch.clone())).await.is_ok(), "an error ends the connection");
     let mut altered = branch;
     altered.head.signature = feed::SignatureBytes([7; 64]);
-    assert!(campus.node.ingest(carrier, altered).await.is_err(), "what its writer has not signed is an offence");
+    assert!(
+        campus.node.ingest(carrier, Box::new(altered)).await.is_err(),
+        "what its writer has not signed is an offence"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

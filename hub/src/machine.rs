@@ -8,13 +8,13 @@ use crate::core::{Command, CoreError, Effect, Hub, Reply};
 use crate::store::outbox::{self, Archived};
 use crate::store::{TableRow, write};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
 use yika_crdt::channel::{Class, FeedId};
 use yika_crdt::ids::{NodeId, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::store::{Batch, Read, StoreError, Tx};
-use yika_crdt::sync::Message;
+use yika_crdt::sync::{Known, Message};
 use yika_store::rusqlite::Connection;
 use yika_store::{Machine, Priority, SqliteStore};
 
@@ -65,6 +65,8 @@ impl Recovering {
 pub struct Ears {
     /// Feeds that have grown.
     pub grown: broadcast::Sender<FeedId>,
+    /// Where they end now, and what was said of them.
+    pub known: Arc<Mutex<Known>>,
     /// Lives that ended.
     pub fenced: broadcast::Sender<Writer>,
     /// What boxes are to be told at once, if they are connected.
@@ -92,6 +94,7 @@ impl Ears {
     pub fn new(directory: Directory, feeds: impl IntoIterator<Item = FeedId>) -> Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
+            known: Arc::default(),
             fenced: broadcast::channel(64).0,
             said: broadcast::channel(EFFECTS_WAITING_MAX).0,
             new_life: watch::channel(None).0,
@@ -103,6 +106,15 @@ impl Ears {
             archived: watch::channel(Archived::default()).0,
             log: watch::channel(None).0,
         }
+    }
+
+    /// Tells everybody that a feed has grown, and before that how far.
+    fn grown(&self, store: &SqliteStore, feed: FeedId) {
+        if let Ok(held) = store.feed(&feed) {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).grown(feed, held.end.seq);
+        }
+        // Nobody may be listening.
+        _ = self.grown.send(feed);
     }
 }
 
@@ -210,7 +222,7 @@ impl Machine for HubMachine {
         self.tell_feeds(store, &effects);
         for effect in effects {
             match effect {
-                Effect::Grown(feed) => _ = self.ears.grown.send(feed),
+                Effect::Grown(feed) => self.ears.grown(store, feed),
                 Effect::Directory(directory) => _ = self.ears.directory.send_replace(Arc::new(directory)),
                 Effect::Fenced(writer) => _ = self.ears.fenced.send(writer),
                 Effect::Say(to, message) => _ = self.ears.said.send((to, message)),

@@ -26,7 +26,7 @@ use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::RegistryView;
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::{Claim, Message};
+use yika_crdt::sync::{Claim, Known, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
 use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
 use yika_store::rusqlite::Connection;
@@ -391,15 +391,19 @@ impl Node for HubNode {
         Ok(self.ears.feeds.borrow().clone())
     }
 
+    fn known(&self) -> Option<&Mutex<Known>> {
+        Some(&self.ears.known)
+    }
+
     fn grown(&self) -> broadcast::Receiver<FeedId> {
         self.ears.grown.subscribe()
     }
 
-    async fn ingest(&self, from: Writer, run: Run) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
         let own = feed == FeedId { writer: from, channel: Channel::Journal };
         self.hear(from, if own { end } else { Seq::ZERO });
-        match self.call(Command::Ingest(Box::new(run))).await {
+        match self.call(Command::Ingest(run)).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
                 // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
@@ -440,15 +444,15 @@ impl Node for HubNode {
             }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
-                self.wanted_branch(writer, Command::Diverged(head)).await
+                self.wanted_branch(writer, Command::Diverged(*head)).await
             }
             Message::Branch { feed, from } if feed.writer == writer => {
                 let run = tokio::task::block_in_place(|| {
                     self.look(|store| yika_crdt::sync::run_from(store, feed, from, self.me, &self.key))
                 });
-                run.ok().flatten().map(Message::Other)
+                run.ok().flatten().map(|run| Message::Other(Box::new(run)))
             }
-            Message::Other(run) => self.wanted_branch(writer, Command::Branch(Box::new(run))).await,
+            Message::Other(run) => self.wanted_branch(writer, Command::Branch(run)).await,
             Message::Renew(question) => Some(Message::Renewed(self.renew(from, &question).encode())),
             Message::Reachable(address) => {
                 let _ = self.call(Command::Address { writer, address }).await;

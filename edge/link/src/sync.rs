@@ -9,7 +9,7 @@ use crate::peer::Peer;
 use ed25519_dalek::SigningKey;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{FeedState, Read, StoreError, end_at};
-use yika_crdt::sync::{Claim, Message, PeerSync, SnapshotWord};
+use yika_crdt::sync::{Claim, Known, Message, PeerSync, SnapshotWord};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
 pub const RUNS_WAITING_MAX: usize = 8;
@@ -45,10 +45,14 @@ pub trait Node: Send + Sync + 'static {
     fn feeds(&self) -> Result<Arc<[FeedId]>, StoreError> {
         self.read(|store| Ok(store.feeds()?.into_iter().map(|(feed, _)| feed).collect()))
     }
+    /// What need not be looked up; none for a node that says everything once.
+    fn known(&self) -> Option<&Mutex<Known>> {
+        None
+    }
     /// Feeds that grow from here on.
     fn grown(&self) -> broadcast::Receiver<FeedId>;
     /// Stores a run durably; `Err` are words for the peer, whose run is not taken.
-    fn ingest(&self, from: Writer, run: Run) -> impl Future<Output = Result<(FeedId, Seq), String>> + Send;
+    fn ingest(&self, from: Writer, run: Box<Run>) -> impl Future<Output = Result<(FeedId, Seq), String>> + Send;
     /// Everything that is not sync: asks, recalls, questions. The answer is said to the peer.
     fn on_message(&self, from: &PeerIdentity, message: Message) -> impl Future<Output = Option<Message>> + Send;
     /// What the peer calls itself.
@@ -145,15 +149,33 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
 fn next_message<N: Node>(node: &Arc<N>, sync: &mut PeerSync, to: Place) -> Result<Option<Message>, StoreError> {
     if sync.may_speak() {
         let directory = node.directory();
-        let next = tokio::task::block_in_place(|| node.read(|store| sync.poll(&directory, store, node.key())))?;
-        if next.is_some() {
-            return Ok(next);
+        let known = || node.known().map(|known| known.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(next) = known().and_then(|known| sync.poll_known(&directory, &known)) {
+            return Ok(Some(next));
+        }
+        if sync.may_speak()
+            && let Some(next) = look_further(node, sync, &directory)?
+        {
+            if let (Message::Entries(run), Some(mut known)) = (&next, known())
+                && run.head.feed.writer == node.me()
+            {
+                known.said(run);
+            }
+            return Ok(Some(next));
         }
     }
     match sync.is_wanted() {
         true => Ok(tokio::task::block_in_place(|| next_chunk(node, sync, to))),
         false => Ok(None),
     }
+}
+
+fn look_further<N: Node>(
+    node: &Arc<N>,
+    sync: &mut PeerSync,
+    directory: &Directory,
+) -> Result<Option<Message>, StoreError> {
+    tokio::task::block_in_place(|| node.read(|store| sync.poll(directory, store, node.key())))
 }
 
 /// The next chunk that the peer has asked for.
@@ -204,7 +226,7 @@ async fn take<N: Node>(
     node: &Arc<N>,
     sync: &mut PeerSync,
     identity: &PeerIdentity,
-    runs: &mpsc::Sender<Run>,
+    runs: &mpsc::Sender<Box<Run>>,
     bytes: &[u8],
 ) -> Result<(), String> {
     let message = Message::decode(bytes).map_err(|e| e.to_string())?;
@@ -293,7 +315,7 @@ fn show<N: Node>(node: &Arc<N>, sync: &mut PeerSync, theirs: &SignedHead) {
     if let Ok(Some(ours)) = ours
         && ours.end != theirs.end
     {
-        sync.say(Message::Diverged(ours));
+        sync.say(Message::Diverged(Box::new(ours)));
     }
 }
 
@@ -315,8 +337,8 @@ fn shared_feeds<N: Node>(node: &Arc<N>, sync: &PeerSync) -> Result<Vec<(FeedId, 
 type Stored = Result<(FeedId, Seq), String>;
 
 /// Stores runs one after the other, in the order they came.
-fn ingest_worker<N: Node>(node: Arc<N>, from: Writer) -> (mpsc::Sender<Run>, mpsc::Receiver<Stored>) {
-    let (runs, mut waiting) = mpsc::channel::<Run>(RUNS_WAITING_MAX);
+fn ingest_worker<N: Node>(node: Arc<N>, from: Writer) -> (mpsc::Sender<Box<Run>>, mpsc::Receiver<Stored>) {
+    let (runs, mut waiting) = mpsc::channel::<Box<Run>>(RUNS_WAITING_MAX);
     let (done, stored) = mpsc::channel(RUNS_WAITING_MAX + 1);
     tokio::spawn(async move {
         while let Some(run) = waiting.recv().await {

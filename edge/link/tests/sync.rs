@@ -84,7 +84,7 @@ impl Node for Slow {
     fn grown(&self) -> broadcast::Receiver<FeedId> {
         self.grown.subscribe()
     }
-    async fn ingest(&self, _: Writer, run: Run) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, _: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
         tokio::time::sleep(Duration::from_millis(2)).await;
         let feed = run.head.feed;
         let mut store = self.store.lock().unwrap();

@@ -1,14 +1,17 @@
 //! The hub and an edge as the harness holds them: core, store, and what a test wants to know of them.
 
-use super::{HUB, key_of};
+use super::{HUB, World, key_of};
+use ed25519_dalek::SigningKey;
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge::Edge;
 use yika_crdt::entry::*;
 use yika_crdt::feed::{Run, SignedHead};
 use yika_crdt::ids::*;
+use yika_crdt::mesh::Directory;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::store::{MemoryStore, Read, Tx};
+use yika_crdt::sync::{Known, Message, PeerSync};
 use yika_hub::core::{self, Hub, TableRow};
 use yika_hub::ledger::{Account, Transfer};
 use yika_hub::rights::PersonWallets;
@@ -33,6 +36,29 @@ pub struct EdgeBox {
     pub down: bool,
     /// Ahead of true time.
     pub skew_ms: i64,
+}
+
+/// What a node says next, by the same two looks as the link takes.
+pub(super) fn poll(
+    sync: &mut PeerSync,
+    directory: &Directory,
+    store: &MemoryStore,
+    key: &SigningKey,
+    known: &mut Known,
+) -> Option<Message> {
+    for (feed, state) in store.feeds().unwrap() {
+        known.grown(feed, state.end.seq);
+    }
+    if let Some(message) = sync.poll_known(directory, known) {
+        return Some(message);
+    }
+    let message = sync.poll(directory, store, key).unwrap();
+    if let Some(Message::Entries(run)) = &message
+        && key.verifying_key() == key_of(run.head.feed.writer.node).verifying_key()
+    {
+        known.said(run);
+    }
+    message
 }
 
 impl HubBox {
@@ -142,5 +168,20 @@ impl EdgeBox {
         let feed = FeedId { writer: self.me, channel };
         let entries = self.store.entries(&feed, from, usize::MAX).unwrap();
         Run { from, entries, head: SignedHead::sign(feed, self.store.feed(&feed).unwrap().end, &key_of(self.me.node)) }
+    }
+}
+
+impl World {
+    pub fn restart(&mut self, n: usize) {
+        let edge = &mut self.edges[n];
+        edge.edge = Edge::load(&edge.store, edge.me, edge.place).unwrap();
+        let me = edge.me.node;
+        self.disconnect_all(me);
+    }
+
+    pub fn restart_hub(&mut self) {
+        let me = self.hub.hub.mesh.me;
+        self.hub.hub = Hub::load(&self.hub.store, core::Identity { me, key: key_of(NodeId::HUB) }).unwrap();
+        self.disconnect_all(NodeId::HUB);
     }
 }

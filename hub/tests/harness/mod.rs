@@ -22,7 +22,7 @@ use yika_crdt::reason::Reason;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{MemoryStore, Read, Store, Tx};
-use yika_crdt::sync::{Message, PeerSync};
+use yika_crdt::sync::{Known, Message, PeerSync};
 use yika_crdt::tariff::sheet::*;
 use yika_hub::core::{self, Hub, NoteKind, TableRow, Teller};
 use yika_hub::ledger::{Account, Transfer};
@@ -98,6 +98,8 @@ pub struct World {
     pub faults: Faults,
     pub random: Random,
     ends: BTreeMap<(NodeId, NodeId), End>,
+    /// What each knows without a look, until it is restarted.
+    known: BTreeMap<NodeId, Known>,
     pub cut: BTreeSet<(NodeId, NodeId)>,
     flights: Vec<Flight>,
     flown: u64,
@@ -123,6 +125,7 @@ impl World {
             faults,
             random: Random::new(seed),
             ends: BTreeMap::new(),
+            known: BTreeMap::new(),
             cut: BTreeSet::new(),
             flights: Vec::new(),
             flown: 0,
@@ -280,20 +283,8 @@ impl World {
         }
     }
 
-    pub fn restart(&mut self, n: usize) {
-        let edge = &mut self.edges[n];
-        edge.edge = Edge::load(&edge.store, edge.me, edge.place).unwrap();
-        let me = edge.me.node;
-        self.disconnect_all(me);
-    }
-
-    pub fn restart_hub(&mut self) {
-        let me = self.hub.hub.mesh.me;
-        self.hub.hub = Hub::load(&self.hub.store, core::Identity { me, key: key_of(NodeId::HUB) }).unwrap();
-        self.disconnect_all(NodeId::HUB);
-    }
-
     fn disconnect_all(&mut self, node: NodeId) {
+        self.known.remove(&node);
         let others: Vec<_> = self.ends.keys().filter(|(a, _)| *a == node).map(|(_, b)| *b).collect();
         for other in others {
             self.disconnect(node, other);
@@ -449,7 +440,8 @@ impl World {
             }
         };
         let end = self.ends.get_mut(&(from, to))?;
-        end.sync.poll(&directory, store, &key).unwrap().map(|message| (message, end.epoch))
+        let known = self.known.entry(from).or_default();
+        boxes::poll(&mut end.sync, &directory, store, &key, known).map(|message| (message, end.epoch))
     }
 
     /// Lets time pass, everything in it delivered.
@@ -541,11 +533,11 @@ impl World {
         said.into_iter().for_each(|message| end.sync.say(message));
     }
 
-    fn on_entries(&mut self, to: NodeId, from: NodeId, run: Run) {
+    fn on_entries(&mut self, to: NodeId, from: NodeId, run: Box<Run>) {
         self.ends.get_mut(&(to, from)).unwrap().sync.on_entries(&run);
         let feed = run.head.feed;
         let stored = match to.is_hub() {
-            true => match self.order(core::Command::Ingest(Box::new(run))) {
+            true => match self.order(core::Command::Ingest(run)) {
                 core::Reply::Stored(feed, seq) => Ok((feed, seq)),
                 core::Reply::Branch { feed, from: wanted } => {
                     self.say(to, from, Message::Branch { feed, from: wanted });
@@ -553,7 +545,7 @@ impl World {
                 }
                 other => Err(format!("{other:?}")),
             },
-            false => match self.tell(self.index(to), edge::Command::Ingest(Box::new(run))) {
+            false => match self.tell(self.index(to), edge::Command::Ingest(run)) {
                 edge::Reply::Stored(feed, seq) => Ok((feed, seq)),
                 edge::Reply::Branch { feed, from: wanted } => {
                     self.say(to, from, Message::Branch { feed, from: wanted });
@@ -595,19 +587,23 @@ impl World {
                 let reply = self.order(core::Command::Ask { from: peer, row, total });
                 (reply == core::Reply::Granted(false)).then_some(Message::Denied { row, total })
             }
-            (true, Message::Diverged(head)) => self.branch_wanted(core::Command::Diverged(head)),
-            (true, Message::Other(run)) => self.branch_wanted(core::Command::Branch(Box::new(run))),
+            (true, Message::Diverged(head)) => self.branch_wanted(core::Command::Diverged(*head)),
+            (true, Message::Other(run)) => self.branch_wanted(core::Command::Branch(run)),
             (false, Message::Branch { feed, from }) => {
                 let edge = &self.edges[self.index(to)];
-                yika_crdt::sync::run_from(&edge.store, feed, from, edge.me, &key_of(to)).unwrap().map(Message::Other)
+                yika_crdt::sync::run_from(&edge.store, feed, from, edge.me, &key_of(to))
+                    .unwrap()
+                    .map(|run| Message::Other(Box::new(run)))
             }
             (true, Message::Branch { feed, from }) => {
                 let me = self.hub.hub.mesh.me;
-                yika_crdt::sync::run_from(&self.hub.store, feed, from, me, &key_of(to)).unwrap().map(Message::Other)
+                yika_crdt::sync::run_from(&self.hub.store, feed, from, me, &key_of(to))
+                    .unwrap()
+                    .map(|run| Message::Other(Box::new(run)))
             }
             (false, Message::Other(run)) => {
                 let asked = run.from;
-                match self.tell(self.index(to), edge::Command::Ingest(Box::new(run))) {
+                match self.tell(self.index(to), edge::Command::Ingest(run)) {
                     edge::Reply::Branch { feed, from } if from < asked => Some(Message::Branch { feed, from }),
                     _ => None,
                 }
@@ -625,7 +621,7 @@ impl World {
                 None
             }
             (false, Message::Diverged(head)) => {
-                self.tell(self.index(to), edge::Command::Diverged(head));
+                self.tell(self.index(to), edge::Command::Diverged(*head));
                 None
             }
             (false, Message::Denied { row, .. }) => {

@@ -363,7 +363,7 @@ impl Node for SimulatedBox {
         self.grown.subscribe()
     }
 
-    async fn ingest(&self, _: Writer, run: Run) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, _: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
         let (feed, end) = (run.head.feed, run.head.end);
         if matches!(feed.channel, Channel::Blocks(_)) {
             let at = mono_ns();
