@@ -3,6 +3,7 @@
 //! Leaves to others: what to do with the connection.
 
 use crate::close::CloseReason;
+use crate::endpoint::limits::GREETING_TIMEOUT_MS;
 use crate::endpoint::{Link, LinkError};
 use crate::peer::Peer;
 use crate::tls::Expected;
@@ -13,6 +14,11 @@ use tokio::sync::{mpsc, watch};
 pub const BACKOFF_FIRST_MS: u64 = 100;
 /// Longest wait after a failure that time may heal: all edges must be back soon after the hub is.
 pub const BACKOFF_MS_MAX: u64 = 2_000;
+/// How long the first attempts wait: a peer that is restarted may have taken half a handshake with it, of which nobody
+/// tells.
+pub const PATIENCE_FIRST_MS: u64 = 2_500;
+/// From so many failures on an attempt waits for the full time: a peer that is slow must not be asked again and again.
+const PATIENT_AFTER: u32 = 3;
 /// Longest wait after a refusal that an operator must heal.
 pub const BACKOFF_REFUSED_MS_MAX: u64 = 30_000;
 /// A connection that lived this long clears the back-off.
@@ -80,7 +86,7 @@ async fn run(link: Link, target: Target, peers: mpsc::Sender<Peer>, report: watc
     let mut failures = 0u32;
     loop {
         report.send_replace(DialState::Dialling);
-        let (words, slow) = match dial(&link, &target).await {
+        let (words, slow) = match dial(&link, &target, patience_ms(failures)).await {
             Ok(peer) => {
                 let since = Instant::now();
                 report.send_replace(DialState::Connected);
@@ -104,13 +110,13 @@ async fn run(link: Link, target: Target, peers: mpsc::Sender<Peer>, report: watc
     }
 }
 
-async fn dial(link: &Link, target: &Target) -> Result<Peer, LinkError> {
+async fn dial(link: &Link, target: &Target, ms: u64) -> Result<Peer, LinkError> {
     let failed = |error: String| LinkError::Dial { addr: target.addr.clone(), error };
     let found = tokio::net::lookup_host(&target.addr).await.map_err(|e| failed(e.to_string()))?;
     let mut last = failed("the name has no address".to_owned());
     let four = link.local_addr()?.is_ipv4();
     for addr in found.filter(|addr| addr.is_ipv4() || !four) {
-        match link.dial(addr, target.expected).await {
+        match link.dial_within(addr, target.expected, ms).await {
             Ok(peer) => return Ok(peer),
             Err(error) => last = error,
         }
@@ -120,6 +126,11 @@ async fn dial(link: &Link, target: &Target) -> Result<Peer, LinkError> {
 
 fn needs_operator(reason: &CloseReason) -> bool {
     reason.code().is_some_and(crate::CloseCode::needs_operator)
+}
+
+/// How long an attempt may take after so many failures.
+fn patience_ms(failures: u32) -> u64 {
+    if failures < PATIENT_AFTER { PATIENCE_FIRST_MS } else { GREETING_TIMEOUT_MS }
 }
 
 /// Doubling, capped, and spread over the upper half by `random` so that a thousand boxes do not come at once.

@@ -27,6 +27,9 @@ pub(crate) mod limits {
     pub const IDLE_MS: u32 = 5_000;
     /// Least time between two resets sent: a killed hub must answer a thousand edges within a second.
     pub const RESET_INTERVAL_MIN_US: u64 = 200;
+    /// Round trip that is assumed before one was measured: what is lost of a first packet, to a peer that just starts, is
+    /// sent again after three of it. A longer line costs a packet twice.
+    pub const FIRST_RTT_MS: u64 = 100;
     /// Handshake and greeting must be done within this.
     pub const GREETING_TIMEOUT_MS: u64 = 5_000;
     /// Handshakes under way at once; further ones wait in the transport.
@@ -189,7 +192,7 @@ impl Link {
             admission: config.admission,
             clock_s: config.clock_s.unwrap_or_else(|| Arc::new(system_clock_s)),
             join: config.join.map(JoinGate::new),
-            transport: Arc::new(transport()?),
+            transport: Arc::new(transport(own.identity.role)?),
             credentials: Mutex::new(credentials),
         });
         let server = shared.server_config()?;
@@ -217,7 +220,11 @@ impl Link {
     ///
     /// Fails within `limits::GREETING_TIMEOUT_MS`; a refusal carries the other side's words.
     pub async fn dial(&self, addr: SocketAddr, expected: Expected) -> Result<Peer, LinkError> {
-        let ms = limits::GREETING_TIMEOUT_MS;
+        self.dial_within(addr, expected, limits::GREETING_TIMEOUT_MS).await
+    }
+
+    /// [`Link::dial`] with a bound of its own, in milliseconds.
+    pub(crate) async fn dial_within(&self, addr: SocketAddr, expected: Expected, ms: u64) -> Result<Peer, LinkError> {
         tokio::time::timeout(Duration::from_millis(ms), self.dial_untimed(addr, expected))
             .await
             .unwrap_or(Err(LinkError::Timeout { addr, ms }))
@@ -449,7 +456,9 @@ pub(crate) fn certificate_of(connection: &quinn::Connection) -> Vec<u8> {
     chain.and_then(|chain| chain.first().map(|der| der.to_vec())).unwrap_or_default()
 }
 
-pub(crate) fn transport() -> Result<quinn::TransportConfig, LinkError> {
+/// Headquarters talks with many, a word to each: a buffer for one packet each is enough there, and a burst in one system
+/// call is for boxes that send their backlog.
+pub(crate) fn transport(role: Role) -> Result<quinn::TransportConfig, LinkError> {
     let mut transport = quinn::TransportConfig::default();
     transport
         .keep_alive_interval(Some(Duration::from_millis(limits::KEEP_ALIVE_MS)))
@@ -459,6 +468,8 @@ pub(crate) fn transport() -> Result<quinn::TransportConfig, LinkError> {
         .send_window(limits::CONNECTION_WINDOW_BYTES.into())
         .max_concurrent_uni_streams(limits::UNI_STREAMS_MAX.into())
         .max_concurrent_bidi_streams(limits::BIDI_STREAMS_MAX.into())
+        .initial_rtt(Duration::from_millis(limits::FIRST_RTT_MS))
+        .enable_segmentation_offload(role == Role::Edge)
         .datagram_receive_buffer_size(None);
     Ok(transport)
 }

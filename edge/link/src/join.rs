@@ -6,7 +6,7 @@
 use crate::ca::{Authority, CSR_BYTES_MAX, Validity, csr, csr_public_key};
 use crate::close::{CloseCode, clip};
 use crate::endpoint::{self, LinkError, refuse};
-use crate::identity::{CERTIFICATE_BYTES_MAX, Facts, NodeIdentity, Pin};
+use crate::identity::{CERTIFICATE_BYTES_MAX, Facts, NodeIdentity, Pin, Role};
 use crate::peer::{ReadFrameError, read_frame, write_frame};
 use crate::ticket::Token;
 use crate::tls::{Chain, join_client};
@@ -183,7 +183,7 @@ async fn join_untimed(
     let any: SocketAddr = if hub_addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let endpoint = quinn::Endpoint::client(any).map_err(|e| LinkError::Bind { addr: any, error: e.to_string() })?;
     let tls = join_client(ca_pin).map_err(|e| JoinError::Request(e.to_string()))?;
-    let config = endpoint::client_config(tls, Arc::new(endpoint::transport()?))?;
+    let config = endpoint::client_config(tls, Arc::new(endpoint::transport(Role::Edge)?))?;
     let connection = endpoint::connect(&endpoint, hub_addr, config).await?;
     let reply = ask(&connection, &request).await;
     let joined = match reply {

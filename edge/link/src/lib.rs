@@ -38,7 +38,7 @@ pub use tls::{Admission, Expected};
 pub mod limits {
     pub use crate::ca::{CSR_BYTES_MAX, ROOT_VALID_DAYS};
     pub use crate::close::CLOSE_WORDS_BYTES_MAX;
-    pub use crate::dialer::{BACKOFF_FIRST_MS, BACKOFF_MS_MAX, BACKOFF_REFUSED_MS_MAX, STABLE_MS};
+    pub use crate::dialer::{BACKOFF_FIRST_MS, BACKOFF_MS_MAX, BACKOFF_REFUSED_MS_MAX, PATIENCE_FIRST_MS, STABLE_MS};
     pub use crate::endpoint::limits::*;
     pub use crate::frames::{GREETING_BYTES_MAX, SOFTWARE_BYTES_MAX};
     pub use crate::identity::{CERTIFICATE_BYTES_MAX, IDENTITY_URI_BYTES_MAX};
