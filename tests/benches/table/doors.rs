@@ -68,7 +68,7 @@ pub async fn rows() -> Result<Vec<Row>> {
         decided.p99(),
         2.0,
     )];
-    let cards: Vec<_> = cards().take(SWIPES).collect();
+    let cards = at_doors(cards().take(SWIPES));
     rows.extend(swipe_rows("quiet", swipes(&rig.node, &rig.doors, &board, &cards).await, ""));
     let (busy, rate) = while_fed(&rig, &board, &cards, Feeding::Journal).await;
     rows.extend(swipe_rows("during a catch-up", busy, &format!("{rate:.0} entries of a sibling's journal a second")));
@@ -194,19 +194,23 @@ pub struct Swiped {
     pub durable: Vec<u64>,
 }
 
-/// One card after the other, each at the next door; all of them must be let in.
-pub async fn swipes(node: &EdgeNode, doors: &Doors, board: &BoardSimulator, cards: &[CardNumber]) -> Swiped {
+/// Each card at the next door: one that is still open would not be seen to open again.
+pub fn at_doors(cards: impl Iterator<Item = CardNumber>) -> Vec<(DoorId, CardNumber)> {
+    (1..=DOORS).map(DoorId).cycle().zip(cards).collect()
+}
+
+/// One card after the other; all of them must be let in.
+pub async fn swipes(node: &EdgeNode, doors: &Doors, board: &BoardSimulator, cards: &[(DoorId, CardNumber)]) -> Swiped {
     let mut swiped = Swiped::default();
     let own = FeedId { writer: node.writer(), channel: Channel::Journal };
     let campus = node.place().campus.unwrap();
-    for (turn, card) in cards.iter().enumerate() {
-        let door = DoorId(1 + turn as u32 % DOORS);
+    for &(door, card) in cards {
         let reader = TerminalRecord { campus, ..reader(door) };
         // Anew each time: what belongs to the swipe before is not taken for this one's.
         let (mut relays, mut grown) = (board.subscribe(), node.ears().grown.subscribe());
         let started = Instant::now();
         let answered = async {
-            doors.swipe(&reader, *card).await.unwrap_or_else(|reason| panic!("{card} at {door}: {reason:?}"));
+            doors.swipe(&reader, card).await.unwrap_or_else(|reason| panic!("{card} at {door}: {reason:?}"));
         };
         let (relay, durable) = (relay_on(&mut relays, door), feed_grown(&mut grown, own));
         let ((), relay, durable) = tokio::join!(answered, relay, durable);
@@ -235,7 +239,12 @@ enum Feeding {
 }
 
 /// Swipes while runs come in as fast as they are taken; and how much came in a second.
-async fn while_fed(rig: &Rig, board: &BoardSimulator, cards: &[CardNumber], feeding: Feeding) -> (Swiped, f64) {
+async fn while_fed(
+    rig: &Rig,
+    board: &BoardSimulator,
+    cards: &[(DoorId, CardNumber)],
+    feeding: Feeding,
+) -> (Swiped, f64) {
     let (end, stored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (node, ended, counted) = (Arc::clone(&rig.node), Arc::clone(&end), Arc::clone(&stored));
     let runtime = Handle::current();

@@ -354,7 +354,7 @@ async fn carry_out_at_box(at: Arc<Box>, order: Order) -> Result<()> {
             };
             doors::set_policy(&at.node, &everybody);
             doors::line_up(&at.doors).await;
-            let cards: Vec<_> = cards.into_iter().cycle().take(count).collect();
+            let cards = doors::at_doors(cards.into_iter().cycle().take(count));
             let swiped = doors::swipes(&at.node, &at.doors, &at.board, &cards).await;
             at.seen.lock().unwrap().swiped = swiped;
         }
