@@ -288,7 +288,7 @@ pub(super) async fn lift(
         return refused_lift(&app, &ui, target, "lift.id_missing");
     }
     let read = app.reader_default().card(&app.node().people.read(), &form.card);
-    if !read.is_some_and(|card| is_of(&app, target, card)) {
+    if !read.is_ok_and(|card| is_of(&app, target, card)) {
         return refused_lift(&app, &ui, target, "lift.other_card");
     }
     let operator = operator_id(&me)?;

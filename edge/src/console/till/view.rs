@@ -191,6 +191,9 @@ impl App {
         } else if card != CardNumber(0) {
             notes.push(show::masked_card(card));
         }
+        if reason == Reason::UnknownCard {
+            notes.push(ui.t("till.unknown.note").to_owned());
+        }
         Ok(Panel::plain("refused", "circle-x", show::reason(ui, reason), notes))
     }
 
