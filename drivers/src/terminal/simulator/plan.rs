@@ -4,7 +4,7 @@ use crate::terminal::client::{Client, Identity, Patience};
 use crate::terminal::sign::KEY_LEN_BYTES;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Most terminals of a run.
@@ -32,7 +32,7 @@ pub struct Plan {
     pub swipes_per_second: u32,
     /// The run ends after so many seconds.
     pub seconds: Option<u64>,
-    /// The run ends after so many sales.
+    /// The run ends after so many sales; without tills, after so many swipes.
     pub count: Option<u64>,
     /// Boot number of the tills; the present second when absent, so that ids of two runs never meet.
     pub boot: Option<u32>,
@@ -201,6 +201,11 @@ impl Plan {
         let edges = if terminal.edges.is_empty() { &self.edges } else { &terminal.edges };
         let patience = Patience { tries_max: 1, answer_wait_ms: self.answer_wait_ms };
         edges.iter().map(|edge| Ok(Client::new(terminal.identity(edge, boot)?).patient(patience))).collect()
+    }
+
+    /// How long a request is sent again.
+    pub(super) fn give_up(&self) -> Duration {
+        Duration::from_millis(self.give_up_ms)
     }
 
     /// The boot number of this run.
