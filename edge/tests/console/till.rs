@@ -257,14 +257,17 @@ async fn a_reader_that_nobody_set_up_sells_by_chip_and_by_printed_number() {
     let mut till = Till::open(&campus, "wu", "11").await;
     let chip = u32::try_from(FIRST_CHIP + 3).unwrap();
     let reversed = chip.swap_bytes();
-    for (fen, text) in [("501", format!("{chip:08X}")), ("502", format!("{reversed:08x}")), ("503", format!("{chip:010}"))] {
+    for (fen, text) in
+        [("501", format!("{chip:08X}")), ("502", format!("{reversed:08x}")), ("503", format!("{chip:010}"))]
+    {
         let sold = till.sell(fen, &text).await;
         assert!(state(&sold) == "approved" && sold.text.contains("陈**"), "{text}: {}", sold.text);
     }
     let number = card(3).to_string();
     assert_eq!(state(&till.sell("504", &number).await), "approved");
     let before = till.next;
-    for (text, word) in [("062,13878", "读卡器只送了一部分卡号"), ("FFFFFFF0", "没有哪张卡登记了这个物理卡号")] {
+    for (text, word) in [("062,13878", "读卡器只送了一部分卡号"), ("FFFFFFF0", "没有哪张卡登记了这个物理卡号")]
+    {
         let refused = till.sell("500", text).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
         assert!(refused.text.contains(word) && till.next == before, "{text}: {}", refused.text);

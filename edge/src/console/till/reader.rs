@@ -129,12 +129,8 @@ mod tests {
     fn people(cards: &[(u64, u64)]) -> People {
         let mut people = People::default();
         for (number, chip) in cards {
-            let card = Card {
-                number: CardNumber(*number),
-                uid: Some(*chip),
-                state: CardState::Active,
-                valid_until: None,
-            };
+            let card =
+                Card { number: CardNumber(*number), uid: Some(*chip), state: CardState::Active, valid_until: None };
             let person = Person {
                 person: PersonId(*number),
                 home: CampusId(1),
@@ -204,11 +200,7 @@ mod tests {
 
     #[test]
     fn prefix_suffix_and_long_chips_are_taken_as_set() {
-        let profile = ReaderProfile {
-            byte_order: ByteOrder::Reversed,
-            text: TextKind::Hex,
-            ..ReaderProfile::DEC10
-        };
+        let profile = ReaderProfile { byte_order: ByteOrder::Reversed, text: TextKind::Hex, ..ReaderProfile::DEC10 };
         let set = WedgeReader { profile, prefix: ";".into(), suffix: "?".into(), ..reader(Delivers::Chip) };
         let people = people(&[(1, 0x0B3E_3636), (2, 0x04A1_B2C3_D4E5_80)]);
         assert_eq!(set.card(&people, ";36363E0B?"), Ok(CardNumber(1)));
