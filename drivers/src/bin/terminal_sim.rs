@@ -64,7 +64,7 @@ struct Run {
     /// The terminal is a door's card reader, not a till.
     #[arg(long, requires = "terminal")]
     reader: bool,
-    /// Card number, or `first-last`; may be repeated.
+    /// Card number, `first-last`, or a chip as `uid:0b3e3636`; may be repeated.
     #[arg(long)]
     card: Vec<String>,
     /// Sales in a second, all tills together; 0 = as fast as they are answered.

@@ -89,7 +89,7 @@ fn is_decimal(text: &str) -> bool {
 fn decimal_bytes(value: u64) -> u32 {
     match value {
         0..=0xFFFF_FFFF => 4,
-        0..=0x00FF_FFFF_FFFF_FFFF => 7,
+        0x1_0000_0000..=0x00FF_FFFF_FFFF_FFFF => 7,
         _ => 8,
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     const FOUR: u64 = 0x0B3E_3636;
-    const SEVEN: u64 = 0x04A1_B2C3_D4E5_80;
+    const SEVEN: u64 = 0x0004_A1B2_C3D4_E580;
 
     fn chips(text: &str) -> Vec<u64> {
         readings(text).unwrap().chips

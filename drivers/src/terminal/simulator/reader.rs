@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Works until the run is over.
 pub(super) async fn work(shift: Arc<Shift>, plan: Arc<Plan>, n: usize) {
     let terminal = &plan.readers[n];
-    let (Ok(clients), Ok(cards)) = (plan.clients(terminal, plan.boot()), plan.card_numbers()) else { return };
+    let (Ok(clients), Ok(cards)) = (plan.clients(terminal, plan.boot()), plan.presented_cards()) else { return };
     let mut dice = Dice::new(plan.seed, u64::from(terminal.terminal));
     let readers = plan.readers.len() as u64;
     let pace = Duration::from_micros(1_000_000 * readers / u64::from(plan.swipes_per_second.max(1)));
@@ -28,9 +28,9 @@ pub(super) async fn work(shift: Arc<Shift>, plan: Arc<Plan>, n: usize) {
         if trouble.is_hopeless() || !goes_on(&shift, &plan) {
             return;
         }
-        let number = cards[dice.below(cards.len() as u64) as usize];
+        let card = cards[dice.below(cards.len() as u64) as usize].clone();
         let client = &clients[at];
-        match swipe(&shift, client, number).await {
+        match swipe(&shift, client, card).await {
             Ok(()) => {
                 trouble.is_over();
                 silent_since = None;
@@ -61,8 +61,8 @@ fn goes_on(shift: &Shift, plan: &Plan) -> bool {
 }
 
 /// Presents a card, or says why there was no answer.
-async fn swipe(shift: &Shift, client: &Client, number: u64) -> Result<(), ClientError> {
-    let swipe = Swipe { card: PresentedCard::Number { number } };
+async fn swipe(shift: &Shift, client: &Client, card: PresentedCard) -> Result<(), ClientError> {
+    let swipe = Swipe { card };
     let begun = Instant::now();
     let answer = client.swipe(&swipe).await;
     shift.tally.log(&LogLine {

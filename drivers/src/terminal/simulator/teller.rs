@@ -86,7 +86,7 @@ struct Teller<'r> {
     /// The edge in use.
     at: usize,
     dice: Dice,
-    cards: Vec<u64>,
+    cards: Vec<PresentedCard>,
     boot: u32,
     seq: u32,
     /// First answers, to compare later ones with.
@@ -110,7 +110,7 @@ impl<'r> Teller<'r> {
             clients: plan.clients(&plan.tills[n], boot)?,
             at: 0,
             dice: Dice::new(plan.seed, u64::from(plan.tills[n].terminal)),
-            cards: plan.card_numbers()?,
+            cards: plan.presented_cards()?,
             boot,
             seq: 0,
             answered: BTreeMap::new(),
@@ -190,7 +190,7 @@ impl<'r> Teller<'r> {
     }
 
     fn next_purchase(&mut self) -> Purchase {
-        let number = self.cards[self.dice.below(self.cards.len() as u64) as usize];
+        let card = self.cards[self.dice.below(self.cards.len() as u64) as usize].clone();
         let Mix { fixed, portions, count, amount_fen: (least, greatest), .. } = self.plan.mix;
         let span = u64::try_from(greatest - least).unwrap_or(0) + 1;
         let fen = least + self.dice.below(span) as i64;
@@ -204,7 +204,7 @@ impl<'r> Teller<'r> {
             _ => SaleMode::Amount { fen },
         };
         let time_ms = self.client().now_ms();
-        Purchase { id: self.draw(), card: PresentedCard::Number { number }, mode, time_ms, tariff: None }
+        Purchase { id: self.draw(), card, mode, time_ms, tariff: None }
     }
 
     /// Sells; a sale nobody answers is undone before the next one.
