@@ -176,13 +176,11 @@ impl People {
         self.uids.winner(uid).or_else(|| self.visit_uids.winner(uid)).map(|(card, _)| card)
     }
 
-    /// The only card whose 32-bit chip number has these bits: some readers deliver a part of it. `None` if several have.
-    pub fn card_of_uid_bits(&self, bits: u32, mask: u32) -> Option<CardNumber> {
-        let fits = |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
+    /// The cards whose 32-bit chip number has these bits: some readers deliver a part of it.
+    pub fn cards_of_uid_bits(&self, bits: u32, mask: u32) -> impl Iterator<Item = CardNumber> + '_ {
+        let fits = move |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
         let known = self.uids.after(None).chain(self.visit_uids.after(None));
-        let mut cards = known.filter(|(uid, _)| fits(uid)).map(|(_, (card, _))| card);
-        let first = cards.next();
-        first.filter(|_| cards.next().is_none())
+        known.filter(move |(uid, _)| fits(uid)).map(|(_, (card, _))| card)
     }
 
     /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
@@ -393,15 +391,16 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_chip_number_finds_a_card_only_if_no_other_has_it() {
+    fn a_part_of_a_chip_number_finds_every_card_that_has_it() {
         let mut people = people();
-        assert_eq!(people.card_of_uid_bits(77, 0xFF), Some(CARD));
-        assert_eq!(people.card_of_uid_bits(78, 0xFF), None);
+        let found = |people: &People, bits, mask| people.cards_of_uid_bits(bits, mask).collect::<Vec<_>>();
+        assert_eq!(found(&people, 77, 0xFF), [CARD]);
+        assert!(found(&people, 78, 0xFF).is_empty());
         let mut other = Person { person: PersonId(2), ..person() };
         other.cards = vec![Card { number: CardNumber(11), uid: Some(0x0100_0000 | 77), ..other.cards[0].clone() }];
         people.put(&other, None);
-        assert_eq!(people.card_of_uid_bits(77, 0xFF), None);
-        assert_eq!(people.card_of_uid_bits(77, u32::MAX), Some(CARD));
+        assert_eq!(found(&people, 77, 0xFF), [CARD, CardNumber(11)]);
+        assert_eq!(found(&people, 77, u32::MAX), [CARD]);
     }
 
     #[test]

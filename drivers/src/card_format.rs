@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod readings;
 mod wiegand;
 
+pub use readings::{Readings, readings};
 pub use wiegand::{WiegandBits, WiegandValue};
 
 /// Longest text a reader or keyboard wedge may deliver, in characters after trimming.
@@ -350,6 +352,19 @@ impl ReaderProfile {
             (Field::Joined, _) => Form::Joined35,
             (Field::HighJoined, _) => Form::HighJoined35,
         }
+    }
+
+    /// The whole number of a chip of 7 or 8 bytes, which only a full hexadecimal text carries; `None` for any other text.
+    pub fn read_long(&self, text: &str) -> Option<u64> {
+        if (self.field, self.text) != (Field::Full, TextKind::Hex) {
+            return None;
+        }
+        let text = normalise(text).ok().filter(|text| matches!(text.len(), 14 | 16))?;
+        let value = u64::from_str_radix(&text, 16).ok()?;
+        Some(match self.byte_order {
+            ByteOrder::Canonical => value,
+            ByteOrder::Reversed => value.swap_bytes() >> (64 - 4 * text.len()),
+        })
     }
 
     fn read_hex(&self, text: &str) -> Result<Partial, CardFormatError> {

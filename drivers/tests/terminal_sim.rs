@@ -1,7 +1,10 @@
 //! The simulator as a program: plans and flags, an edge that is not there, what it prints and leaves as exit code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 fn simulate(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_yika-terminal-sim")).args(arguments).output().unwrap()
@@ -60,4 +63,73 @@ fn certification_of_nothing_fails_with_exit_code_one() {
     assert_eq!(out.status.code(), Some(1));
     let rules: Vec<serde_json::Value> = serde_json::from_slice(&out.stdout).unwrap();
     assert!(rules.len() >= 25 && rules.iter().all(|rule| rule["failed"].is_string()));
+}
+
+/// A box that lets nobody in, as one that does not know the terminal: it cannot sign that.
+fn barring_box() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let body = serde_json::json!({
+        "code": "unknown_terminal", "server_time_ms": 0,
+        "message": { "zh": "本机不认识该终端", "en": "this box does not know the terminal" },
+        "mend": { "zh": "请在总部登记", "en": "register it at headquarters" },
+    })
+    .to_string();
+    let answer =
+        format!("HTTP/1.1 401 Unauthorized\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Head and body come in one or two packets; the answer is the same.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_terminal_that_is_not_let_in_says_so_once_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "07".repeat(32);
+    for kind in ["tills", "readers"] {
+        let plan = dir.path().join(format!("{kind}.json"));
+        let text = format!(
+            r#"{{"edges":["http://{}"],"cards":["5"],"seconds":60,"give_up_ms":400,"retry_ms":10,"swipes_per_second":20,
+                "{kind}":[{{"terminal":10,"key":"{key}"}}]}}"#,
+            barring_box()
+        );
+        std::fs::write(&plan, text).unwrap();
+        let begun = Instant::now();
+        let out = simulate(&["--plan", plan.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(1) && begun.elapsed() < Duration::from_secs(20), "{said}");
+        let word = "does not let terminal t10 in: unknown_terminal: this box does not know the terminal (register it";
+        assert_eq!(said.matches(word).count(), 1, "{said}");
+        assert!(!said.contains('\x1b'), "colours are for people: {said:?}");
+        let summary: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(summary["problems"]["unknown_terminal"].as_u64(), Some(1), "{summary}");
+    }
+}
+
+#[test]
+fn a_reader_alone_ends_with_its_count_and_an_absent_edge_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "07".repeat(32);
+    let counted =
+        ["--edge", "127.0.0.1:1", "--card", "1", "--count", "2", "--terminal", "t3", "--key", &key, "--reader"];
+    let out = simulate(&counted);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("no answer from 127.0.0.1:1").count(), 1, "{said}");
+    let summary: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(summary["unanswered"].as_u64(), Some(2), "{summary}");
+    let plan = dir.path().join("plan.json");
+    let text = format!(
+        r#"{{"edges":["127.0.0.1:1"],"cards":["5"],"count":1000,"per_second":0,"give_up_ms":80,"retry_ms":10,
+            "tills":[{{"terminal":10,"key":"{key}"}}]}}"#
+    );
+    std::fs::write(&plan, text).unwrap();
+    let begun = Instant::now();
+    let out = simulate(&["--plan", plan.to_str().unwrap()]);
+    assert!(out.status.code() == Some(1) && begun.elapsed() < Duration::from_secs(20), "{out:?}");
 }

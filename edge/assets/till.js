@@ -8,7 +8,8 @@
   if (!till) return;
   const $ = (selector, root = document) => root.querySelector(selector);
   const GAP_MS = 60; // a person does not press two keys within it, a reader does not pause longer
-  const UNSURE_MS = 500; // keys so shortly before a reading may be its beginning: then nothing is sold
+  const UNSURE_MS = 500; // keys so shortly before a reading may be its beginning: then nothing is sold, unless
+  const READINGS_ALIKE = 2; // the last readings were as long as this one: then all of it is here, and the keys were a person's
   const SCAN_CHARS_MIN = 4;
   const NOISE_CHARS_MIN = 6; // fast keys without Enter: a reader without its suffix, never an amount
   const ANSWER_MS_MAX = 12000;
@@ -17,9 +18,11 @@
   const STATE_MS = 10000;
   const SHOWN_MS = 8000;
   const SUM_FEN_MAX = 650000;
+  const PORTIONS_MAX = 99;
   const { terminal, csrf, attached } = till.dataset;
   const boot = Number(till.dataset.boot);
   const store = "yika-till-" + terminal;
+  const lengths = "yika-reader-" + terminal;
   const money = (fen) => "¥" + Math.floor(fen / 100) + "." + String(fen % 100).padStart(2, "0");
 
   // ---- what is keyed -------------------------------------------------------------------------------------------
@@ -64,19 +67,27 @@
       unit = 0;
     }
     refused = false;
+    let over = ""; // the limit that kept a key out
     for (const key of keys) {
       if (mode === "fixed" || mode === "count") return;
       if (key === "+" || key === "*" || key === "x") plus();
-      else if (key === "." ? !entry.includes(".") && !unit : /^\d$/.test(key)) digit(key);
+      else if (key === "." ? !entry.includes(".") && !unit : /^\d$/.test(key)) over = digit(key) || over;
     }
-    if (!pending) ready();
+    if (!pending && over) {
+      sound("refused");
+      passing("over-" + over);
+    } else if (!pending) ready();
     show();
   }
+  // Takes a digit, or says which limit keeps it out.
   function digit(key) {
     const next = entry === "0" && key !== "." ? key : entry + key;
     const [, cents = ""] = next.split(".");
-    const fits = unit ? Number(next) <= 99 : cents.length <= 2 && terms.reduce((a, b) => a + b, 0) + toFen(next) <= SUM_FEN_MAX;
-    if (fits) entry = next;
+    if (unit && Number(next) > PORTIONS_MAX) return "portions";
+    if (!unit && cents.length > 2) return "cents";
+    if (!unit && terms.reduce((a, b) => a + b, 0) + toFen(next) > SUM_FEN_MAX) return "sum";
+    entry = next;
+    return "";
   }
   function plus() {
     const fen = toFen(entry);
@@ -159,9 +170,9 @@
       // Without storage the id lives as long as the page.
     }
   }
-  function recall() {
+  function recall(key) {
     try {
-      return JSON.parse(localStorage.getItem(store) || "null");
+      return JSON.parse(localStorage.getItem(key) || "null");
     } catch {
       return null;
     }
@@ -301,10 +312,12 @@
   let flushing = 0;
   const inField = (event) => event.target instanceof HTMLInputElement && event.target.type !== "hidden";
   function charOf(event) {
-    // Under a Chinese input method the key is "Process"; the place on the keyboard still tells the digit.
+    // Under a Chinese input method the key is "Process"; the place on the keyboard still tells what readers send.
     const code = /^(?:Digit|Numpad)(\d)$/.exec(event.code);
     if (code && !event.shiftKey) return code[1];
-    return event.key.length === 1 ? event.key : "";
+    if (event.key !== "Process") return event.key.length === 1 ? event.key : "";
+    const letter = /^Key([A-F])$/.exec(event.code);
+    return letter ? letter[1] : event.code === "Comma" ? "," : "";
   }
   function flush(dropped) {
     clearTimeout(flushing);
@@ -341,28 +354,43 @@
     const byReader = burst && now - last <= GAP_MS;
     if (!byReader || (dialog && burst.length < SCAN_CHARS_MIN)) return false;
     const card = burst;
-    const whole = card.length >= SCAN_CHARS_MIN && began - (typed?.last ?? -UNSURE_MS) >= UNSURE_MS;
+    const apart = began - (typed?.last ?? -UNSURE_MS) >= UNSURE_MS;
+    const whole = card.length >= SCAN_CHARS_MIN && (apart || isUsual(card.length));
     clearTimeout(flushing);
     burst = "";
     if (dialog?.id === "manual") dialog.close();
     typed = null;
+    if (whole && apart) learn(card.length);
     if (whole) scanned(card, false);
     else unsure();
     return true;
   }
+  // Lengths of the last readings that stood apart from other keys; they outlive the page, as the reader does.
+  let usual = [];
+  function learn(length) {
+    usual = [...usual, length].slice(-READINGS_ALIKE);
+    try {
+      localStorage.setItem(lengths, JSON.stringify(usual));
+    } catch {
+      // Without storage they are learned anew.
+    }
+  }
+  const isUsual = (length) => usual.length === READINGS_ALIKE && usual.every((seen) => seen === length);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const now = event.timeStamp;
     const dialog = $("dialog[open]");
     const char = charOf(event);
-    if (char || event.key === "Enter") rejoin(now);
-    if (event.key === "Enter") {
+    const end = event.key === "Enter" || event.key === "Tab";
+    if (char || end) rejoin(now);
+    if (end) {
       if (ended(now, dialog)) {
         event.preventDefault();
         event.stopPropagation();
         return;
       }
       flush(Boolean(dialog));
+      if (event.key === "Tab") return;
       typed = null;
       if (dialog) return;
       event.preventDefault();
@@ -446,7 +474,8 @@
   });
 
   show();
-  pending = recall();
+  usual = recall(lengths) || [];
+  pending = recall(store);
   if (pending) attempt();
   setInterval(look, STATE_MS);
 })();

@@ -58,13 +58,10 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     let dir = &config.data;
     // Before anything else, so that a signal during the start is a stop and not a kill.
     let mut signals = Signals::listen()?;
+    // A box that never joined may have no folder to lock.
+    Identity::of_member(dir)?;
     let _lock = lock(dir)?;
-    let identity = Identity::load(dir)?.with_context(|| {
-        format!(
-            "{} holds no membership; ask headquarters for a line and run: yika-edge init --join LINE",
-            dir.display()
-        )
-    })?;
+    let identity = Identity::of_member(dir)?;
     let (node, writer) = EdgeNode::start(&identity, dir)?;
     let links = link::run(Arc::clone(&node), &identity, &config.link).await?;
     let doors = Doors::start(Arc::clone(&node), &config.doors).context("doors")?;
@@ -121,9 +118,9 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
 /// It runs, or the file is not taken; in words.
 pub async fn import_at_rest(config: &Config, file: &Path) -> Result<Vec<snapshot::Taken>> {
     let dir = &config.data;
+    Identity::of_member(dir)?;
     let _lock = lock(dir)?;
-    let identity =
-        Identity::load(dir)?.with_context(|| format!("{} holds no membership; join first", dir.display()))?;
+    let identity = Identity::of_member(dir)?;
     let (node, writer) = EdgeNode::start(&identity, dir)?;
     let taken = snapshot::import(&node, file).await;
     node.stop();

@@ -4,7 +4,7 @@
 
 use crate::config::{self, Loaded, Sources};
 use crate::exit::{Ends, Exit};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Identity, not_joined};
 use crate::node::SOFTWARE;
 use crate::{app, control, doctor, logging, snapshot, status};
 use anyhow::{Context, Result};
@@ -238,10 +238,7 @@ fn check(loaded: &Loaded) -> Result<Exit> {
         Some(identity) => {
             say(&format!("configuration is good; this box is {} of {}\n", identity.me, identity.hub_name))?
         }
-        None => say(&format!(
-            "configuration is good; {} holds no membership yet: yika-edge init --join …\n",
-            dir.display()
-        ))?,
+        None => say(&format!("configuration is good; {}\n", not_joined(dir, tongue())))?,
     }
     Ok(Exit::Done)
 }
@@ -284,7 +281,7 @@ fn version(json: bool) -> Result<Exit> {
 }
 
 /// The language of the person at the terminal.
-fn tongue() -> Lang {
+pub(crate) fn tongue() -> Lang {
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let locale = set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")).unwrap_or_default();
     if locale.starts_with("zh") { Lang::Zh } else { Lang::En }

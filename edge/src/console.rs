@@ -35,8 +35,8 @@ use yika_crdt::store::{Read, StoreError};
 use yika_ui::auth::{Auth, AuthPolicy};
 use yika_ui::lang::WordsError;
 use yika_ui::{
-    AsOf, Console, CurrentOperator, Kit, MenuGroup, MenuItem, Page, Role, Saved, Ui, UiError, Words, assets, mount,
-    require_roles,
+    AsOf, Console, CurrentOperator, Kit, MenuGroup, MenuItem, Page, Place, PlaceSource, Role, Saved, Ui, UiError,
+    Words, assets, mount, require_roles,
 };
 
 /// Who sells.
@@ -49,6 +49,9 @@ const SERVE: &[Role] = &[Role::Admin, Role::Clerk];
 const INSPECT: &[Role] = &[Role::Admin, Role::Auditor];
 /// Who changes how the box runs.
 const RUN: &[Role] = &[Role::Admin];
+
+/// Civil time of a box that does not know its campus yet, minutes east of UTC.
+const CHINA_OFFSET_MINUTES: i16 = 480;
 
 /// Where the pages' own files are served.
 const FILES_PREFIX: &str = "/assets/edge";
@@ -173,22 +176,32 @@ async fn home(me: CurrentOperator) -> Redirect {
     Redirect::to(if me.role == Role::Cashier { "/till" } else { "/status" })
 }
 
-fn kit(node: &EdgeNode, config: &ConsoleConfig) -> anyhow::Result<Kit> {
-    let registry = node.registry();
-    let campus = node.place().campus.and_then(|c| registry.campuses.get(&c));
+fn kit(node: &Arc<EdgeNode>, config: &ConsoleConfig) -> anyhow::Result<Kit> {
     let mut kit = Kit::new("edge.name", menu(), words()?);
-    let name = registry.nodes.iter().filter(|(w, _)| w.node == node.place().node).map(|(_, r)| r.name.clone()).last();
-    kit.node_name = name.unwrap_or_else(|| node.place().node.to_string());
-    if let Some(campus) = campus {
-        kit.node_name = format!("{} · {}", campus.name, kit.node_name);
-        kit.utc_offset_minutes = campus.utc_offset_minutes;
-    }
+    let node = Arc::clone(node);
+    kit.place = PlaceSource::new(move || place(&node));
     kit.tls = config.tls;
     kit.search_action = Some("/cards");
+    kit.search_hint = "cards.search";
     kit.search_roles = SEE;
     kit.styles = vec![file("edge.css")];
     kit.passwords_elsewhere = Some("edge.passwords");
+    kit.sign_in_hint = Some("edge.sign_in_hint");
     Ok(kit)
+}
+
+/// How the registry calls this box and its campus, and the campus's civil time: a fresh box learns them while it runs.
+fn place(node: &EdgeNode) -> Place {
+    let registry = node.registry();
+    let known =
+        registry.nodes.iter().filter(|(w, _)| w.node == node.place().node).map(|(_, record)| &record.name).last();
+    let name = known.cloned().unwrap_or_else(|| node.place().node.to_string());
+    match node.place().campus.and_then(|campus| registry.campuses.get(&campus)) {
+        Some(campus) => {
+            Place { node_name: format!("{} · {name}", campus.name), utc_offset_minutes: campus.utc_offset_minutes }
+        }
+        None => Place { node_name: name, utc_offset_minutes: CHINA_OFFSET_MINUTES },
+    }
 }
 
 /// Words of the kit and of these pages.

@@ -3,6 +3,7 @@
 //! `init --join` makes them; `serve` reads them. The key never leaves the box. Leaves to others: the enrolment
 //! conversation (`yika-link`).
 
+use crate::cli;
 use crate::exit::Ends;
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -13,6 +14,7 @@ use yika_crdt::channel::Place;
 use yika_crdt::ids::*;
 use yika_link::{EndpointKeys, JoinString, Joined};
 use yika_store::files;
+use yika_ui::Lang;
 use zeroize::Zeroizing;
 
 /// Everything a joined box knows of itself.
@@ -84,6 +86,14 @@ impl Identity {
         }))
     }
 
+    /// The membership of a box that must have one.
+    ///
+    /// # Errors
+    /// When it never joined, in the language of the terminal with what to do; or as [`Identity::load`].
+    pub fn of_member(dir: &Path) -> Result<Identity> {
+        Identity::load(dir)?.with_context(|| not_joined(dir, cli::tongue()))
+    }
+
     /// Enrols this box with the line the hub printed. May be repeated until it succeeds: the key stays the same.
     ///
     /// # Errors
@@ -150,7 +160,7 @@ pub fn keep_certificate(dir: &Path, certificate_der: &[u8]) -> std::io::Result<(
 /// # Errors
 /// Refused while the box runs, without `yes`, or, without `force`, while headquarters lacks a part of the journal.
 pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
-    let identity = Identity::load(dir)?.with_context(|| format!("{} holds no membership", dir.display()))?;
+    let identity = Identity::of_member(dir)?;
     if crate::control::ask::<serde_json::Value>(dir, crate::control::Question::Status)?.is_some() {
         return Err(Ends::unsafe_to("the box runs; stop it first (systemctl stop yika-edge)"));
     }
@@ -231,4 +241,17 @@ fn endpoint_keys(dir: &Path) -> Result<EndpointKeys> {
     bytes.extend_from_slice(&keys.connection_id_key.to_be_bytes());
     files::write_durably(&path, &bytes, 0o600)?;
     Ok(keys)
+}
+/// What to do with a box that is of no campus yet.
+pub(crate) fn not_joined(dir: &Path, lang: Lang) -> String {
+    let dir = dir.display();
+    match lang {
+        Lang::Zh => format!(
+            "{dir} 里没有登记：本机还没有加入任何园区。请在总部用 yika-hub edge token create --campus 园区 取得一行登记串，再在本机执行 yika-edge init --join '登记串'"
+        ),
+        Lang::En => format!(
+            "{dir} holds no membership: this box has not joined. Get a line at headquarters (yika-hub edge token create \
+             --campus CAMPUS), then run here: yika-edge init --join 'LINE'"
+        ),
+    }
 }

@@ -9,7 +9,7 @@ use crate::status::AgeWords;
 use crate::terminals::{Board, Presence};
 use serde::{Deserialize, Serialize};
 use yika_crdt::entry::{TerminalKind, TerminalRecord, TerminalState};
-use yika_crdt::ids::TerminalId;
+use yika_crdt::ids::{DoorId, TerminalId};
 use yika_drivers::door::{ContactState, RelayState};
 use yika_drivers::terminal::message::Heartbeat;
 use yika_ui::Lang;
@@ -100,9 +100,18 @@ impl Periphery {
         let campus = node.place().campus;
         let parameters = registry.tariff.as_ref().map_or(0, |sheet| sheet.version.0);
         let ours = registry.terminals.values().filter(|t| Some(t.campus) == campus);
+        let known = doors.list();
+        let doorless = |t: &TerminalRecord| t.door.filter(|door| known.iter().all(|view| view.door != *door));
+        let look = |record: &TerminalRecord| {
+            let mut view = terminal(record, board, parameters);
+            if record.state == TerminalState::Deployed {
+                view.problems.extend(doorless(record).map(|door| no_door(&view.label(), door)));
+            }
+            view
+        };
         Periphery {
-            terminals: ours.map(|record| terminal(record, board, parameters)).collect(),
-            doors: doors.list().into_iter().map(|view| door(view, uptime_ms)).collect(),
+            terminals: ours.map(look).collect(),
+            doors: known.iter().cloned().map(|view| door(view, uptime_ms)).collect(),
             lines: doors.lines(),
             door_journal: door_journal(&doors.journal()).into_iter().collect(),
         }
@@ -210,6 +219,21 @@ fn terminal(record: &TerminalRecord, board: &Board, parameters: u32) -> Terminal
         ));
     }
     view
+}
+
+/// A reader of a door that the policy does not know, or not yet.
+fn no_door(label: &str, door: DoorId) -> Problem {
+    problem(
+        false,
+        [
+            format!("{label}: 门禁策略里没有门 {door}, 刷卡都会被拒绝"),
+            format!("{label}: the access policy has no door {door}, every swipe is refused"),
+        ],
+        [
+            "在总部用 yika-hub access apply 加上这扇门, 或把读卡器登记到别的门",
+            "add the door at headquarters (yika-hub access apply), or register the reader for another one",
+        ],
+    )
 }
 
 /// A terminal that is not heard any more. Never heard is no problem: a web till speaks with its page alone.

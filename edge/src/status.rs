@@ -194,12 +194,7 @@ pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
 /// When the box never joined, or its files cannot be read.
 pub fn when_down(config: &Config) -> Result<Status> {
     let dir = &config.data;
-    let Some(identity) = Identity::load(dir)? else {
-        anyhow::bail!(
-            "{} holds no membership: this box has not joined; ask headquarters for a line and run yika-edge init --join LINE",
-            dir.display()
-        );
-    };
+    let identity = Identity::of_member(dir)?;
     let wall_ms = wall_ms();
     let mut status = Status {
         state: State::Down,

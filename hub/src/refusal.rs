@@ -127,6 +127,10 @@ refusals! {
     TillNeeds { known: Vec<String> } => "till_needs";
     /// A door reader without its door, or a door for something else.
     DoorNeeds {} => "door_needs";
+    /// The access policy of the campus has no such door.
+    UnknownDoor { door: DoorId, campus: CampusId, known: Vec<String> } => "unknown_door";
+    /// A terminal of this campus that is not scrapped has this name.
+    TerminalNameTaken { name: String, terminal: TerminalId } => "terminal_name_taken";
     /// Tariffs are for headquarters.
     TariffOfHeadquarters {} => "tariff_of_headquarters";
     /// The sheet cannot be used.

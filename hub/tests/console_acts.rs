@@ -404,6 +404,11 @@ async fn the_registry_is_kept_from_its_pages() {
     let refused = browser.post("/terminals/new", &till("")).await;
     assert!(refused.status == 422 && refused.text.contains("收银终端须填写网点和商户"), "{}", refused.text);
     let made = browser.post("/terminals/new", &till("1")).await.text;
+    let namesake = browser.post("/terminals/new", &till("1")).await;
+    assert!(namesake.status == 422 && namesake.text.contains("终端 t1 已叫“1 号窗”"), "{}", namesake.text);
+    let door = [("campus", "c1"), ("kind", "door"), ("name", "东门"), ("door", "9")];
+    let nowhere = browser.post("/terminals/new", &door).await;
+    assert!(nowhere.status == 422 && nowhere.text.contains("园区 c1 没有门 d9；已有：–"), "{}", nowhere.text);
     let key = made.split("data-copy=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert_eq!(key.len(), 64);
     let refused = browser.post("/terminals/new", &till("")).await.text;

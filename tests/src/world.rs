@@ -76,10 +76,11 @@ impl World {
         let east_1 = BoxProgram::join(&hub, "c1", "east-1", Reach::Direct, &line).await?;
         let east_2 = BoxProgram::join(&hub, "c1", "east-2", Reach::Direct, "").await?;
         let boxes = vec![east_1, east_2, west];
-        let (tills, reader) = register_terminals(&hub, &boxes).await?;
+        let tills = register_tills(&hub, &boxes).await?;
         let operators = [operator(&hub, "dong", "c1").await?, operator(&hub, "xi", "c2").await?];
         let people = import_people(&hub, dir, people_per_campus, say).await?;
         open_the_door(&hub, dir, &people).await?;
+        let reader = register_reader(&hub, &boxes).await?;
         top_up(&hub, &people, say).await?;
         let world = World { dir: dir.to_owned(), hub, boxes, people, tills, reader, operators, board };
         let took = until("people, rights and keys at every box", SPREAD, async || world.is_spread()).await?;
@@ -231,7 +232,7 @@ relay = 1
     Ok((board, config))
 }
 
-async fn register_terminals(hub: &HubProgram, boxes: &[BoxProgram]) -> Result<([Vec<TerminalPlan>; 2], TerminalPlan)> {
+async fn register_tills(hub: &HubProgram, boxes: &[BoxProgram]) -> Result<[Vec<TerminalPlan>; 2]> {
     let [east_1, east_2, west] = boxes else { anyhow::bail!("three boxes were expected") };
     let mut tills = [Vec::new(), Vec::new()];
     for (window, edges) in [[east_1, east_2], [east_2, east_1]].iter().cycle().take(4).enumerate() {
@@ -245,9 +246,13 @@ async fn register_terminals(hub: &HubProgram, boxes: &[BoxProgram]) -> Result<([
         let words = ["--campus", "c2", "--kind", "till", "--name", &name, "--outlet", "3"];
         tills[1].push(register(hub, &words, vec![west.url()]).await?);
     }
+    Ok(tills)
+}
+
+async fn register_reader(hub: &HubProgram, boxes: &[BoxProgram]) -> Result<TerminalPlan> {
+    let [east_1, ..] = boxes else { anyhow::bail!("a box was expected") };
     let words = ["--campus", "c1", "--kind", "door", "--name", "东门读卡器", "--door", "d1"];
-    let reader = register(hub, &words, vec![east_1.url()]).await?;
-    Ok((tills, reader))
+    register(hub, &words, vec![east_1.url()]).await
 }
 
 async fn operator(hub: &HubProgram, login: &str, campus: &str) -> Result<Operator> {

@@ -73,6 +73,9 @@ async fn what_was_done_and_what_was_refused_is_said_in_the_language_of_the_termi
     assert!(code == 0 && made.stdout.contains("terminal t1 is registered"), "{made:?}");
     let (code, refused) = asked(&hub.dir, "C", &till).await;
     assert!(code == 1 && refused.stderr.contains("there are: u1 m1 (1 号窗)"), "{refused:?}");
+    let door = ["terminal", "add", "--campus", "c1", "--kind", "door", "--name", "East gate", "--door", "d9"];
+    let (code, refused) = asked(&hub.dir, "C", &door).await;
+    assert!(code == 1 && refused.stderr.contains("c1 has no door d9; it has: –"), "{refused:?}");
 
     let sheet = dir.path().join("people.csv");
     let person = "姓名,证件类型,证件号码,工号,身份类别,园区,卡号\n王五,护照,E1234567,001,员工,东校区,7\n";

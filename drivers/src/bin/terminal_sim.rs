@@ -3,7 +3,7 @@
 //! Leaves to others: what a terminal does (`yika_drivers::terminal::simulator`).
 
 use clap::{Args, Parser, Subcommand};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::sync::watch;
@@ -64,7 +64,7 @@ struct Run {
     /// The terminal is a door's card reader, not a till.
     #[arg(long, requires = "terminal")]
     reader: bool,
-    /// Card number, or `first-last`; may be repeated.
+    /// Card number, `first-last`, or a chip as `uid:0b3e3636`; may be repeated.
     #[arg(long)]
     card: Vec<String>,
     /// Sales in a second, all tills together; 0 = as fast as they are answered.
@@ -76,7 +76,7 @@ struct Run {
     /// Ends after so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Ends after so many sales.
+    /// Ends after so many sales; of swipes with a reader only.
     #[arg(long)]
     count: Option<u64>,
     /// Writes every request and its first answer there, a line of JSON each.
@@ -89,7 +89,8 @@ struct Run {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("warn").init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).with_env_filter("warn").init();
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Some(Work::Certify { terminal, card, json }) => certify_edge(&terminal, card, json).await,

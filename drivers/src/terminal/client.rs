@@ -82,6 +82,16 @@ pub enum ClientError {
     /// No answer that can be trusted: what became of the request is unknown.
     #[error("the outcome is unknown: {0}; send the same key again, or a reversal before the next sale")]
     Unknown(String),
+    /// An answer that the edge did not sign, so that what became of the request is unknown, too.
+    #[error("the outcome is unknown: answer {status} {} is not signed by the edge: {cause}", code_of(problem))]
+    Unsigned {
+        /// HTTP status.
+        status: u16,
+        /// What it says, if that is of the interface.
+        problem: Option<Box<Problem>>,
+        /// Why the signature does not hold.
+        cause: String,
+    },
     /// The request cannot be made.
     #[error("the request cannot be made: {0}")]
     Request(String),
@@ -91,7 +101,7 @@ impl ClientError {
     /// Whether the same request may succeed when sent again.
     pub fn may_retry(&self) -> bool {
         match self {
-            ClientError::Unknown(_) => true,
+            ClientError::Unknown(_) | ClientError::Unsigned { .. } => true,
             ClientError::Problem { status, problem } => matches!(status, 429 | 503) || problem.code == "stale_clock",
             ClientError::Request(_) => false,
         }
@@ -100,11 +110,36 @@ impl ClientError {
     /// Whether the edge may have decided although there is no answer.
     pub fn outcome_is_unknown(&self) -> bool {
         match self {
-            ClientError::Unknown(_) => true,
+            ClientError::Unknown(_) | ClientError::Unsigned { .. } => true,
             ClientError::Problem { status, problem } => *status == 503 || problem.code == "id_reused",
             ClientError::Request(_) => false,
         }
     }
+
+    /// Whether whoever answers does not let this terminal in (401, 403, 404): by itself that does not get better, unless
+    /// the terminal's key is still on its way to the edge.
+    pub fn is_barred(&self) -> bool {
+        match self {
+            ClientError::Problem { status, problem } => {
+                matches!(status, 401 | 403 | 404) && problem.code != "stale_clock"
+            }
+            ClientError::Unsigned { status, .. } => matches!(status, 401 | 403 | 404),
+            ClientError::Unknown(_) | ClientError::Request(_) => false,
+        }
+    }
+
+    /// What the answer calls itself, where it is of the interface.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            ClientError::Problem { problem, .. } => Some(problem),
+            ClientError::Unsigned { problem, .. } => problem.as_deref(),
+            ClientError::Unknown(_) | ClientError::Request(_) => None,
+        }
+    }
+}
+
+fn code_of(problem: &Option<Box<Problem>>) -> &str {
+    problem.as_ref().map_or("", |problem| problem.code.as_str())
 }
 
 /// One terminal's connection.
@@ -241,8 +276,8 @@ impl Client {
         let RawAnswer { status, signature, body } = self.exchange(method, route, &signed, body).await?;
         let checked = sign::verify_answer(&self.who.key, &signed.signature, status, &body, &signature);
         if let Err(error) = checked {
-            let said = serde_json::from_slice::<Problem>(&body).map(|p| p.code).unwrap_or_default();
-            return Err(ClientError::Unknown(format!("answer {status} {said} is not signed by the edge: {error}")));
+            let problem = serde_json::from_slice(&body).ok().map(Box::new);
+            return Err(ClientError::Unsigned { status, problem, cause: error.to_string() });
         }
         self.set_clock(&body);
         if status == StatusCode::OK.as_u16() {

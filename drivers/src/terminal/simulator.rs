@@ -10,14 +10,16 @@ mod plan;
 mod reader;
 mod tally;
 mod teller;
+mod trouble;
 
 pub use dice::Dice;
 pub use plan::{Mix, Plan, PlanError, TerminalPlan};
 pub use tally::{LogLine, Summary};
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tally::Tally;
 use tokio::sync::watch;
@@ -54,6 +56,8 @@ struct Shift {
     ends: Option<Instant>,
     /// Sales that may still be begun.
     left: AtomicU64,
+    /// What was said already.
+    said: Mutex<BTreeSet<String>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -65,6 +69,7 @@ impl Shift {
             started,
             ends: plan.seconds.map(|seconds| started + Duration::from_secs(seconds)),
             left: AtomicU64::new(plan.count.unwrap_or(u64::MAX)),
+            said: Mutex::default(),
             stop,
         }
     }
@@ -76,6 +81,11 @@ impl Shift {
     /// Draws one of the run's sales; none when the run is over.
     fn draw(&self) -> bool {
         !self.is_over() && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    /// Whether nobody has said this before; at most one word a terminal and edge is kept.
+    fn says_first(&self, what: String) -> bool {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(what)
     }
 
     /// Waits until a moment, or until the run is over.

@@ -56,6 +56,8 @@ pub(super) struct PersonPage {
     wallets: Vec<WalletRow>,
     balance: String,
     sales: Vec<SaleRow>,
+    /// There may be more of today than is shown.
+    older: bool,
     target: String,
     blocked: bool,
     may_serve: bool,
@@ -177,6 +179,7 @@ pub(super) async fn person(
         blocks.extend(block_lines(&app, &ui, BlockTarget::Card(card.number))?);
     }
     let rights = rights(&app, person.person)?;
+    let (sales, older) = app.sales_of(&ui, person.person, SERVE.contains(&me.role))?;
     let page = app.page(&ui, "cards.person", "/cards")?.crumb(person.name.clone()).titled(person.name.clone());
     Ok(View::new(PersonPage {
         page: with_toast(page, &ui, &done.done),
@@ -186,7 +189,8 @@ pub(super) async fn person(
         blocks,
         wallets: wallet_rows(&ui, &rights)?,
         balance: balance(&app, &rights)?,
-        sales: app.sales_of(&ui, person.person, SERVE.contains(&me.role))?,
+        sales,
+        older,
         target: text_of(target),
         may_serve: SERVE.contains(&me.role),
         name: person.name,
@@ -228,6 +232,7 @@ pub(super) async fn number(
         wallets: Vec::new(),
         balance: String::new(),
         sales: Vec::new(),
+        older: false,
         target: String::new(),
         blocked: false,
         may_serve: SERVE.contains(&me.role),
@@ -288,7 +293,7 @@ pub(super) async fn lift(
         return refused_lift(&app, &ui, target, "lift.id_missing");
     }
     let read = app.reader_default().card(&app.node().people.read(), &form.card);
-    if !read.is_some_and(|card| is_of(&app, target, card)) {
+    if !read.is_ok_and(|card| is_of(&app, target, card)) {
         return refused_lift(&app, &ui, target, "lift.other_card");
     }
     let operator = operator_id(&me)?;

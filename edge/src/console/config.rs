@@ -24,25 +24,31 @@ pub struct ConsoleConfig {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Delivers {
-    /// The card number as printed, in decimal digits.
+    /// A whole number, printed or of the chip, in any form: what fits the cards of two holders is refused.
     #[default]
+    Any,
+    /// The card number as printed, in decimal digits.
     Number,
     /// The number of the chip, in the form that `profile` tells.
     Chip,
 }
 
 /// A reader that types what it reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WedgeReader {
-    /// What its text stands for. It cannot be guessed: a chip number may be somebody else's card number.
+    /// What its text stands for. Best told: a chip number may be somebody else's card number.
     pub delivers: Delivers,
-    /// The form of the chip number.
+    /// The form of the chip number, where it delivers chips.
     pub profile: ReaderProfile,
+    /// What it types before the number.
+    pub prefix: String,
+    /// What it types after the number, before Enter or Tab.
+    pub suffix: String,
 }
 
 /// The reader of one till.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TillReader {
     /// The till.
@@ -53,7 +59,8 @@ pub struct TillReader {
 
 impl Default for WedgeReader {
     fn default() -> Self {
-        WedgeReader { delivers: Delivers::Number, profile: ReaderProfile::DEC10 }
+        let (prefix, suffix) = (String::new(), String::new());
+        WedgeReader { delivers: Delivers::Any, profile: ReaderProfile::DEC10, prefix, suffix }
     }
 }
 
@@ -74,8 +81,8 @@ impl ConsoleConfig {
     }
 
     /// The reader at a till.
-    pub fn reader_at(&self, terminal: TerminalId) -> WedgeReader {
-        self.readers.iter().find(|t| t.terminal == terminal).map_or(self.reader, |t| t.reader)
+    pub fn reader_at(&self, terminal: TerminalId) -> &WedgeReader {
+        self.readers.iter().find(|t| t.terminal == terminal).map_or(&self.reader, |t| &t.reader)
     }
 }
 

@@ -1,12 +1,15 @@
-//! Looking people up: by card number or chip from the index, by name or staff number over the rows.
+//! Looking people up: by card number or chip (in whatever form a reader types it) from the index, by name or staff number
+//! over the rows.
 //!
 //! Leaves to others: what is shown of them (`cards`).
 
 use super::App;
+use std::collections::BTreeSet;
 use yika_crdt::ids::{CardNumber, PersonId};
 use yika_crdt::keys;
 use yika_crdt::person::Person;
 use yika_crdt::store::decode_row;
+use yika_drivers::card_format;
 use yika_ui::{Saved, UiError};
 
 /// Most people that one search shows.
@@ -41,16 +44,17 @@ impl App {
         if text.is_empty() {
             return Ok(found);
         }
-        if let Ok(number) = text.parse::<u64>() {
-            let person = {
+        if let Ok(read) = card_format::readings(&text) {
+            let persons: BTreeSet<PersonId> = {
                 let index = self.node().people.read();
-                let by_chip = || index.card_of_uid(number).and_then(|card| index.person_of(card));
-                index.person_of(CardNumber(number)).or_else(by_chip)
+                let chips = read.chips.iter().filter_map(|chip| index.card_of_uid(*chip));
+                let cards = read.number.map(CardNumber).into_iter().chain(chips);
+                cards.filter_map(|card| index.person_of(card)).collect()
             };
-            match person {
-                Some(person) => found.people.extend(self.person(person)?),
-                None => found.stray = Some(CardNumber(number)),
+            for person in persons {
+                found.people.extend(self.person(person)?);
             }
+            found.stray = read.number.map(CardNumber);
         }
         self.find_in_rows(&text, &mut found)?;
         found.people.sort_by_key(|p| p.staff_number.to_lowercase() != text);

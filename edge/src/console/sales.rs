@@ -10,6 +10,7 @@ use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::edge::Command;
@@ -24,10 +25,12 @@ use yika_ui::{CurrentOperator, Page, Saved, Ui, UiError, View};
 
 /// Newest sales shown of a person.
 const SALES_SHOWN_MAX: usize = 30;
-/// Entries of one journal looked through for them.
-const ENTRIES_READ_MAX: u64 = 100_000;
+/// Entries looked through for them, all journals of the campus together: a page is no search through a day.
+const ENTRIES_READ_MAX: u64 = 20_000;
+/// Entries looked through at once, the newest first.
+const ENTRIES_AT_ONCE: u64 = 1_000;
 /// Bytes of entries read at once.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 1 << 18;
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 100;
 /// The counter of a box: no terminal has this number.
@@ -208,12 +211,13 @@ impl App {
         self.look(|store| sold::next_seq(store, COUNTER, self.counter()))
     }
 
-    /// What a person bought on the open day, at whichever box of the campus; the newest first.
-    pub(super) fn sales_of(&self, ui: &Ui, person: PersonId, may_serve: bool) -> Result<Vec<SaleRow>, UiError> {
-        let mut found = self.look(|store| todays_sales(store, person))?;
+    /// What a person bought on the open day, at whichever box of the campus, the newest first; and whether there may be
+    /// older ones.
+    pub(super) fn sales_of(&self, ui: &Ui, person: PersonId, may_serve: bool) -> Result<(Vec<SaleRow>, bool), UiError> {
+        let (mut found, older) = self.look(|store| todays_sales(store, person, ENTRIES_READ_MAX))?;
         found.sort_by_key(|sold| std::cmp::Reverse(sold.at_ms));
         let rows = found.iter().take(SALES_SHOWN_MAX).map(|sold| self.sale_row(ui, sold, may_serve));
-        rows.collect()
+        Ok((rows.collect::<Result<_, _>>()?, older || found.len() > SALES_SHOWN_MAX))
     }
 
     fn sale_row(&self, ui: &Ui, sold: &Sold, may_serve: bool) -> Result<SaleRow, UiError> {
@@ -262,48 +266,180 @@ fn given_back(store: &dyn Read, of: PurchaseId) -> Result<GivenBack, StoreError>
     Ok(store.get(&key)?.map(|bytes| decode_row(&key, &bytes)).transpose()?.unwrap_or_default())
 }
 
-/// Sales to a person in the journals of this campus since each has cut its day.
-fn todays_sales(store: &dyn Read, person: PersonId) -> Result<Vec<Sold>, StoreError> {
-    let mut found = Vec::new();
-    for (feed, held) in store.feeds()?.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal) {
+/// The newest sales to a person in the journals of this campus since each has cut its day, and whether a journal was not
+/// looked through to its cut; at most `entries_max` entries are read.
+fn todays_sales(store: &dyn Read, person: PersonId, entries_max: u64) -> Result<(Vec<Sold>, bool), StoreError> {
+    let journals: Vec<_> = store.feeds()?.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal).collect();
+    let share = entries_max / (journals.len() as u64).max(1);
+    let (mut found, mut older) = (Vec::new(), false);
+    for (feed, held) in journals {
         let begin = last_cut(store, feed.writer)?.max(held.pruned);
-        let begin = Seq(begin.0.max(held.end.seq.0.saturating_sub(ENTRIES_READ_MAX)));
-        sales_after(store, feed, begin, held.end.seq, person, &mut found)?;
+        let reached = sales_back(store, feed, (begin, held.end.seq), share, person, &mut found)?;
+        older |= reached > begin;
     }
-    Ok(found)
+    Ok((found, older))
 }
 
-fn sales_after(
+/// Walks a journal back from its end and gives the position above which all was looked through.
+fn sales_back(
     store: &dyn Read,
     feed: FeedId,
-    after: Seq,
-    end: Seq,
+    (begin, end): (Seq, Seq),
+    entries_max: u64,
     person: PersonId,
     found: &mut Vec<Sold>,
-) -> Result<(), StoreError> {
-    let mut next = after.next();
-    while next <= end {
-        let entries = store.entries(&feed, next, READ_BYTES)?;
-        if entries.is_empty() {
-            break;
-        }
-        next = Seq(next.0 + entries.len() as u64);
-        for entry in entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
+) -> Result<Seq, StoreError> {
+    let floor = begin.0.max(end.0.saturating_sub(entries_max));
+    let enough = found.len() + SALES_SHOWN_MAX;
+    let mut refunds: BTreeMap<PurchaseId, GivenBack> = BTreeMap::new();
+    let mut above = end.0;
+    while above > floor && found.len() <= enough {
+        let below = floor.max(above.saturating_sub(ENTRIES_AT_ONCE));
+        // A refund stands behind its sale: seen from the end, it comes first.
+        for entry in entries_between(store, feed, Seq(below), Seq(above))?.into_iter().rev() {
             let at_ms = entry.stamp.hub_time_ms;
             match entry.body {
-                Body::Purchase(sale) if sale.person == person => {
-                    let given = GivenBack::default();
-                    found.push(Sold { sale: Box::new(sale), at_ms, by: feed.writer, given });
-                }
                 Body::Refund(refund) if refund.person == person => {
-                    let sold = found.iter_mut().find(|sold| sold.by == feed.writer && sold.sale.id == refund.of);
-                    if let Some(Err(error)) = sold.map(|sold| sold.given.add(&refund.back)) {
-                        return Err(StoreError::Corrupt { place: feed.to_string(), cause: error.to_string() });
-                    }
+                    let given = refunds.entry(refund.of).or_default().add(&refund.back);
+                    given.map_err(|e| StoreError::Corrupt { place: feed.to_string(), cause: e.to_string() })?;
+                }
+                Body::Purchase(sale) if sale.person == person => {
+                    let given = refunds.remove(&sale.id).unwrap_or_default();
+                    found.push(Sold { sale: Box::new(sale), at_ms, by: feed.writer, given });
                 }
                 _ => {}
             }
         }
+        above = below;
     }
-    Ok(())
+    Ok(Seq(above))
+}
+
+/// The entries of a feed after one position up to another.
+fn entries_between(store: &dyn Read, feed: FeedId, after: Seq, last: Seq) -> Result<Vec<Entry>, StoreError> {
+    let (mut entries, mut next) = (Vec::new(), after.next());
+    while next <= last {
+        let read = store.entries(&feed, next, READ_BYTES)?;
+        if read.is_empty() {
+            break;
+        }
+        let wanted = usize::try_from(last.0 - next.0).unwrap_or(usize::MAX).saturating_add(1);
+        entries.extend(read.iter().take(wanted).filter_map(|bytes| Entry::decode(bytes).ok()));
+        next = Seq(next.0 + read.len() as u64);
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+    use yika_crdt::entry::{Mode, Source, Stamp, WalletKey};
+    use yika_crdt::feed::{End, SignedHead};
+    use yika_crdt::store::{FeedState, KeyValue};
+
+    const WRITER: Writer = Writer { node: NodeId(1), incarnation: Incarnation { generation: 1, counter: 1 } };
+
+    /// One journal and nothing else.
+    struct Journal(Vec<Vec<u8>>);
+
+    impl Read for Journal {
+        fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(None)
+        }
+        fn scan(&self, _: &[u8], _: Option<&[u8]>, _: usize) -> Result<Vec<KeyValue>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn feed(&self, _: &FeedId) -> Result<FeedState, StoreError> {
+            let end = End { seq: Seq(self.0.len() as u64), ..End::default() };
+            Ok(FeedState { end, ..FeedState::default() })
+        }
+        fn feeds(&self) -> Result<Vec<(FeedId, FeedState)>, StoreError> {
+            let feed = FeedId { writer: WRITER, channel: Channel::Journal };
+            Ok(vec![(feed, self.feed(&feed)?)])
+        }
+        fn entries(&self, _: &FeedId, from: Seq, bytes_max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+            let (mut taken, mut bytes) = (Vec::new(), 0);
+            for entry in self.0.iter().skip(from.0 as usize - 1) {
+                taken.push(entry.clone());
+                bytes += entry.len();
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
+            Ok(taken)
+        }
+        fn head_from(&self, _: &FeedId, _: Seq) -> Result<Option<SignedHead>, StoreError> {
+            Ok(None)
+        }
+        fn head_upto(&self, _: &FeedId, _: Seq) -> Result<Option<SignedHead>, StoreError> {
+            Ok(None)
+        }
+    }
+
+    fn id(seq: u32) -> PurchaseId {
+        PurchaseId { terminal: TerminalId(1), boot: 1, seq }
+    }
+
+    fn sale(seq: u32, person: u64) -> Body {
+        Body::Purchase(PurchaseRecord {
+            id: id(seq),
+            card: CardNumber(person),
+            person: PersonId(person),
+            category: CategoryId(1),
+            outlet: OutletId(1),
+            merchant: MerchantId(1),
+            mode: Mode::Amount(Fen(500)),
+            tariff: TariffVersion(1),
+            period: None,
+            price: Fen(500),
+            adjustment: Fen::ZERO,
+            paid: vec![(Source::Wallet(WalletKey::Main), Fen(500))],
+            balance: Fen(1),
+            offline: false,
+            terminal_time_ms: 0,
+            day: Day(1),
+        })
+    }
+
+    fn refund(seq: u32, of: u32, person: u64) -> Body {
+        Body::Refund(RefundRecord {
+            id: id(seq),
+            of: id(of),
+            person: PersonId(person),
+            merchant: MerchantId(1),
+            kind: RefundKind::Refund,
+            back: vec![(Source::Wallet(WalletKey::Main), Fen(200))],
+            operator: OperatorId(1),
+            day: Day(1),
+        })
+    }
+
+    /// 2,500 entries of which person 1 bought the first, one in the middle (given back in part later) and one near the end.
+    fn journal() -> Journal {
+        let bodies = (1..=2_500).map(|seq| match seq {
+            1 | 1_200 | 2_490 => sale(seq, 1),
+            2_000 => refund(seq, 1_200, 1),
+            _ => sale(seq, 2),
+        });
+        let stamp = |seq: usize| Stamp { hub_time_ms: seq as i64, boot: 1, mono_ms: 0 };
+        Journal(bodies.enumerate().map(|(n, body)| Entry { stamp: stamp(n), body }.encode()).collect())
+    }
+
+    #[test]
+    fn the_newest_sales_come_first_with_what_was_given_back() {
+        let (found, older) = todays_sales(&journal(), PersonId(1), 20_000).unwrap();
+        let seen: Vec<(u32, Fen)> = found.iter().map(|sold| (sold.sale.id.seq, sold.left().unwrap())).collect();
+        assert_eq!(seen, [(2_490, Fen(500)), (1_200, Fen(300)), (1, Fen(500))]);
+        assert!(!older);
+    }
+
+    #[test]
+    fn a_bounded_look_says_that_there_may_be_older_ones() {
+        let (found, older) = todays_sales(&journal(), PersonId(1), 1_400).unwrap();
+        let seen: Vec<u32> = found.iter().map(|sold| sold.sale.id.seq).collect();
+        assert_eq!((seen.as_slice(), older), ([2_490, 1_200].as_slice(), true));
+        let (found, older) = todays_sales(&journal(), PersonId(2), 20_000).unwrap();
+        assert!(older && found.len() > SALES_SHOWN_MAX && found.len() <= 1_000, "{}", found.len());
+    }
 }

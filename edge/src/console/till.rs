@@ -19,6 +19,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Form, Json};
+use reader::Unread;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use view::{Left, Panel};
@@ -52,6 +53,8 @@ struct TillPage {
 struct ChoosePage {
     page: Page,
     tills: Vec<TillRow>,
+    /// Key of the words that say what a reader sends.
+    reader: &'static str,
 }
 
 struct TillRow {
@@ -174,7 +177,8 @@ fn choose(ui: &Ui, me: &CurrentOperator, app: &App, shifts: &[Shift]) -> Result<
         }
     };
     let tills = tills.map(row).collect();
-    Ok(View::new(ChoosePage { page: app.page(ui, "till.choose", "/till")?, tills }).into_response())
+    let reader = app.reader_default().help();
+    Ok(View::new(ChoosePage { page: app.page(ui, "till.choose", "/till")?, tills, reader }).into_response())
 }
 
 /// Signs the cashier on. Repeated, it leads to the shift that is open already.
@@ -244,11 +248,15 @@ pub(super) async fn sale(
     };
     let typed = form.typed == 1;
     let card = match typed {
-        true => reader::printed_number(&form.card),
+        true => reader::printed_number(&form.card).ok_or(Unread::Form),
         false => app.0.config.reader_at(shift.terminal).card(&app.node().people.read(), &form.card),
     };
-    let Some(card) = card else {
-        return refuse(Panel::refused(&ui, "till.unreadable", "till.unreadable.note"));
+    let card = match card {
+        Ok(card) => card,
+        Err(unread) => {
+            let (word, note) = unread.words();
+            return refuse(Panel::refused(&ui, word, note));
+        }
     };
     let again = app.look(|store| is_known(store, id))?;
     if form.boot != shift.boot && !again {

@@ -204,14 +204,15 @@ impl Passing {
         }
     }
 
-    /// Something that a person must look at, within its bounds.
+    /// Something that a person must look at, within its bounds: each swipe at a broken door says the same again.
     pub(super) fn alarm(&self, kind: &'static str, about: impl ToString, what: &str) {
         let about = about.to_string();
-        tracing::warn!(kind, about, what, "door alarm");
-        let detail = format!("{about}: {what}");
-        if self.alarms.take((kind, about), Instant::now()) {
-            self.journal.push(Command::Alarm(AlarmRecord { kind: kind.into(), detail }));
+        if !self.alarms.take((kind, about.clone()), Instant::now()) {
+            tracing::debug!(kind, about, what, "door alarm, again");
+            return;
         }
+        tracing::warn!(kind, about, what, "door alarm");
+        self.journal.push(Command::Alarm(AlarmRecord { kind: kind.into(), detail: format!("{about}: {what}") }));
     }
 
     /// Journals how many entries did not fit into the bounds.

@@ -79,7 +79,6 @@ impl Campus {
             campus.put_doors();
         }
         campus.node.refresh_registry().unwrap();
-        campus.app = app_of(&campus.node, &campus.doors, ConsoleConfig::default(), dir);
         campus
     }
 

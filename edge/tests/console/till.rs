@@ -231,7 +231,7 @@ async fn one_page_and_one_cashier_have_a_till() {
 async fn readers_deliver_chips_and_typed_cards_are_journaled() {
     let dir = tempfile::tempdir().unwrap();
     let mut campus = Campus::new(dir.path(), Seed::Lunch).await;
-    let reader = WedgeReader { delivers: Delivers::Chip, profile: ReaderProfile::DEC10 };
+    let reader = WedgeReader { delivers: Delivers::Chip, profile: ReaderProfile::DEC10, ..WedgeReader::default() };
     let config = ConsoleConfig { reader, ..ConsoleConfig::default() };
     campus.app = app_of(&Arc::clone(&campus.node), &campus.doors, config, dir.path());
     let mut till = Till::open(&campus, "wu", "11").await;
@@ -247,6 +247,34 @@ async fn readers_deliver_chips_and_typed_cards_are_journaled() {
     assert_eq!(state(&till.send("/till/sale", seq, &typed).await), "approved");
     let noted = campus.journal().iter().filter(|b| matches!(b, Body::Act(a) if a.act == "till.typed_card")).count();
     assert_eq!(noted, 1);
+}
+
+/// Rows POS-24.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_nobody_set_up_sells_by_chip_and_by_printed_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let chip = u32::try_from(FIRST_CHIP + 3).unwrap();
+    let reversed = chip.swap_bytes();
+    for (fen, text) in
+        [("501", format!("{chip:08X}")), ("502", format!("{reversed:08x}")), ("503", format!("{chip:010}"))]
+    {
+        let sold = till.sell(fen, &text).await;
+        assert!(state(&sold) == "approved" && sold.text.contains("陈**"), "{text}: {}", sold.text);
+    }
+    let number = card(3).to_string();
+    assert_eq!(state(&till.sell("504", &number).await), "approved");
+    let before = till.next;
+    for (text, word) in [("062,13878", "读卡器只送了一部分卡号"), ("FFFFFFF0", "没有哪张卡登记了这个物理卡号")]
+    {
+        let refused = till.sell("500", text).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
+        assert!(refused.text.contains(word) && till.next == before, "{text}: {}", refused.text);
+    }
+    let unknown = till.sell("500", "62009999").await;
+    assert!(unknown.text.contains("无此卡") && unknown.text.contains("核对读卡器的设置"), "{}", unknown.text);
+    assert!(campus.sales().iter().all(|sale| sale.card == card(3)));
 }
 
 /// Rows POS-20, POS-24, POS-28.

@@ -1,10 +1,10 @@
-"""Acts the cashier in Chromium: argument 1 is the address of the box, argument 2 the password of the seed."""
+"""Acts the cashier in Chromium: argument 1 is the address of the box, 2 the password of the seed, 3 its chip before the first."""
 
 import sys
 import time
 from playwright.sync_api import expect, sync_playwright
 
-BASE, PASSWORD = sys.argv[1], sys.argv[2]
+BASE, PASSWORD, CHIP = sys.argv[1], sys.argv[2], int(sys.argv[3])
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 # A person's keys, a reader's keys, and the pause between keying an amount and tapping the card.
@@ -17,15 +17,17 @@ def person(page, keys):
     page.wait_for_timeout(SETTLE_MS)
 
 
-def reader(page, text, hiccup_after=None, hiccup_ms=200):
+def reader(page, text, hiccup_after=None, hiccup_ms=200, end="Enter"):
     """Trusted keys with the times a reader gives them, however busy this machine is."""
     keyboard = page.context.new_cdp_session(page)
     at_s = time.time()
-    for n, key in enumerate(list(text) + ["Enter"]):
+    for n, key in enumerate(list(text) + [end]):
         at_s += (hiccup_ms if n == hiccup_after else READER_MS) / 1000
         down = {"key": key, "code": "Digit" + key, "text": key}
         if key == "Enter":
             down = {"key": key, "code": key, "text": "\r", "windowsVirtualKeyCode": 13}
+        if key == "Tab":
+            down = {"key": key, "code": key, "windowsVirtualKeyCode": 9}
         keyboard.send("Input.dispatchKeyEvent", {"type": "keyDown", "timestamp": at_s, **down})
         keyboard.send("Input.dispatchKeyEvent", {"type": "keyUp", "timestamp": at_s, "key": key, "code": down["code"]})
     keyboard.detach()
@@ -88,6 +90,30 @@ with sync_playwright() as playwright:
         assert page.locator("#till-left").get_attribute("data-state") in ("unsure", "noise", "empty"), hiccup
         assert page.locator("#till-left").get_attribute("data-next") == "3", hiccup
         page.keyboard.press("Escape")
+
+    # A card straight after the keys: the reading is as long as the ones before it, so the keys were the cashier's.
+    page.keyboard.type("7.5", delay=PERSON_MS)
+    page.wait_for_timeout(150)
+    reader(page, card(6))
+    shows(page, "approved", "¥7.50")
+
+    # What is beyond a limit is not taken, and said.
+    for keys, state, total in (("9999", "over-sum", "¥999.00"), ("1.234", "over-cents", "¥1.23")):
+        person(page, keys)
+        shows(page, state)
+        expect(page.locator("#till-sum")).to_have_text(total)
+        page.keyboard.press("Delete")
+    page.keyboard.press("F3")
+    person(page, "3+100")
+    shows(page, "over-portions")
+    expect(page.locator("#till-sum")).to_have_text("¥30.00")
+    page.keyboard.press("Delete")
+    page.keyboard.press("F1")
+
+    # The chip in hexadecimal, ended with Tab.
+    person(page, "6")
+    reader(page, f"{CHIP + 6:08X}", end="Tab")
+    shows(page, "approved", "¥6.00")
 
     page.keyboard.press("F2")
     reader(page, card(2))
@@ -172,7 +198,7 @@ with sync_playwright() as playwright:
     page.click("[data-act=off]")
     page.click("#off button[type=submit]")
     page.wait_for_url("**/till/shifts/**")
-    expect(page.locator(".slip")).to_contain_text("¥35.50")
+    expect(page.locator(".slip")).to_contain_text("¥49.00")
     browser.close()
 
 if failures:

@@ -15,6 +15,9 @@ use yika_crdt::mesh::for_each_row;
 use yika_crdt::person::Person;
 use yika_crdt::store::decode_row;
 
+/// Doors named to whoever asked for another one.
+const DOORS_NAMED_MAX: usize = 20;
+
 impl Desk {
     /// The policy in force on a campus.
     ///
@@ -63,6 +66,17 @@ impl Desk {
         self.note(actor, "access.apply", campus.to_string(), detail).await?;
         self.change_policy(actor, campus, acts).await?;
         Ok(changes)
+    }
+
+    /// Refuses a door that the policy of its campus does not know.
+    pub(super) async fn check_door(&self, actor: &Actor, campus: CampusId, door: DoorId) -> Result<(), DeskError> {
+        let doors = self.policy(actor, campus).await?.doors;
+        if doors.contains_key(&door) {
+            return Ok(());
+        }
+        let named = doors.iter().take(DOORS_NAMED_MAX).map(|(id, known)| format!("{id} ({})", known.name));
+        let known = if doors.is_empty() { vec!["–".to_owned()] } else { named.collect() };
+        refused(Refusal::UnknownDoor { door, campus, known })
     }
 
     /// Changes the access policy of a campus, act by act; stops at the first that is refused.

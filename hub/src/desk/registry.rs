@@ -209,6 +209,16 @@ impl Desk {
         if (kind == TerminalKind::Door) != new.door.is_some() {
             return refused(Refusal::DoorNeeds {});
         }
+        if let Some(door) = new.door {
+            self.check_door(actor, new.campus, door).await?;
+        }
+        let namesake = registry_view
+            .terminals
+            .values()
+            .find(|t| t.campus == new.campus && t.name == new.name && t.state != TerminalState::Scrapped);
+        if let Some(TerminalRecord { terminal, .. }) = namesake {
+            return refused(Refusal::TerminalNameTaken { name: new.name, terminal: *terminal });
+        }
         let last = registry_view.terminals.keys().next_back().map_or(0, |t| t.0);
         let terminal = TerminalId(last.saturating_add(1));
         let record = TerminalRecord {

@@ -81,7 +81,7 @@ macro_rules! said_as_they_are {
 }
 
 said_as_they_are!(
-    String, usize, u32, u64, Fen, Day, FeedId, Writer, NodeId, CampusId, PersonId, TerminalId, PurchaseId
+    String, usize, u32, u64, Fen, Day, FeedId, Writer, NodeId, CampusId, PersonId, TerminalId, PurchaseId, DoorId
 );
 
 impl<T: Fact> Fact for Vec<T> {

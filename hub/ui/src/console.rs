@@ -1,7 +1,7 @@
 //! The frame around every request: who asks, in which language, is the form ours; errors dressed as pages;
 //! security headers.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -54,8 +54,8 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
 
 /// A product's console: its settings and its login logic.
 pub struct Console<D> {
-    /// Settings.
-    pub kit: Arc<Kit>,
+    /// Settings, as of the last page.
+    kit: RwLock<Arc<Kit>>,
     /// Login logic.
     pub auth: Auth<D>,
 }
@@ -63,7 +63,18 @@ pub struct Console<D> {
 impl<D: OperatorDirectory> Console<D> {
     /// A console.
     pub fn new(kit: Kit, auth: Auth<D>) -> Arc<Console<D>> {
-        Arc::new(Console { kit: Arc::new(kit), auth })
+        Arc::new(Console { kit: RwLock::new(Arc::new(kit)), auth })
+    }
+}
+
+impl<D> Console<D> {
+    /// Settings as of this moment.
+    fn kit(&self) -> Arc<Kit> {
+        let kit = Arc::clone(&self.kit.read().unwrap_or_else(PoisonError::into_inner));
+        let Some(moved) = kit.moved() else { return kit };
+        let moved = Arc::new(moved);
+        *self.kit.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&moved);
+        moved
     }
 }
 
@@ -105,7 +116,8 @@ pub fn require_roles<S: Clone + Send + Sync + 'static>(pages: Router<S>, roles: 
 }
 
 async fn frame<D: OperatorDirectory>(State(console): State<Arc<Console<D>>>, request: Request, next: Next) -> Response {
-    let token = cookie(request.headers(), &cookie_name(console.kit.tls, port_of(&request), SESSION_COOKIE));
+    let kit = console.kit();
+    let token = cookie(request.headers(), &cookie_name(kit.tls, port_of(&request), SESSION_COOKIE));
     let resumed = match &token {
         Some(token) => {
             let background = request.headers().contains_key(BACKGROUND_HEADER);
@@ -113,7 +125,7 @@ async fn frame<D: OperatorDirectory>(State(console): State<Arc<Console<D>>>, req
         }
         None => Ok(None),
     };
-    let (ui, new_pre) = match prepare(&console, &request, &resumed) {
+    let (ui, new_pre) = match prepare(kit, &request, &resumed) {
         Ok(prepared) => prepared,
         Err(detail) => {
             tracing::error!(%detail, "request could not be prepared");
@@ -182,10 +194,10 @@ type Resumed = Result<Option<(Session, crate::auth::Operator)>, DirectoryError>;
 
 /// Reads cookies and session into the request context. The second value is a fresh pre-session secret
 /// that the answer must set.
-fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Result<(Ui, Option<String>), String> {
+fn prepare(kit: Arc<Kit>, request: &Request, resumed: &Resumed) -> Result<(Ui, Option<String>), String> {
     let headers = request.headers();
     let port = port_of(request);
-    let held = |name: &str| cookie(headers, &cookie_name(console.kit.tls, port, name));
+    let held = |name: &str| cookie(headers, &cookie_name(kit.tls, port, name));
     let random = || crate::auth::random_32().map_err(|error| error.to_string());
     let session = resumed.as_ref().ok().and_then(Option::as_ref);
     let mut new_pre = None;
@@ -201,7 +213,6 @@ fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Res
     };
     let trace = random()?;
     let ui = Ui {
-        kit: console.kit.clone(),
         port,
         lang: held("lang").and_then(|code| Lang::from_code(&code)).unwrap_or_default(),
         theme: held("theme").and_then(|code| Theme::from_code(&code)).unwrap_or_default(),
@@ -215,6 +226,7 @@ fn prepare<D>(console: &Console<D>, request: &Request, resumed: &Resumed) -> Res
         htmx: headers.contains_key("hx-request") && headers.get("hx-request-type").is_none_or(|kind| kind != "full"),
         now_ms: wall_ms(),
         trace_id: hex::encode(&trace[..6]),
+        kit,
     };
     Ok((ui, new_pre))
 }

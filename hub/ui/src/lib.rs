@@ -24,6 +24,7 @@ pub use console::{BACKGROUND_HEADER, CSRF_HEADER, Console, FORM_BYTES_MAX, files
 pub use error::{Saved, UiError};
 pub use lang::{Lang, Words};
 pub use page::{
-    AsOf, Choice, Crumb, Icon, Kit, MenuGroup, MenuItem, Notice, NoticeSource, Page, Theme, Toast, Tone, Ui,
+    AsOf, Choice, Crumb, Icon, Kit, MenuGroup, MenuItem, Notice, NoticeSource, Page, Place, PlaceSource, Theme, Toast,
+    Tone, Ui,
 };
 pub use view::{PageLink, Pager, Sort, Step, StepState, View};

@@ -15,7 +15,7 @@ use crate::error::UiError;
 use crate::lang::{Lang, Words};
 
 /// What a product hands to the kit once, at start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Kit {
     /// Key of the product's name ("一卡通总部"), shown beside the logo.
     pub product_key: &'static str,
@@ -27,6 +27,8 @@ pub struct Kit {
     pub words: Words,
     /// Address of the global search (GET, parameter `q`); `None` hides the box.
     pub search_action: Option<&'static str>,
+    /// Key of the words in its box: what can be searched for here.
+    pub search_hint: &'static str,
     /// Roles that see the search box; empty for everybody.
     pub search_roles: &'static [Role],
     /// Whether cookies carry `Secure`, that is, whether browsers reach the console by TLS.
@@ -39,8 +41,38 @@ pub struct Kit {
     pub scripts: Vec<String>,
     /// Key of the words that say where passwords are changed, if not here; there is no form then.
     pub passwords_elsewhere: Option<&'static str>,
+    /// Key of the words that say, to everybody whose sign-in is refused, what else may be the cause than a wrong word.
+    pub sign_in_hint: Option<&'static str>,
     /// What every page says at its top as long as there is something to say.
     pub notice: NoticeSource,
+    /// Where the node's name and civil time are asked at every page; as set here when there is no source.
+    pub place: PlaceSource,
+}
+
+/// What may change of a node while its console runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// As [`Kit::node_name`].
+    pub node_name: String,
+    /// As [`Kit::utc_offset_minutes`].
+    pub utc_offset_minutes: i16,
+}
+
+/// Where the place of a node comes from: asked at every page, so it must be quick.
+#[derive(Clone, Default)]
+pub struct PlaceSource(Option<Arc<dyn Fn() -> Place + Send + Sync>>);
+
+impl PlaceSource {
+    /// Asks this function.
+    pub fn new(source: impl Fn() -> Place + Send + Sync + 'static) -> PlaceSource {
+        PlaceSource(Some(Arc::new(source)))
+    }
+}
+
+impl fmt::Debug for PlaceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PlaceSource({})", self.0.is_some())
+    }
 }
 
 /// Something that concerns whoever is signed in, on whatever page he is.
@@ -86,14 +118,27 @@ impl Kit {
             menu,
             words,
             search_action: None,
+            search_hint: "ui.search",
             search_roles: &[],
             tls: true,
             utc_offset_minutes: 480,
             styles: Vec::new(),
             scripts: Vec::new(),
             passwords_elsewhere: None,
+            sign_in_hint: None,
             notice: NoticeSource::default(),
+            place: PlaceSource::default(),
         }
+    }
+
+    /// The same kit as of this moment, if the node's place has changed.
+    pub(crate) fn moved(&self) -> Option<Kit> {
+        let place = self.place.0.as_ref().map(|source| source())?;
+        if (place.node_name.as_str(), place.utc_offset_minutes) == (&self.node_name, self.utc_offset_minutes) {
+            return None;
+        }
+        let Place { node_name, utc_offset_minutes } = place;
+        Some(Kit { node_name, utc_offset_minutes, ..self.clone() })
     }
 }
 

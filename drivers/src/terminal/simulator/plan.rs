@@ -1,10 +1,11 @@
 //! What a run does: terminals, cards, mix and pace, from a file or flags.
 
 use crate::terminal::client::{Client, Identity, Patience};
+use crate::terminal::message::PresentedCard;
 use crate::terminal::sign::KEY_LEN_BYTES;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// Most terminals of a run.
@@ -22,7 +23,7 @@ pub struct Plan {
     pub tills: Vec<TerminalPlan>,
     /// Door readers.
     pub readers: Vec<TerminalPlan>,
-    /// Card numbers, single or as `first-last`.
+    /// Card numbers, single or as `first-last`, and chips as `uid:0b3e3636`.
     pub cards: Vec<String>,
     /// Of all choices.
     pub seed: u64,
@@ -32,7 +33,7 @@ pub struct Plan {
     pub swipes_per_second: u32,
     /// The run ends after so many seconds.
     pub seconds: Option<u64>,
-    /// The run ends after so many sales.
+    /// The run ends after so many sales; without tills, after so many swipes.
     pub count: Option<u64>,
     /// Boot number of the tills; the present second when absent, so that ids of two runs never meet.
     pub boot: Option<u32>,
@@ -165,7 +166,7 @@ impl Plan {
         if self.seconds.is_none() && self.count.is_none() {
             return refuse("neither seconds nor count: it would never end".into());
         }
-        if self.card_numbers()?.is_empty() {
+        if self.presented_cards()?.is_empty() {
             return refuse("no cards".into());
         }
         for terminal in self.tills.iter().chain(&self.readers) {
@@ -177,19 +178,30 @@ impl Plan {
         Ok(self)
     }
 
-    /// All card numbers.
+    /// All cards as they are presented.
     ///
     /// # Errors
-    /// When one is not a number or the list is too long.
-    pub fn card_numbers(&self) -> Result<Vec<u64>, PlanError> {
+    /// When one is neither number nor chip, or the list is too long.
+    pub fn presented_cards(&self) -> Result<Vec<PresentedCard>, PlanError> {
         let mut cards = Vec::new();
         for text in &self.cards {
+            if let Some(uid) = text.strip_prefix("uid:") {
+                let card = PresentedCard::Uid { uid: uid.to_ascii_lowercase() };
+                card.chip().ok_or_else(|| PlanError(format!("{text:?} is not a chip: 8 or 14 hexadecimal digits")))?;
+                if cards.len() >= CARDS_MAX {
+                    return Err(PlanError(format!("more than {CARDS_MAX} cards")));
+                }
+                cards.push(card);
+                continue;
+            }
             let (first, last) = text.split_once('-').unwrap_or((text, text));
             let number = |t: &str| t.trim().parse::<u64>().map_err(|_| PlanError(format!("{text:?} is not a card")));
             let (first, last) = (number(first)?, number(last)?);
             let many = last.checked_sub(first).and_then(|n| usize::try_from(n).ok()).map(|n| n.saturating_add(1));
             match many {
-                Some(many) if cards.len().saturating_add(many) <= CARDS_MAX => cards.extend(first..=last),
+                Some(many) if cards.len().saturating_add(many) <= CARDS_MAX => {
+                    cards.extend((first..=last).map(|number| PresentedCard::Number { number }));
+                }
                 _ => return Err(PlanError(format!("{text:?} runs backwards or is too long"))),
             }
         }
@@ -201,6 +213,11 @@ impl Plan {
         let edges = if terminal.edges.is_empty() { &self.edges } else { &terminal.edges };
         let patience = Patience { tries_max: 1, answer_wait_ms: self.answer_wait_ms };
         edges.iter().map(|edge| Ok(Client::new(terminal.identity(edge, boot)?).patient(patience))).collect()
+    }
+
+    /// How long a request is sent again.
+    pub(super) fn give_up(&self) -> Duration {
+        Duration::from_millis(self.give_up_ms)
     }
 
     /// The boot number of this run.
@@ -250,7 +267,11 @@ mod tests {
         );
         std::fs::write(&path, text).unwrap();
         let plan = Plan::read(&path).unwrap().checked().unwrap();
-        assert_eq!(plan.card_numbers(), Ok(vec![5, 6, 7, 9]));
+        let numbers = [5, 6, 7, 9].map(|number| PresentedCard::Number { number });
+        assert_eq!(plan.presented_cards(), Ok(numbers.to_vec()));
+        let chip = Plan { cards: vec!["uid:0B3E3636".into()], ..plan.clone() };
+        assert_eq!(chip.presented_cards(), Ok(vec![PresentedCard::Uid { uid: "0b3e3636".into() }]));
+        assert!(Plan { cards: vec!["uid:0B3E".into()], ..plan.clone() }.checked().unwrap_err().0.contains("8 or 14"));
         assert!(Plan { count: None, ..plan.clone() }.checked().unwrap_err().0.contains("never end"));
         assert!(Plan { cards: vec!["7-5".into()], ..plan.clone() }.checked().is_err());
         let short = TerminalPlan { key: "07".into(), ..plan.tills[0].clone() };

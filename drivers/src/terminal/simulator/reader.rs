@@ -2,39 +2,67 @@
 
 use super::plan::Plan;
 use super::tally::{self, LogLine, one_more};
+use super::trouble::Trouble;
 use super::{Dice, Shift};
-use crate::terminal::client::Client;
+use crate::terminal::client::{Client, ClientError};
 use crate::terminal::message::{PresentedCard, Swipe};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Works until the run is over.
 pub(super) async fn work(shift: Arc<Shift>, plan: Arc<Plan>, n: usize) {
     let terminal = &plan.readers[n];
-    let (Ok(clients), Ok(cards)) = (plan.clients(terminal, plan.boot()), plan.card_numbers()) else { return };
+    let (Ok(clients), Ok(cards)) = (plan.clients(terminal, plan.boot()), plan.presented_cards()) else { return };
     let mut dice = Dice::new(plan.seed, u64::from(terminal.terminal));
     let readers = plan.readers.len() as u64;
     let pace = Duration::from_micros(1_000_000 * readers / u64::from(plan.swipes_per_second.max(1)));
     let mut next = Instant::now() + Duration::from_micros(dice.below(tally::micros(pace)));
     let mut at = 0;
+    let mut trouble = Trouble::new(&plan);
+    let mut silent_since = None;
     loop {
         shift.wait_until(next).await;
         next = (next + pace).max(Instant::now());
-        // With a count of sales, doors stop when the last sale is drawn.
-        if shift.is_over() || shift.left.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        if trouble.is_hopeless() || !goes_on(&shift, &plan) {
             return;
         }
-        let number = cards[dice.below(cards.len() as u64) as usize];
-        if !swipe(&shift, &clients[at], number).await {
-            at = (at + 1) % clients.len();
+        let card = cards[dice.below(cards.len() as u64) as usize].clone();
+        let client = &clients[at];
+        match swipe(&shift, client, card).await {
+            Ok(()) => {
+                trouble.is_over();
+                silent_since = None;
+            }
+            Err(error) => {
+                if trouble.met(&shift, client, &error) {
+                    return;
+                }
+                if error.may_retry() {
+                    at = (at + 1) % clients.len();
+                }
+                if silent_since.get_or_insert_with(Instant::now).elapsed() >= plan.give_up() {
+                    trouble.gave_up();
+                    silent_since = None;
+                }
+            }
         }
     }
 }
 
-/// Whether there was an answer.
-async fn swipe(shift: &Shift, client: &Client, number: u64) -> bool {
-    let swipe = Swipe { card: PresentedCard::Number { number } };
+/// Whether there is one more swipe: with a count of sales, doors stop when the last sale is drawn; without tills it counts
+/// swipes.
+fn goes_on(shift: &Shift, plan: &Plan) -> bool {
+    match plan.tills.is_empty() {
+        true => shift.draw(),
+        false => !shift.is_over() && shift.left.load(Ordering::Relaxed) > 0,
+    }
+}
+
+/// Presents a card, or says why there was no answer.
+async fn swipe(shift: &Shift, client: &Client, card: PresentedCard) -> Result<(), ClientError> {
+    let swipe = Swipe { card };
     let begun = Instant::now();
     let answer = client.swipe(&swipe).await;
     shift.tally.log(&LogLine {
@@ -58,5 +86,5 @@ async fn swipe(shift: &Shift, client: &Client, number: u64) -> bool {
         }
         Err(error) => shift.tally.failed(error),
     }
-    !answer.is_err_and(|error| error.may_retry())
+    answer.map(|_| ())
 }

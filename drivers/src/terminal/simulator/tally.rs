@@ -66,7 +66,7 @@ pub struct Summary {
     pub opened: u64,
     /// Swipes refused, by reason.
     pub swipes_refused: BTreeMap<String, u64>,
-    /// Requests the interface refused, by code: a fault of the terminal.
+    /// Requests and terminals the interface refused, by code: a fault of the terminal.
     pub problems: BTreeMap<String, u64>,
     /// Sendings beyond the first of a request.
     pub retries: u64,
@@ -141,8 +141,13 @@ impl Tally {
     pub(super) fn failed(&self, error: &ClientError) {
         self.count(|sum| match error {
             ClientError::Problem { problem, .. } => one_more(&mut sum.problems, &problem.code),
-            ClientError::Unknown(_) | ClientError::Request(_) => sum.unanswered += 1,
+            ClientError::Unknown(_) | ClientError::Unsigned { .. } | ClientError::Request(_) => sum.unanswered += 1,
         });
+    }
+
+    /// Counts a terminal that is not let in, signed or not.
+    pub(super) fn barred(&self, error: &ClientError) {
+        self.count(|sum| one_more(&mut sum.problems, error.problem().map_or("no_yika_box", |p| p.code.as_str())));
     }
 
     pub(super) fn finish(&self, elapsed: Duration) -> std::io::Result<Summary> {

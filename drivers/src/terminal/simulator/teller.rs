@@ -2,6 +2,7 @@
 
 use super::plan::{Mix, Plan};
 use super::tally::{self, LogLine, count_back, count_sale, one_more, same_answer};
+use super::trouble::Trouble;
 use super::{Dice, Shift};
 use crate::terminal::client::{Client, ClientError};
 use crate::terminal::message::*;
@@ -18,10 +19,12 @@ const TRIES_AT_ONE_EDGE: u32 = 2;
 /// Sales a till makes alone before it uploads.
 const ALONE_SALES_MAX: u64 = 8;
 
-/// Works until the run is over, then leaves nothing open behind.
+/// Works until the run is over, then leaves nothing open behind; ends at once if no edge lets it in.
 pub(super) async fn work(shift: Arc<Shift>, plan: Arc<Plan>, n: usize) {
     let Ok(mut teller) = Teller::new(&shift, &plan, n) else { return };
-    teller.sign_in().await;
+    if !teller.sign_in().await {
+        return;
+    }
     let tills = plan.tills.len() as u64;
     let pace = (plan.per_second > 0).then(|| Duration::from_micros(1_000_000 * tills / u64::from(plan.per_second)));
     // Tills do not begin in step.
@@ -33,7 +36,7 @@ pub(super) async fn work(shift: Arc<Shift>, plan: Arc<Plan>, n: usize) {
             // A till that was held up serves those who wait now; it does not make up for the time lost.
             next = (next + pace).max(Instant::now());
         }
-        if !shift.draw() {
+        if teller.trouble.is_hopeless() || !shift.draw() {
             break;
         }
         teller.serve_one().await;
@@ -83,7 +86,7 @@ struct Teller<'r> {
     /// The edge in use.
     at: usize,
     dice: Dice,
-    cards: Vec<u64>,
+    cards: Vec<PresentedCard>,
     boot: u32,
     seq: u32,
     /// First answers, to compare later ones with.
@@ -95,6 +98,7 @@ struct Teller<'r> {
     /// So many more are made alone.
     alone: u64,
     told: Instant,
+    trouble: Trouble,
 }
 
 impl<'r> Teller<'r> {
@@ -106,7 +110,7 @@ impl<'r> Teller<'r> {
             clients: plan.clients(&plan.tills[n], boot)?,
             at: 0,
             dice: Dice::new(plan.seed, u64::from(plan.tills[n].terminal)),
-            cards: plan.card_numbers()?,
+            cards: plan.presented_cards()?,
             boot,
             seq: 0,
             answered: BTreeMap::new(),
@@ -114,6 +118,7 @@ impl<'r> Teller<'r> {
             backlog: Vec::new(),
             alone: 0,
             told: Instant::now(),
+            trouble: Trouble::new(plan),
         })
     }
 
@@ -126,22 +131,32 @@ impl<'r> Teller<'r> {
         SaleId { terminal: self.client().identity().terminal, boot: self.boot, seq: self.seq }
     }
 
-    async fn sign_in(&mut self) {
+    /// Whether the till may sell: it signed in, or nobody told it otherwise.
+    async fn sign_in(&mut self) -> bool {
         let told = SignIn { model: "yika-terminal-sim".into(), firmware: env!("CARGO_PKG_VERSION").into() };
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(self.plan.give_up_ms) && !self.shift.is_over() {
+        while begun.elapsed() < self.plan.give_up() && !self.shift.is_over() {
             match self.client().sign_in(&told).await {
                 Ok(signed_in) => {
+                    self.trouble.is_over();
                     self.seq = self.seq.max(signed_in.last_seq);
-                    return;
+                    return true;
                 }
-                Err(error) if error.may_retry() => {
-                    self.turn_to_next_edge();
-                    tokio::time::sleep(Duration::from_millis(self.plan.retry_ms)).await;
+                Err(error) => {
+                    if self.trouble.met(self.shift, &self.clients[self.at], &error) {
+                        return false;
+                    }
+                    if !error.may_retry() && !error.is_barred() {
+                        self.shift.tally.failed(&error);
+                        return true;
+                    }
                 }
-                Err(error) => return self.shift.tally.failed(&error),
             }
+            self.turn_to_next_edge();
+            tokio::time::sleep(Duration::from_millis(self.plan.retry_ms)).await;
         }
+        self.trouble.gave_up();
+        true
     }
 
     async fn serve_one(&mut self) {
@@ -175,7 +190,7 @@ impl<'r> Teller<'r> {
     }
 
     fn next_purchase(&mut self) -> Purchase {
-        let number = self.cards[self.dice.below(self.cards.len() as u64) as usize];
+        let card = self.cards[self.dice.below(self.cards.len() as u64) as usize].clone();
         let Mix { fixed, portions, count, amount_fen: (least, greatest), .. } = self.plan.mix;
         let span = u64::try_from(greatest - least).unwrap_or(0) + 1;
         let fen = least + self.dice.below(span) as i64;
@@ -189,7 +204,7 @@ impl<'r> Teller<'r> {
             _ => SaleMode::Amount { fen },
         };
         let time_ms = self.client().now_ms();
-        Purchase { id: self.draw(), card: PresentedCard::Number { number }, mode, time_ms, tariff: None }
+        Purchase { id: self.draw(), card, mode, time_ms, tariff: None }
     }
 
     /// Sells; a sale nobody answers is undone before the next one.
@@ -259,7 +274,7 @@ impl<'r> Teller<'r> {
         let answer = loop {
             tries += 1;
             match asked.send(self.client()).await {
-                Err(error) if error.may_retry() && begun.elapsed() < Duration::from_millis(self.plan.give_up_ms) => {
+                Err(error) if error.may_retry() && begun.elapsed() < self.plan.give_up() => {
                     self.shift.tally.count(|sum| sum.retries += 1);
                     if tries % TRIES_AT_ONE_EDGE == 0 {
                         self.turn_to_next_edge();
@@ -270,6 +285,10 @@ impl<'r> Teller<'r> {
             }
         };
         self.log(asked.kind(), &asked, tries, begun.elapsed(), &answer, false);
+        match &answer {
+            Err(error) if error.outcome_is_unknown() => self.trouble.gave_up(),
+            _ => self.trouble.is_over(),
+        }
         match &answer {
             Ok(answer) => _ = self.answered.insert(asked.id().seq, (asked, answer.clone())),
             Err(error) => self.shift.tally.failed(error),
@@ -285,20 +304,21 @@ impl<'r> Teller<'r> {
         let answer = loop {
             tries += 1;
             match asked.send(self.client()).await {
-                Err(error) if error.may_retry() && begun.elapsed() < Duration::from_millis(self.plan.give_up_ms) => {
+                Err(error) if error.may_retry() && begun.elapsed() < self.plan.give_up() => {
                     tokio::time::sleep(Duration::from_millis(self.plan.retry_ms)).await;
                 }
                 other => break other,
             }
         };
+        let unknown = matches!(answer, Err(ClientError::Unknown(_) | ClientError::Unsigned { .. }));
         let differs = match &answer {
             Ok(answer) => !same_answer(&first, answer),
-            Err(error) => !matches!(error, ClientError::Unknown(_)),
+            Err(_) => !unknown,
         };
         self.shift.tally.count(|sum| {
             sum.resent += 1;
             sum.contradictions += u64::from(differs);
-            sum.unanswered += u64::from(matches!(answer, Err(ClientError::Unknown(_))));
+            sum.unanswered += u64::from(unknown);
         });
         self.log("resend", &asked, tries, begun.elapsed(), &answer, differs);
     }
@@ -339,7 +359,7 @@ impl<'r> Teller<'r> {
     /// Uploads what was sold alone, resuming after what is answered.
     async fn upload(&mut self) {
         let begun = Instant::now();
-        while !self.backlog.is_empty() && begun.elapsed() < Duration::from_millis(self.plan.give_up_ms) {
+        while !self.backlog.is_empty() && begun.elapsed() < self.plan.give_up() {
             let records: Vec<_> = self.backlog.iter().take(BATCH_RECORDS_MAX).cloned().collect();
             let batch = Batch { records };
             let sent = Instant::now();

@@ -6,9 +6,9 @@ use super::super::App;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use yika_crdt::Fen;
-use yika_crdt::entry::{Mode, PurchaseRecord};
+use yika_crdt::entry::{Body, Mode, PurchaseRecord};
 use yika_crdt::fen::FenError;
-use yika_crdt::ids::{PurchaseId, TerminalId};
+use yika_crdt::ids::{CardNumber, PurchaseId, TerminalId};
 use yika_crdt::sale::{Answer, answer_of};
 use yika_crdt::shift::Shift;
 use yika_crdt::sold::known_after;
@@ -27,6 +27,8 @@ pub(super) struct Answered {
     pub(super) id: PurchaseId,
     pub(super) hub_time_ms: i64,
     pub(super) answer: Answer,
+    /// The card that was refused.
+    pub(super) refused: Option<CardNumber>,
 }
 
 /// Sums of a shift.
@@ -133,7 +135,8 @@ impl App {
                 tally.next = known.id.seq.saturating_add(1);
                 let Some(entry) = known.entry else { continue };
                 let Some(answer) = answer_of(&entry.body) else { continue };
-                let answered = Answered { id: known.id, hub_time_ms: entry.stamp.hub_time_ms, answer };
+                let refused = if let Body::Refused(record) = &entry.body { Some(record.card) } else { None };
+                let answered = Answered { id: known.id, hub_time_ms: entry.stamp.hub_time_ms, answer, refused };
                 tally.take(answered).map_err(|e| UiError::internal(e, Saved::Nothing))?;
             }
             if end {

@@ -184,12 +184,12 @@ impl App {
     }
 
     fn refusal(&self, ui: &Ui, reason: Reason, card: CardNumber) -> Result<Panel, UiError> {
-        let holder = self.node().people.read().person_of(card);
         let mut notes = Vec::new();
-        if let Some(person) = holder {
-            notes.push(self.holder_name(person, card)?);
-        } else if card != CardNumber(0) {
-            notes.push(show::masked_card(card));
+        if card != CardNumber(0) {
+            notes.push(self.card_name(card)?);
+        }
+        if reason == Reason::UnknownCard {
+            notes.push(ui.t("till.unknown.note").to_owned());
         }
         Ok(Panel::plain("refused", "circle-x", show::reason(ui, reason), notes))
     }
@@ -225,20 +225,21 @@ impl App {
             },
             Answer::Refused(reason) => {
                 let word = show::reason(ui, *reason).to_owned();
-                RecentRow {
-                    time,
-                    name: ui.t("till.refused").to_owned(),
-                    money: "—".to_owned(),
-                    tone: "bad",
-                    word,
-                    receipt,
-                }
+                let name = answered.refused.filter(|card| *card != CardNumber(0)).map(|card| self.card_name(card));
+                let name = name.transpose()?.unwrap_or_else(|| "—".to_owned());
+                RecentRow { time, name, money: "—".to_owned(), tone: "bad", word, receipt }
             }
             Answer::Voided => {
                 let word = ui.t("till.voided").to_owned();
                 RecentRow { time, name: "—".to_owned(), money: "—".to_owned(), tone: "plain", word, receipt }
             }
         })
+    }
+
+    /// The masked name of whoever holds a card, or the masked card.
+    fn card_name(&self, card: CardNumber) -> Result<String, UiError> {
+        let holder = self.node().people.read().person_of(card);
+        holder.map_or_else(|| Ok(show::masked_card(card)), |person| self.holder_name(person, card))
     }
 
     /// The masked name of a holder, or the masked card of a stranger.

@@ -111,7 +111,10 @@ async fn login<D: OperatorDirectory>(
             let target = if operator.must_change { "/password" } else { local_path(&form.back) };
             return with_session(&ui, &token, Redirect::to(target));
         }
-        SignIn::Refused => (StatusCode::UNPROCESSABLE_ENTITY, ui.t("auth.refused").to_owned()),
+        SignIn::Refused => {
+            let hint = ui.kit.sign_in_hint.map_or("", |key| ui.t(key));
+            (StatusCode::UNPROCESSABLE_ENTITY, format!("{} {hint}", ui.t("auth.refused")).trim_end().to_owned())
+        }
         SignIn::Inactive(word) => (StatusCode::FORBIDDEN, ui.t(word).to_owned()),
         SignIn::Locked { minutes } => {
             (StatusCode::TOO_MANY_REQUESTS, ui.t_args("auth.locked", &[("n", &minutes.to_string())]))

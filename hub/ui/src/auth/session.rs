@@ -1,14 +1,17 @@
 //! Sessions: a random token in the browser, its SHA-256 here and, where they outlive a restart, in a file.
 //!
 //! A read of this memory or file gives nobody a usable cookie. The file is a convenience: what is lost of it makes somebody
-//! sign in again, so a disk that refuses it stops nothing.
+//! sign in again, so a disk that refuses it stops nothing, and no request waits for it. It counts within one boot of the
+//! machine only: a clock that stood still while the power was off would lengthen every session.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
@@ -19,6 +22,8 @@ pub const SESSIONS_MAX: usize = 2_000;
 
 /// Use of a session is written down at most so often: that much of its idle time is given back by a restart.
 const NOTED_EVERY_MS: u64 = 60_000;
+/// Differs at each boot of the machine.
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 /// A session that was used this far in the future was not: the clock was set back.
 const AHEAD_MS_MAX: u64 = 60_000;
 
@@ -79,8 +84,8 @@ struct Kept {
 #[derive(Debug)]
 pub struct Sessions {
     policy: SessionPolicy,
-    file: Option<PathBuf>,
-    held: Mutex<Held>,
+    held: Arc<Mutex<Held>>,
+    keeper: Option<Keeper>,
 }
 
 #[derive(Debug, Default)]
@@ -92,11 +97,16 @@ struct Held {
 impl Sessions {
     /// None yet; they end with the process.
     pub fn new(policy: SessionPolicy) -> Sessions {
-        Sessions { policy, file: None, held: Mutex::default() }
+        Sessions { policy, held: Arc::default(), keeper: None }
     }
 
-    /// Those that a file remembers and that have not ended; the file follows from here on.
+    /// Those that a file remembers of this boot and that have not ended; the file follows from here on.
     pub fn kept_in(file: PathBuf, policy: SessionPolicy, now_ms: u64) -> Sessions {
+        let boot = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_default();
+        Sessions::kept_since(file, policy, now_ms, boot.trim())
+    }
+
+    fn kept_since(file: PathBuf, policy: SessionPolicy, now_ms: u64, boot: &str) -> Sessions {
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -105,11 +115,16 @@ impl Sessions {
                 String::new()
             }
         };
-        let sessions = Sessions { file: Some(file), ..Sessions::new(policy) };
-        let read = text.lines().filter_map(parsed).take(SESSIONS_MAX);
-        let alive = |kept: &Kept| kept.seen_ms <= now_ms.saturating_add(AHEAD_MS_MAX) && !sessions.ended(kept, now_ms);
-        let by_hash = read.filter(|(_, kept)| alive(kept)).collect();
-        sessions.lock().by_hash = by_hash;
+        let mut sessions = Sessions::new(policy);
+        let mut lines = text.lines();
+        if !boot.is_empty() && lines.next() == Some(boot) {
+            let read = lines.filter_map(parsed).take(SESSIONS_MAX);
+            let alive =
+                |kept: &Kept| kept.seen_ms <= now_ms.saturating_add(AHEAD_MS_MAX) && !sessions.ended(kept, now_ms);
+            let by_hash = read.filter(|(_, kept)| alive(kept)).collect();
+            sessions.lock().by_hash = by_hash;
+        }
+        sessions.keeper = Keeper::start(file, boot.to_owned(), Arc::clone(&sessions.held));
         sessions
     }
 
@@ -197,12 +212,11 @@ impl Sessions {
             || now_ms >= kept.begun_ms.saturating_add(self.policy.absolute_ms)
     }
 
-    /// Writes down what is held, where it outlives the process.
+    /// Has what is held written down, where it outlives the process.
     fn note(&self, held: &mut Held, now_ms: u64) {
-        let Some(file) = &self.file else { return };
-        held.noted_ms = now_ms;
-        if let Err(error) = write(file, &held.by_hash) {
-            tracing::warn!(file = %file.display(), %error, "sessions cannot be kept; they end with the process");
+        if let Some(keeper) = &self.keeper {
+            held.noted_ms = now_ms;
+            keeper.wake();
         }
     }
 
@@ -211,9 +225,55 @@ impl Sessions {
     }
 }
 
-/// A line a session: hash of its token, operator, credential epoch, begun, last used.
-fn write(file: &Path, sessions: &HashMap<[u8; 32], Kept>) -> std::io::Result<()> {
-    let mut text = String::new();
+/// The thread that writes the file: requests only tell it that something has changed.
+#[derive(Debug)]
+struct Keeper {
+    /// Room for one word: a second change before the first is written is written with it.
+    changed: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    fn start(file: PathBuf, boot: String, held: Arc<Mutex<Held>>) -> Option<Keeper> {
+        let (changed, changes) = sync_channel(1);
+        let work = move || keep(&file, &boot, &held, &changes);
+        match std::thread::Builder::new().name("sessions".into()).spawn(work) {
+            Ok(thread) => Some(Keeper { changed: Some(changed), thread: Some(thread) }),
+            Err(error) => {
+                tracing::warn!(%error, "sessions cannot be kept; they end with the process");
+                None
+            }
+        }
+    }
+
+    fn wake(&self) {
+        // Full: what is there to be written includes this.
+        let _ = self.changed.as_ref().map(|changed| changed.try_send(()));
+    }
+}
+
+impl Drop for Keeper {
+    /// The last change is written before the sessions are gone.
+    fn drop(&mut self) {
+        self.changed = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn keep(file: &Path, boot: &str, held: &Mutex<Held>, changes: &Receiver<()>) {
+    while changes.recv().is_ok() {
+        let sessions = held.lock().unwrap_or_else(PoisonError::into_inner).by_hash.clone();
+        if let Err(error) = write(file, boot, &sessions) {
+            tracing::warn!(file = %file.display(), %error, "sessions cannot be kept; they end with the process");
+        }
+    }
+}
+
+/// The boot, then a line a session: hash of its token, operator, credential epoch, begun, last used.
+fn write(file: &Path, boot: &str, sessions: &HashMap<[u8; 32], Kept>) -> std::io::Result<()> {
+    let mut text = format!("{boot}\n");
     for (hash, k) in sessions {
         // Writing into a text does not fail.
         let hash = hex::encode(hash);
@@ -322,6 +382,10 @@ mod tests {
 
         let again = start(0);
         assert!(again.is_empty(), "used in the future: the clock was set back");
+        drop(again);
+        let rebooted = Sessions::kept_since(file.clone(), SessionPolicy::default(), 20 * MINUTE_MS, "another boot");
+        assert!(rebooted.is_empty(), "the clock may have stood still");
+        drop(rebooted);
         std::fs::write(&file, "no session\nff\tx\n\n").unwrap();
         assert!(start(0).is_empty(), "what cannot be read is passed over");
         std::fs::remove_dir_all(&dir).unwrap();
