@@ -168,6 +168,11 @@ impl Wallet {
         self.gross()?.max(Fen::ZERO).sub(self.settled()?)
     }
 
+    /// What the holder has of it, wherever it lies: available, at boxes, in suspense.
+    pub fn balance(&self) -> Result<Fen, FenError> {
+        self.replicas.values().try_fold(self.available()?, |sum, replica| sum.add(replica.right()?))
+    }
+
     /// What the holder owes.
     pub fn owed(&self) -> Result<Fen, FenError> {
         self.debt()?.sub(self.settled()?)

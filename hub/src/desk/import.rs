@@ -255,7 +255,7 @@ impl Desk {
             self.act(actor, "people.import", group.len().to_string(), detail, command, rows).await?;
             progress(done, all);
         }
-        Ok(())
+        self.follow_categories(actor).await
     }
 
     /// Gives numbers to those who are new.
