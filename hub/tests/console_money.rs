@@ -331,7 +331,7 @@ async fn the_desk_refuses_in_the_readers_language_and_the_audit_is_worded() {
     let new = NewToken { campus: CampusId(1), ttl_s: 60, replaces, name: None, advertised: None };
     site.desk.create_token(&Actor::console(), new).await.unwrap();
     let audit = chief.get("/audit").await.text;
-    for words in ["替换 n1", "角色 卡务 · 状态 启用", "¥300.00 · 编号 first-p1"] {
+    for words in ["替换 n1", "角色 柜员 · 状态 启用", "¥300.00 · 编号 first-p1"] {
         assert!(audit.contains(words), "{words}: {audit}");
     }
 }
