@@ -298,10 +298,8 @@ async fn headquarters_reinstalled_from_last_nights_backup_neither_pays_twice_nor
     let again = refusal(&world.hub, &["backup", "verify", "/nonexistent.backup"]).await;
     assert!(again.contains("/nonexistent.backup"), "{again}");
     world.hub.command(&["backup", "create", "--to", &backups.to_string_lossy()]).await.unwrap();
-    assert_eq!(
-        world.hub.command(&["backup", "list", "--dir", &backups.to_string_lossy()]).await.unwrap().lines().count(),
-        2
-    );
+    let listed = world.hub.command(&["backup", "list", "--dir", &backups.to_string_lossy()]).await.unwrap();
+    assert_eq!(json(&listed)["backups"].as_array().unwrap().len(), 2, "{listed}");
     let third = dir.path().join("hub-3");
     let older = world.hub.restore(&backup, &third).await.unwrap_err().to_string();
     assert!(older.contains("is newer") && !third.join("hub.db").exists(), "{older}");
