@@ -294,7 +294,7 @@ impl HubNode {
         let heard = self.lock_heard().clone().into_iter();
         let present = heard.filter(|(writer, _)| registry.current(writer.node) == Some(*writer));
         let moments: Vec<(Writer, i64)> = present.filter_map(|(writer, heard)| Some((writer, heard.at_ms?))).collect();
-        if self.look(|store| core::heard(store))? != moments {
+        if tokio::task::block_in_place(|| self.look(|store| core::heard(store)))? != moments {
             self.call(Command::Heard(moments)).await?;
         }
         Ok(())
