@@ -5,6 +5,10 @@
 //! policy in force become acts, so the same file twice changes nothing. `yika-hub access show` writes the same form. Pure;
 //! leaves to others: who the staff numbers are (`desk`), storing and merging (`crdt::docs`).
 
+mod rules;
+
+pub use rules::{Rule, Rules, category_word, follow};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -143,9 +147,10 @@ pub struct GroupRow {
     /// Staff numbers that join; `c2/0012` for a person of another campus.
     #[serde(default)]
     pub members: Vec<String>,
-    /// Everybody of these categories on this campus joins, as they are now.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub member_categories: Vec<String>,
+    /// Everybody of these categories on this campus is a member as long as he is of them; the categories of the group
+    /// stay as they are when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_categories: Option<Vec<String>>,
     /// Staff numbers that leave.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_members: Vec<String>,
@@ -288,7 +293,7 @@ pub enum AccessProblem {
 pub struct Members {
     /// By staff number as written.
     pub staff: BTreeMap<String, PersonId>,
-    /// By category as written.
+    /// By the word of their category.
     pub categories: BTreeMap<String, Vec<PersonId>>,
 }
 
@@ -317,27 +322,27 @@ impl AccessSheet {
 
     /// Every category that the file names.
     pub fn categories(&self) -> BTreeSet<&str> {
-        self.groups.iter().flat_map(|g| &g.member_categories).map(String::as_str).collect()
+        self.groups.iter().flat_map(|g| g.member_categories.iter().flatten()).map(String::as_str).collect()
     }
 
-    /// The acts that bring `now` to what the file says, with what they change.
+    /// The acts that bring `now` to what the file says, with what they change and the rules from there on.
     ///
     /// # Errors
     /// Everything that is wrong with the file.
-    pub fn acts(&self, now: &Policy, who: &Members) -> Result<(Vec<PolicyAct>, Changes), Vec<AccessProblem>> {
+    pub fn plan(&self, now: &Policy, rules: &Rules, who: &Members) -> Result<Plan, Vec<AccessProblem>> {
         let mut problems = self.shape_problems(now);
         problems.extend(self.people_problems(who));
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut plan = Plan { policy: now.clone(), ..Plan::default() };
+        let mut plan = Plan { policy: now.clone(), rules: rules.clone(), ..Plan::default() };
         self.schedules.iter().for_each(|row| plan.schedule(row));
         self.doors.iter().for_each(|row| plan.door(row));
         self.groups.iter().for_each(|row| plan.group(row, who));
         self.holidays.iter().for_each(|row| plan.holiday(row.date.0, Some(row.kind)));
         plan.remove(&self.remove);
         match plan.policy.validate() {
-            Ok(()) => Ok((plan.acts, plan.changes)),
+            Ok(()) => Ok(plan),
             Err(errors) => Err(errors.into_iter().map(AccessProblem::Policy).collect()),
         }
     }
@@ -384,15 +389,16 @@ impl AccessSheet {
                 let numbers = unknown.iter().take(UNKNOWN_SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
                 problems.push(AccessProblem::UnknownStaff { group: row.id, count: unknown.len(), numbers });
             }
-            for category in row.member_categories.iter().filter(|c| !who.categories.contains_key(*c)) {
+            let categories = row.member_categories.iter().flatten();
+            for category in categories.filter(|written| category_word(written).is_none()) {
                 problems.push(AccessProblem::UnknownCategory { group: row.id, category: category.clone() });
             }
         }
         problems
     }
 
-    /// A policy in force, as a file.
-    pub fn of(policy: &Policy, staff_number: impl Fn(PersonId) -> String) -> AccessSheet {
+    /// A policy in force, as a file: groups that were filled by categories by these categories.
+    pub fn of(policy: &Policy, rules: &Rules, who: &Members, staff_number: impl Fn(PersonId) -> String) -> AccessSheet {
         let schedule = |(id, schedule): (&ScheduleId, &Schedule)| ScheduleRow {
             id: id.0,
             name: schedule.name.clone(),
@@ -408,13 +414,18 @@ impl AccessSheet {
             pulse_ms: door.pulse_ms,
             held_open_ms: door.held_open_ms,
         };
-        let group = |(id, group): (&GroupId, &yika_crdt::access::Group)| GroupRow {
-            id: id.0,
-            name: group.name.clone(),
-            doors: Some(group.doors.iter().map(|(door, s)| GroupDoor { door: door.0, schedule: s.0 }).collect()),
-            members: group.members.iter().map(|person| staff_number(*person)).collect(),
-            member_categories: Vec::new(),
-            remove_members: Vec::new(),
+        let numbers = |persons: &BTreeSet<PersonId>| persons.iter().map(|person| staff_number(*person)).collect();
+        let group = |(id, group): (&GroupId, &yika_crdt::access::Group)| {
+            let rule = rules.get(id);
+            let by_rule = rule.map(|rule| &rule.of_categories(who) - &rule.named).unwrap_or_default();
+            GroupRow {
+                id: id.0,
+                name: group.name.clone(),
+                doors: Some(group.doors.iter().map(|(door, s)| GroupDoor { door: door.0, schedule: s.0 }).collect()),
+                members: numbers(&(&group.members - &by_rule)),
+                member_categories: rule.map(|rule| rule.categories.iter().cloned().collect()),
+                remove_members: rule.map(|rule| numbers(&rule.out)).unwrap_or_default(),
+            }
         };
         AccessSheet {
             remove: Removed::default(),
@@ -458,12 +469,16 @@ impl Changes {
     }
 }
 
-/// The acts so far, and the policy that they lead to.
-#[derive(Default)]
-struct Plan {
+/// The acts so far, and what they lead to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// The acts.
+    pub acts: Vec<PolicyAct>,
+    /// What they change.
+    pub changes: Changes,
+    /// The groups' categories from there on.
+    pub rules: Rules,
     policy: Policy,
-    acts: Vec<PolicyAct>,
-    changes: Changes,
 }
 
 impl Plan {
@@ -510,19 +525,40 @@ impl Plan {
         acts.extend(new.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::AddGroupDoors(id, some.to_vec())));
         self.changes.groups += usize::from(!acts.is_empty());
 
-        let by_number = row.members.iter().filter_map(|number| who.staff.get(number));
-        let by_category = row.member_categories.iter().filter_map(|word| who.categories.get(word)).flatten();
-        let joining: BTreeSet<PersonId> = by_number.chain(by_category).copied().collect();
-        let joining: Vec<PersonId> = joining.difference(&group.members).copied().collect();
-        let leaving: BTreeSet<PersonId> = row.remove_members.iter().filter_map(|n| who.staff.get(n)).copied().collect();
-        group.members.extend(joining.iter().copied());
-        let leaving: Vec<PersonId> = leaving.intersection(&group.members).copied().collect();
-        leaving.iter().for_each(|person| _ = group.members.remove(person));
-        acts.extend(joining.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::AddMembers(id, some.to_vec())));
-        acts.extend(leaving.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::RemoveMembers(id, some.to_vec())));
-        self.changes.members_in += joining.len();
-        self.changes.members_out += leaving.len();
         self.acts.extend(acts);
+        self.members(row, who);
+    }
+
+    fn members(&mut self, row: &GroupRow, who: &Members) {
+        let id = GroupId(row.id);
+        let persons = |numbers: &[String]| -> BTreeSet<PersonId> {
+            numbers.iter().filter_map(|number| who.staff.get(number)).copied().collect()
+        };
+        let (named, leaving) = (persons(&row.members), persons(&row.remove_members));
+        let written = row.member_categories.as_ref().map(|written| written.iter().filter_map(|w| category_word(w)));
+        let written = written.map(|words| words.map(str::to_owned).collect::<BTreeSet<String>>());
+        let group = self.policy.groups.entry(id).or_default();
+        let rule = match (self.rules.remove(&id), written) {
+            (Some(rule), None) => Some(rule),
+            (Some(rule), Some(categories)) => Some(Rule { categories, ..rule }),
+            (None, Some(categories)) if !categories.is_empty() => Some(Rule::of(group, categories, who)),
+            (None, _) => None,
+        };
+        let wanted = match rule {
+            Some(mut rule) => {
+                rule.change(&named, &leaving, who);
+                let wanted = rule.members(who);
+                if !rule.categories.is_empty() {
+                    self.rules.insert(id, rule);
+                }
+                wanted
+            }
+            None => &(&group.members | &named) - &leaving,
+        };
+        self.changes.members_in += wanted.difference(&group.members).count();
+        self.changes.members_out += group.members.difference(&wanted).count();
+        self.acts.extend(rules::member_acts(id, &group.members, &wanted));
+        group.members = wanted;
     }
 
     fn holiday(&mut self, day: Day, kind: Option<u8>) {
@@ -540,6 +576,7 @@ impl Plan {
     fn remove(&mut self, gone: &Removed) {
         for id in gone.groups.iter().map(|id| GroupId(*id)) {
             let Some(group) = self.policy.groups.remove(&id) else { continue };
+            self.rules.remove(&id);
             // One act may not touch a great group whole.
             let members: Vec<PersonId> = group.members.into_iter().collect();
             self.acts.extend(members.chunks(GROUP_ITEMS_MAX).map(|some| PolicyAct::RemoveMembers(id, some.to_vec())));

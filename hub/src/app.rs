@@ -46,6 +46,8 @@ const TICK_MS: u64 = 2_000;
 const BACKUP_RETRY_MS: i64 = 15 * 60_000;
 /// The clock is looked at so often: it may have been set.
 const BACKUP_LOOK_MS: i64 = 60_000;
+/// When boxes were last heard is written down so often.
+const KEEP_HEARD_MS: u64 = 60_000;
 /// Sessions of operators, in the data folder.
 const SESSIONS_FILE: &str = "sessions";
 /// How long the end waits for peers.
@@ -87,6 +89,7 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let tasks = [
         tokio::spawn(follow_registry(Arc::clone(&node))),
         tokio::spawn(tick(Arc::clone(&node))),
+        tokio::spawn(keep_heard(Arc::clone(&node))),
         tokio::spawn(snapshot::keep_fresh(Arc::clone(&node))),
         tokio::spawn(back_up(desk.clone(), config.backup.every_hours)),
     ];
@@ -105,6 +108,9 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let closing = link.shutdown("headquarters is stopping");
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), closing).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    if let Err(error) = node.keep_heard().await {
+        tracing::warn!(%error, "when boxes were last heard is not written down");
+    }
     shipping.stop(Duration::from_millis(STOP_MS_MAX)).await;
     let _ = std::fs::remove_file(&socket);
     // The process ends here; what waited in the writer is answered or will be asked again.
@@ -313,6 +319,18 @@ async fn tick(node: Arc<HubNode>) {
         // A hub whose writer has ended serves nobody: the service manager must start it again.
         if node.health() != yika_store::writer::Health::Stopped {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Writes down when boxes were last heard.
+async fn keep_heard(node: Arc<HubNode>) {
+    let mut every = tokio::time::interval(Duration::from_millis(KEEP_HEARD_MS));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if let Err(error) = node.keep_heard().await {
+            tracing::warn!(%error, "when boxes were last heard is not written down");
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The command line of headquarters: `serve` runs it, everything else asks the running one.
 
 mod backup;
+mod failure;
 mod money;
 mod people;
 mod sites;
 mod snapshot;
 mod words;
 
+pub(crate) use failure::{fail, parsed};
+
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use failure::{PROBLEMS, Usage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::IsTerminal;
@@ -19,30 +23,13 @@ use yika_hub::app::Ready;
 use yika_hub::clock::wall_ms;
 use yika_hub::config::Config;
 use yika_hub::control;
-use yika_hub::desk::HubStatus;
+use yika_hub::desk::{HubStatus, dialable, only_here};
 use yika_hub::identity::HubIdentity;
 use yika_ui::Lang;
-
-/// Exit code: failed, or refused by headquarters.
-const FAILED: u8 = 1;
-/// Exit code: wrong usage or configuration.
-const USAGE: u8 = 2;
-/// Exit code: a check found problems.
-const PROBLEMS: u8 = 3;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed or refused, 2 wrong usage or configuration, 3 a check found problems.
 退出码：0 完成，1 失败或被拒绝，2 用法或配置有误，3 检查发现问题。";
-
-/// Wrong usage or configuration, in words; told apart by its exit code.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Usage(String);
-
-/// The exit code that an error asks for.
-pub(crate) fn code_of(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
-}
 
 /// Headquarters of a campus one-card system (园区一卡通总部).
 #[derive(Parser)]
@@ -57,11 +44,18 @@ pub(crate) struct Arguments {
     /// zh or en; as LC_ALL, LC_MESSAGES or LANG say when absent (语言).
     #[arg(long, global = true, value_parser = lang)]
     lang: Option<Lang>,
-    /// Answers as JSON, for programs.
+    /// Answers with one JSON object, for programs.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Arguments {
+    /// How the command line is to speak.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice { lang: self.lang.unwrap_or_else(control::tongue), json: self.json }
+    }
 }
 
 fn lang(code: &str) -> Result<Lang, String> {
@@ -170,9 +164,8 @@ impl Line {
 
 /// Does what the arguments say.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let lang = arguments.lang.unwrap_or_else(control::tongue);
-    control::speak(lang);
-    let voice = Voice { lang, json: arguments.json };
+    let voice = arguments.voice();
+    control::speak(voice.lang);
     let mut config = Config::load(&arguments.config, std::env::vars()).map_err(|error| Usage(format!("{error:#}")))?;
     if let Some(data) = arguments.data {
         config.data = data;
@@ -195,7 +188,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Refund(refund) => money::refund(&hub, refund).await?,
         Command::Pools(command) => money::pools(&hub, command).await?,
         Command::Ledger(command) => return money::ledger(&hub, command).await,
-        Command::Backup(command) => return backup::run(&config, &hub, command).await,
+        Command::Backup(command) => return backup::run(&config, &arguments.config, &hub, command).await,
         Command::Snapshot(command) => snapshot::run(&config, &hub, command).await?,
         Command::Status => return status(&hub).await,
     }
@@ -205,7 +198,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn status(hub: &Line) -> Result<ExitCode> {
     let status: HubStatus = hub.get("/v1/status").await?;
     match hub.voice.json {
-        true => say(&serde_json::to_string(&status)?)?,
+        true => hub.voice.answer(&status)?,
         false => say(&status.words(wall_ms()).join("\n"))?,
     }
     Ok(if status.recovering.is_some() { ExitCode::from(PROBLEMS) } else { ExitCode::SUCCESS })
@@ -215,17 +208,21 @@ fn initialise(config: &Config, init: &Init, voice: Voice) -> Result<()> {
     HubIdentity::init(&config.data, &init.name)?;
     let first = yika_hub::app::first_administrator(&config.data, &init.admin)?;
     let folder = config.data.display();
-    say(&voice.words("init.made", &[("folder", &folder)]))?;
-    say(&voice.words("init.admin", &[("login", &init.admin), ("password", &*first)]))?;
-    say(&voice.words("init.next", &[("folder", &folder)]))
+    voice.tell("init.made", &[("folder", &folder)])?;
+    voice.tell("init.admin", &[("login", &init.admin), ("password", &*first)])?;
+    let made = serde_json::json!({ "data": config.data, "login": init.admin, "password": *first });
+    voice.give(&made, "init.next", &[("folder", &folder)])
 }
 
 async fn serve_hub(mut config: Config, serve: Serve, voice: Voice) -> Result<()> {
     config.link.bind = serve.link.unwrap_or(config.link.bind);
     config.http.bind = serve.http.unwrap_or(config.http.bind);
     config.link.advertised = serve.advertised.unwrap_or(config.link.advertised);
+    if !config.link.advertised.is_empty() {
+        dialable(&config.link.advertised).map_err(|refusal| Usage(refusal.words(voice.lang)))?;
+    }
     if serve.check_config {
-        return say(&toml::to_string(&config)?);
+        return if voice.json { voice.answer(&config) } else { say(&toml::to_string(&config)?) };
     }
     log(&config)?;
     yika_hub::app::run(&config, |ready| announce(ready, voice)).await
@@ -237,7 +234,12 @@ fn announce(ready: &Ready, voice: Voice) -> Result<()> {
     if std::io::stderr().is_terminal() {
         voice.hint("serve.console", &[("address", &ready.http)])?;
         match &ready.dialled {
-            Ok(address) => voice.hint("serve.link", &[("address", address)])?,
+            Ok(address) => {
+                voice.hint("serve.link", &[("address", address)])?;
+                if only_here(address) {
+                    voice.hint("address.only_here", &[("address", address)])?;
+                }
+            }
             Err(refusal) => voice.hint("serve.not_dialled", &[("refusal", &refusal.words(voice.lang))])?,
         }
     }
@@ -247,7 +249,7 @@ fn announce(ready: &Ready, voice: Voice) -> Result<()> {
 fn version(voice: Voice) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     match voice.json {
-        true => say(&serde_json::json!({ "program": "yika-hub", "version": version }).to_string()),
+        true => voice.answer(&serde_json::json!({ "program": "yika-hub", "version": version })),
         false => say(&format!("yika-hub {version}")),
     }
 }

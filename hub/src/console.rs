@@ -30,22 +30,38 @@ pub use shared::Me;
 
 use crate::desk::Desk;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
 use directory::Operators;
 use shared::Site;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use yika_ui::auth::{Auth, AuthPolicy};
 use yika_ui::{Console, Kit, MenuGroup, MenuItem, Role, Words, mount, require_roles};
 
-/// May change the registry, operators and prices.
-const ADMIN: &[Role] = &[Role::Admin];
+/// Who reaches a page: these roles (everybody when empty), of headquarters alone or of every campus.
+#[derive(Clone, Copy)]
+struct Gate {
+    roles: &'static [Role],
+    headquarters: bool,
+}
+
+const ALL: Gate = Gate { roles: &[], headquarters: false };
+/// May change the registry and operators.
+const ADMIN: Gate = Gate { roles: &[Role::Admin], headquarters: false };
+/// May change what holds on every campus.
+const CHIEF: Gate = Gate { headquarters: true, ..ADMIN };
 /// Card service.
-const COUNTER: &[Role] = &[Role::Admin, Role::Clerk];
+const COUNTER: Gate = Gate { roles: &[Role::Admin, Role::Clerk], headquarters: false };
 /// Takes money in.
-const TILL: &[Role] = &[Role::Admin, Role::Clerk, Role::Cashier];
+const TILL: Gate = Gate { roles: &[Role::Admin, Role::Clerk, Role::Cashier], headquarters: false };
 /// Checks what was done.
-const AUDIT: &[Role] = &[Role::Admin, Role::Auditor];
+const AUDIT: Gate = Gate { roles: &[Role::Admin, Role::Auditor], headquarters: true };
+
+/// A page with who reaches it.
+type Row = (&'static str, Gate, MethodRouter<Arc<Site>>);
 
 /// How the pages are served.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +88,7 @@ pub fn words() -> Result<Words, yika_ui::lang::WordsError> {
 /// When a word file is broken or the system gives no randomness.
 pub fn router(desk: Desk, options: Options, sign_ins: SignIns) -> anyhow::Result<Router> {
     let mut kit = Kit::new("app.name", menu(), words()?);
+    kit.free_only = table().into_iter().filter(|(_, gate, _)| gate.headquarters).map(|(path, ..)| path).collect();
     kit.node_name = desk.node.name.clone();
     kit.search_action = Some("/search");
     kit.tls = options.tls;
@@ -83,116 +100,138 @@ pub fn router(desk: Desk, options: Options, sign_ins: SignIns) -> anyhow::Result
     Ok(mount(pages().with_state(site), Router::new(), console))
 }
 
+/// Every page with who reaches it: what decides on requests, and what the menu shows.
+fn table() -> Vec<Row> {
+    [readers(), counter(), till(), admin(), chief()].into_iter().flatten().collect()
+}
+
 fn pages() -> Router<Arc<Site>> {
-    Router::new()
-        .route("/", get(overview::page))
-        .route("/search", get(people::search))
-        .route("/edges", get(edges::list))
-        .route("/edges/{node}", get(edges::detail))
-        .route("/people", get(people::list))
-        .route("/people/{person}", get(person::page))
-        .route("/people/{person}/statement", get(accounts::statement))
-        .route("/transactions", get(transactions::list))
-        .route("/transactions/totals", get(transactions::totals))
-        .route("/transactions/export/{form}", get(export::download))
-        .route("/transactions/{writer}/{seq}", get(transactions::detail))
-        .route("/terminals", get(registry::terminals))
-        .route("/campuses", get(registry::campuses))
-        .route("/tariff", get(tariff::page))
-        .route("/recovery", get(recovery::page))
-        .route("/tariff/current.toml", get(tariff::download))
-        .merge(require_roles(counter(), COUNTER))
-        .merge(require_roles(till(), TILL))
-        .merge(require_roles(audit(), AUDIT))
-        .merge(require_roles(admin(), ADMIN))
+    table().into_iter().fold(Router::new(), |pages, (path, gate, methods)| {
+        let mut page = Router::new().route(path, methods);
+        if gate.headquarters {
+            page = page.layer(from_fn(headquarters_only));
+        }
+        pages.merge(if gate.roles.is_empty() { page } else { require_roles(page, gate.roles) })
+    })
 }
 
-fn counter() -> Router<Arc<Site>> {
-    let uploads = Router::new()
-        .route("/import", get(import::page).post(import::upload))
-        .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX + 64 * 1024));
-    Router::new()
-        .route("/people/{person}/reveal", post(person::reveal))
-        .route("/people/{person}/lost", get(person::ask_lost).post(person::report_lost))
-        .route("/people/{person}/lift", get(person::ask_lift).post(person::lift))
-        .route("/people/{person}/withdraw", get(withdraw::form).post(withdraw::check))
-        .route("/people/{person}/withdraw/confirm", post(withdraw::confirm))
-        .route("/transactions/{writer}/{seq}/refund", get(refund::form).post(refund::check))
-        .route("/transactions/{writer}/{seq}/refund/confirm", post(refund::confirm))
-        .route("/import/template.xlsx", get(import::template))
-        .route("/import/{job}", get(import::job))
-        .route("/import/{job}/state", get(import::state))
-        .route("/import/{job}/apply", post(import::apply))
-        .route("/import/{job}/errors.xlsx", get(import::errors))
-        .merge(uploads)
+async fn headquarters_only(me: Me, request: Request, next: Next) -> Response {
+    match me.of_headquarters() {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
 }
 
-fn till() -> Router<Arc<Site>> {
-    Router::new()
-        .route("/people/{person}/top-up", get(top_up::form).post(top_up::check))
-        .route("/people/{person}/top-up/confirm", post(top_up::confirm))
-        .route("/people/{person}/undo/{number}", get(undo::form).post(undo::undo))
-        .route("/people/{person}/slip/{number}", get(slip::page))
+fn readers() -> Vec<Row> {
+    vec![
+        ("/", ALL, get(overview::page)),
+        ("/search", ALL, get(people::search)),
+        ("/edges", ALL, get(edges::list)),
+        ("/edges/{node}", ALL, get(edges::detail)),
+        ("/people", ALL, get(people::list)),
+        ("/people/{person}", ALL, get(person::page)),
+        ("/people/{person}/statement", ALL, get(accounts::statement)),
+        ("/transactions", ALL, get(transactions::list)),
+        ("/transactions/totals", ALL, get(transactions::totals)),
+        ("/transactions/export/{form}", ALL, get(export::download)),
+        ("/transactions/{writer}/{seq}", ALL, get(transactions::detail)),
+        ("/terminals", ALL, get(registry::terminals)),
+        ("/campuses", ALL, get(registry::campuses)),
+        ("/tariff", ALL, get(tariff::page)),
+        ("/tariff/current.toml", ALL, get(tariff::download)),
+        ("/recovery", ALL, get(recovery::page)),
+        ("/accounts", AUDIT, get(accounts::books)),
+        ("/audit", AUDIT, get(operators::audit)),
+    ]
 }
 
-fn audit() -> Router<Arc<Site>> {
-    Router::new().route("/accounts", get(accounts::books)).route("/audit", get(operators::audit))
+fn counter() -> Vec<Row> {
+    let upload = get(import::page).post(import::upload).layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX + 64 * 1024));
+    let refund = "/transactions/{writer}/{seq}/refund";
+    vec![
+        ("/people/{person}/reveal", COUNTER, post(person::reveal)),
+        ("/people/{person}/lost", COUNTER, get(person::ask_lost).post(person::report_lost)),
+        ("/people/{person}/lift", COUNTER, get(person::ask_lift).post(person::lift)),
+        ("/people/{person}/withdraw", COUNTER, get(withdraw::form).post(withdraw::check)),
+        ("/people/{person}/withdraw/confirm", COUNTER, post(withdraw::confirm)),
+        (refund, COUNTER, get(refund::form).post(refund::check)),
+        ("/transactions/{writer}/{seq}/refund/confirm", COUNTER, post(refund::confirm)),
+        ("/import", COUNTER, upload),
+        ("/import/template.xlsx", COUNTER, get(import::template)),
+        ("/import/{job}", COUNTER, get(import::job)),
+        ("/import/{job}/state", COUNTER, get(import::state)),
+        ("/import/{job}/apply", COUNTER, post(import::apply)),
+        ("/import/{job}/errors.xlsx", COUNTER, get(import::errors)),
+    ]
 }
 
-fn admin() -> Router<Arc<Site>> {
-    Router::new()
-        .route("/edges/new", get(edges::ask_token).post(edges::make_token))
-        .route("/edges/{node}/name", get(edges::ask_name).post(edges::rename))
-        .route("/edges/{node}/fence", get(edges::ask_fence).post(edges::fence))
-        .route("/edges/{node}/lift", get(edges::ask_lift).post(edges::lift))
-        .route("/terminals/new", get(registry::new_terminal).post(registry::register_terminal))
-        .route("/terminals/{terminal}/state", post(registry::set_terminal_state))
-        .route("/campuses/edit", get(registry::edit_campus).post(registry::put_campus))
-        .route("/tariff/upload", post(tariff::upload))
-        .route("/operators", get(operators::list))
-        .route("/backups", get(backups::page).post(backups::make))
-        .route("/backups/verify", post(backups::verify))
-        .route("/operators/new", get(operators::new).post(operators::add))
-        .route("/operators/{operator}/active", post(operators::set_active))
-        .route("/operators/{operator}/password", get(operators::ask_password).post(operators::reset))
+fn till() -> Vec<Row> {
+    vec![
+        ("/people/{person}/top-up", TILL, get(top_up::form).post(top_up::check)),
+        ("/people/{person}/top-up/confirm", TILL, post(top_up::confirm)),
+        ("/people/{person}/undo/{number}", TILL, get(undo::form).post(undo::undo)),
+        ("/people/{person}/slip/{number}", TILL, get(slip::page)),
+    ]
+}
+
+fn admin() -> Vec<Row> {
+    let operator = "/operators/{operator}/password";
+    vec![
+        ("/edges/new", ADMIN, get(edges::ask_token).post(edges::make_token)),
+        ("/edges/{node}/name", ADMIN, get(edges::ask_name).post(edges::rename)),
+        ("/edges/{node}/fence", ADMIN, get(edges::ask_fence).post(edges::fence)),
+        ("/edges/{node}/lift", ADMIN, get(edges::ask_lift).post(edges::lift)),
+        ("/terminals/new", ADMIN, get(registry::new_terminal).post(registry::register_terminal)),
+        ("/terminals/{terminal}/state", ADMIN, post(registry::set_terminal_state)),
+        ("/campuses/edit", ADMIN, get(registry::edit_campus).post(registry::put_campus)),
+        ("/operators", ADMIN, get(operators::list)),
+        ("/operators/new", ADMIN, get(operators::new).post(operators::add)),
+        ("/operators/{operator}/active", ADMIN, post(operators::set_active)),
+        (operator, ADMIN, get(operators::ask_password).post(operators::reset)),
+    ]
+}
+
+fn chief() -> Vec<Row> {
+    vec![
+        ("/tariff/upload", CHIEF, post(tariff::upload)),
+        ("/backups", CHIEF, get(backups::page).post(backups::make)),
+        ("/backups/verify", CHIEF, post(backups::verify)),
+    ]
 }
 
 fn menu() -> Vec<MenuGroup> {
-    let item = |href, label, roles| MenuItem { href, label, roles };
+    let gates: BTreeMap<&str, Gate> = table().into_iter().map(|(path, gate, _)| (path, gate)).collect();
+    let item = |href, label| MenuItem { href, label, roles: gates.get(href).map_or(&[], |gate| gate.roles) };
     let group = |label, icon, items| MenuGroup { label, icon, items };
     vec![
-        group("menu.overview", "layout-dashboard", vec![item("/", "menu.today", &[])]),
-        group(
-            "menu.people",
-            "users",
-            vec![item("/people", "menu.people_all", &[]), item("/import", "menu.import", COUNTER)],
-        ),
+        group("menu.overview", "layout-dashboard", vec![item("/", "menu.today")]),
+        group("menu.people", "users", vec![item("/people", "menu.people_all"), item("/import", "menu.import")]),
         group(
             "menu.money",
             "wallet",
             vec![
-                item("/transactions", "menu.transactions", &[]),
-                item("/accounts", "menu.accounts", AUDIT),
-                item("/tariff", "menu.tariff", &[]),
+                item("/transactions", "menu.transactions"),
+                item("/accounts", "menu.accounts"),
+                item("/tariff", "menu.tariff"),
             ],
         ),
         group(
             "menu.sites",
             "network",
             vec![
-                item("/edges", "menu.edges", &[]),
-                item("/terminals", "menu.terminals", &[]),
-                item("/campuses", "menu.campuses", &[]),
+                item("/edges", "menu.edges"),
+                item("/terminals", "menu.terminals"),
+                item("/campuses", "menu.campuses"),
             ],
         ),
         group(
             "menu.system",
             "settings",
             vec![
-                item("/operators", "menu.operators", ADMIN),
-                item("/audit", "menu.audit", AUDIT),
-                item("/backups", "menu.backups", ADMIN),
-                item("/recovery", "menu.recovery", &[]),
+                item("/operators", "menu.operators"),
+                item("/audit", "menu.audit"),
+                item("/backups", "menu.backups"),
+                item("/recovery", "menu.recovery"),
             ],
         ),
     ]

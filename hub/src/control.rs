@@ -365,10 +365,20 @@ pub async fn is_running(socket: &Path) -> bool {
     UnixStream::connect(socket).await.is_ok()
 }
 
+/// The running hub does not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{words}")]
+pub struct NotDone {
+    /// Code of the refusal; empty for a failure.
+    pub code: String,
+    /// The hub's words, in the language of whoever asked.
+    pub words: String,
+}
+
 /// Asks the running hub.
 ///
 /// # Errors
-/// When it does not run, or refuses: the words are its own.
+/// When it does not run, or [`NotDone`].
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<T> {
     let stream = UnixStream::connect(socket).await.with_context(|| {
         format!("headquarters does not run here ({}); start it with `yika-hub serve`", socket.display())
@@ -388,8 +398,10 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, b
         return serde_json::from_slice(&bytes).context("the hub's answer is not what this program expects");
     }
     match serde_json::from_slice::<Refusal>(&bytes) {
-        Ok(refusal) if tongue() == Lang::Zh && !refusal.zh.is_empty() => bail!("{}", refusal.zh),
-        Ok(refusal) => bail!("{}", refusal.error),
+        Ok(Refusal { code, zh: words, .. }) if tongue() == Lang::Zh && !words.is_empty() => {
+            bail!(NotDone { code, words })
+        }
+        Ok(Refusal { code, error: words, .. }) => bail!(NotDone { code, words }),
         Err(_) => bail!("{status}: {}", String::from_utf8_lossy(&bytes)),
     }
 }

@@ -12,11 +12,13 @@ mod fence;
 mod fork;
 mod grant;
 mod journal;
+mod notes;
 mod people;
 mod price;
 mod receipts;
 mod recover;
 mod refund;
+mod rows;
 mod tally;
 mod upkeep;
 
@@ -24,19 +26,21 @@ pub use books::balances;
 pub use cash::{Teller, top_up_source, undo_source, withdrawal_source};
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
 pub use grant::{PoolSizes, WAIT_MS_MAX, WAITING_MAX, pool_sizes};
+pub use notes::{access_rules, heard};
 pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use price::{PriceDoubt, price_doubts};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS, archived};
 pub use recover::{Recovery, present_life};
 pub use refund::{is_cut, refund_source};
+pub use rows::{NoteKind, TableRow};
 pub use upkeep::{EPOCH_DAYS_MAX, VISITS_KEPT_DAYS};
 
-use crate::ledger::Transfer;
+use crate::access::Rules;
 use crate::refusal::Refusal;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
 use ed25519_dalek::SigningKey;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use yika_crdt::Fen;
@@ -119,6 +123,13 @@ pub enum Command {
         /// `host:port`.
         address: String,
     },
+    /// A box is called so.
+    Rename {
+        /// The box.
+        node: NodeId,
+        /// Its name as shown.
+        name: String,
+    },
     /// A campus, terminal or tariff is new or changed.
     Registry(Box<Body>),
     /// Something for one edge only: a terminal key, an operator.
@@ -166,6 +177,13 @@ pub enum Command {
         operator: OperatorId,
         /// What.
         act: Box<PolicyAct>,
+    },
+    /// Which groups of a campus are filled by which categories.
+    AccessRules {
+        /// Whose.
+        campus: CampusId,
+        /// All of them.
+        rules: Rules,
     },
     /// A visitor of a campus is recorded or changed.
     Visitor {
@@ -252,6 +270,8 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+    /// When boxes were last heard.
+    Heard(Vec<(Writer, i64)>),
     /// Everything up to now is in a verified backup.
     Archived(Vec<(FeedId, Seq)>),
     /// Entries that snapshots and a verified backup hold may go.
@@ -281,8 +301,13 @@ pub enum Reply {
         /// Boxes that were asked to give back.
         recalled: usize,
     },
-    /// Paid out, or undone: what the person can spend now.
-    Paid(Fen),
+    /// Paid out, or undone: what the person can spend now, and whether this id was paid before.
+    Paid {
+        /// Everything the person can spend now, anywhere.
+        left: Fen,
+        /// Nothing new was posted.
+        repeated: bool,
+    },
     /// Given back: to which sources, and whether this id was posted before.
     Refunded {
         /// To each source.
@@ -318,6 +343,19 @@ pub enum Reply {
     Denied(Refusal),
 }
 
+impl Reply {
+    /// Whether nothing was done that needs a line of the audit: it is refused, asked again, or was done before.
+    pub fn changed_nothing(&self) -> bool {
+        match self {
+            Reply::ToppedUp { repeated, .. } | Reply::Paid { repeated, .. } | Reply::Refunded { repeated, .. } => {
+                *repeated
+            }
+            Reply::Denied(_) | Reply::Short { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// What else follows from a turn.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
@@ -344,95 +382,6 @@ pub enum Effect {
         /// Why.
         cause: String,
     },
-}
-
-/// A row for the hub's own tables, written in the same transaction.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum TableRow {
-    /// A movement of money.
-    Transfer(Transfer),
-    /// A sale as reports and pages see it.
-    Sale {
-        /// Which journal it stands in.
-        feed: FeedId,
-        /// Its position.
-        seq: Seq,
-        /// When it was written there.
-        at_ms: i64,
-        /// When the hub stored it.
-        received_ms: i64,
-        /// The sale.
-        record: Box<PurchaseRecord>,
-        /// Why its price is in doubt.
-        doubt: Option<PriceDoubt>,
-    },
-    /// A refusal.
-    Refusal {
-        /// Which journal.
-        feed: FeedId,
-        /// Its position.
-        seq: Seq,
-        /// When.
-        at_ms: i64,
-        /// What.
-        record: RefusedRecord,
-    },
-    /// Money given back.
-    Refund {
-        /// Which journal; of the hub itself for reversals of duplicates.
-        feed: FeedId,
-        /// Its position.
-        seq: Seq,
-        /// When.
-        at_ms: i64,
-        /// What.
-        record: Box<RefundRecord>,
-    },
-    /// Something at a door.
-    Door {
-        /// Which journal.
-        feed: FeedId,
-        /// Its position.
-        seq: Seq,
-        /// When.
-        at_ms: i64,
-        /// What.
-        record: DoorRecord,
-    },
-    /// An act or alarm of an edge.
-    Note {
-        /// Which journal.
-        feed: FeedId,
-        /// Its position.
-        seq: Seq,
-        /// When.
-        at_ms: i64,
-        /// Which of both.
-        kind: NoteKind,
-        /// The short word.
-        word: String,
-        /// In words.
-        detail: String,
-    },
-}
-
-/// What a note is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum NoteKind {
-    /// Somebody did something.
-    Act,
-    /// Somebody must look.
-    Alarm,
-}
-
-impl NoteKind {
-    /// Name in storage.
-    pub fn name(self) -> &'static str {
-        match self {
-            NoteKind::Act => "act",
-            NoteKind::Alarm => "alarm",
-        }
-    }
 }
 
 /// A failure of our own; the turn is rolled back.
@@ -538,92 +487,98 @@ impl Hub {
     }
 
     fn obey<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, command: Command) -> Result<Reply, CoreError> {
-        Ok(match command {
-            Command::Ingest(run) => return self.ingest(turn, *run),
-            Command::Diverged(head) => return self.diverged(turn, head),
-            Command::Branch(run) => return self.branch(turn, *run),
-            Command::Greeted { from, have } => return self.greeted(turn, from, have),
-            Command::Restored => return self.restored(turn),
-            Command::Connected(writer) => {
-                self.tell(turn, writer.node, Body::Time(turn.stamp.hub_time_ms))?;
-                self.serve(turn, writer)?;
-                Reply::Done
-            }
-            Command::Pools(sizes) => return self.resize_pools(turn, sizes),
-            Command::Ask { from, row, total } => return self.ask(turn, from, row, total),
-            Command::CreateToken { hash, row } => return self.create_token(turn, hash, row),
-            Command::Redeem { hash, key, name } => return self.redeem(turn, hash, key, name, None),
-            Command::Address { writer, address } => return self.address(turn, writer, address),
-            Command::Registry(body) => {
-                self.append(turn, Channel::Registry, *body)?;
-                Reply::Done
-            }
-            Command::Tell { node, body } => {
-                self.tell(turn, node, *body)?;
-                Reply::Done
-            }
-            Command::Nothing => Reply::Done,
-            Command::Provide { to, version, body } => {
-                let given = given_key(to, &body);
-                if turn.tx.get::<u64>(&given)? != Some(version) {
-                    turn.tx.put(given, &version);
-                    if let Body::TerminalKey(key) = &*body {
-                        self.tell_answered(turn, to.node, key.terminal)?;
-                    }
-                    self.tell(turn, to.node, *body)?;
-                }
-                Reply::Done
-            }
-            Command::People { operator, acts } => return self.people(turn, operator, acts),
-            Command::MovePerson { operator, person, to } => return self.move_person(turn, operator, person, to),
-            Command::PersonIds(count) => return self.person_ids(turn, count),
-            Command::Policy { campus, operator, act } => return self.policy(turn, campus, operator, *act),
-            Command::Visitor { campus, operator, visitor, act } => {
-                return self.visitor(turn, operator, (campus, visitor, act));
-            }
-            Command::Rebase(kind) => return self.rebase(turn, kind),
-            Command::TopUp { id, person, amount, by } => return self.top_up(turn, id, person, amount, by),
-            Command::UndoTopUp { of, by } => return self.undo_top_up(turn, of, by),
-            Command::Withdraw { id, person, amount, by } => return self.withdraw(turn, id, person, amount, by),
+        match command {
+            Command::Nothing => Ok(Reply::Done),
+            Command::Ingest(run) => self.ingest(turn, *run),
+            Command::Diverged(head) => self.diverged(turn, head),
+            Command::Branch(run) => self.branch(turn, *run),
+            Command::Greeted { from, have } => self.greeted(turn, from, have),
+            Command::Restored => self.restored(turn),
+            Command::Connected(writer) => self.connected(turn, writer),
+            Command::Ask { from, row, total } => self.ask(turn, from, row, total),
+            Command::CreateToken { hash, row } => self.create_token(turn, hash, row),
+            Command::Redeem { hash, key, name } => self.redeem(turn, hash, key, name, None),
+            Command::Address { writer, address } => self.address(turn, writer, address),
+            Command::Rename { node, name } => self.rename(turn, node, name),
+            Command::Registry(body) => self.say(turn, Channel::Registry, *body),
+            Command::Tell { node, body } => self.say(turn, Channel::Receipts(node), *body),
+            Command::Provide { to, version, body } => self.provide(turn, to, version, *body),
+            Command::People { operator, acts } => self.people(turn, operator, acts),
+            Command::MovePerson { operator, person, to } => self.move_person(turn, operator, person, to),
+            Command::PersonIds(count) => self.person_ids(turn, count),
+            Command::Policy { campus, operator, act } => self.policy(turn, campus, operator, *act),
+            Command::AccessRules { campus, rules } => Ok(notes::keep_rules(turn.tx, campus, &rules)),
+            Command::Visitor { campus, operator, visitor, act } => self.visitor(turn, operator, (campus, visitor, act)),
+            Command::Rebase(kind) => self.rebase(turn, kind),
+            Command::TopUp { id, person, amount, by } => self.top_up(turn, id, person, amount, by),
+            Command::UndoTopUp { of, by } => self.undo_top_up(turn, of, by),
+            Command::Withdraw { id, person, amount, by } => self.withdraw(turn, id, person, amount, by),
             Command::Refund { id, of, kind, amount, operator } => {
-                return self.refund(turn, refund::Wanted { id, of, kind, amount, operator });
+                self.refund(turn, refund::Wanted { id, of, kind, amount, operator })
             }
-            Command::Block(record) => {
-                self.append(turn, Channel::Blocks(BlockScope::Hub), Body::Block(record))?;
-                Reply::Done
-            }
-            Command::Lift { target, operator } => {
-                let open = self.mesh.people.read().open_blocks(target);
-                for (block, _) in &open {
-                    let lift = Body::Lift(LiftRecord::One { block: *block, operator });
-                    self.append(turn, Channel::Blocks(BlockScope::Hub), lift)?;
-                }
-                Reply::Lifted(open.len())
-            }
-            Command::LiftWritten { node, operator } => return self.lift_written(turn, node, operator),
-            Command::Fence { writer, reason } => return self.fence(turn, writer, reason),
-            Command::ReleaseSuspense { writer, operator } => return self.advance(turn, writer, operator),
-            Command::Archived(marks) => {
-                for (feed, seq) in marks {
-                    self.archived(turn, feed, seq)?;
-                }
-                Reply::Done
-            }
-            Command::Drop(feeds) => match Mesh::drop_entries(turn.tx, &feeds, DROP_ENTRIES_MAX)? {
+            Command::Pools(sizes) => self.resize_pools(turn, sizes),
+            Command::Block(record) => self.say(turn, Channel::Blocks(BlockScope::Hub), Body::Block(record)),
+            Command::Lift { target, operator } => self.lift(turn, target, operator),
+            Command::LiftWritten { node, operator } => self.lift_written(turn, node, operator),
+            Command::Fence { writer, reason } => self.fence(turn, writer, reason),
+            Command::ReleaseSuspense { writer, operator } => self.advance(turn, writer, operator),
+            Command::Heard(moments) => Ok(notes::keep_heard(turn.tx, &moments)),
+            Command::Archived(marks) => self.all_archived(turn, marks),
+            Command::Drop(feeds) => Ok(match Mesh::drop_entries(turn.tx, &feeds, DROP_ENTRIES_MAX)? {
                 true => Reply::More,
                 false => Reply::Done,
-            },
-            Command::Tick { connected } => {
-                for writer in connected {
-                    self.serve(turn, writer)?;
-                }
-                self.forget_waiting(turn.stamp.hub_time_ms);
-                self.sweep(turn)?;
-                self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
-                self.keep_up(turn)?;
-                Reply::Done
+            }),
+            Command::Tick { connected } => self.tick(turn, connected),
+        }
+    }
+
+    fn say<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        channel: Channel,
+        body: Body,
+    ) -> Result<Reply, CoreError> {
+        self.append(turn, channel, body)?;
+        Ok(Reply::Done)
+    }
+
+    fn connected<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, writer: Writer) -> Result<Reply, CoreError> {
+        self.tell(turn, writer.node, Body::Time(turn.stamp.hub_time_ms))?;
+        self.serve(turn, writer)?;
+        Ok(Reply::Done)
+    }
+
+    fn provide<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        to: Writer,
+        version: u64,
+        body: Body,
+    ) -> Result<Reply, CoreError> {
+        let given = given_key(to, &body);
+        if turn.tx.get::<u64>(&given)? != Some(version) {
+            turn.tx.put(given, &version);
+            if let Body::TerminalKey(key) = &body {
+                self.tell_answered(turn, to.node, key.terminal)?;
             }
-        })
+            self.tell(turn, to.node, body)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn tick<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        connected: Vec<Writer>,
+    ) -> Result<Reply, CoreError> {
+        for writer in connected {
+            self.serve(turn, writer)?;
+        }
+        self.forget_waiting(turn.stamp.hub_time_ms);
+        self.sweep(turn)?;
+        self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
+        self.keep_up(turn)?;
+        Ok(Reply::Done)
     }
 
     /// What a connected box is owed: a lease, its pools, its receipt.

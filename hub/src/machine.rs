@@ -187,9 +187,7 @@ impl Machine for HubMachine {
             other => StoreError::Corrupt { place: "the books".into(), cause: other.to_string() },
         })?;
         self.rows.extend(rows.into_iter().map(TableRow::Core));
-        // Short is asked again, and a top-up that is repeated has its line: nothing was done that needs one.
-        let is_repeated = matches!(reply, Reply::ToppedUp { repeated: true, .. });
-        if !is_repeated && !matches!(reply, Reply::Denied(_) | Reply::Short { .. }) {
+        if !reply.changed_nothing() {
             self.rows.extend(order.rows);
         }
         Ok(reply)

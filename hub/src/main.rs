@@ -2,7 +2,6 @@
 
 mod cli;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 /// Many small rows are made and dropped in every turn: with this one a catch-up takes two thirds of the time it takes with
@@ -11,18 +10,14 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = match cli::parsed() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    let voice = arguments.voice();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::anyhow!("the system gives no threads: {error}")),
+        Err(error) => return cli::fail(voice, &anyhow::anyhow!("the system gives no threads: {error}")),
     };
-    match runtime.block_on(cli::run(arguments)) {
-        Ok(code) => code,
-        Err(error) => failed(&error),
-    }
-}
-
-fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("yika-hub: {error:#}");
-    cli::code_of(error)
+    runtime.block_on(cli::run(arguments)).unwrap_or_else(|error| cli::fail(voice, &error))
 }

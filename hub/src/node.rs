@@ -64,17 +64,19 @@ pub struct HubNode {
     snapshots: Snapshots,
     /// What boxes said they hold, until it is judged.
     greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
-    /// What was last heard of each life since the start.
+    /// What was last heard of each life.
     heard: Mutex<BTreeMap<Writer, Heard>>,
 }
 
 /// What was last heard of a box, and how long it said its journal is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Heard {
-    /// When, by this clock.
+    /// When, by this clock; kept over a restart.
     pub at_ms: Option<i64>,
-    /// The end of its journal as it told.
+    /// The end of its journal as it told last.
     pub journal_end: Seq,
+    /// Since when headquarters has lacked something of that.
+    pub behind_since_ms: Option<i64>,
 }
 
 /// The hub cannot serve: its disk, or it is stopping.
@@ -119,6 +121,8 @@ impl HubNode {
         let ears = Ears::new(hub.mesh.directory(), sqlite.feeds()?.into_iter().map(|(feed, _)| feed));
         ears.recovery.send_replace(Recovering::of(&hub, &sqlite)?);
         let clock = HubClock::after(newest_stamp_ms(&sqlite, identity.me)?);
+        let heard = core::heard(&sqlite)?.into_iter();
+        let heard = heard.map(|(writer, at_ms)| (writer, Heard { at_ms: Some(at_ms), ..Heard::default() })).collect();
         let (writer, thread) = StoreWriter::spawn(HubMachine::new(hub, clock, ears.clone()), sqlite)?;
         if !listed {
             writer.call_blocking(Command::Registry(Box::new(Body::Node(own))).into())?;
@@ -137,7 +141,7 @@ impl HubNode {
             peers: Mutex::default(),
             snapshots: Snapshots::open(dir, identity.me)?,
             greetings: Mutex::default(),
-            heard: Mutex::default(),
+            heard: Mutex::new(heard),
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -272,20 +276,50 @@ impl HubNode {
             peers.remove(&writer);
             self.lock_greetings().remove(&writer);
             // The link ends within seconds of silence.
-            self.hear(writer, Seq::ZERO);
+            self.hear(writer);
         }
     }
 
-    /// What was last heard of a life since the start.
+    /// What was last heard of a life.
     pub fn heard(&self, of: Writer) -> Heard {
         self.lock_heard().get(&of).copied().unwrap_or_default()
     }
 
-    fn hear(&self, from: Writer, journal_end: Seq) {
+    /// Writes down when boxes were last heard, if any was since the last time: it is shown also after a restart.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn keep_heard(&self) -> Result<(), Busy> {
+        let registry = self.registry();
+        let heard = self.lock_heard().clone().into_iter();
+        let present = heard.filter(|(writer, _)| registry.current(writer.node) == Some(*writer));
+        let moments: Vec<(Writer, i64)> = present.filter_map(|(writer, heard)| Some((writer, heard.at_ms?))).collect();
+        if tokio::task::block_in_place(|| self.look(|store| core::heard(store)))? != moments {
+            self.call(Command::Heard(moments)).await?;
+        }
+        Ok(())
+    }
+
+    fn hear(&self, from: Writer) {
+        self.lock_heard().entry(from).or_default().at_ms = Some(wall_ms());
+    }
+
+    /// A box says how long its journal is.
+    fn hear_end(&self, from: Writer, journal_end: Seq) {
+        let journal = FeedId { writer: from, channel: Channel::Journal };
+        // What cannot be read is told where it is asked for.
+        let held = tokio::task::block_in_place(|| self.look(|store| Ok(store.feed(&journal)?.end.seq)));
+        let now_ms = wall_ms();
         let mut heard = self.lock_heard();
         let heard = heard.entry(from).or_default();
-        heard.at_ms = Some(wall_ms());
-        heard.journal_end = heard.journal_end.max(journal_end);
+        *heard = Heard {
+            at_ms: Some(now_ms),
+            journal_end,
+            behind_since_ms: match held {
+                Ok(held) if held >= journal_end => None,
+                _ => heard.behind_since_ms.or(Some(now_ms)),
+            },
+        };
     }
 
     /// Says something to a connected box; `false` if it is not there or does not listen.
@@ -401,8 +435,7 @@ impl Node for HubNode {
 
     async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
-        let own = feed == FeedId { writer: from, channel: Channel::Journal };
-        self.hear(from, if own { end } else { Seq::ZERO });
+        self.hear(from);
         match self.call(Command::Ingest(run)).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
@@ -429,7 +462,7 @@ impl Node for HubNode {
 
     async fn on_message(&self, from: &PeerIdentity, message: Message) -> Option<Message> {
         let writer = from.writer();
-        self.hear(writer, Seq::ZERO);
+        self.hear(writer);
         match message {
             Message::Ask { row, total } => {
                 let denied = Message::Denied { row, total };
@@ -468,14 +501,20 @@ impl Node for HubNode {
 
     fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
         let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
-        let end = have.iter().filter(|claim| claim.feed == journal).map(|claim| claim.end.seq).max();
-        self.hear(from.writer(), end.unwrap_or(Seq::ZERO));
+        match have.iter().find(|claim| claim.feed == journal) {
+            Some(claim) => self.hear_end(from.writer(), claim.end.seq),
+            None => self.hear(from.writer()),
+        }
         // The sync bounds how many they are.
         self.lock_greetings().entry(from.writer()).or_default().extend_from_slice(have);
     }
 
-    fn on_stored(&self, from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {
-        self.hear(from.writer(), Seq::ZERO);
+    fn on_stored(&self, from: &PeerIdentity, marks: &[(FeedId, Seq)]) {
+        let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
+        match marks.iter().find(|(feed, _)| *feed == journal) {
+            Some((_, end)) => self.hear_end(from.writer(), *end),
+            None => self.hear(from.writer()),
+        }
     }
 
     const OFFERS_SNAPSHOTS: bool = true;

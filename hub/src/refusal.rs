@@ -58,6 +58,8 @@ refusals! {
     UnknownPerson { person: PersonId } => "unknown_person";
     /// The card or person to be blocked is not known.
     UnknownTarget { target: BlockTarget } => "unknown_target";
+    /// No block is open on the card or person.
+    NothingToLift { target: BlockTarget } => "nothing_to_lift";
     /// A restored hub does not know yet what it had given out.
     Recovering { kept: Kept, waiting_for: Vec<NodeId> } => "recovering";
 
@@ -77,6 +79,8 @@ refusals! {
     OthersTopUp {} => "others_top_up";
     /// The reason is missing or too long.
     ReasonMissing { chars_max: usize } => "reason_missing";
+    /// The holder has not so much anywhere.
+    BalanceTooSmall { balance: Fen } => "balance_too_small";
     /// So much is not there.
     NotEnough { available: Fen } => "not_enough";
     /// The rest is at boxes that have not given it back.
@@ -166,6 +170,8 @@ refusals! {
     BackupFailed { cause: Cause } => "backup_failed";
     /// It is not sound.
     BackupUnsound { file: String, cause: Cause } => "backup_unsound";
+    /// It cannot be read at all: nothing was checked.
+    BackupUnreadable { file: String, cause: Cause } => "backup_unreadable";
     /// No such file among them.
     UnknownBackup { file: String } => "unknown_backup";
 

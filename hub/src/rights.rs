@@ -168,6 +168,15 @@ impl Wallet {
         self.gross()?.max(Fen::ZERO).sub(self.settled()?)
     }
 
+    /// What the holder has of it, wherever it lies: available, at boxes, in suspense. What was advanced for a suspense is
+    /// his once.
+    pub fn balance(&self) -> Result<Fen, FenError> {
+        self.replicas.values().try_fold(self.available()?, |sum, replica| {
+            let advanced = replica.advanced.sub(replica.repaid())?;
+            sum.add(replica.right()?.sub(advanced)?.max(Fen::ZERO))
+        })
+    }
+
     /// What the holder owes.
     pub fn owed(&self) -> Result<Fen, FenError> {
         self.debt()?.sub(self.settled()?)

@@ -8,6 +8,7 @@ mod site;
 use axum::http::StatusCode;
 use browser::{Browser, app};
 use site::PASSWORD;
+use std::collections::BTreeSet;
 use yika_crdt::Fen;
 use yika_crdt::entry::{ActRecord, Body, Source, WalletKey};
 use yika_crdt::ids::*;
@@ -37,8 +38,7 @@ fn bare_key(text: &str) -> Option<String> {
     let words = yika_hub::console::words().unwrap();
     let files = [include_str!("../words/zh.words"), include_str!("../words/audit.zh.words")];
     let lines = files.into_iter().flat_map(str::lines);
-    let prefixes: std::collections::BTreeSet<&str> =
-        lines.filter_map(|l| l.split_once(['.', ' '])).map(|(p, _)| p).collect();
+    let prefixes: BTreeSet<&str> = lines.filter_map(|l| l.split_once(['.', ' '])).map(|(p, _)| p).collect();
     for piece in text.split(['>', '<', '"']) {
         let piece = piece.trim();
         let plain = !piece.is_empty() && piece.bytes().all(|b| b.is_ascii_lowercase() || b"._0123456789".contains(&b));
@@ -440,6 +440,45 @@ async fn a_campus_operator_sees_only_his_campus() {
     assert_ne!(admin.post("/operators/o1/active", &[("active", "0")]).await.header("hx-redirect"), "/operators");
 }
 
+/// Where a page leads: its links, and what it fetches when somebody clicks.
+fn leads_to(text: &str) -> BTreeSet<String> {
+    let ends = [" href=\"/", " hx-get=\"/"].into_iter().flat_map(|start| text.split(start).skip(1));
+    let paths = ends.map(|rest| format!("/{}", rest.split('"').next().unwrap().replace("&#38;", "&")));
+    paths.map(|path| path.split('#').next().unwrap().to_owned()).filter(|path| !path.starts_with("/ui/")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_shown_a_way_that_he_may_not_go() {
+    const PAGES_MAX: usize = 150;
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 12).await;
+    site.operator("eastcash", "cashier", Some(CampusId(1))).await;
+    site.operator("eastaudit", "auditor", Some(CampusId(1))).await;
+    let app = app(&site.desk);
+    let logins = ["chief", "clerk", "cashier", "auditor", "east", "eastadmin", "eastcash", "eastaudit"];
+    let mut menus = BTreeSet::new();
+    for login in logins {
+        let mut browser = Browser::signed_in(&app, login).await;
+        let home = browser.get("/").await.text;
+        let menu = home.split_once("<nav class=\"menu\"").unwrap().1.split_once("</nav>").unwrap().0;
+        let menu = leads_to(menu);
+        assert!(menu.len() >= 8, "{login}: {menu:?}");
+        for path in &menu {
+            assert_eq!(browser.get(path).await.status, StatusCode::OK, "{login}: {path}");
+        }
+        let (mut waiting, mut seen): (Vec<String>, BTreeSet<String>) = (menu.iter().cloned().collect(), menu.clone());
+        while let Some(path) = waiting.pop().filter(|_| seen.len() < PAGES_MAX) {
+            let page = browser.get(&path).await;
+            assert_ne!(page.status, StatusCode::FORBIDDEN, "{login}: {path}");
+            let fresh: Vec<String> = leads_to(&page.text).difference(&seen).cloned().collect();
+            seen.extend(fresh.iter().cloned());
+            waiting.extend(fresh);
+        }
+        menus.insert(menu);
+    }
+    assert!(menus.len() >= 5, "menus differ by role and campus: {menus:?}");
+}
+
 /// A template without its statements and values, so that what they decide stands beside each other.
 fn without_tags(text: &str) -> String {
     let mut out = String::new();
@@ -503,7 +542,7 @@ fn every_alarm_that_is_raised_has_its_words() {
     let words = yika_hub::console::words().unwrap();
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut folders: Vec<_> = ["crdt/src", "edge/src", "hub/src"].map(|folder| root.join(folder)).into();
-    let mut found = std::collections::BTreeSet::new();
+    let mut found = BTreeSet::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

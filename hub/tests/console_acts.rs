@@ -16,6 +16,7 @@ use yika_crdt::entry::{BlockTarget, Body, Mode, RefusedRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_hub::clock::wall_ms;
+use yika_hub::core::Command;
 use yika_hub::desk::{Actor, Desk, DeskError, NewToken};
 use yika_hub::import::demo_people;
 use yika_hub::refusal::Refusal;
@@ -372,8 +373,12 @@ async fn a_box_is_renamed_on_its_page_and_the_audit_says_what_it_was_called() {
     assert_eq!(field(&form.text, "name"), "东校区 A1");
     let bare = chief.post("/edges/n1/name", &[("name", " ")]).await;
     assert!(bare.status == 422 && bare.text.contains("名称须为"), "{}", bare.text);
+    // The box has told a new address, of which the desk has not heard: only the name changes.
+    let (writer, address) = (site.boxes[0].writer, "10.0.0.9:7443".to_owned());
+    site.desk.node.call(Command::Address { writer, address: address.clone() }).await.unwrap();
     let done = chief.post("/edges/n1/name", &[("name", "一食堂")]).await;
     assert_eq!(done.header("hx-redirect"), "/edges/n1");
+    assert_eq!(site.desk.node.registry().nodes[&writer].address, Some(address));
     let list = chief.get("/edges").await.text;
     assert!(list.contains("一食堂") && !list.contains("东校区 A1</a>"), "{list}");
     let audit = chief.get("/audit").await.text;
@@ -382,6 +387,36 @@ async fn a_box_is_renamed_on_its_page_and_the_audit_says_what_it_was_called() {
     let mut east = Browser::signed_in(&app, "eastadmin").await;
     east.get("/edges").await;
     assert_eq!(east.post("/edges/n3/name", &[("name", "x")]).await.status, StatusCode::FORBIDDEN);
+}
+
+/// Rows ACS-3, ORG-3.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_follow_their_categories_and_a_row_is_told_all_that_is_wrong_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    let file = |rows: &str| format!("姓名,证件类型,证件号码,工号,身份类别,园区\n{rows}").into_bytes();
+    site.import_as("people.csv", file("甲,护照,E1,w1,员工,c1\n乙,护照,E2,w2,外包,c1\n")).await;
+    let console = Actor::console();
+    let policy = "[[groups]]\nid = 1\nname = \"教职工\"\nmember_categories = [\"员工\"]";
+    let sheet = || toml::from_str(policy).unwrap();
+    let changes = site.desk.apply_access(&console, CampusId(1), sheet(), false).await.unwrap();
+    assert_eq!((changes.groups, changes.members_in), (1, 1));
+    let shown = async || site.desk.access(&console, CampusId(1)).await.unwrap().groups[0].clone();
+    assert_eq!(
+        (shown().await.member_categories.unwrap(), shown().await.members.len()),
+        (vec!["employee".to_owned()], 0)
+    );
+    site.import_as("people.csv", file("甲,护照,E1,w1,外包,c1\n乙,护照,E2,w2,员工,c1\n丙,护照,E3,w3,员工,c1\n")).await;
+    let follow = acts(&site.desk, "access.follow").await;
+    assert_eq!((follow.len(), follow[0].row.detail.as_str()), (1, "joined=2; left=1"));
+    let again = site.desk.apply_access(&console, CampusId(1), sheet(), false).await.unwrap();
+    assert_eq!(again, yika_hub::access::Changes::default());
+    assert_eq!(acts(&site.desk, "access.apply").await.len(), 1, "what changes nothing leaves no line");
+
+    let wrong = site.import_as("people.csv", file("丁,护照,E4,w4,领导,Z\n戊,护照,E5,,员工,Z\n")).await;
+    assert_eq!(wrong.rows.iter().map(|row| row.errors.len()).collect::<Vec<_>>(), [2, 2], "{wrong:?}");
+    assert!(wrong.rows.iter().all(|row| row.errors[1].contains("没有这个园区")), "{wrong:?}");
 }
 
 /// Rows TRM-1.

@@ -14,6 +14,7 @@ use yika_crdt::sale::Answer;
 use yika_crdt::store::Read;
 use yika_hub::core;
 use yika_hub::ledger::Account;
+use yika_hub::refusal::Refusal;
 
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
@@ -110,6 +111,10 @@ fn a_strict_limit_holds_at_two_campuses_while_they_are_cut_off() {
     assert_eq!(paid(&world.buy(0, 6, 3, 2_000)), 2_000, "the next day's counter is there already");
 }
 
+fn paid_out(left: i64, repeated: bool) -> core::Reply {
+    core::Reply::Paid { left: Fen(left), repeated }
+}
+
 #[test]
 fn money_is_paid_out_after_it_was_called_back_and_never_more() {
     let mut world = World::new(&[1, 1]);
@@ -121,10 +126,12 @@ fn money_is_paid_out_after_it_was_called_back_and_never_more() {
         amount: Fen(amount),
         by: TELLER,
     };
+    let too_much = Refusal::BalanceTooSmall { balance: Fen(10_000) };
+    assert_eq!(world.order(withdraw(10_001, 9)), core::Reply::Denied(too_much), "nothing is called back for it");
     assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Short { available: Fen::ZERO, recalled: 2 });
     world.run_ms(500);
-    assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Paid(Fen(1_000)));
-    assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Paid(Fen(1_000)), "once");
+    assert_eq!(world.order(withdraw(9_000, 1)), paid_out(1_000, false));
+    assert_eq!(world.order(withdraw(9_000, 1)), paid_out(1_000, true), "once");
     assert!(matches!(world.order(withdraw(1_001, 2)), core::Reply::Denied(_)));
     assert!(matches!(world.order(withdraw(-5, 3)), core::Reply::Denied(_)));
     assert_eq!(world.hub.books()[&Account::Cash], -1_000);
@@ -142,8 +149,8 @@ fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
     world.run_ms(SECOND_MS);
     assert!(matches!(world.order(undo(1)), core::Reply::Short { .. }));
     world.run_ms(500);
-    assert_eq!(world.order(undo(1)), core::Reply::Paid(Fen::ZERO));
-    assert_eq!(world.order(undo(1)), core::Reply::Paid(Fen::ZERO));
+    assert_eq!(world.order(undo(1)), paid_out(0, false));
+    assert_eq!(world.order(undo(1)), paid_out(0, true));
     assert_eq!(world.hub.books()[&Account::Cash], 0);
     assert!(is_refused(&world.buy(0, 1, 1, 1), Reason::NotEnough));
 }

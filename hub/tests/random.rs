@@ -94,7 +94,7 @@ fn step(world: &mut World, memory: &mut Memory, random: &mut Random) {
                 world.run_ms(600);
                 reply = world.order(command);
             }
-            if matches!(reply, core::Reply::Paid(_)) {
+            if matches!(reply, core::Reply::Paid { .. }) {
                 *memory.paid_out.entry(person).or_default() += amount.0;
             }
         }

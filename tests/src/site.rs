@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use yika_hub::desk::TokenMade;
 
 /// How long a program may take to be ready.
 pub const READY: Duration = Duration::from_secs(30);
@@ -99,7 +100,7 @@ impl HubProgram {
         Ok(())
     }
 
-    /// One command of `yika-hub`, which asks the running hub; gives what it printed, as JSON where it can.
+    /// One command of `yika-hub`, which asks the running hub; gives the JSON object that it printed.
     ///
     /// # Errors
     /// The command's own words.
@@ -107,7 +108,17 @@ impl HubProgram {
         hub_launch(self.workspace(), &self.dir)?.name("hub-command").arg("--json").args(words).run(COMMAND).await
     }
 
-    /// The same with text on its standard input.
+    /// The line that joins a box, of a token made with these further words.
+    ///
+    /// # Errors
+    /// The command's own words.
+    pub async fn token(&self, campus: &str, more: &[&str]) -> Result<String> {
+        let made = self.command(&[&["edge", "token", "create", "--campus", campus], more].concat()).await?;
+        let made: TokenMade = serde_json::from_str(&made).with_context(|| format!("not a token: {made}"))?;
+        Ok(made.line)
+    }
+
+    /// A command with text on its standard input; gives what it printed.
     ///
     /// # Errors
     /// The command's own words.
@@ -175,14 +186,10 @@ impl BoxProgram {
         };
         let dir = hub.workspace().join(name);
         std::fs::create_dir_all(&dir)?;
-        let mut words = vec!["edge".to_owned(), "token".into(), "create".into(), "--campus".into(), campus.into()];
-        if let Some(node) = dead {
-            words.extend(["--replaces".to_owned(), format!("n{node}")]);
-        }
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let line = hub.command(&words).await?;
+        let replaces = dead.map(|node| format!("--replaces=n{node}"));
+        let line = hub.token(campus, &replaces.as_deref().into_iter().collect::<Vec<_>>()).await?;
         // The box knows headquarters by the relay's address.
-        let line = line.trim().parse::<yika_link::JoinString>()?;
+        let line = line.parse::<yika_link::JoinString>()?;
         let line = yika_link::JoinString::new(&uplink.address().to_string(), line.pin, line.token)?;
         let init = edge_launch(&dir)?.name("init").args(&["init", "--join", &line.to_text(), "--name", name]);
         init.run(COMMAND).await?;

@@ -225,8 +225,10 @@ async fn a_clerk_on_a_cut_campus_reports_a_card_lost_and_it_holds_everywhere() {
         Plan { cards: vec![card.to_string()], readers: Vec::new(), per_second: 4, count: Some(2), mix, ..plan }
     };
     world.boxes.iter().for_each(|edge| edge.cut_wan());
-    // Headquarters changes the same card meanwhile: it lifts whatever it knows of.
-    world.hub.command(&["card", "lift", &card.to_string()]).await.unwrap();
+    // Headquarters changes the same card meanwhile: it lifts whatever it knows of, which is its own report.
+    for change in ["block", "lift"] {
+        world.hub.command(&["card", change, &card.to_string()]).await.unwrap();
+    }
     let clerk = Client::new(world.boxes[0].url());
     let login = [("login", world.operators[0].login.as_str()), ("password", world.operators[0].password.as_str())];
     let signed_in = clerk.submit("/login", "/login", &login).await.unwrap();

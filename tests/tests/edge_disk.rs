@@ -50,8 +50,8 @@ struct OneBox {
 impl OneBox {
     async fn join(hub: &HubProgram, data: &Path) -> OneBox {
         hub.command(&["campus", "put", "c1", "东校区"]).await.unwrap();
-        let line = hub.command(&["edge", "token", "create", "--campus", "c1"]).await.unwrap();
-        program(data).args(&["init", "--join", line.trim(), "--name", "east"]).run(BOUND).await.unwrap();
+        let line = hub.token("c1", &[]).await.unwrap();
+        program(data).args(&["init", "--join", &line, "--name", "east"]).run(BOUND).await.unwrap();
         let http = Port::reserve().unwrap();
         let address = http.address().to_string();
         let serve = ["serve", "--no-mdns", "--link", "127.0.0.1:0", "--http", &address];

@@ -90,9 +90,19 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     figures(&edge).await;
     registry_knows_the_address(&edge).await;
     // A box that sells nothing is as well as any.
-    let boxes: Value = serde_json::from_str(&hub.command(&["edge", "list"]).await.unwrap()).unwrap();
-    assert_eq!((&boxes[0]["connected"], &boxes[0]["behind"]), (&Value::from(true), &Value::from(0)), "{boxes}");
-    assert!(boxes[0]["heard_age_ms"].as_i64().unwrap() < 60_000, "{boxes}");
+    let quiet = first_box(&hub).await;
+    assert_eq!((&quiet["connected"], &quiet["behind"]), (&Value::from(true), &Value::from(0)), "{quiet}");
+    assert!(quiet["standing"] == "normal" && quiet["heard_age_ms"].as_i64().unwrap() < 60_000, "{quiet}");
+    // It says so again and again, not only when it connects; and headquarters remembers when it stops.
+    let heard_ms = |seen: &Value| seen["heard_ms"].as_i64().unwrap();
+    let again = async || Ok(heard_ms(&first_box(&hub).await) > heard_ms(&quiet));
+    until("the box to say once more how long its journal is", Duration::from_secs(30), again).await.unwrap();
+    edge.cut_wan();
+    hub.process.terminate(Duration::from_secs(10)).await.unwrap();
+    hub.restart().await.unwrap();
+    let kept = first_box(&hub).await;
+    assert!(kept["connected"] == false && heard_ms(&kept) > heard_ms(&quiet), "{kept}, {quiet}");
+    edge.heal_wan();
 
     hub.process.kill().await.unwrap();
     until("the state to be told", BOUND, async || Ok(status(&edge).await["state"] == "offline")).await.unwrap();
@@ -116,9 +126,14 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     assert_eq!(code, 0, "{finished:?}");
     assert!(!data.join("sessions").exists(), "nobody stays signed in");
     assert!(!data.join("node.key").exists() && data.join("left-n1-1-1").join("edge.db").exists());
-    let line = hub.command(&["edge", "token", "create", "--campus", "c1"]).await.unwrap();
-    let (code, finished) = asked(&data, &["init", "--join", line.trim(), "--name", "east-2"]).await;
+    let line = hub.token("c1", &[]).await.unwrap();
+    let (code, finished) = asked(&data, &["init", "--join", &line, "--name", "east-2"]).await;
     assert_eq!(code, 0, "{finished:?}");
+}
+
+async fn first_box(hub: &HubProgram) -> Value {
+    let listed: Value = serde_json::from_str(&hub.command(&["edge", "list"]).await.unwrap()).unwrap();
+    listed["edges"][0].clone()
 }
 
 async fn edge_words(data: &Path, lang: &str) -> String {

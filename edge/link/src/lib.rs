@@ -31,7 +31,7 @@ pub use identity::{IdentityError, NodeIdentity, PeerIdentity, Pin, Role};
 pub use join::{Enroller, Granted, JoinError, JoinRefusal, JoinServer, Joined, RefusalCode, join};
 pub use peer::{Counters, Peer, Received, SendError};
 pub use renew::{RenewError, RenewReply, RenewRequest};
-pub use ticket::{JoinString, TicketError, Token};
+pub use ticket::{JoinString, TicketError, Token, check_address};
 pub use tls::{Admission, Expected};
 
 /// Every limit of the link, unit last; each says what happens when it is reached.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
-use yika_crdt::channel::{Class, FeedId, Place};
+use yika_crdt::channel::{Channel, Class, FeedId, Place};
 use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::Directory;
@@ -28,6 +28,8 @@ pub const WORDS_WAITING_MAX: usize = 256;
 
 /// Somebody else's journal or document change is passed on only if the peer has not got it otherwise by then.
 pub const PASS_ON_AFTER_MS: u64 = 1_000;
+/// A box says to headquarters so often how long its journal is: that a connection is open tells nothing of it.
+pub const TELL_END_MS: u64 = 10_000;
 
 /// What a node's shell offers to its connections.
 pub trait Node: Send + Sync + 'static {
@@ -98,6 +100,9 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
     // One message at a time waits for room at the peer, while everything else goes on: two peers with full queues that
     // both only sent would wait for each other.
     let mut sending: Option<Message> = None;
+    let journal = FeedId { writer: node.me(), channel: Channel::Journal };
+    let mut tell_end = tokio::time::interval(Duration::from_millis(TELL_END_MS));
+    tell_end.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         if sending.is_none() {
             match next_message(&node, &mut sync, identity.place()) {
@@ -107,6 +112,7 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
         }
         tokio::select! {
             biased;
+            _ = tell_end.tick(), if identity.node.is_hub() => announce(&node, &mut sync, journal),
             Some(result) = stored.recv() => match result {
                 Ok(mark) => sync.say(Message::Stored(vec![mark])),
                 Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
@@ -211,7 +217,7 @@ fn pass_on_at(later: &BTreeMap<FeedId, Instant>) -> Instant {
     later.values().min().copied().unwrap_or_else(Instant::now)
 }
 
-/// Tells the peer how far this node holds somebody's feed, so that it need not pass it on.
+/// Tells the peer how far this node holds a feed: somebody's, so that it need not pass it on, or its own journal.
 fn announce<N: Node>(node: &Arc<N>, sync: &mut PeerSync, feed: FeedId) {
     if sync.is_greeted() && sync.concerns(&node.directory(), &feed) {
         let held = tokio::task::block_in_place(|| node.read(|store| store.feed(&feed)));

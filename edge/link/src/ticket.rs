@@ -173,18 +173,31 @@ fn bytes32(encoded: &str) -> Option<[u8; 32]> {
     bytes.as_slice().try_into().ok()
 }
 
-fn check_address(addr: &str) -> Result<(), TicketError> {
+/// Whether a text is the `host:port` of a hub that a box could dial.
+///
+/// # Errors
+/// [`TicketError::Address`].
+pub fn check_address(addr: &str) -> Result<(), TicketError> {
     let refuse = || TicketError::Address(addr.chars().take(80).collect());
     let (host, port) = addr.rsplit_once(':').ok_or_else(refuse)?;
     let good_port = port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
     let good_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            (1..=HOST_BYTES_MAX).contains(&host.len())
-                && host.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
-        }
+        None => is_host(host),
     };
     if good_port && good_host { Ok(()) } else { Err(refuse()) }
+}
+
+/// A name of labels or four numbers.
+fn is_host(host: &str) -> bool {
+    if host.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return host.parse::<std::net::Ipv4Addr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        let plain = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        plain && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
+    };
+    host.len() <= HOST_BYTES_MAX && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
 }
 
 #[cfg(test)]
@@ -209,7 +222,20 @@ mod tests {
         assert_eq!(parse(&line.replacen('/', "/ ", 1)), Err(TicketError::Space));
         assert_eq!(parse(&line.replacen("hub.", "hud.", 1)), Err(TicketError::Check));
         assert_eq!(parse(&format!("{}{}", *line, "x".repeat(600))), Err(TicketError::TooLong));
-        for addr in ["", "hub", "hub:", ":7443", "hub:0", "hub:07443", "hub:70000", "a b:1", "[::1:1", "hub/x:1"] {
+        for addr in [
+            "",
+            "hub",
+            "hub:",
+            ":7443",
+            "hub:0",
+            "hub:07443",
+            "hub:70000",
+            "a b:1",
+            "[::1:1",
+            "hub/x:1",
+            "300.1.2.3:1",
+            "a..b:1",
+        ] {
             let made = JoinString::new(addr, Pin([0; 32]), Token::new([0; 32]));
             assert!(matches!(made, Err(TicketError::Address(_))), "{addr}");
         }

@@ -14,6 +14,11 @@ fn who() -> Members {
     Members { staff, categories }
 }
 
+/// Acts and changes of a file where no group has categories yet.
+fn planned(sheet: &AccessSheet, now: &Policy) -> Result<(Vec<PolicyAct>, Changes), Vec<AccessProblem>> {
+    sheet.plan(now, &Rules::new(), &who()).map(|plan| (plan.acts, plan.changes))
+}
+
 /// What acts make of a policy, as documents do it.
 fn after(now: &Policy, acts: &[PolicyAct]) -> Policy {
     let mut policy = now.clone();
@@ -44,7 +49,7 @@ fn after(now: &Policy, acts: &[PolicyAct]) -> Policy {
 /// Rows ACS-1, ACS-2, ACS-3.
 #[test]
 fn the_sample_is_put_in_force_and_the_same_file_twice_changes_nothing() {
-    let (acts, changes) = sheet(SAMPLE).acts(&Policy::default(), &who()).unwrap();
+    let (acts, changes) = planned(&sheet(SAMPLE), &Policy::default()).unwrap();
     assert_eq!((changes.doors, changes.schedules, changes.groups, changes.holidays), (1, 2, 2, 1));
     assert_eq!((changes.members_in, changes.members_out), (153, 0));
     let policy = after(&Policy::default(), &acts);
@@ -52,29 +57,55 @@ fn the_sample_is_put_in_force_and_the_same_file_twice_changes_nothing() {
     let working = &policy.schedules[&ScheduleId(2)];
     assert_eq!(working.week[0], [Interval { from_minute: 390, until_minute: 1350 }]);
     assert!(working.week[6].is_empty() && working.holidays.iter().all(Vec::is_empty));
-    let (again, none) = sheet(SAMPLE).acts(&policy, &who()).unwrap();
+    let (again, none) = planned(&sheet(SAMPLE), &policy).unwrap();
     assert_eq!((again, none), (Vec::new(), Changes::default()));
 }
 
 #[test]
-fn what_is_in_force_is_written_as_a_file_that_changes_nothing() {
-    let (acts, _) = sheet(SAMPLE).acts(&Policy::default(), &who()).unwrap();
-    let policy = after(&Policy::default(), &acts);
-    let written = toml::to_string(&AccessSheet::of(&policy, |person| person.to_string())).unwrap();
-    let staff = policy.groups.values().flat_map(|g| &g.members).map(|p| (p.to_string(), *p)).collect();
-    let all = Members { staff, categories: BTreeMap::new() };
-    assert_eq!(sheet(&written).acts(&policy, &all).unwrap().0, Vec::new(), "{written}");
-    let fresh = sheet(&written).acts(&Policy::default(), &all).unwrap().0;
-    assert_eq!(after(&Policy::default(), &fresh), policy);
+fn what_is_in_force_is_written_as_it_was_said_and_changes_nothing() {
+    let named = SAMPLE.replace("members = []", "members = [\"c2/0009\"]");
+    let plan = sheet(&named).plan(&Policy::default(), &Rules::new(), &who()).unwrap();
+    let policy = after(&Policy::default(), &plan.acts);
+    let number = |person: PersonId| if person == PersonId(9) { "c2/0009".into() } else { person.to_string() };
+    let shown = AccessSheet::of(&policy, &plan.rules, &who(), number);
+    assert_eq!(shown.groups[0].member_categories, Some(vec!["employee".into()]), "a rule stays a rule");
+    assert_eq!(shown.groups[0].members, ["c2/0009"]);
+    let written = toml::to_string(&shown).unwrap();
+    let again = sheet(&written).plan(&policy, &plan.rules, &who()).unwrap();
+    assert_eq!((again.acts, &again.rules), (Vec::new(), &plan.rules), "{written}");
+    let fresh = sheet(&written).plan(&Policy::default(), &Rules::new(), &who()).unwrap();
+    assert_eq!((after(&Policy::default(), &fresh.acts), fresh.rules), (policy, plan.rules));
+}
+
+#[test]
+fn who_joins_or_leaves_a_category_joins_or_leaves_its_groups() {
+    let text = SAMPLE.replace("members = []", "members = [\"c2/0009\"]\nremove_members = [\"0007\"]");
+    let plan = sheet(&text).plan(&Policy::default(), &Rules::new(), &who()).unwrap();
+    let policy = after(&Policy::default(), &plan.acts);
+    assert!(!policy.groups[&GroupId(1)].members.contains(&PersonId(7)), "taken out singly");
+    assert_eq!(follow(&policy, &plan.rules, &who()), Vec::new());
+    let mut then = who();
+    then.categories.insert("employee".into(), (2..151).chain([500]).map(PersonId).collect());
+    then.categories.insert("contractor".into(), [1, 200, 201].map(PersonId).to_vec());
+    let moved = after(&policy, &follow(&policy, &plan.rules, &then));
+    let (staff, outside) = (&moved.groups[&GroupId(1)].members, &moved.groups[&GroupId(2)].members);
+    assert!(staff.contains(&PersonId(500)) && !staff.contains(&PersonId(1)) && !staff.contains(&PersonId(7)));
+    assert!(staff.contains(&PersonId(9)), "who was named stays");
+    assert_eq!(outside.iter().map(|p| p.0).collect::<Vec<_>>(), [1, 200, 201]);
+    // Without its categories the group keeps who was named.
+    let none = sheet("[[groups]]\nid = 1\nname = \"教职工\"\nmember_categories = []");
+    let ended = none.plan(&moved, &plan.rules, &then).unwrap();
+    assert!(!ended.rules.contains_key(&GroupId(1)) && ended.rules.contains_key(&GroupId(2)));
+    assert_eq!(after(&moved, &ended.acts).groups[&GroupId(1)].members, [PersonId(9)].into());
 }
 
 #[test]
 fn what_is_removed_goes_and_what_is_not_named_stays() {
-    let (acts, _) = sheet(SAMPLE).acts(&Policy::default(), &who()).unwrap();
+    let (acts, _) = planned(&sheet(SAMPLE), &Policy::default()).unwrap();
     let policy = after(&Policy::default(), &acts);
     let text = "remove = { doors = [1], groups = [1], holidays = [\"2027-01-01\"] }\n[[groups]]\nid = 2\nname = \"外包\"\n\
                 members = [\"0007\"]\nremove_members = [\"c2/0009\"]";
-    let (acts, changes) = sheet(text).acts(&policy, &who()).unwrap();
+    let (acts, changes) = planned(&sheet(text), &policy).unwrap();
     let then = after(&policy, &acts);
     assert!(then.doors.is_empty() && then.holidays.is_empty() && !then.groups.contains_key(&GroupId(1)));
     assert_eq!(then.schedules, policy.schedules);
@@ -86,16 +117,16 @@ fn what_is_removed_goes_and_what_is_not_named_stays() {
 
 #[test]
 fn a_door_that_a_group_no_longer_names_is_taken_from_it() {
-    let (acts, _) = sheet(SAMPLE).acts(&Policy::default(), &who()).unwrap();
+    let (acts, _) = planned(&sheet(SAMPLE), &Policy::default()).unwrap();
     let policy = after(&Policy::default(), &acts);
     let silent = sheet("[[groups]]\nid = 1\nname = \"教职工\"");
-    assert_eq!(silent.acts(&policy, &who()).unwrap().0, Vec::new(), "no word of doors leaves them");
+    assert_eq!(planned(&silent, &policy).unwrap().0, Vec::new(), "no word of doors leaves them");
     let none = sheet("[[groups]]\nid = 1\nname = \"教职工\"\ndoors = []");
-    let (acts, changes) = none.acts(&policy, &who()).unwrap();
+    let (acts, changes) = planned(&none, &policy).unwrap();
     assert_eq!(acts, [PolicyAct::RemoveGroupDoors(GroupId(1), vec![DoorId(1)])]);
     assert_eq!(changes.groups, 1);
     let both = sheet("remove = { groups = [1] }\n[[groups]]\nid = 1\nname = \"教职工\"");
-    assert_eq!(both.acts(&policy, &who()), Err(vec![AccessProblem::SetAndRemoved { table: "groups", id: 1 }]));
+    assert_eq!(planned(&both, &policy), Err(vec![AccessProblem::SetAndRemoved { table: "groups", id: 1 }]));
 }
 
 #[test]
@@ -120,7 +151,7 @@ fn everything_that_is_wrong_is_told_and_nothing_is_done() {
         members = ["0007", "8", "9"]
         member_categories = ["teachers"]
     "#;
-    let problems = sheet(text).acts(&Policy::default(), &who()).unwrap_err();
+    let problems = planned(&sheet(text), &Policy::default()).unwrap_err();
     assert_eq!(
         problems,
         vec![
@@ -131,7 +162,7 @@ fn everything_that_is_wrong_is_told_and_nothing_is_done() {
         ]
     );
     let unsound = "[[groups]]\nid = 1\nname = \"组\"\ndoors = [{ door = 4, schedule = 2 }]";
-    let problems = sheet(unsound).acts(&Policy::default(), &who()).unwrap_err();
+    let problems = planned(&sheet(unsound), &Policy::default()).unwrap_err();
     assert!(matches!(
         problems[..],
         [AccessProblem::Policy(PolicyError::NoDoor { .. }), AccessProblem::Policy(PolicyError::NoSchedule { .. })]

@@ -1,9 +1,11 @@
 //! `yika-hub import|access|card|user …`: people, their cards, doors and operators.
 
+use super::failure::{named_file, named_toml};
 use super::words::{Facts, Voice, say};
 use super::{Line, PROBLEMS, Usage};
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use serde_json::json;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -93,14 +95,14 @@ pub(super) async fn import(hub: &Line, command: Import) -> Result<ExitCode> {
 }
 
 async fn import_people(hub: &Line, file: &Path, dry_run: bool) -> Result<ExitCode> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let bytes = named_file(hub.voice, file)?;
     let name = file.file_name().and_then(|n| n.to_str()).unwrap_or("people").to_owned();
     let zh = hub.voice.lang == Lang::Zh;
     let wish = ImportWish { name, dry_run, zh };
     let path = format!("/v1/import?{}", serde_urlencoded::to_string(&wish)?);
     let report: ImportReport = hub.send(&path, bytes).await?;
     match hub.voice.json {
-        true => say(&serde_json::to_string_pretty(&report)?)?,
+        true => hub.voice.answer(&report)?,
         false => tell_report(hub.voice, &report)?,
     }
     Ok(if report.refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
@@ -125,9 +127,7 @@ fn tell_report(voice: Voice, report: &ImportReport) -> Result<()> {
 pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
     match command {
         Access::Apply { campus, dry_run, file } => {
-            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            let sheet: AccessSheet =
-                toml::from_str(&text).with_context(|| format!("{} is not an access policy", file.display()))?;
+            let sheet: AccessSheet = named_toml(hub.voice, &file)?;
             let changes: Changes = hub.post("/v1/access", &AccessWish { campus, dry_run, sheet }).await?;
             let key = match (changes == Changes::default(), dry_run) {
                 (true, _) => "access.same",
@@ -140,7 +140,7 @@ pub(super) async fn access(hub: &Line, command: Access) -> Result<()> {
         }
         Access::Show { campus } => {
             let sheet: AccessSheet = hub.get(&format!("/v1/access?campus={}", campus.0)).await?;
-            say(toml::to_string(&sheet)?.trim_end())
+            if hub.voice.json { hub.voice.answer(&sheet) } else { say(toml::to_string(&sheet)?.trim_end()) }
         }
     }
 }
@@ -149,11 +149,12 @@ pub(super) async fn card(hub: &Line, command: Card) -> Result<()> {
     match command {
         Card::Block { card } => {
             let () = hub.post("/v1/block", &BlockTarget::Card(card)).await?;
-            hub.voice.tell("card.blocked", &[("card", &card)])
+            hub.voice.give(&json!({ "card": card }), "card.blocked", &[("card", &card)])
         }
         Card::Lift { card } => {
             let count: usize = hub.post("/v1/lift", &BlockTarget::Card(card)).await?;
-            hub.voice.tell("card.lifted", &[("card", &card), ("count", &count)])
+            let answer = json!({ "card": card, "lifted": count });
+            hub.voice.give(&answer, "card.lifted", &[("card", &card), ("count", &count)])
         }
     }
 }
@@ -164,11 +165,12 @@ pub(super) async fn user(hub: &Line, command: User) -> Result<()> {
             let password = password(hub.voice)?;
             let new = NewOperator { login: login.clone(), name, role, campus, password, keep_password };
             let operator: OperatorId = hub.post("/v1/operator", &new).await?;
-            hub.voice.tell("user.added", &[("login", &login), ("operator", &operator)])
+            let answer = json!({ "login": login, "operator": operator });
+            hub.voice.give(&answer, "user.added", &[("login", &login), ("operator", &operator)])
         }
         User::ResetAdmin { login } => {
             let () = hub.post("/v1/operator/password", &(&login, password(hub.voice)?)).await?;
-            hub.voice.tell("user.reset", &[("login", &login)])
+            hub.voice.give(&json!({ "login": login }), "user.reset", &[("login", &login)])
         }
     }
 }

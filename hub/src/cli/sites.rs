@@ -1,14 +1,17 @@
 //! `yika-hub campus|edge|terminal|tariff …`: what stands where.
 
-use super::words::{Facts, Voice, say};
+use super::failure::named_toml;
+use super::words::{Facts, Voice, say, table};
 use super::{Line, Usage};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
+use serde::Serialize;
+use serde_json::json;
 use std::path::PathBuf;
 use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{CampusRecord, TerminalState};
 use yika_crdt::ids::*;
-use yika_hub::desk::{NewTerminal, NewToken, TerminalMade, TokenMade};
+use yika_hub::desk::{EdgeView, NewTerminal, NewToken, Standing, TerminalMade, TokenMade};
 
 #[derive(Subcommand)]
 pub(super) enum Campus {
@@ -142,7 +145,7 @@ pub(super) async fn campus(hub: &Line, command: Campus) -> Result<()> {
     let people_shards = shard_count_for(people);
     let record = CampusRecord { campus, name: name.clone(), utc_offset_minutes, cut_minute, people_shards };
     let () = hub.post("/v1/campus", &record).await?;
-    hub.voice.tell("campus.put", &[("campus", &campus), ("name", &name)])
+    hub.voice.give(&record, "campus.put", &[("campus", &campus), ("name", &name)])
 }
 
 pub(super) async fn edge(hub: &Line, command: Edge) -> Result<()> {
@@ -151,40 +154,106 @@ pub(super) async fn edge(hub: &Line, command: Edge) -> Result<()> {
         Edge::Token(Token::Create { campus, ttl, replaces, name, advertised }) => {
             let new = NewToken { campus, ttl_s: seconds(voice, &ttl)?, replaces, name, advertised };
             let made: TokenMade = hub.post("/v1/token", &new).await?;
+            if voice.json {
+                return voice.answer(&made);
+            }
             say(&made.line)?;
-            voice.hint("token.paste", &[("command", &made.command)])
+            voice.hint("token.paste", &[("command", &made.command)])?;
+            match made.only_here {
+                true => voice.hint("address.only_here", &[("address", &made.address)]),
+                false => Ok(()),
+            }
         }
         Edge::List => {
-            let edges: serde_json::Value = hub.get("/v1/edges").await?;
-            say(&serde_json::to_string_pretty(&edges)?)
+            let edges: Vec<EdgeView> = hub.get("/v1/edges").await?;
+            if voice.json {
+                let standing = edges.iter().map(|view| Judged { view, standing: view.standing() });
+                return voice.answer(&json!({ "edges": standing.collect::<Vec<_>>() }));
+            }
+            say(&fleet(voice, &edges))
         }
         Edge::Rename { node, name } => {
             let () = hub.post("/v1/edge/name", &(node, &name)).await?;
-            voice.tell("edge.renamed", &[("node", &node), ("name", &name)])
+            voice.give(&json!({ "node": node, "name": name }), "edge.renamed", &[("node", &node), ("name", &name)])
         }
         Edge::Fence { node, reason } => {
             let writer: String = hub.post("/v1/fence", &(node, reason)).await?;
-            voice.tell("edge.fenced", &[("writer", &writer)])
+            voice.give(&json!({ "writer": writer }), "edge.fenced", &[("writer", &writer)])
         }
         Edge::LiftBlocks { node, yes } => {
             if !yes {
                 return Err(Usage(voice.words("edge.lift_yes", &[("node", &node)])).into());
             }
             let lifted: usize = hub.post("/v1/lift-written", &node).await?;
-            voice.give(&lifted, "edge.lifted", &[("count", &lifted), ("node", &node)])
+            let answer = json!({ "node": node, "lifted": lifted });
+            voice.give(&answer, "edge.lifted", &[("count", &lifted), ("node", &node)])
         }
         Edge::ReleaseSuspense { node, yes } => {
             if !yes {
                 return Err(Usage(voice.words("edge.say_yes", &[("node", &node)])).into());
             }
             let writer: String = hub.post("/v1/release-suspense", &node).await?;
-            voice.tell("edge.released", &[("writer", &writer)])
+            voice.give(&json!({ "writer": writer }), "edge.released", &[("writer", &writer)])
         }
     }
 }
 
+/// A box with how it stands.
+#[derive(Serialize)]
+struct Judged<'a> {
+    #[serde(flatten)]
+    view: &'a EdgeView,
+    standing: Standing,
+}
+
+/// The boxes as a table in words.
+fn fleet(voice: Voice, edges: &[EdgeView]) -> String {
+    let word = |key: &str| voice.words(key, &[]);
+    if edges.is_empty() {
+        return word("fleet.none");
+    }
+    let heads =
+        ["fleet.node", "fleet.campus", "fleet.name", "fleet.state", "fleet.heard", "fleet.held", "fleet.behind"];
+    let mut rows = vec![heads.map(word).to_vec()];
+    rows.extend(edges.iter().map(|edge| {
+        vec![
+            edge.node.to_string(),
+            edge.campus.map_or_else(|| "–".to_owned(), |campus| campus.to_string()),
+            edge.name.clone(),
+            word(standing(edge.standing())),
+            edge.heard_age_ms.map_or_else(|| word("fleet.never"), |ms| age(voice, ms)),
+            edge.held.to_string(),
+            edge.behind.to_string(),
+        ]
+    }));
+    table(&rows)
+}
+
+fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Fenced => "fleet.fenced",
+        Standing::New => "fleet.new",
+        Standing::Normal => "fleet.normal",
+        Standing::Behind => "fleet.is_behind",
+        Standing::Late => "fleet.late",
+        Standing::Offline => "fleet.offline",
+    }
+}
+
+/// A length of time in its largest unit.
+fn age(voice: Voice, ms: i64) -> String {
+    let seconds = ms.max(0) / 1_000;
+    let (key, number) = match seconds {
+        0..60 => ("age.seconds", seconds),
+        60..3_600 => ("age.minutes", seconds / 60),
+        3_600..172_800 => ("age.hours", seconds / 3_600),
+        _ => ("age.days", seconds / 86_400),
+    };
+    voice.words(key, &[("n", &number)])
+}
+
 pub(super) async fn terminal(hub: &Line, command: Terminal) -> Result<()> {
-    let (terminal, state) = match command {
+    let (terminal, state, name) = match command {
         Terminal::Add { campus, kind, name, outlet, merchant, door } => {
             let new = NewTerminal { campus, kind, name, outlet, merchant, door };
             let made: TerminalMade = hub.post("/v1/terminal", &new).await?;
@@ -192,20 +261,19 @@ pub(super) async fn terminal(hub: &Line, command: Terminal) -> Result<()> {
             let facts: Facts<'_> = &[("terminal", &terminal), ("version", &version), ("key", &key)];
             return hub.voice.give(&made, "terminal.made", facts);
         }
-        Terminal::Suspend { terminal } => (terminal, TerminalState::Suspended),
-        Terminal::Deploy { terminal } => (terminal, TerminalState::Deployed),
+        Terminal::Suspend { terminal } => (terminal, TerminalState::Suspended, "suspended"),
+        Terminal::Deploy { terminal } => (terminal, TerminalState::Deployed, "deployed"),
     };
     let () = hub.post("/v1/terminal/state", &(terminal, state)).await?;
-    hub.voice.tell("terminal.state", &[("terminal", &terminal)])
+    let answer = json!({ "terminal": terminal, "state": name });
+    hub.voice.give(&answer, "terminal.state", &[("terminal", &terminal)])
 }
 
 pub(super) async fn tariff(hub: &Line, command: Tariff) -> Result<()> {
     let Tariff::Set { file } = command;
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let sheet: yika_crdt::tariff::sheet::TariffSheet =
-        toml::from_str(&text).with_context(|| format!("{} is not a tariff", file.display()))?;
+    let sheet: yika_crdt::tariff::sheet::TariffSheet = named_toml(hub.voice, &file)?;
     let version: TariffVersion = hub.post("/v1/tariff", &sheet).await?;
-    hub.voice.tell("tariff.set", &[("version", &version)])
+    hub.voice.give(&json!({ "version": version }), "tariff.set", &[("version", &version)])
 }
 
 /// A duration as 45s, 30m, 2h.

@@ -1,7 +1,6 @@
 //! `yika-hub snapshot …`: asks the running hub, or works on the folder of one that does not run.
 
 use super::Line;
-use super::words::say;
 use anyhow::Result;
 use clap::Subcommand;
 use std::path::PathBuf;
@@ -28,8 +27,10 @@ pub(super) async fn run(config: &Config, hub: &Line, command: Snapshot) -> Resul
     // The running hub works in another folder than this command.
     let file = std::path::absolute(file)?;
     let parts: Vec<ExportedPart> = match control::is_running(&hub.socket).await {
-        true => hub.post("/v1/snapshot", &SnapshotWish { campus, file }).await?,
-        false => yika_hub::app::export_at_rest(config, campus, file).await?,
+        true => hub.post("/v1/snapshot", &SnapshotWish { campus, file: file.clone() }).await?,
+        false => yika_hub::app::export_at_rest(config, campus, file.clone()).await?,
     };
-    say(&serde_json::to_string(&parts)?)
+    let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
+    let answer = serde_json::json!({ "file": file, "parts": parts });
+    hub.voice.give(&answer, "snapshot.written", &[("file", &file.display()), ("bytes", &bytes)])
 }

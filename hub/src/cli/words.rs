@@ -21,7 +21,7 @@ pub(super) type Facts<'a> = &'a [(&'a str, &'a dyn Display)];
 
 /// How the command line speaks.
 #[derive(Clone, Copy)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
     /// Its language.
     pub(super) lang: Lang,
     /// To a program.
@@ -36,20 +36,44 @@ impl Voice {
         WORDS.t_args(self.lang, key, &texts)
     }
 
-    /// Says what was done; a program is told nothing beyond the exit code.
+    /// Gives an answer: in words, or as the one object that a program reads.
+    pub(super) fn give(self, answer: &impl Serialize, key: &str, facts: Facts<'_>) -> Result<()> {
+        if self.json { self.answer(answer) } else { say(&self.words(key, facts)) }
+    }
+
+    /// A line of an answer that has several; a program reads it in the object.
     pub(super) fn tell(self, key: &str, facts: Facts<'_>) -> Result<()> {
         if self.json { Ok(()) } else { say(&self.words(key, facts)) }
     }
 
-    /// Gives an answer: in words, or as a program reads it.
-    pub(super) fn give(self, answer: &impl Serialize, key: &str, facts: Facts<'_>) -> Result<()> {
-        if self.json { say(&serde_json::to_string(answer)?) } else { say(&self.words(key, facts)) }
+    /// The object that a program reads.
+    pub(super) fn answer(self, answer: &impl Serialize) -> Result<()> {
+        say(&serde_json::to_string(answer)?)
     }
 
-    /// Says something beside the answer, which may be piped into another program.
+    /// Says something beside the answer, which may be piped into another program; one that reads JSON is told in it.
     pub(super) fn hint(self, key: &str, facts: Facts<'_>) -> Result<()> {
+        if self.json {
+            return Ok(());
+        }
         writeln!(std::io::stderr(), "{}", self.words(key, facts)).context("cannot write to standard error")
     }
+}
+
+/// Columns of text, aligned as a terminal shows them: Chinese characters are two wide.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let wide = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(wide).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, wide)| format!("{cell}{}", " ".repeat(wide - width(cell))));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn width(text: &str) -> usize {
+    text.chars().map(|letter| if letter > '\u{2e7f}' { 2 } else { 1 }).sum()
 }
 
 /// A line of standard output.
@@ -63,9 +87,10 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const SOURCES: [&str; 7] = [
+    const SOURCES: [&str; 8] = [
         include_str!("../cli.rs"),
         include_str!("backup.rs"),
+        include_str!("failure.rs"),
         include_str!("money.rs"),
         include_str!("people.rs"),
         include_str!("sites.rs"),
@@ -93,6 +118,14 @@ mod tests {
         };
         let wordless: Vec<&&str> = quoted.iter().filter(is_key).filter(|key| !keys.contains(**key)).collect();
         assert!(wordless.is_empty(), "{wordless:?} have no words");
+    }
+
+    #[test]
+    fn columns_are_aligned_under_chinese_heads_too() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["节点", "name", ""]), row(["n1", "一食堂", "x"]), row(["n12", "B", ""])];
+        assert_eq!(table(&rows), "节点  name\nn1    一食堂  x\nn12   B");
+        assert_eq!(table(&[]), "");
     }
 
     #[test]

@@ -150,7 +150,6 @@ pub(super) struct Which {
 
 /// The page, or its part when it refreshes itself.
 pub(super) async fn page(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Result<Response, UiError> {
-    me.of_headquarters()?;
     let view = site.desk.backups(&me.actor).await.map_err(unread)?;
     let (page, v) = (site.page(&ui, "backups.title", "/backups"), shown(&site, &ui, view));
     Ok(match ui.htmx {
@@ -161,7 +160,6 @@ pub(super) async fn page(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Resul
 
 /// Makes one now.
 pub(super) async fn make(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Result<Response, UiError> {
-    me.of_headquarters()?;
     if site.backups.begin(Stage::Making) {
         let (site, actor) = (Arc::clone(&site), me.actor.clone());
         tokio::spawn(async move {
@@ -182,7 +180,6 @@ pub(super) async fn verify(
     me: Me,
     Form(which): Form<Which>,
 ) -> Result<Response, UiError> {
-    me.of_headquarters()?;
     let file = site.desk.backup_named(&me.actor, &which.file).await.map_err(failed)?;
     if site.backups.begin(Stage::Checking(which.file.clone())) {
         let (site, actor) = (Arc::clone(&site), me.actor.clone());

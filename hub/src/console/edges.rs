@@ -33,6 +33,8 @@ pub(super) struct EdgeLine {
     pub(super) newest: String,
     pub(super) held: String,
     pub(super) behind: u64,
+    /// Since when that has been missing.
+    pub(super) behind_since: String,
     pub(super) heard: String,
     pub(super) connected: bool,
     pub(super) address: String,
@@ -78,11 +80,8 @@ fn line(ui: &Ui, registry: &RegistryView, edge: EdgeView) -> EdgeLine {
         newest: edge.newest_event_ms.map_or_else(|| "–".into(), |ms| ui.time_text(ms)),
         held: count(edge.held),
         behind: edge.behind,
-        heard: match (edge.connected, edge.heard_age_ms) {
-            (true, _) => ui.t("edge.connected").to_owned(),
-            (false, Some(ms)) => age(ui, ms),
-            (false, None) => "–".into(),
-        },
+        behind_since: edge.behind_since_ms.map_or_else(|| "–".into(), |ms| ui.time_text(ms)),
+        heard: edge.heard_age_ms.map_or_else(|| "–".into(), |ms| age(ui, ms)),
         connected: edge.connected,
         address: edge.address.unwrap_or_else(|| "–".into()),
         quarantined: edge.quarantined,
@@ -289,6 +288,8 @@ pub(super) struct TokenMade {
     campus: String,
     until: String,
     seconds: i64,
+    /// An address that only this machine reaches, if it is one.
+    only_here: Option<String>,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -364,6 +365,7 @@ pub(super) async fn make_token(
                 campus: campus_name(&site.desk.node.registry(), Some(campus)),
                 until: ui.time_text(until_ms),
                 seconds: *ttl_s,
+                only_here: made.only_here.then_some(made.address),
             })
             .into_response())
         }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use yika_crdt::ids::*;
-use yika_ui::{Page, Saved, Step, Ui, UiError, View};
+use yika_ui::{Page, Step, Ui, UiError, View};
 
 /// Largest file.
 pub const UPLOAD_BYTES_MAX: usize = 50 * 1024 * 1024;
@@ -188,8 +188,8 @@ pub(super) async fn page(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> View<
     })
 }
 
-pub(super) async fn template(ui: Ui) -> Result<Response, UiError> {
-    let book = import::template_xlsx(file_lang(&ui)).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+pub(super) async fn template(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Result<Response, UiError> {
+    let book = site.desk.import_template(&me.actor, file_lang(&ui)).map_err(unread)?;
     Ok(attachment(XLSX, "yika-people-template.xlsx", Body::from(book)))
 }
 

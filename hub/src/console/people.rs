@@ -132,7 +132,9 @@ pub(super) fn standing(site: &Site, person: PersonId, card: Option<u64>) -> (&'s
 
 /// A category's word in the page's language.
 pub(super) fn category_words(ui: &Ui, word: &str) -> String {
-    crate::import::Category::parse(word).map_or_else(|| word.to_owned(), |c| c.word(file_lang(ui)).to_owned())
+    let place = |category| crate::import::Category::ALL.iter().position(|known| *known == category);
+    let number = crate::import::Category::parse(word).and_then(place).and_then(|place| u16::try_from(place + 1).ok());
+    number.map_or_else(|| word.to_owned(), |number| ui.category(number))
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! One person: masked private part, cards and blocks, wallets, movements; reporting lost and lifting, with the truth about
 //! where it holds already.
 
+use super::TILL;
 use super::people::{category_words, standing};
 use super::shared::*;
 use super::transactions::{Line, lines};
@@ -119,7 +120,7 @@ pub(super) struct MovementLine {
     pub(super) change: String,
     pub(super) incoming: bool,
     pub(super) balance: String,
-    /// It has a slip to print.
+    /// It has a slip to print, by this operator.
     pub(super) slip: bool,
     /// This operator may still undo it.
     pub(super) undo: bool,
@@ -142,7 +143,7 @@ pub(super) fn movement_line(ui: &Ui, me: &Me, m: &Movement) -> MovementLine {
         change: if inner { format!("({})", yuan(m.amount)) } else { signed_yuan(m.change) },
         incoming: m.change > 0,
         balance: yuan(m.balance),
-        slip: voucher.is_some_and(|v| v.kind != "refund"),
+        slip: voucher.is_some_and(|v| v.kind != "refund") && TILL.roles.contains(&me.operator.role),
         undo: voucher.is_some_and(|v| may_undo(&me.actor, v)),
         undone: voucher.is_some_and(|v| v.undone),
         reason: voucher.map_or_else(String::new, |v| v.reason.clone()),
@@ -215,7 +216,7 @@ fn facts(site: &Site, ui: &Ui, id: PersonId, profile: &ProfileRow) -> Result<Fac
         category: category_words(ui, &profile.category),
         campus: campus_name(&site.desk.node.registry(), Some(CampusId(profile.campus))),
         sex: crate::import::Sex::parse(&profile.sex).map_or_else(|| "–".into(), |s| s.word(lang).to_owned()),
-        id_type: IdType::parse(&profile.id_type).map_or_else(|| profile.id_type.clone(), |t| t.word(lang).to_owned()),
+        id_type: id_type_words(ui, &profile.id_type),
         id_number: or_dash(&masked.id_number),
         contact: or_dash(&masked.contact),
         valid_until: match profile.id_valid_until.as_str() {
@@ -225,6 +226,12 @@ fn facts(site: &Site, ui: &Ui, id: PersonId, profile: &ProfileRow) -> Result<Fac
         tone,
         state,
     })
+}
+
+/// A kind of identity document in words of the page; files have words of their own.
+fn id_type_words(ui: &Ui, stored: &str) -> String {
+    let kind = IdType::parse(stored).map(|kind| format!("id_type.{}", kind.word(crate::import::Lang::En)));
+    kind.map_or_else(|| stored.to_owned(), |key| ui.t(&key).to_owned())
 }
 
 fn card_lines(site: &Site, person: Option<&Person>) -> Vec<CardLine> {

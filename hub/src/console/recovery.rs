@@ -35,6 +35,7 @@ struct Shown {
     boxes: Vec<BoxLine>,
     waiting: usize,
     admin: bool,
+    chief: bool,
 }
 
 struct BoxLine {
@@ -96,6 +97,7 @@ pub(super) async fn page(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> Resul
         waiting: waiting_for.len(),
         boxes,
         admin: me.operator.role == Role::Admin,
+        chief: me.is_chief(),
     };
     let page = site.page(&ui, "recovery.title", "/recovery");
     Ok(match ui.htmx {

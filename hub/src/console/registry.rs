@@ -217,6 +217,8 @@ pub(super) struct Campuses {
     page: Page,
     rows: Vec<CampusLine>,
     admin: bool,
+    /// May add one: that is for headquarters.
+    chief: bool,
 }
 
 struct CampusLine {
@@ -243,6 +245,7 @@ pub(super) async fn campuses(State(site): State<Arc<Site>>, ui: Ui, me: Me) -> V
     View::new(Campuses {
         rows: rows.collect(),
         admin: me.operator.role == Role::Admin,
+        chief: me.is_chief(),
         page: site.page(&ui, "campuses.title", "/campuses"),
     })
 }

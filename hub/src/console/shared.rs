@@ -16,7 +16,7 @@ use yika_crdt::Fen;
 use yika_crdt::civil::{self, DAY_MS};
 use yika_crdt::ids::*;
 use yika_crdt::registry::RegistryView;
-use yika_ui::{Choice, CurrentOperator, Lang, Page, Saved, Ui, UiError};
+use yika_ui::{Choice, CurrentOperator, Lang, Page, Role, Saved, Ui, UiError};
 
 /// Rows on a page of a list.
 pub(super) const PAGE_ROWS: u32 = 20;
@@ -100,6 +100,11 @@ impl Me {
     /// [`UiError::OtherCampus`].
     pub fn of_headquarters(&self) -> Result<(), UiError> {
         if self.actor.campus.is_none() { Ok(()) } else { Err(UiError::OtherCampus) }
+    }
+
+    /// An administrator of headquarters.
+    pub fn is_chief(&self) -> bool {
+        self.operator.role == Role::Admin && self.of_headquarters().is_ok()
     }
 
     /// Refuses what lies on another campus than the operator's.
@@ -291,7 +296,8 @@ pub(super) fn detail_words(ui: &Ui, detail: &str) -> String {
         let (name, value) = piece.split_once('=')?;
         let key = format!("detail.{name}");
         ui.kit.words.has(&key).then(|| {
-            let code = format!("{key}.{value}");
+            // Roles are called the same everywhere.
+            let code = if name == "role" { format!("role.{value}") } else { format!("{key}.{value}") };
             let value = if ui.kit.words.has(&code) { ui.t(&code) } else { value };
             ui.t_args(&key, &[("v", value)])
         })

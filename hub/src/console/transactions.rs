@@ -401,7 +401,7 @@ pub(super) async fn detail(
         steps: steps(&ui, &registry, &sale, &refunds, &vouchers),
         others: lines(&ui, &registry, &others),
         href: href(sale.place),
-        refundable: COUNTER.contains(&me.operator.role) && back < sale.total,
+        refundable: COUNTER.roles.contains(&me.operator.role) && back < sale.total,
     })
     .into_response())
 }

@@ -1,9 +1,11 @@
-//! Where a box can be dialled, as it says itself: a change is an entry at every node, so a box may not say what it likes.
+//! What the registry says of a box that is there: its name, and where it can be dialled. The latter it says itself, and a
+//! change is an entry at every node, so a box may not say what it likes.
 
 use super::{CoreError, Hub, Reply, Turn, named};
+use crate::refusal::Refusal;
 use yika_crdt::channel::Channel;
 use yika_crdt::entry::{Body, NodeRecord};
-use yika_crdt::ids::Writer;
+use yika_crdt::ids::{NodeId, Writer};
 use yika_crdt::store::Read;
 
 /// Longest address: a name of the longest kind, and its port.
@@ -13,6 +15,22 @@ const CHANGES_MAX: u32 = 12;
 const WINDOW_MS: i64 = 3_600_000;
 
 impl Hub {
+    /// Gives the present life of a box another name; whatever else its record says stays.
+    pub(super) fn rename<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        node: NodeId,
+        name: String,
+    ) -> Result<Reply, CoreError> {
+        let newest = self.mesh.nodes.iter().rev().find(|(writer, _)| writer.node == node && !node.is_hub());
+        let living = newest.filter(|(writer, _)| !self.mesh.is_fenced(**writer));
+        let Some(record) = living.map(|(_, known)| known.record.clone()) else {
+            return Ok(Reply::Denied(Refusal::UnknownBox { node }));
+        };
+        self.append(turn, Channel::Registry, Body::Node(NodeRecord { name, ..record }))?;
+        Ok(Reply::Done)
+    }
+
     pub(super) fn address<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,

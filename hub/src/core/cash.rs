@@ -82,11 +82,11 @@ impl Hub {
             return Ok(Reply::Denied(Refusal::OthersTopUp {}));
         }
         if slip.undone {
-            return Ok(Reply::Paid(wallets_of(turn.tx, slip.person)?.total()?));
+            return Ok(Reply::Paid { left: wallets_of(turn.tx, slip.person)?.total()?, repeated: true });
         }
         let source = undo_source(&of);
         let reply = self.pay_out(turn, slip.person, slip.amount, source)?;
-        if matches!(reply, Reply::Paid(_)) {
+        if matches!(reply, Reply::Paid { .. }) {
             slip.undone = true;
             turn.tx.put(slip_key(&of), &slip);
         }
@@ -107,13 +107,13 @@ impl Hub {
         let slip = Slip { person, amount: amount.negated()?, by, undone: false };
         match turn.tx.get::<Slip>(&slip_key(&id))? {
             Some(known) if (known.person, known.amount) == (slip.person, slip.amount) => {
-                return Ok(Reply::Paid(wallets_of(turn.tx, person)?.total()?));
+                return Ok(Reply::Paid { left: wallets_of(turn.tx, person)?.total()?, repeated: true });
             }
             Some(_) => return Ok(Reply::Denied(Refusal::NumberUsed {})),
             None => {}
         }
         let reply = self.pay_out(turn, person, amount, withdrawal_source(&id))?;
-        if matches!(reply, Reply::Paid(_)) {
+        if matches!(reply, Reply::Paid { .. }) {
             turn.tx.put(slip_key(&id), &slip);
         }
         Ok(reply)
@@ -132,7 +132,10 @@ impl Hub {
         }
         let row = Row { person, wallet: WalletKey::Main };
         let wallet = self.open(turn, Owner::Person(person))?.wallet(WalletKey::Main);
-        let available = wallet.available()?;
+        let (available, balance) = (wallet.available()?, wallet.balance()?);
+        if balance < amount {
+            return Ok(Reply::Denied(Refusal::BalanceTooSmall { balance }));
+        }
         if available < amount {
             let wallet = wallet.clone();
             let missing = amount.sub(available)?;
@@ -148,7 +151,7 @@ impl Hub {
         posting.transfer(Kind::Withdrawal, Account::Holder(person, WalletKey::Main), Account::Cash, amount);
         turn.post(posting)?;
         self.level(turn, person)?;
-        Ok(Reply::Paid(self.open(turn, Owner::Person(person))?.total()?))
+        Ok(Reply::Paid { left: self.open(turn, Owner::Person(person))?.total()?, repeated: false })
     }
 }
 

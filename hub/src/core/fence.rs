@@ -68,6 +68,24 @@ impl Hub {
         Ok(Reply::Done)
     }
 
+    /// Lifts every open block on a card or person; there must be one.
+    pub(super) fn lift<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        target: BlockTarget,
+        operator: OperatorId,
+    ) -> Result<Reply, CoreError> {
+        let open = self.mesh.people.read().open_blocks(target);
+        if open.is_empty() {
+            return Ok(Reply::Denied(Refusal::NothingToLift { target }));
+        }
+        for (block, _) in &open {
+            let lift = Body::Lift(LiftRecord::One { block: *block, operator });
+            self.append(turn, Channel::Blocks(BlockScope::Hub), lift)?;
+        }
+        Ok(Reply::Lifted(open.len()))
+    }
+
     /// Lifts all that the fenced lives of a box blocked, without an end: what of it is found later is lifted too.
     pub(super) fn lift_written<R: Read + ?Sized>(
         &mut self,

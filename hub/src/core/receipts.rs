@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: making archives (the shell), pruning (`yika_crdt::sale::prune`).
 
-use super::{Hub, Turn, named};
+use super::{CoreError, Hub, Reply, Turn, named};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, SignatureBytes};
@@ -75,8 +75,20 @@ impl Hub {
         Ok(())
     }
 
+    /// Feeds are in a verified backup up to these positions.
+    pub(super) fn all_archived<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        marks: Vec<(FeedId, Seq)>,
+    ) -> Result<Reply, CoreError> {
+        for (feed, seq) in marks {
+            self.archived(turn, feed, seq)?;
+        }
+        Ok(Reply::Done)
+    }
+
     /// A feed is in a verified backup up to a position: never beyond what is held, never back.
-    pub(super) fn archived<R: Read + ?Sized>(
+    fn archived<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         feed: FeedId,

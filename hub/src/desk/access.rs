@@ -1,12 +1,11 @@
 //! The access policy of a campus (门禁), as a file that people write and read (ACS-1 to ACS-4).
 
 use super::{Actor, Desk, DeskError, facts, refused};
-use crate::access::{AccessSheet, Changes, Members};
-use crate::core::{Command, Reply};
-use crate::import::{Category, Lang};
+use crate::access::{self, AccessSheet, Changes, Members, Rules};
+use crate::core::{self, Command, Reply};
 use crate::refusal::Refusal;
 use crate::store::people;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::access::{Policy, PolicyItem};
 use yika_crdt::docs::PolicyAct;
 use yika_crdt::ids::*;
@@ -19,15 +18,17 @@ use yika_crdt::store::decode_row;
 const DOORS_NAMED_MAX: usize = 20;
 
 impl Desk {
-    /// The policy in force on a campus.
+    /// The policy in force on a campus, as it was said.
     ///
     /// # Errors
     /// When the campus is not the actor's or not known, or the hub cannot read.
     pub async fn access(&self, actor: &Actor, campus: CampusId) -> Result<AccessSheet, DeskError> {
-        let policy = self.policy(actor, campus).await?;
+        let (policy, rules) = self.policy(actor, campus).await?;
+        let who = self.members(campus, &AccessSheet::default(), &rules).await?;
         let sheet = self.node.look_off_thread(move |store| {
             let mut numbers = BTreeMap::new();
-            for person in policy.groups.values().flat_map(|group| &group.members) {
+            let out = rules.values().flat_map(|rule| &rule.out);
+            for person in policy.groups.values().flat_map(|group| &group.members).chain(out) {
                 let key = keys::person(*person);
                 let Some(bytes) = store.get(&key)? else { continue };
                 let row: Person = decode_row(&key, &bytes)?;
@@ -35,7 +36,8 @@ impl Desk {
                 numbers.insert(*person, format!("{elsewhere}{}", row.staff_number));
             }
             // A member whom the registry does not know any more stands by number, and is told when the file is applied.
-            Ok(AccessSheet::of(&policy, |person| numbers.get(&person).cloned().unwrap_or_else(|| person.to_string())))
+            let number = |person: PersonId| numbers.get(&person).cloned().unwrap_or_else(|| person.to_string());
+            Ok(AccessSheet::of(&policy, &rules, &who, number))
         });
         Ok(sheet.await?)
     }
@@ -52,25 +54,26 @@ impl Desk {
         dry_run: bool,
     ) -> Result<Changes, DeskError> {
         let _drawing = self.drawing.lock().await;
-        let now = self.policy(actor, campus).await?;
-        let members = self.members(campus, &sheet).await?;
-        let (acts, changes) = match sheet.acts(&now, &members) {
-            Ok(planned) => planned,
+        let (now, rules) = self.policy(actor, campus).await?;
+        let who = self.members(campus, &sheet, &rules).await?;
+        let plan = match sheet.plan(&now, &rules, &who) {
+            Ok(plan) => plan,
             Err(problems) => return refused(Refusal::BadAccess { problems }),
         };
-        if dry_run || acts.is_empty() {
-            return Ok(changes);
+        if dry_run || plan.acts.is_empty() && plan.rules == rules {
+            return Ok(plan.changes);
         }
-        let counts = changes.facts().map(|(name, count)| (name, count.to_string()));
+        self.change_policy(actor, campus, "access.apply", plan.acts).await?;
+        let counts = plan.changes.facts().map(|(name, count)| (name, count.to_string()));
         let detail = facts(&counts.each_ref().map(|(name, count)| (*name, count.as_str())));
-        self.note(actor, "access.apply", campus.to_string(), detail).await?;
-        self.change_policy(actor, campus, acts).await?;
-        Ok(changes)
+        let command = Command::AccessRules { campus, rules: plan.rules };
+        self.act(actor, "access.apply", campus.to_string(), detail, command, Vec::new()).await?;
+        Ok(plan.changes)
     }
 
     /// Refuses a door that the policy of its campus does not know.
     pub(super) async fn check_door(&self, actor: &Actor, campus: CampusId, door: DoorId) -> Result<(), DeskError> {
-        let doors = self.policy(actor, campus).await?.doors;
+        let doors = self.policy(actor, campus).await?.0.doors;
         if doors.contains_key(&door) {
             return Ok(());
         }
@@ -79,18 +82,62 @@ impl Desk {
         refused(Refusal::UnknownDoor { door, campus, known })
     }
 
-    /// Changes the access policy of a campus, act by act; stops at the first that is refused.
-    async fn change_policy(&self, actor: &Actor, campus: CampusId, acts: Vec<PolicyAct>) -> Result<(), DeskError> {
-        for (number, act) in acts.into_iter().enumerate() {
-            let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act) };
-            if let Reply::Denied(refusal) = self.node.call(command).await? {
-                return refused(Refusal::OneOfSeveral { number: number + 1, refusal: Box::new(refusal) });
+    /// Brings groups that were filled by categories to who is of them, after people have changed.
+    ///
+    /// # Errors
+    /// An act is refused, or the hub cannot serve.
+    pub(super) async fn follow_categories(&self, actor: &Actor) -> Result<(), DeskError> {
+        let _drawing = self.drawing.lock().await;
+        let campuses: Vec<CampusId> = self.node.registry().campuses.keys().copied().collect();
+        for campus in campuses {
+            let (now, rules) = self.policy(&Actor::console(), campus).await?;
+            if rules.is_empty() {
+                continue;
             }
+            let who = self.members(campus, &AccessSheet::default(), &rules).await?;
+            let acts = access::follow(&now, &rules, &who);
+            if acts.is_empty() {
+                continue;
+            }
+            let count = |wanted: fn(&PolicyAct) -> usize| acts.iter().map(wanted).sum::<usize>().to_string();
+            let joined = count(|act| if let PolicyAct::AddMembers(_, some) = act { some.len() } else { 0 });
+            let left = count(|act| if let PolicyAct::RemoveMembers(_, some) = act { some.len() } else { 0 });
+            self.change_policy(actor, campus, "access.follow", acts).await?;
+            let detail = facts(&[("joined", &joined), ("left", &left)]);
+            self.note(actor, "access.follow", campus.to_string(), detail).await?;
         }
         Ok(())
     }
 
-    async fn policy(&self, actor: &Actor, campus: CampusId) -> Result<Policy, DeskError> {
+    /// Changes the access policy of a campus, act by act; stops at the first that is refused, with a line of the audit
+    /// that says how far it came. Who calls it writes the line of success.
+    async fn change_policy(
+        &self,
+        actor: &Actor,
+        campus: CampusId,
+        line: &str,
+        acts: Vec<PolicyAct>,
+    ) -> Result<(), DeskError> {
+        let all = acts.len();
+        for (done, act) in acts.into_iter().enumerate() {
+            let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act) };
+            let stopped: DeskError = match self.node.call(command).await {
+                Ok(Reply::Denied(refusal)) => {
+                    Refusal::OneOfSeveral { number: done + 1, refusal: Box::new(refusal) }.into()
+                }
+                Ok(_) => continue,
+                Err(busy) => DeskError::from(busy),
+            };
+            if done > 0 {
+                let detail = facts(&[("done", &done.to_string()), ("all", &all.to_string())]);
+                self.note(actor, line, campus.to_string(), detail).await?;
+            }
+            return Err(stopped);
+        }
+        Ok(())
+    }
+
+    async fn policy(&self, actor: &Actor, campus: CampusId) -> Result<(Policy, Rules), DeskError> {
         actor.may_touch(campus)?;
         let registry = self.node.registry();
         if !registry.campuses.contains_key(&campus) {
@@ -99,16 +146,17 @@ impl Desk {
         let policy = self.node.look_off_thread(move |store| {
             let mut policy = Policy { campus: Some(campus), ..Policy::default() };
             for_each_row(store, &keys::policy(campus), |item: PolicyItem| item.apply_to(&mut policy))?;
-            Ok(policy)
+            Ok((policy, core::access_rules(store, campus)?))
         });
         Ok(policy.await?)
     }
 
-    /// Who is meant by the staff numbers and categories of a file.
-    async fn members(&self, campus: CampusId, sheet: &AccessSheet) -> Result<Members, DeskError> {
+    /// Who is meant by the staff numbers and categories of a file, and of the rules in force.
+    async fn members(&self, campus: CampusId, sheet: &AccessSheet, rules: &Rules) -> Result<Members, DeskError> {
         let staff: Vec<String> = sheet.staff().into_iter().map(str::to_owned).collect();
-        let categories: Vec<(String, Category)> =
-            sheet.categories().into_iter().filter_map(|word| Some((word.to_owned(), Category::parse(word)?))).collect();
+        let written = sheet.categories().into_iter().filter_map(access::category_word).map(str::to_owned);
+        let kept = rules.values().flat_map(|rule| &rule.categories).cloned();
+        let categories: BTreeSet<String> = written.chain(kept).collect();
         let found = self.node.query(move |conn| {
             let mut members = Members::default();
             for written in staff {
@@ -116,9 +164,9 @@ impl Desk {
                 let person = people::by_staff_number(conn, home.0, number)?;
                 members.staff.extend(person.map(|person| (written, PersonId(person))));
             }
-            for (written, category) in categories {
-                let persons = people::of_category(conn, campus.0, category.word(Lang::En))?;
-                members.categories.insert(written, persons.into_iter().map(PersonId).collect());
+            for word in categories {
+                let persons = people::of_category(conn, campus.0, &word)?;
+                members.categories.insert(word, persons.into_iter().map(PersonId).collect());
             }
             Ok(members)
         });

@@ -7,8 +7,9 @@ use crate::core::Command;
 use crate::machine::Recovering;
 use crate::refusal::{Cause, Refusal};
 use crate::store::{BackupRow, TableRow, read};
+use crate::vault::Vault;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -128,18 +129,15 @@ impl Desk {
         let Some(_one) = backups.under_way.begin() else { return refused(Refusal::BackupUnderWay {}) };
         let vault = Arc::clone(&self.node.vault);
         let (plan, object) = (Arc::clone(&backups), file.display().to_string());
-        let proved = off_thread(move || backup::prove(&file, &vault, &plan.data)).await?;
-        let outcome = if proved.is_ok() { "sound" } else { "unsound" };
-        self.note(actor, "backup.verify", object.clone(), facts(&[("outcome", outcome)])).await?;
-        match proved {
-            Ok((proved, _)) => Ok(proved),
-            Err(error) => {
-                tracing::error!(file = object, error = format!("{error:#}"), "a backup does not pass its check");
-                refused(
-                    no_room(&error).unwrap_or_else(|| Refusal::BackupUnsound { file: object, cause: cause(&error) }),
-                )
-            }
-        }
+        let proved = off_thread(move || prove_backup(&file, &vault, &plan.data)).await?;
+        let outcome = match &proved {
+            Ok(_) => "sound",
+            Err(Refusal::BackupUnsound { .. }) => "unsound",
+            // Nothing was checked.
+            Err(refusal) => return refused(refusal.clone()),
+        };
+        self.note(actor, "backup.verify", object, facts(&[("outcome", outcome)])).await?;
+        Ok(proved?)
     }
 
     /// The backups that this hub knows of or that lie in its folder, newest first.
@@ -178,6 +176,33 @@ impl Desk {
             None => refused(Refusal::NoBackupPlace {}),
         }
     }
+}
+
+/// Whether a file is there to be read as a backup.
+///
+/// # Errors
+/// [`Refusal::BackupUnreadable`].
+pub fn is_readable(file: &Path) -> Result<(), Refusal> {
+    let metadata = std::fs::File::open(file).and_then(|file| file.metadata());
+    let cause = match metadata {
+        Ok(metadata) if metadata.is_file() => return Ok(()),
+        Ok(_) => "it is no file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Refusal::BackupUnreadable { file: file.display().to_string(), cause: Cause(cause) })
+}
+
+/// Checks a backup by putting it back into a scratch folder under `data`.
+///
+/// # Errors
+/// It is not there, there is no room to check it, or it is not sound.
+pub fn prove_backup(file: &Path, vault: &Arc<Vault>, data: &Path) -> Result<Proved, Refusal> {
+    is_readable(file)?;
+    backup::prove(file, vault, data).map(|(proved, _)| proved).map_err(|error| {
+        tracing::error!(file = %file.display(), error = format!("{error:#}"), "a backup does not pass its check");
+        let unsound = || Refusal::BackupUnsound { file: file.display().to_string(), cause: cause(&error) };
+        no_room(&error).unwrap_or_else(unsound)
+    })
 }
 
 /// Backups and how they are made.

@@ -1,10 +1,10 @@
 //! The fleet of boxes as headquarters sees it: by when each was last heard and by what it has not handed over yet. A box
-//! that sells nothing is as well as any; one that is connected and keeps its news back is not.
+//! that sells nothing is as well as any; one that is heard and keeps its news back is not.
 
 use super::{Desk, DeskError};
 use crate::clock::wall_ms;
 use crate::store::read;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
@@ -12,7 +12,7 @@ use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::{Read, StoreError, decode_row};
 
-/// A box that was not heard for longer is late, and so is one whose news are older while it holds more; in milliseconds.
+/// A box that was not heard for longer is late, one whose news have been missing for longer is behind; in milliseconds.
 pub const LATE_AFTER_MS: i64 = 60_000;
 /// A box that was not heard for longer counts as off line, in milliseconds.
 pub const OFFLINE_AFTER_MS: i64 = 15 * 60_000;
@@ -24,7 +24,7 @@ const JOURNAL_TAIL_BYTES_MAX: usize = 1 << 20;
 const QUARANTINE_ROWS_MAX: usize = 10_000;
 
 /// A box at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EdgeView {
     /// Its number.
     pub node: NodeId,
@@ -44,7 +44,11 @@ pub struct EdgeView {
     pub held: u64,
     /// Journal entries that it has told of and that are not held yet.
     pub behind: u64,
-    /// When it was last heard, by headquarters' clock: at least when its newest event was written, also after a restart.
+    /// Since when, as far as it has told, it holds more than headquarters; nothing while it does not.
+    pub behind_since_ms: Option<i64>,
+    /// Age of that, in milliseconds.
+    pub behind_age_ms: Option<i64>,
+    /// When it was last heard, by headquarters' clock; a box says at short intervals how long its journal is.
     pub heard_ms: Option<i64>,
     /// Age of that, in milliseconds.
     pub heard_age_ms: Option<i64>,
@@ -57,7 +61,8 @@ pub struct EdgeView {
 }
 
 /// How a box stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Ended by headquarters.
     Fenced,
@@ -65,7 +70,7 @@ pub enum Standing {
     New,
     /// Heard lately, with nothing old kept back.
     Normal,
-    /// Connected, and its news are old: there is more to come.
+    /// Heard lately, and what it said it holds has been missing for a while.
     Behind,
     /// Not heard for a while.
     Late,
@@ -74,17 +79,15 @@ pub enum Standing {
 }
 
 impl EdgeView {
-    /// How it stands, by what was heard of it.
+    /// How it stands, by what was heard of it; an open connection alone says nothing.
     pub fn standing(&self) -> Standing {
-        let is_late = |age: Option<i64>| age.is_none_or(|age| age > LATE_AFTER_MS);
         match self.heard_age_ms {
             _ if self.fenced.is_some() => Standing::Fenced,
             None => Standing::New,
-            Some(_) if self.connected && self.behind > 0 && is_late(self.newest_event_age_ms) => Standing::Behind,
-            Some(_) if self.connected => Standing::Normal,
-            Some(age) if age <= LATE_AFTER_MS => Standing::Normal,
-            Some(age) if age <= OFFLINE_AFTER_MS => Standing::Late,
-            Some(_) => Standing::Offline,
+            Some(age) if age > OFFLINE_AFTER_MS => Standing::Offline,
+            Some(age) if age > LATE_AFTER_MS => Standing::Late,
+            Some(_) if self.behind_age_ms.is_some_and(|age| age > LATE_AFTER_MS) => Standing::Behind,
+            Some(_) => Standing::Normal,
         }
     }
 }
@@ -139,7 +142,9 @@ impl Desk {
             .map(|((record, newest), held)| {
                 let connected = connected.contains(&record.writer);
                 let heard = self.node.heard(record.writer);
-                let heard_ms = if connected { Some(now_ms) } else { heard.at_ms.max(newest) };
+                let heard_ms = heard.at_ms.max(newest);
+                let behind = heard.journal_end.0.saturating_sub(held);
+                let behind_since_ms = heard.behind_since_ms.filter(|_| behind > 0);
                 EdgeView {
                     node: record.writer.node,
                     writer: record.writer.to_string(),
@@ -149,7 +154,9 @@ impl Desk {
                     connected,
                     fenced: registry.fences.get(&record.writer).map(|f| f.reason.clone()),
                     held,
-                    behind: heard.journal_end.0.saturating_sub(held),
+                    behind,
+                    behind_since_ms,
+                    behind_age_ms: behind_since_ms.map(|ms| now_ms.saturating_sub(ms)),
                     heard_ms,
                     heard_age_ms: heard_ms.map(|ms| now_ms.saturating_sub(ms)),
                     newest_event_ms: newest,
@@ -208,21 +215,23 @@ fn quarantined(store: &dyn Read) -> Result<Vec<Quarantined>, StoreError> {
 mod tests {
     use super::*;
 
-    fn seen(connected: bool, heard_age_ms: Option<i64>, newest_event_age_ms: Option<i64>, behind: u64) -> Standing {
+    fn seen(heard_age_ms: Option<i64>, behind_age_ms: Option<i64>) -> Standing {
         let view = EdgeView {
             node: NodeId(1),
             writer: String::new(),
             campus: None,
             name: String::new(),
             address: None,
-            connected,
+            connected: true,
             fenced: None,
             held: 0,
-            behind,
+            behind: u64::from(behind_age_ms.is_some()),
+            behind_since_ms: behind_age_ms.map(|age| -age),
+            behind_age_ms,
             heard_ms: heard_age_ms.map(|age| -age),
             heard_age_ms,
             newest_event_ms: None,
-            newest_event_age_ms,
+            newest_event_age_ms: None,
             quarantined: 0,
         };
         assert_eq!(EdgeView { fenced: Some("lost".into()), ..view.clone() }.standing(), Standing::Fenced);
@@ -230,21 +239,17 @@ mod tests {
     }
 
     #[test]
-    fn a_box_is_judged_by_when_it_was_heard_and_not_by_what_it_sold() {
-        let old = Some(3 * OFFLINE_AFTER_MS);
-        assert_eq!(seen(true, Some(0), old, 0), Standing::Normal, "quiet and connected");
-        assert_eq!(seen(true, Some(0), None, 0), Standing::Normal, "new and connected");
-        assert_eq!(seen(false, Some(LATE_AFTER_MS), old, 0), Standing::Normal, "connects again");
-        assert_eq!(seen(false, Some(LATE_AFTER_MS + 1), old, 0), Standing::Late);
-        assert_eq!(seen(false, Some(OFFLINE_AFTER_MS + 1), old, 0), Standing::Offline);
-        assert_eq!(seen(false, None, None, 0), Standing::New);
+    fn a_box_is_judged_by_when_it_was_heard_and_not_by_an_open_socket() {
+        assert_eq!(seen(Some(LATE_AFTER_MS), None), Standing::Normal);
+        assert_eq!(seen(Some(LATE_AFTER_MS + 1), None), Standing::Late, "connected and silent");
+        assert_eq!(seen(Some(OFFLINE_AFTER_MS + 1), None), Standing::Offline);
+        assert_eq!(seen(None, None), Standing::New);
     }
 
     #[test]
-    fn an_open_socket_is_not_enough_while_old_news_are_kept_back() {
-        let old = Some(LATE_AFTER_MS + 1);
-        assert_eq!(seen(true, Some(0), old, 7), Standing::Behind);
-        assert_eq!(seen(true, Some(0), None, 7), Standing::Behind);
-        assert_eq!(seen(true, Some(0), Some(LATE_AFTER_MS), 7), Standing::Normal, "on its way");
+    fn a_box_that_is_heard_is_behind_while_what_it_holds_does_not_come() {
+        assert_eq!(seen(Some(0), Some(LATE_AFTER_MS)), Standing::Normal, "on its way");
+        assert_eq!(seen(Some(0), Some(LATE_AFTER_MS + 1)), Standing::Behind);
+        assert_eq!(seen(Some(OFFLINE_AFTER_MS + 1), Some(OFFLINE_AFTER_MS)), Standing::Offline);
     }
 }

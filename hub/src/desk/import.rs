@@ -5,7 +5,7 @@
 
 use super::{Actor, Desk, DeskError, facts};
 use crate::core::{Command, Reply};
-use crate::import::{self, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
+use crate::import::{self, Keys, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
 use crate::refusal::{Cause, Refusal};
 use crate::store::{ProfileRow, TableRow, people};
 use crate::vault::Vault;
@@ -79,12 +79,7 @@ impl Desk {
         let sheet = self.read_file(file_name, bytes.into()).await?;
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
         let (plan, known) = self.judge(sheet).await?;
-        let (entering, mut errors) = self.place(actor, &plan, &known, lang)?;
-        errors.extend(plan.errors.iter().map(|row| ImportRow {
-            line: row.line,
-            errors: row.errors.iter().map(|e| import::reason(e, lang)).collect(),
-        }));
-        errors.sort_by_key(|row| row.line);
+        let (entering, errors) = self.place(actor, &plan, &known, lang);
         let new = entering.iter().filter(|e| e.person.is_none()).count();
         let report = ImportReport {
             dry_run,
@@ -113,22 +108,16 @@ impl Desk {
         lang: Lang,
     ) -> Result<Vec<u8>, DeskError> {
         let sheet = self.read_file(file_name, bytes.into()).await?;
-        let mut refused: BTreeMap<u32, (Vec<String>, String)> = BTreeMap::new();
-        for row in &sheet.rows {
-            if let Err(errors) = &row.record {
-                refused.insert(row.line, (row.cells.clone(), import::reasons(errors, lang)));
-            }
-        }
+        let wrong = sheet.rows.iter().filter(|row| row.record.is_err());
+        let mut cells: BTreeMap<u32, Vec<String>> = wrong.map(|row| (row.line, row.cells.clone())).collect();
         let (plan, known) = self.judge(sheet).await?;
-        let (_, errors) = self.place(actor, &plan, &known, lang)?;
-        let fresh = plan.new.iter().map(|p| (p.line, &p.record));
-        let records: BTreeMap<u32, &PersonRecord> =
-            fresh.chain(plan.changed.iter().map(|c| (c.line, &c.after))).collect();
-        for row in errors {
-            let cells = records.get(&row.line).map(|r| import::record_cells(r, lang)).unwrap_or_default();
-            refused.insert(row.line, (cells, row.errors.join("; ")));
-        }
-        let made = tokio::task::spawn_blocking(move || import::refused_xlsx(refused.into_values(), lang)).await;
+        let (_, errors) = self.place(actor, &plan, &known, lang);
+        let records = plan.new.iter().map(|p| (p.line, &p.record));
+        let records = records.chain(plan.changed.iter().map(|c| (c.line, &c.after)));
+        cells.extend(records.map(|(line, record)| (line, import::record_cells(record, lang))));
+        let row = |row: ImportRow| (cells.remove(&row.line).unwrap_or_default(), row.errors.join("; "));
+        let refused: Vec<(Vec<String>, String)> = errors.into_iter().map(row).collect();
+        let made = tokio::task::spawn_blocking(move || import::refused_xlsx(refused, lang)).await;
         let made = made.map_err(|e| DeskError::Busy(e.to_string()))?;
         Ok(made.map_err(|e| Refusal::Workbook { cause: Cause(e.to_string()) })?)
     }
@@ -149,8 +138,7 @@ impl Desk {
             .node
             .query(move |conn| {
                 let mut profiles: BTreeMap<NaturalKey, ProfileRow> = BTreeMap::new();
-                for record in sheet.rows.iter().filter_map(|row| row.record.as_ref().ok()) {
-                    let key = record.natural_key();
+                for key in sheet.rows.iter().filter_map(|row| row.keys().identity) {
                     if let Some(profile) = people::by_id_hash(conn, &id_hash(&vault, &key))? {
                         profiles.insert(key, profile);
                     }
@@ -162,69 +150,85 @@ impl Desk {
         Ok(judged)
     }
 
-    /// Finds each row's campus and person, and refuses what the registry forbids.
+    /// Finds each row's campus and person; refused rows with everything that is wrong with them, in the file's order.
     fn place(
         &self,
         actor: &Actor,
         plan: &Plan,
         known: &BTreeMap<PersonId, ProfileRow>,
         lang: Lang,
-    ) -> Result<(Vec<Entering>, Vec<ImportRow>), DeskError> {
+    ) -> (Vec<Entering>, Vec<ImportRow>) {
         let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.values().map(|p| (p.id_hash, p)).collect();
+        let before = |keys: &Keys| -> Option<&ProfileRow> {
+            by_hash.get(&id_hash(&self.node.vault, keys.identity.as_ref()?)).copied()
+        };
         let fresh = plan.new.iter().map(|p| (p.line, &p.record));
         let changed = plan.changed.iter().map(|c| (c.line, &c.after));
-        let (mut entering, mut errors) = (Vec::new(), Vec::new());
+        let (mut entering, mut refused) = (Vec::new(), Vec::new());
         for (line, record) in fresh.chain(changed) {
-            let before = by_hash.get(&id_hash(&self.node.vault, &record.natural_key())).copied();
-            match self.place_one(actor, record, before, lang)? {
-                Ok(one) => entering.push(one),
-                Err(words) => errors.push(ImportRow { line, errors: vec![words] }),
+            let keys = Keys::of(record);
+            let before = before(&keys);
+            let errors = self.objections(actor, &keys, before, lang);
+            match self.campus_named(&record.campus) {
+                Some(home) if errors.is_empty() => {
+                    let moved = before.is_some_and(|p| p.campus != home.0);
+                    let person = before.map(|p| PersonId(p.person));
+                    entering.push(Entering { person, home, record: record.clone(), moved });
+                }
+                _ => refused.push(ImportRow { line, errors }),
             }
         }
-        Ok((entering, errors))
+        for row in &plan.errors {
+            let mut errors: Vec<String> = row.errors.iter().map(|error| import::reason(error, lang)).collect();
+            errors.extend(self.objections(actor, &row.sound, before(&row.sound), lang));
+            refused.push(ImportRow { line: row.line, errors });
+        }
+        refused.sort_by_key(|row| row.line);
+        (entering, refused)
     }
 
-    fn place_one(
-        &self,
-        actor: &Actor,
-        record: &PersonRecord,
-        before: Option<&ProfileRow>,
-        lang: Lang,
-    ) -> Result<Result<Entering, String>, DeskError> {
-        let Some(home) = self.campus_named(&record.campus) else {
-            let known: Vec<String> =
-                self.node.registry().campuses.values().map(|c| format!("{} {}", c.campus, c.name)).collect();
-            return Ok(Err(format!(
-                "{} {:?}: {}",
-                lang.pick("没有这个园区", "no such campus"),
-                record.campus,
-                known.join(", ")
-            )));
-        };
-        if let Err(refused) = actor.may_touch(home) {
-            return Ok(Err(refused.words(lang.of_pages())));
-        }
-        if let (Some(before), Some(card)) = (before, record.card_number)
-            && before.card.is_some_and(|held| held != card)
-        {
-            return Ok(Err(lang
-                .pick(
-                    "此人已有一张有效卡；换卡请在柜台办理补卡",
-                    "this person has a valid card; replace it at the counter",
-                )
-                .to_owned()));
-        }
-        let person = before.map(|p| PersonId(p.person));
-        if let Some(card) = record.card_number {
-            let holder = self.node.people.read().person_of(CardNumber(card));
-            if holder.is_some() && holder != person {
-                let words = lang.pick("此卡号属于另一人", "this card number is another person's");
-                return Ok(Err(format!("{words}: {card}")));
+    /// What the registry has against a row of a person whom it may know already.
+    fn objections(&self, actor: &Actor, keys: &Keys, before: Option<&ProfileRow>, lang: Lang) -> Vec<String> {
+        let mut words = Vec::new();
+        match self.campus_named(&keys.campus) {
+            Some(home) => words.extend(actor.may_touch(home).err().map(|refused| refused.words(lang.of_pages()))),
+            // An empty cell is told as such.
+            None if keys.campus.is_empty() => {}
+            None => {
+                let missing = lang.pick("没有这个园区", "no such campus");
+                words.push(format!("{missing} {:?}: {}", keys.campus, self.campus_names().join(", ")));
             }
         }
+        let Some(card) = keys.card_number else { return words };
+        if before.and_then(|before| before.card).is_some_and(|held| held != card) {
+            let replace = lang.pick(
+                "此人已有一张有效卡；换卡请在柜台办理补卡",
+                "this person has a valid card; replace it at the counter",
+            );
+            words.push(replace.to_owned());
+        }
+        let holder = self.node.people.read().person_of(CardNumber(card));
+        // Who stands in the row is not known when its document is wrong.
+        if keys.identity.is_some() && holder.is_some() && holder != before.map(|before| PersonId(before.person)) {
+            let taken = lang.pick("此卡号属于另一人", "this card number is another person's");
+            words.push(format!("{taken}: {card}"));
+        }
+        words
+    }
 
-        let moved = before.is_some_and(|p| p.campus != home.0);
-        Ok(Ok(Entering { person, home, record: record.clone(), moved }))
+    /// An empty file to fill in, with the campuses that there are.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn import_template(&self, actor: &Actor, lang: Lang) -> Result<Vec<u8>, DeskError> {
+        let registry = self.node.registry();
+        let mine = registry.campuses.values().filter(|campus| actor.may_touch(campus.campus).is_ok());
+        let campuses: Vec<(String, String)> = mine.map(|c| (c.campus.to_string(), c.name.clone())).collect();
+        Ok(import::template_xlsx(lang, &campuses).map_err(|e| Refusal::Workbook { cause: Cause(e.to_string()) })?)
+    }
+
+    fn campus_names(&self) -> Vec<String> {
+        self.node.registry().campuses.values().map(|c| format!("{} {}", c.campus, c.name)).collect()
     }
 
     async fn enter(&self, actor: &Actor, mut entering: Vec<Entering>, progress: &Progress) -> Result<(), DeskError> {
@@ -251,7 +255,7 @@ impl Desk {
             self.act(actor, "people.import", group.len().to_string(), detail, command, rows).await?;
             progress(done, all);
         }
-        Ok(())
+        self.follow_categories(actor).await
     }
 
     /// Gives numbers to those who are new.

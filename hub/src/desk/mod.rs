@@ -14,14 +14,16 @@ mod profile;
 mod registry;
 mod snapshot;
 
-pub use backup::{BackupFile, BackupsView, HubStatus};
+pub use backup::{BackupFile, BackupsView, HubStatus, is_readable, prove_backup};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined, Standing};
 pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
 pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish, teller};
 pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
 pub use profile::Private;
-pub use registry::{NAME_CHARS_MAX, NewTerminal, NewToken, TOKEN_TTL_S_MAX, TerminalMade, TokenMade};
+pub use registry::{
+    NAME_CHARS_MAX, NewTerminal, NewToken, TOKEN_TTL_S_MAX, TerminalMade, TokenMade, dialable, only_here, quoted,
+};
 pub use snapshot::ExportedPart;
 
 use crate::backup::Backups;

@@ -148,7 +148,7 @@ impl Desk {
         let rows = vec![TableRow::Voucher(voucher)];
         loop {
             match self.act(actor, act, object.clone(), detail.clone(), command.clone(), rows.clone()).await {
-                Ok(Reply::Paid(left)) => return Ok(left),
+                Ok(Reply::Paid { left, .. }) => return Ok(left),
                 Ok(Reply::Short { .. }) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
                 }

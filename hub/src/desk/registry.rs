@@ -92,6 +92,10 @@ pub struct TokenMade {
     pub line: String,
     /// The whole command.
     pub command: String,
+    /// Where the box is to dial headquarters.
+    pub address: String,
+    /// Nobody beyond this machine reaches that.
+    pub only_here: bool,
 }
 
 impl Desk {
@@ -126,7 +130,7 @@ impl Desk {
     /// # Errors
     /// It listens on every address and nobody has said which of them others reach.
     pub fn dialled(&self) -> Result<&str, Refusal> {
-        reachable(&self.advertised)
+        dialable(&self.advertised)
     }
 
     /// Makes a one-time token; the line to paste on the box is shown this once.
@@ -143,7 +147,7 @@ impl Desk {
             named(name)?;
         }
         let address = match &advertised {
-            Some(address) => reachable(address)?,
+            Some(address) => dialable(address)?,
             None => self.dialled()?,
         };
         let token = Token::generate().map_err(|e| DeskError::Busy(e.to_string()))?;
@@ -160,7 +164,7 @@ impl Desk {
             Some(name) => format!("yika-edge init --join {line} --name {}", quoted(name)),
             None => format!("yika-edge init --join {line}"),
         };
-        Ok(TokenMade { line, command })
+        Ok(TokenMade { line, command, address: address.to_owned(), only_here: only_here(address) })
     }
 
     /// Gives a box another name; pages show it at once, the box itself from its next start.
@@ -169,18 +173,17 @@ impl Desk {
     /// When the name does not do, the box is not known, or the hub cannot serve.
     pub async fn rename_box(&self, actor: &Actor, node: NodeId, name: &str) -> Result<(), DeskError> {
         named(name)?;
-        let _drawing = self.drawing.lock().await;
         let registry_view = self.node.registry();
         let living = registry_view.current(node).filter(|w| !w.node.is_hub());
-        let Some(record) = living.and_then(|writer| registry_view.nodes.get(&writer)).cloned() else {
+        let Some(record) = living.and_then(|writer| registry_view.nodes.get(&writer)) else {
             return refused(Refusal::UnknownBox { node });
         };
         if let Some(campus) = record.campus {
             actor.may_touch(campus)?;
         }
         let detail = facts(&[("before", &record.name), ("name", name)]);
-        let record = NodeRecord { name: name.to_owned(), ..record };
-        self.act(actor, "edge.rename", node.to_string(), detail, registry(Body::Node(record)), Vec::new()).await?;
+        let command = Command::Rename { node, name: name.to_owned() };
+        self.act(actor, "edge.rename", node.to_string(), detail, command, Vec::new()).await?;
         Ok(self.node.refresh_registry()?)
     }
 
@@ -355,15 +358,36 @@ fn places(registry: &RegistryView, campus: CampusId) -> Vec<String> {
     words
 }
 
-/// An address that other machines can dial, as far as it shows: not "every address of this one".
-fn reachable(address: &str) -> Result<&str, Refusal> {
-    let everywhere = address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified());
-    if everywhere { Err(Refusal::NoAdvertisedAddress { listens: address.to_owned() }) } else { Ok(address) }
+/// An address that a box can be told to dial, as far as it shows: a host and a port, and not "every address of this one".
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn dialable(address: &str) -> Result<&str, Refusal> {
+    if address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified()) {
+        return Err(Refusal::NoAdvertisedAddress { listens: address.to_owned() });
+    }
+    match yika_link::check_address(address) {
+        Ok(()) => Ok(address),
+        Err(_) => Err(Refusal::AdvertisedAddress { address: address.to_owned() }),
+    }
 }
 
-/// A text as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
+/// Whether only programs of this very machine reach an address.
+pub fn only_here(address: &str) -> bool {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().is_loopback(),
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host.eq_ignore_ascii_case("localhost")),
+    }
+}
+
+/// A text as one word of a shell, quoted where it must be.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 fn named(name: &str) -> Result<(), DeskError> {
@@ -371,5 +395,41 @@ fn named(name: &str) -> Result<(), DeskError> {
     match chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) || name.trim() != name {
         true => refused(Refusal::BadName { chars_max: NAME_CHARS_MAX }),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_boxes_are_told_to_dial_is_a_host_and_a_port() {
+        for good in ["hub.example.org:7443", "10.0.0.7:7443", "[2001:db8::1]:7443", "127.0.0.1:7443", "hub:1"] {
+            assert_eq!(dialable(good), Ok(good));
+        }
+        for bad in ["nonsense", "hub:", "hub:0", "hub:70000", ":7443", "a b:1", "300.1.2.3:7443", "hub..org:1", "-a:1"]
+        {
+            let address = bad.to_owned();
+            assert_eq!(dialable(bad), Err(Refusal::AdvertisedAddress { address }));
+        }
+        for everywhere in ["0.0.0.0:7443", "[::]:7443"] {
+            assert!(matches!(dialable(everywhere), Err(Refusal::NoAdvertisedAddress { .. })), "{everywhere}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_this_machine_alone_is_known() {
+        let here = ["127.0.0.1:7443", "127.9.9.9:1", "[::1]:7443", "[::ffff:127.0.0.1]:7", "localhost:7443"];
+        assert!(here.into_iter().all(only_here));
+        assert!(!["10.0.0.7:7443", "hub.example.org:7443", "localhost.example.org:1"].into_iter().any(only_here));
+    }
+
+    #[test]
+    fn a_word_of_a_shell_is_quoted_where_it_must_be() {
+        assert_eq!(quoted("/var/lib/yika-hub"), "/var/lib/yika-hub");
+        assert_eq!(
+            [quoted(""), quoted("a b"), quoted("it's"), quoted("食堂")],
+            ["''", "'a b'", "'it'\\''s'", "'食堂'"]
+        );
     }
 }

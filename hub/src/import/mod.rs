@@ -20,9 +20,9 @@ pub use record::{
     Category, IdType, LONG_TERM, Lang, NaturalKey, PersonRecord, ResidentIdFault, Sex, check_resident_id, mask_id,
     resident_check_digit,
 };
-pub use validate::{CellError, DuplicateOf, Problem, Row};
+pub use validate::{CellError, DuplicateOf, Keys, Problem, Row};
 pub use write::{WriteError, error_xlsx, export_xlsx, template_xlsx};
-pub(crate) use write::{reason, reasons, record_cells, refused_xlsx};
+pub(crate) use write::{reason, record_cells, refused_xlsx};
 
 use grid::Raw;
 

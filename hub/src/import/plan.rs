@@ -4,7 +4,7 @@
 
 use super::Column;
 use super::record::{NaturalKey, PersonRecord};
-use super::validate::{CellError, Row};
+use super::validate::{CellError, Keys, Row};
 
 /// The person the registry already knows under a key, as a record of the same form.
 pub type Existing = PersonRecord;
@@ -38,6 +38,8 @@ pub struct RowErrors {
     pub line: u32,
     /// What is wrong.
     pub errors: Vec<CellError>,
+    /// What of it can be compared all the same.
+    pub sound: Keys,
 }
 
 /// Dry run of an import: the counts of page H6 are the lengths of its lists.
@@ -61,7 +63,7 @@ pub fn plan(existing: impl Fn(&NaturalKey) -> Option<Existing>, rows: &[Row]) ->
         let record = match &row.record {
             Ok(record) => record,
             Err(errors) => {
-                plan.errors.push(RowErrors { line, errors: errors.clone() });
+                plan.errors.push(RowErrors { line, errors: errors.clone(), sound: row.sound.clone() });
                 continue;
             }
         };

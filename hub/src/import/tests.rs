@@ -50,9 +50,11 @@ fn demo_people_read_back_and_a_second_import_changes_nothing() {
 #[test]
 fn templates_read_back_in_both_languages() {
     for lang in [Lang::Zh, Lang::En] {
-        let sheet = read_people("t.xlsx", &template_xlsx(lang).unwrap(), &Limits::default()).unwrap();
+        let sheet =
+            read_people("t.xlsx", &template_xlsx(lang, &[("c7".into(), "东校区".into())]).unwrap(), &Limits::default())
+                .unwrap();
         assert_eq!(sheet.rows.len(), 1);
-        assert!(sheet.rows[0].record.is_ok(), "{:?}", sheet.rows[0].record);
+        assert_eq!(sheet.rows[0].record.as_ref().unwrap().campus, "c7");
         assert!(sheet.warnings.is_empty());
     }
 }
@@ -191,4 +193,28 @@ proptest! {
             prop_assert!(good.is_empty() || read_people("x.xlsx", &back, &Limits::default()).unwrap().error_rows() == 0);
         }
     }
+}
+
+/// Rows ORG-3.
+#[test]
+fn a_wrong_row_is_told_everything_that_is_wrong_with_it() {
+    let text = csv(&[
+        &format!("甲,身份证,{},001,员工,A,11", id(1)),
+        &format!("乙,身份证,{},001,领导,A,11", id(2)),
+        &format!("丙,身份证,{},03,员工,A,0", id(1)),
+    ]);
+    let dup = |of, other_line| Problem::Duplicate { of, other_line };
+    assert_eq!(
+        problems(&text),
+        [
+            (2, Column::IdNumber, dup(DuplicateOf::Identity, 4)),
+            (2, Column::StaffNumber, dup(DuplicateOf::StaffNumber, 3)),
+            (2, Column::CardNumber, dup(DuplicateOf::CardNumber, 3)),
+            (3, Column::Category, Problem::NotInList),
+            (3, Column::StaffNumber, dup(DuplicateOf::StaffNumber, 2)),
+            (3, Column::CardNumber, dup(DuplicateOf::CardNumber, 2)),
+            (4, Column::CardNumber, Problem::BadCardNumber),
+            (4, Column::IdNumber, dup(DuplicateOf::Identity, 2)),
+        ]
+    );
 }

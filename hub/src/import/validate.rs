@@ -25,6 +25,43 @@ pub struct Row {
     /// Cells as they stood, in the order of [`Column::ALL`]; empty unless the row is refused. Not masked: for the
     /// error workbook of the person who sent the file only.
     pub cells: Vec<String>,
+    /// Of a refused row, what of it can be compared all the same.
+    pub sound: Keys,
+}
+
+impl Row {
+    /// What the row is compared by with others and with the registry.
+    pub fn keys(&self) -> Keys {
+        self.record.as_ref().map_or_else(|_| self.sound.clone(), Keys::of)
+    }
+}
+
+/// What a row is compared by with others and with the registry; empty where its cell is wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Keys {
+    /// Kind and number of the identity document.
+    pub identity: Option<NaturalKey>,
+    /// Home campus, as written.
+    pub campus: String,
+    /// Staff number.
+    pub staff_number: String,
+    /// Card number.
+    pub card_number: Option<u64>,
+    /// Chip number.
+    pub card_uid: String,
+}
+
+impl Keys {
+    /// Those of a good row.
+    pub fn of(record: &PersonRecord) -> Keys {
+        Keys {
+            identity: Some(record.natural_key()),
+            campus: record.campus.clone(),
+            staff_number: record.staff_number.clone(),
+            card_number: record.card_number,
+            card_uid: record.card_uid.clone(),
+        }
+    }
 }
 
 /// What is wrong with one cell.
@@ -249,17 +286,19 @@ pub(crate) fn shorten(text: &str) -> String {
 
 /// Judges one row; `None` if none of its known columns holds anything.
 pub(crate) fn judge(line: u32, header: &Header, cells: &[Raw], warnings: &mut Vec<Warning>) -> Option<Row> {
-    let mut judge = Judge { line, header, cells, errors: Vec::new(), warnings };
+    let mut judge = Judge { line, header, cells, errors: Vec::new(), sound: Keys::default(), warnings };
     if Column::ALL.into_iter().all(|column| judge.raw(column).is_blank()) {
         return None;
     }
     let record = judge.record();
-    let errors = judge.errors;
+    let (errors, sound) = (judge.errors, judge.sound);
     Some(match record {
-        Some(record) if errors.is_empty() => Row { line, record: Ok(record), cells: Vec::new() },
+        Some(record) if errors.is_empty() => {
+            Row { line, record: Ok(record), cells: Vec::new(), sound: Keys::default() }
+        }
         _ => {
             let cells = Column::ALL.into_iter().map(|c| cell_at(header, cells, c).shown()).collect();
-            Row { line, record: Err(errors), cells }
+            Row { line, record: Err(errors), cells, sound }
         }
     })
 }
@@ -273,6 +312,7 @@ struct Judge<'a> {
     header: &'a Header,
     cells: &'a [Raw],
     errors: Vec<CellError>,
+    sound: Keys,
     warnings: &'a mut Vec<Warning>,
 }
 
@@ -303,6 +343,15 @@ impl<'a> Judge<'a> {
         let card_number = self.card_number();
         let card_uid = self.card_uid();
         let photo = self.photo();
+        self.sound = Keys {
+            identity: id_type
+                .filter(|_| self.is_sound(Column::IdNumber))
+                .map(|id_type| NaturalKey { id_type, id_number: id_number.clone() }),
+            campus: campus.clone(),
+            staff_number: staff_number.clone(),
+            card_number,
+            card_uid: card_uid.clone(),
+        };
         Some(PersonRecord {
             name,
             pinyin,
@@ -321,6 +370,10 @@ impl<'a> Judge<'a> {
             card_uid,
             photo,
         })
+    }
+
+    fn is_sound(&self, column: Column) -> bool {
+        self.errors.iter().all(|error| error.column != column)
     }
 
     fn refuse(&mut self, column: Column, problem: Problem) {
@@ -468,6 +521,7 @@ impl<'a> Judge<'a> {
         let good = matches!(uid.len(), 8 | 14 | 16 | 20) && uid.bytes().all(|b| b.is_ascii_hexdigit());
         if !text.is_empty() && !good {
             self.refuse(Column::CardUid, Problem::BadCardUid);
+            return String::new();
         }
         uid
     }

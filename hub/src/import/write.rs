@@ -18,22 +18,23 @@ const COLUMN_WIDTH_CHARS: f64 = 20.0;
 /// Rows of the template that are formatted as text ahead of their filling come from the column format.
 const TEXT_FORMAT: &str = "@";
 
-/// An empty file to fill in: header, one invented person, and a sheet of notes.
+/// An empty file to fill in: header, one invented person of the first of the campuses (number and name), and a sheet of
+/// notes.
 ///
 /// # Errors
 /// [`WriteError`] if the workbook cannot be assembled.
-pub fn template_xlsx(lang: Lang) -> Result<Vec<u8>, WriteError> {
+pub fn template_xlsx(lang: Lang, campuses: &[(String, String)]) -> Result<Vec<u8>, WriteError> {
     let mut book = Workbook::new();
     let sheet = book.add_worksheet();
     sheet.set_name(lang.pick("人员", "people"))?;
     header(sheet, lang)?;
-    for (place, text) in record_cells(&example(), lang).iter().enumerate() {
+    for (place, text) in record_cells(&example(campuses), lang).iter().enumerate() {
         sheet.write_string(1, place as u16, text)?;
     }
     let notes = book.add_worksheet();
     notes.set_name(lang.pick("说明", "notes"))?;
     notes.set_column_width(0, 100)?;
-    for (line, text) in notes_lines(lang).iter().enumerate() {
+    for (line, text) in notes_lines(lang, campuses).iter().enumerate() {
         notes.write_string(line as u32, 0, text)?;
     }
     Ok(book.save_to_buffer()?)
@@ -49,7 +50,7 @@ pub fn error_xlsx(rows: &[Row], lang: Lang) -> Result<Vec<u8>, WriteError> {
 }
 
 /// What is wrong with a row, and how to mend it.
-pub(crate) fn reasons(errors: &[CellError], lang: Lang) -> String {
+fn reasons(errors: &[CellError], lang: Lang) -> String {
     errors.iter().map(|e| reason(e, lang)).collect::<Vec<_>>().join("; ")
 }
 
@@ -152,7 +153,7 @@ fn write_cells(sheet: &mut Worksheet, line: u32, cells: &[String]) -> Result<(),
 }
 
 /// An invented person; area code 999999 is never assigned.
-fn example() -> PersonRecord {
+fn example(campuses: &[(String, String)]) -> PersonRecord {
     PersonRecord {
         name: "张三（示例）".into(),
         pinyin: "zhang san".into(),
@@ -166,14 +167,19 @@ fn example() -> PersonRecord {
         department_code: "0101".into(),
         staff_number: "000123".into(),
         category: Category::Employee,
-        campus: "A".into(),
+        campus: campuses.first().map_or_else(|| "c1".to_owned(), |(code, _)| code.clone()),
         card_number: Some(10_000_001),
         card_uid: "04A1B2C3".into(),
         photo: "000123.jpg".into(),
     }
 }
 
-fn notes_lines(lang: Lang) -> Vec<String> {
+fn notes_lines(lang: Lang, campuses: &[(String, String)]) -> Vec<String> {
+    let named: Vec<String> = campuses.iter().map(|(code, name)| format!("{code} {name}")).collect();
+    let campuses = match named.is_empty() {
+        true => lang.pick("还没有园区，请先添加", "there is none yet, add one first").to_owned(),
+        false => named.join(lang.pick("、", ", ")),
+    };
     let words = |list: Vec<&str>| list.join(lang.pick("、", ", "));
     let required: Vec<&str> = Column::ALL.into_iter().filter(|c| c.required()).map(|c| c.title(lang)).collect();
     vec![
@@ -182,6 +188,7 @@ fn notes_lines(lang: Lang) -> Vec<String> {
         format!("{}{}", lang.pick("证件类型：", "id_type: "), words(IdType::ALL.iter().map(|v| v.word(lang)).collect())),
         format!("{}{}", lang.pick("身份类别：", "category: "), words(Category::ALL.iter().map(|v| v.word(lang)).collect())),
         format!("{}{}", lang.pick("性别：", "sex: "), words(Sex::ALL.iter().map(|v| v.word(lang)).collect())),
+        format!("{}{campuses}", lang.pick("园区（填编号或名称）：", "campus (its number or its name): ")),
         lang.pick(
             "证件号码、工号、卡号列必须是“文本”格式，否则前导零和 15 位以后的数字会丢失。",
             "ID, staff and card columns must be formatted as text, or leading zeros and digits after the 15th are lost.",

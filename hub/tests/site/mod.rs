@@ -206,8 +206,12 @@ impl Site {
     }
 
     pub async fn import(&self, file: Vec<u8>) -> ImportReport {
+        self.import_as("people.xlsx", file).await
+    }
+
+    pub async fn import_as(&self, name: &str, file: Vec<u8>) -> ImportReport {
         let quiet = Arc::new(|_, _| {});
-        self.desk.import_people(&Actor::console(), "people.xlsx", file, false, Lang::Zh, quiet).await.unwrap()
+        self.desk.import_people(&Actor::console(), name, file, false, Lang::Zh, quiet).await.unwrap()
     }
 
     pub async fn load_holders(&mut self) {

@@ -23,6 +23,8 @@ pub struct Kit {
     pub node_name: String,
     /// Menu in two levels.
     pub menu: Vec<MenuGroup>,
+    /// Paths that operators of a single campus do not reach, so that the menu does not offer them.
+    pub free_only: Vec<&'static str>,
     /// Words of kit and product.
     pub words: Words,
     /// Address of the global search (GET, parameter `q`); `None` hides the box.
@@ -116,6 +118,7 @@ impl Kit {
             product_key,
             node_name: String::new(),
             menu,
+            free_only: Vec::new(),
             words,
             search_action: None,
             search_hint: "ui.search",
@@ -544,7 +547,8 @@ impl Page {
 
     /// Whether this operator sees a menu item.
     pub fn may_see(&self, item: &MenuItem) -> bool {
-        self.has_role(item.roles)
+        let bound = self.ui.operator.as_ref().is_some_and(|operator| operator.campus.is_some());
+        self.has_role(item.roles) && !(bound && self.ui.kit.free_only.contains(&item.href))
     }
 
     /// Where this operator searches; `None` hides the box.

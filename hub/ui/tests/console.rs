@@ -378,7 +378,7 @@ async fn revocation_and_new_roles_hold_from_the_next_request_on() {
     site.directory.change("chen", |o| o.role = Role::Clerk);
     let refused = b.get("/admin").await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
-    assert!(refused.body.contains("需要角色：系统管理员"));
+    assert!(refused.body.contains("需要角色：管理员"));
     site.directory.change("chen", |o| o.active = false);
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
     site.directory.change("chen", |o| o.active = true);
