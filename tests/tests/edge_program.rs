@@ -53,7 +53,6 @@ async fn a_wrong_word_is_answered_with_the_way_out_and_its_code() {
         (vec!["serve"], 1, "yika-edge init --join"),
         (vec!["init", "--join", "yika-join:nonsense"], 2, "--join"),
         (vec!["status"], 1, "has not joined"),
-        (vec!["--data", "/nonexistent/yika", "serve"], 1, "yika-edge init --join"),
         (vec!["leave", "--yes"], 1, "no membership"),
         (vec!["doctor"], 3, "yika-edge init --join"),
         (vec!["serve", "--check-config"], 0, "configuration is good; "),
@@ -64,6 +63,13 @@ async fn a_wrong_word_is_answered_with_the_way_out_and_its_code() {
         let (got, finished) = asked(&data, &words).await;
         assert_eq!(got, code, "{words:?}: {finished:?}");
         assert!(format!("{}{}", finished.stdout, finished.stderr).contains(said), "{words:?}: {finished:?}");
+    }
+    // Nor is there a folder yet; in the language of the terminal.
+    let nowhere = dir.path().join("nowhere");
+    for (lang, said) in [("C", "this box has not joined"), ("zh_CN.UTF-8", "本机还没有加入任何园区")] {
+        let finished = edge(&nowhere).env("LC_ALL", lang).arg("serve").finish(BOUND).await.unwrap();
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        assert!(finished.stderr.contains(said) && finished.stderr.contains("yika-edge init --join"), "{finished:?}");
     }
 }
 

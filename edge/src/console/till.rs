@@ -24,13 +24,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use view::{Left, Panel};
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::entry::{ActRecord, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState};
+use yika_crdt::entry::{
+    ActRecord, Body, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState,
+};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::shift::{Shift, SignOn};
-use yika_crdt::sold::is_known;
-use yika_crdt::store::decode_row;
+use yika_crdt::sold::{entry_of, is_known};
+use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::tariff::sheet::{PeriodId, TariffSheet};
 use yika_crdt::tariff::{self, PORTIONS_MAX};
 use yika_crdt::{Fen, civil, keys};
@@ -251,14 +253,18 @@ pub(super) async fn sale(
         true => reader::printed_number(&form.card).ok_or(Unread::Form),
         false => app.0.config.reader_at(shift.terminal).card(&app.node().people.read(), &form.card),
     };
+    let again = app.look(|store| is_known(store, id))?;
     let card = match card {
         Ok(card) => card,
-        Err(unread) => {
-            let (word, note) = unread.words();
-            return refuse(Panel::refused(&ui, word, note));
-        }
+        // Cards may have changed since the first answer; that must not be told as "not charged".
+        Err(unread) => match app.look(|store| first_card(store, id))? {
+            Some(card) => card,
+            None => {
+                let (word, note) = unread.words();
+                return refuse(Panel::refused(&ui, word, note));
+            }
+        },
     };
-    let again = app.look(|store| is_known(store, id))?;
     if form.boot != shift.boot && !again {
         return refuse(Panel::refused(&ui, "till.old_shift", "till.old_shift.note"));
     }
@@ -430,6 +436,15 @@ impl App {
         };
         self.left_response(ui, Some(shift), StatusCode::OK, panel)
     }
+}
+
+/// The card of a sale that was answered.
+fn first_card(store: &dyn Read, id: PurchaseId) -> Result<Option<CardNumber>, StoreError> {
+    Ok(entry_of(store, id)?.and_then(|entry| match entry.body {
+        Body::Purchase(sale) => Some(sale.card),
+        Body::Refused(refused) => Some(refused.card),
+        _ => None,
+    }))
 }
 
 /// Whether so much given back leaves something of a sale: else it is taken back whole.
