@@ -196,11 +196,9 @@ fn href(of: PurchaseId) -> String {
 }
 
 impl App {
-    /// The counter of this life of the box: another life never draws the same numbers.
+    /// The counter of this life of the box.
     fn counter(&self) -> u32 {
-        let Writer { node, incarnation } = self.node().writer();
-        let life = incarnation.generation.wrapping_mul(LIVES_OF_A_GENERATION).wrapping_add(incarnation.counter);
-        node.0.wrapping_mul(LIVES_OF_A_BOX).wrapping_add(life % LIVES_OF_A_BOX)
+        counter_of(self.node().writer())
     }
 
     /// The number of the next refund.
@@ -257,6 +255,12 @@ impl App {
     }
 }
 
+/// The counter of a life of a box: another life never draws the same numbers.
+fn counter_of(Writer { node, incarnation }: Writer) -> u32 {
+    let life = incarnation.generation.wrapping_mul(LIVES_OF_A_GENERATION).wrapping_add(incarnation.counter);
+    node.0.wrapping_mul(LIVES_OF_A_BOX).wrapping_add(life % LIVES_OF_A_BOX)
+}
+
 fn given_back(store: &dyn Read, of: PurchaseId) -> Result<GivenBack, StoreError> {
     let key = keys::refunds(of);
     Ok(store.get(&key)?.map(|bytes| decode_row(&key, &bytes)).transpose()?.unwrap_or_default())
@@ -306,4 +310,26 @@ fn sales_after(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_lives_of_any_two_boxes_have_one_counter() {
+        let mut counters = BTreeSet::new();
+        let mut lives = 0;
+        for node in [1, 2, 3, 255, 256, 4_095, 4_096, 100_000] {
+            for generation in 1..8 {
+                for counter in 1..LIVES_OF_A_GENERATION {
+                    let incarnation = Incarnation { generation, counter };
+                    counters.insert(counter_of(Writer { node: NodeId(node), incarnation }));
+                    lives += 1;
+                }
+            }
+        }
+        assert_eq!(counters.len(), lives);
+    }
 }
