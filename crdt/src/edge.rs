@@ -13,7 +13,7 @@ use crate::clock::{Clock, Ticks};
 use crate::docs::{PolicyAct, VisitorAct};
 use crate::documents::{Documents, PersonChange};
 use crate::entry::*;
-use crate::feed::{Run, SignedHead};
+use crate::feed::{FeedError, Run, SignedHead};
 use crate::fen::Fen;
 use crate::gate::Shut;
 use crate::ids::*;
@@ -425,6 +425,9 @@ impl Edge {
         let feed = run.head.feed;
         if feed.writer == self.mesh.me {
             return self.take_back(tx, run, now, events);
+        }
+        if self.shows_a_fork(tx, &run, now, events)? {
+            return Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()));
         }
         match self.mesh.ingest(tx, run, events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),

@@ -28,9 +28,7 @@ pub enum StoreError {
         cause: String,
     },
     /// Stored bytes are not what was written.
-    #[error(
-        "stored data is damaged at {place}: {cause}; restore this box (its journal is at the hub and its siblings)"
-    )]
+    #[error("stored data is damaged at {place}: {cause}")]
     Corrupt {
         /// Table, key or feed position.
         place: String,

@@ -104,16 +104,57 @@ impl Edge {
             self.forked_by_another(tx, head, now, events)?;
             return Ok(Reply::Done);
         }
-        let known = tx.get_bytes(&keys::fork(&head.feed))?.is_some();
-        if !known
-            && let Some(own) = tx.head_from(&head.feed, head.end.seq)?
-            && self.mesh.prove_fork(tx, &own, &head)
-        {
-            events.push(Event::Forked(head.feed));
-            let detail = format!("{} was written twice up to {}", head.feed, head.end.seq);
-            self.alarm(tx, "fork", detail, now, events)?;
+        if let Some(own) = tx.head_from(&head.feed, head.end.seq)? {
+            self.forked_a_feed(tx, &own, &head, now, events)?;
         }
         Ok(Reply::Done)
+    }
+
+    /// Whether a run of another node's feed is of another branch than is held: whoever brings it, two heads that its
+    /// writer has signed are the proof.
+    pub(crate) fn shows_a_fork<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        run: &Run,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, SaleError> {
+        let (feed, end) = (run.head.feed, run.head.end);
+        let held = tx.feed(&feed)?.end;
+        // What goes on where this node stands, or was sent twice, is no reason to look further.
+        if end == held || run.from > held.seq || !self.is_signed(&run.head) {
+            return Ok(false);
+        }
+        if end.seq > held.seq {
+            let elsewhere = leads_elsewhere(tx, held, run)?;
+            if elsewhere && let Some(own) = tx.head_from(&feed, held.seq)? {
+                self.forked_a_feed(tx, &run.head, &own, now, events)?;
+            }
+            return Ok(elsewhere);
+        }
+        let differs = tx.end_at(&feed, end.seq)?.is_some_and(|ours| ours != end);
+        if differs && let Some(own) = tx.head_from(&feed, end.seq)? {
+            self.forked_a_feed(tx, &own, &run.head, now, events)?;
+        }
+        Ok(differs)
+    }
+
+    /// Keeps the proof that a writer has forked its feed, once, with an alarm; `one` covers the position of `other`.
+    fn forked_a_feed<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        one: &SignedHead,
+        other: &SignedHead,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        let feed = one.feed;
+        if tx.get_bytes(&keys::fork(&feed))?.is_none() && self.mesh.prove_fork(tx, one, other) {
+            events.push(Event::Forked(feed));
+            let detail = format!("{feed} was written twice up to {}", other.end.seq);
+            self.alarm(tx, "fork", detail, now, events)?;
+        }
+        Ok(())
     }
 
     /// Whether a head is its writer's own: rubbish costs a look at its signature, not one at the feed.

@@ -6,6 +6,7 @@ use crate::doors::Doors;
 use crate::exit::Ends;
 use crate::identity::Identity;
 use crate::link::Links;
+use crate::machine::EdgeMachine;
 use crate::node::EdgeNode;
 use crate::terminals::Terminals;
 use crate::{asking, certificate, console, control, link, metrics, snapshot};
@@ -27,7 +28,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use yika_crdt::edge::Command;
-use yika_store::Health;
+use yika_crdt::store::StoreError;
+use yika_store::{Health, WriterThread};
 use yika_ui::serve::{Bounds, serve};
 
 /// How often the core is told that time passes: days are cut this much late at most.
@@ -62,7 +64,7 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     Identity::of_member(dir)?;
     let _lock = lock(dir)?;
     let identity = Identity::of_member(dir)?;
-    let (node, writer) = EdgeNode::start(&identity, dir)?;
+    let (node, writer) = start(&identity, dir)?;
     let links = link::run(Arc::clone(&node), &identity, &config.link).await?;
     let doors = Doors::start(Arc::clone(&node), &config.doors).context("doors")?;
     let (stop, stopped) = watch::channel(false);
@@ -112,6 +114,16 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// The node over its database.
+fn start(identity: &Identity, dir: &Path) -> Result<(Arc<EdgeNode>, WriterThread<EdgeMachine>)> {
+    EdgeNode::start(identity, dir).map_err(|error| match error.downcast_ref() {
+        Some(StoreError::Corrupt { .. }) => {
+            error.context(format!("the database in {} is damaged; yika-edge doctor says how to mend it", dir.display()))
+        }
+        _ => error,
+    })
+}
+
 /// Takes a snapshot in from a file while the box does not run.
 ///
 /// # Errors
@@ -121,7 +133,7 @@ pub async fn import_at_rest(config: &Config, file: &Path) -> Result<Vec<snapshot
     Identity::of_member(dir)?;
     let _lock = lock(dir)?;
     let identity = Identity::of_member(dir)?;
-    let (node, writer) = EdgeNode::start(&identity, dir)?;
+    let (node, writer) = start(&identity, dir)?;
     let taken = snapshot::import(&node, file).await;
     node.stop();
     drop(node);

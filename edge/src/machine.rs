@@ -173,11 +173,10 @@ impl Machine for EdgeMachine {
         }
     }
 
-    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) {
+    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) -> Result<(), StoreError> {
         tracing::error!(%error, "a turn was rolled back");
-        if let Err(error) = self.edge.reload(store) {
-            tracing::error!(%error, "the state cannot be read again");
-        }
+        self.edge.reload(store)?;
         self.ears.gate.send_replace(self.edge.shut());
+        Ok(())
     }
 }

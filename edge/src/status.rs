@@ -174,7 +174,8 @@ pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
         writer_waiting: node.writer_waiting(),
         refusing: match node.health() {
             Health::Serving => None,
-            Health::Refusing(error) | Health::Damaged(error) => Some(error.to_string()),
+            Health::Refusing(error) => Some(error.to_string()),
+            Health::Damaged(error) => Some(format!("{error}; yika-edge doctor says how to mend it")),
             Health::Stopped => Some("the writer has stopped".to_owned()),
         },
         shut: None,

@@ -11,7 +11,7 @@ use crate::desk::{Actor, Desk, ExportedPart};
 use crate::identity::HubIdentity;
 use crate::link;
 use crate::lock::lock;
-use crate::machine::Order;
+use crate::machine::{HubMachine, Order};
 use crate::metrics::{self, Metrics};
 use crate::node::HubNode;
 use crate::refusal::Refusal;
@@ -35,6 +35,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use yika_crdt::ids::{CampusId, OperatorId};
+use yika_crdt::store::StoreError;
+use yika_store::WriterThread;
 use yika_ui::Role;
 use yika_ui::auth::{AuthPolicy, hash_password, normal_login};
 use yika_ui::serve::{Bounds, serve};
@@ -74,9 +76,7 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let dir = config.data.clone();
     let identity = HubIdentity::load(&dir)?;
     let _lock = lock(&dir)?;
-    let life = tokio::task::block_in_place(|| HubNode::life(&identity, &dir))?;
-    let identity = identity.in_life(life)?;
-    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, &dir))?;
+    let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, &dir))?;
     let link = link::run(&node, &identity, config.link.bind)?;
     let bound = link.local_addr()?;
     let desk = Desk::new(Arc::clone(&node), config.advertised(bound), identity.authority.pin());
@@ -119,6 +119,24 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
         bail!("this hub was restored from a backup: it goes on in a new life as soon as it is started again");
     }
     Ok(())
+}
+
+/// The node in the life that its database is in.
+fn start(identity: HubIdentity, dir: &Path) -> Result<(HubIdentity, Arc<HubNode>, WriterThread<HubMachine>)> {
+    let started = || {
+        let life = HubNode::life(&identity, dir)?;
+        let identity = identity.in_life(life)?;
+        let (node, thread) = HubNode::start(&identity, dir)?;
+        Ok((identity, node, thread))
+    };
+    started().map_err(|error: anyhow::Error| match error.downcast_ref() {
+        Some(StoreError::Corrupt { .. }) => error.context(format!(
+            "the database in {} is damaged and must be replaced by the last good backup \
+             (yika-hub --data NEW backup restore FILE --master-key KEY)",
+            dir.display()
+        )),
+        _ => error,
+    })
 }
 
 /// Console, API and metrics as they are served.
@@ -224,9 +242,7 @@ async fn at_rest<T>(config: &Config, act: impl AsyncFnOnce(Desk) -> Result<T>) -
     let dir = &config.data;
     let identity = HubIdentity::load(dir)?;
     let _lock = lock(dir)?;
-    let life = tokio::task::block_in_place(|| HubNode::life(&identity, dir))?;
-    let identity = identity.in_life(life)?;
-    let (node, thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
+    let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, dir))?;
     let done = act(Desk::new(node, String::new(), identity.authority.pin())).await;
     tokio::task::block_in_place(|| drop(thread.join()));
     done
@@ -288,14 +304,10 @@ fn machine_routes(node: Arc<HubNode>) -> Router {
 }
 
 async fn readyz(State(node): State<Arc<HubNode>>) -> (StatusCode, String) {
-    use yika_store::writer::Health;
-    let why = match node.health() {
-        Health::Serving => return (StatusCode::OK, "ok\n".into()),
-        Health::Refusing(error) => format!("the disk refuses writes: {error}; free or mend it, writing is tried again"),
-        Health::Damaged(error) => format!("stored data is damaged: {error}; restore the last good backup"),
-        Health::Stopped => "the writer has stopped; start headquarters again".to_owned(),
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+    match node.refusing() {
+        None => (StatusCode::OK, "ok\n".into()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 /// Keeps the view of the registry up to date.

@@ -201,7 +201,8 @@ async fn status(hub: &Line) -> Result<ExitCode> {
         true => hub.voice.answer(&status)?,
         false => say(&status.words(wall_ms()).join("\n"))?,
     }
-    Ok(if status.recovering.is_some() { ExitCode::from(PROBLEMS) } else { ExitCode::SUCCESS })
+    let is_well = status.recovering.is_none() && status.refusing.is_none();
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
 }
 
 fn initialise(config: &Config, init: &Init, voice: Voice) -> Result<()> {

@@ -237,11 +237,9 @@ impl Machine for HubMachine {
         self.ears.changed.send_modify(|n| *n += 1);
     }
 
-    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) {
+    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) -> Result<(), StoreError> {
         self.rows.clear();
         tracing::error!(%error, "a turn was rolled back");
-        if let Err(error) = self.hub.reload(store) {
-            tracing::error!(%error, "the state cannot be read again");
-        }
+        self.hub.reload(store)
     }
 }

@@ -241,6 +241,19 @@ impl HubNode {
         self.writer.health().borrow().clone()
     }
 
+    /// Why nothing can be written, and how to mend it, if so.
+    pub fn refusing(&self) -> Option<String> {
+        use yika_store::writer::Health;
+        match self.health() {
+            Health::Serving => None,
+            Health::Refusing(error) => {
+                Some(format!("the disk refuses writes: {error}; free or mend it, writing is tried again"))
+            }
+            Health::Damaged(error) => Some(format!("{error}; restore the last good backup")),
+            Health::Stopped => Some("the writer has stopped; start headquarters again".to_owned()),
+        }
+    }
+
     /// Commands that wait for the writer, all priorities together.
     pub fn waiting(&self) -> usize {
         Priority::ALL.into_iter().map(|priority| self.writer.waiting(priority)).sum()

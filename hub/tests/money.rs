@@ -6,11 +6,12 @@ mod harness;
 use harness::*;
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::edge;
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
-use yika_crdt::sale::Answer;
+use yika_crdt::sale::{Answer, RefundRequest};
 use yika_crdt::store::Read;
 use yika_hub::core;
 use yika_hub::ledger::Account;
@@ -231,6 +232,65 @@ fn an_answer_stays_after_pruning_and_what_was_spent_stays_spent() {
     assert_eq!(paid(&world.buy(0, 2, 1, 1_000)), 1_000);
     world.run_ms(SECOND_MS);
     assert_eq!(world.total(1), 8_000);
+}
+
+/// The counter of a box draws its refunds' numbers from what the box knows: that must not go with the journal, and a box
+/// in a new life must not give back under the numbers of the old one.
+#[test]
+fn a_counters_refund_numbers_go_on_after_pruning_and_are_used_up_in_a_new_life() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    let (old, counter) = (world.edges[0].me, 4_353);
+    let next = |w: &World, n: usize| yika_crdt::sold::next_seq(&w.edges[n].store, TerminalId(0), counter).unwrap();
+    let mut give_back = |w: &mut World, n: usize, seq: u32, of: u32| {
+        let id = PurchaseId { terminal: TerminalId(0), boot: counter, seq };
+        let of = PurchaseId { terminal: w.edges[n].till(), boot: 1, seq: of };
+        let (kind, amount, operator) = (RefundKind::Refund, Some(Fen(100)), OperatorId(1));
+        match w.tell(n, edge::Command::Refund(RefundRequest { id, of, kind, amount, operator })) {
+            edge::Reply::Answer(answer) => answer,
+            other => panic!("{other:?}"),
+        }
+    };
+    let is_back = |answer: Answer| matches!(answer, Answer::Refunded(_));
+    world.buy(0, 1, 1, 1_000);
+    for seq in 1..=2 {
+        assert_eq!(next(&world, 0), seq);
+        assert!(is_back(give_back(&mut world, 0, seq, 1)));
+    }
+    world.run_ms(SECOND_MS);
+    let feed = FeedId { writer: old, channel: Channel::Journal };
+    world.run_hours(24 * 37);
+    world.order(core::Command::Archived(vec![(feed, Seq(u64::MAX))]));
+    world.run_ms(5 * SECOND_MS);
+    assert!(world.edges[0].store.feed(&feed).unwrap().pruned >= Seq(3), "the refunds have not left the box");
+    assert_eq!(next(&world, 0), 3);
+    world.restart(0);
+    assert_eq!(next(&world, 0), 3);
+    world.buy(0, 2, 1, 1_000);
+    let merchant = |w: &World| w.hub.books()[&Account::Merchant(MerchantId(1))];
+    for stale in [1, 2] {
+        assert!(is_refused(&give_back(&mut world, 0, stale, 2), Reason::TooOld), "a form from before gives back");
+    }
+    assert!(is_back(give_back(&mut world, 0, 3, 2)));
+    world.run_ms(SECOND_MS);
+    assert_eq!((next(&world, 0), merchant(&world)), (4, 2_000 - 300));
+
+    // The box is replaced: what it had used up is told to the new life, pruned or not.
+    world.order(core::Command::Fence { writer: old, reason: "fell into the soup".into() });
+    world.switch_off(0);
+    let me = Writer { incarnation: Incarnation { generation: 1, counter: 2 }, ..old };
+    let fresh = world.add_edge(me, 1);
+    world.run_ms(3 * SECOND_MS);
+    assert_eq!(next(&world, fresh), 4, "numbers of the old life");
+    for stale in 1..=3 {
+        let answer = give_back(&mut world, fresh, stale, 2);
+        assert!(is_refused(&answer, Reason::TooOld), "{stale}: {answer:?}");
+    }
+    let other = yika_crdt::sold::next_seq(&world.edges[fresh].store, TerminalId(0), counter + 1).unwrap();
+    assert_eq!(other, 1, "the new life's own counter");
+    world.run_ms(SECOND_MS);
+    assert_eq!(merchant(&world), 2_000 - 300);
 }
 
 /// A row that was lost or doubled on the box' disk could never be found out once the journal is gone.

@@ -11,4 +11,6 @@ pub mod netns;
 pub mod process;
 pub mod relay;
 pub mod site;
+pub mod skip;
+pub mod small_disk;
 pub mod world;

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::process::complain;
+use crate::skip::skipped;
 
 /// Where iproute2 keeps the names.
 const NAMES: &str = "/run/netns";
@@ -56,13 +57,14 @@ pub struct Link {
 }
 
 impl Namespaces {
-    /// Whether namespaces can be used here; if not, says so loudly on standard error.
+    /// Whether namespaces can be used here; if not, see [`skipped`].
     #[must_use]
+    #[track_caller]
     pub fn available() -> bool {
         match Self::new() {
             Ok(_) => true,
             Err(error) => {
-                complain(&format!("SKIPPED: no network namespaces ({error:#}); run as root with iproute2"));
+                skipped(&format!("no network namespaces ({error:#}); run as root with iproute2"), true);
                 false
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use yika_tests::netns::{Namespace, Namespaces};
 use yika_tests::process::{Launch, Process};
 use yika_tests::site::until;
+use yika_tests::skip::skipped;
 
 const BOUND: Duration = Duration::from_secs(60);
 /// Nobody is there: the registry's addresses lead nowhere, only mDNS does.
@@ -89,7 +90,7 @@ impl Avahi {
 fn installed(program: &str) -> bool {
     let found = ["/usr/sbin", "/usr/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
     if !found {
-        eprintln!("SKIPPED: {program} is not installed; apt-get install avahi-daemon avahi-utils dbus");
+        skipped(&format!("{program} is not installed; apt-get install avahi-daemon avahi-utils dbus"), false);
     }
     found
 }

@@ -3,43 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 use serde_json::Value;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use yika_tests::http::Client;
 use yika_tests::process::{Finished, Launch, Port, Process};
 use yika_tests::site::{HubProgram, until};
+use yika_tests::small_disk::{SmallDisk, spoil_pages};
 
 const BOUND: Duration = Duration::from_secs(60);
 /// Enough for a fresh database, its log and its index.
 const TMPFS_KIB: u32 = 4_096;
-
-/// A file system of its own in memory; gone when dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path) -> Option<Tmpfs> {
-        std::fs::create_dir_all(at).unwrap();
-        let size = format!("size={TMPFS_KIB}k,mode=700");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().unwrap();
-        if !done.status.success() {
-            eprintln!(
-                "SKIPPED: no tmpfs can be mounted ({}); run as root",
-                String::from_utf8_lossy(&done.stderr).trim()
-            );
-            return None;
-        }
-        Some(Tmpfs(at.to_owned()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 struct OneBox {
     data: PathBuf,
@@ -79,20 +52,13 @@ fn program(data: &Path) -> Launch {
     Launch::binary("yika-edge").unwrap().env("LANG", "C").arg("--data").arg(data)
 }
 
-/// Writes until nothing fits any more, then hands the last block back so that files of a few bytes still do.
-fn fill(path: &Path) {
-    let mut file = std::fs::File::create(path).unwrap();
-    while file.write_all(&[7; 4096]).is_ok() {}
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_refused_in_words_and_the_box_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(tmpfs) = Tmpfs::mount(&dir.path().join("box")) else { return };
+    let Some(disk) = SmallDisk::mount(&dir.path().join("box"), TMPFS_KIB).unwrap() else { return };
     let hub = HubProgram::start(dir.path(), "总部").await.unwrap();
-    let mut edge = OneBox::join(&hub, &tmpfs.0).await;
-    let filler = tmpfs.0.join("filler");
-    fill(&filler);
+    let mut edge = OneBox::join(&hub, &disk.at).await;
+    let filler = disk.fill().unwrap();
     // Time passes and headquarters writes: both want room.
     hub.command(&["campus", "put", "c2", "西校区"]).await.unwrap();
     until("the refusal", BOUND, async || Ok(edge.ready().await.0 == 503)).await.unwrap();
@@ -108,7 +74,7 @@ async fn a_full_disk_is_refused_in_words_and_the_box_goes_on_when_there_is_room(
     std::fs::remove_file(&filler).unwrap();
     until("writing again", BOUND, async || Ok(edge.ready().await.0 == 200)).await.unwrap();
     until("what headquarters wrote", BOUND, async || {
-        let reader = yika_store::SqliteReader::open(tmpfs.0.join("edge.db"), &yika_store::Options::default())?;
+        let reader = yika_store::SqliteReader::open(disk.at.join("edge.db"), &yika_store::Options::default())?;
         Ok(yika_crdt::registry::RegistryView::load(&reader)?.campuses.len() == 2)
     })
     .await
@@ -125,17 +91,8 @@ async fn damaged_pages_are_named_and_nothing_is_served_from_them() {
     let data = dir.path().join("box");
     let mut edge = OneBox::join(&hub, &data).await;
     assert!(edge.process.terminate(BOUND).await.unwrap().success());
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(data.join("edge.db")).unwrap();
-    // Its page size stands at offset 16 of an SQLite file.
-    let mut size = [0; 2];
-    file.read_exact_at(&mut size, 16).unwrap();
-    let page_bytes = u64::from(u16::from_be_bytes(size));
-    let pages = file.metadata().unwrap().len() / page_bytes;
-    assert!(page_bytes >= 512 && pages > 1, "{pages} pages of {page_bytes}");
     // Every page but the first, which says what the file is.
-    for page in 1..pages {
-        file.write_all_at(&[0x5a; 64], page * page_bytes).unwrap();
-    }
+    spoil_pages(&data.join("edge.db"), 1..).unwrap();
     let doctor = edge.doctor().await;
     assert!(doctor.status.code() == Some(3) && doctor.stdout.contains("[FAIL] database"), "{doctor:?}");
     assert!(doctor.stdout.contains("--replaces"), "how to mend it: {doctor:?}");

@@ -22,9 +22,7 @@ pub enum DocError {
     #[error("the act does not fit one change ({0}); split it")]
     TooLarge(ChangeRefused),
     /// Stored bytes are not the document that was saved.
-    #[error(
-        "{doc}: saved document is damaged: {cause}; restore this box (its documents are at the hub and its siblings)"
-    )]
+    #[error("{doc}: saved document is damaged: {cause}")]
     Damaged {
         /// Which.
         doc: DocId,

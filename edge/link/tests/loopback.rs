@@ -160,31 +160,13 @@ async fn a_client_without_a_certificate_is_refused_with_words() {
 #[tokio::test]
 async fn garbage_and_oversize_frames_close_the_connection_with_a_code() {
     let ca = authority(1);
+    let far = NodeIdentity::edge(NodeId(9), LIFE, CampusId(2));
+    // A box to headquarters, to its sibling, to a box of another campus.
+    for at in [hub(&ca), edge(&ca, 8), Link::bind(config(&ca, far)).unwrap()] {
+        garbage_closes_the_connection(&ca, &at).await;
+    }
     let hub = hub(&ca);
     let addr = hub.local_addr().unwrap();
-    let long = {
-        let mut bytes = u32::MAX.to_be_bytes().to_vec();
-        bytes.push(1);
-        bytes
-    };
-    for (junk, code) in [(long, CloseCode::FRAME_TOO_LONG), (vec![0, 0, 0, 1, 77, 0], CloseCode::MALFORMED)] {
-        let (connection, mut control) = raw_sync(&ca, addr).await;
-        let accepted = hub.accept().await.unwrap();
-        control.0.write_all(&junk).await.unwrap();
-        assert_eq!(accepted.closed().await.code(), Some(code));
-        assert_eq!(accepted.recv().await, None);
-        assert!(matches!(connection.closed().await, quinn::ConnectionError::ApplicationClosed(_)));
-    }
-    for tag in [0u8, 6, 255] {
-        let (connection, _control) = raw_sync(&ca, addr).await;
-        let accepted = hub.accept().await.unwrap();
-        connection.open_uni().await.unwrap().write_all(&[tag]).await.unwrap();
-        assert_eq!(accepted.closed().await.code(), Some(CloseCode::MALFORMED));
-    }
-    // A greeting that is none.
-    let tls = client_tls(&ca, Some(&ca), Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
-    let closed = raw_dial_with(addr, tls, &[0, 0, 0, 3, 1, 255, 255, 255]).await.unwrap_err();
-    assert!(closed.to_string().contains("malformed greeting"), "{closed}");
     // A newer protocol is told who is behind.
     let newer = yika_link::Greeting { protocol_min: 9, protocol_max: 9, software: String::new() };
     let frame = yika_link::encode_frame(&newer.encode()).unwrap();
@@ -193,6 +175,33 @@ async fn garbage_and_oversize_frames_close_the_connection_with_a_code() {
     assert!(closed.to_string().contains("upgrade the hub first"), "{closed}");
     // The process lives on.
     pair(&hub, &edge(&ca, 7)).await;
+}
+
+async fn garbage_closes_the_connection(ca: &yika_link::Authority, at: &Link) {
+    let addr = at.local_addr().unwrap();
+    let long = {
+        let mut bytes = u32::MAX.to_be_bytes().to_vec();
+        bytes.push(1);
+        bytes
+    };
+    for (junk, code) in [(long, CloseCode::FRAME_TOO_LONG), (vec![0, 0, 0, 1, 77, 0], CloseCode::MALFORMED)] {
+        let (connection, mut control) = raw_sync(ca, addr).await;
+        let accepted = at.accept().await.unwrap();
+        control.0.write_all(&junk).await.unwrap();
+        assert_eq!(accepted.closed().await.code(), Some(code));
+        assert_eq!(accepted.recv().await, None);
+        assert!(matches!(connection.closed().await, quinn::ConnectionError::ApplicationClosed(_)));
+    }
+    for tag in [0u8, 6, 255] {
+        let (connection, _control) = raw_sync(ca, addr).await;
+        let accepted = at.accept().await.unwrap();
+        connection.open_uni().await.unwrap().write_all(&[tag]).await.unwrap();
+        assert_eq!(accepted.closed().await.code(), Some(CloseCode::MALFORMED));
+    }
+    // A greeting that is none.
+    let tls = client_tls(ca, Some(ca), Arc::new(rustls::client::ClientSessionMemoryCache::new(8)));
+    let closed = raw_dial_with(addr, tls, &[0, 0, 0, 3, 1, 255, 255, 255]).await.unwrap_err();
+    assert!(closed.to_string().contains("malformed greeting"), "{closed}");
 }
 
 #[tokio::test]

@@ -199,11 +199,9 @@ fn href(of: PurchaseId) -> String {
 }
 
 impl App {
-    /// The counter of this life of the box: another life never draws the same numbers.
+    /// The counter of this life of the box.
     fn counter(&self) -> u32 {
-        let Writer { node, incarnation } = self.node().writer();
-        let life = incarnation.generation.wrapping_mul(LIVES_OF_A_GENERATION).wrapping_add(incarnation.counter);
-        node.0.wrapping_mul(LIVES_OF_A_BOX).wrapping_add(life % LIVES_OF_A_BOX)
+        counter_of(self.node().writer())
     }
 
     /// The number of the next refund.
@@ -259,6 +257,12 @@ impl App {
         })?;
         found.map(|sold| (sold, of)).ok_or(UiError::NotFound)
     }
+}
+
+/// The counter of a life of a box: another life never draws the same numbers.
+fn counter_of(Writer { node, incarnation }: Writer) -> u32 {
+    let life = incarnation.generation.wrapping_mul(LIVES_OF_A_GENERATION).wrapping_add(incarnation.counter);
+    node.0.wrapping_mul(LIVES_OF_A_BOX).wrapping_add(life % LIVES_OF_A_BOX)
 }
 
 fn given_back(store: &dyn Read, of: PurchaseId) -> Result<GivenBack, StoreError> {
@@ -334,6 +338,7 @@ fn entries_between(store: &dyn Read, feed: FeedId, after: Seq, last: Seq) -> Res
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
+    use std::collections::BTreeSet;
     use yika_crdt::entry::{Mode, Source, Stamp, WalletKey};
     use yika_crdt::feed::{End, SignedHead};
     use yika_crdt::store::{FeedState, KeyValue};
@@ -441,5 +446,21 @@ mod tests {
         assert_eq!((seen.as_slice(), older), ([2_490, 1_200].as_slice(), true));
         let (found, older) = todays_sales(&journal(), PersonId(2), 20_000).unwrap();
         assert!(older && found.len() > SALES_SHOWN_MAX && found.len() <= 1_000, "{}", found.len());
+    }
+
+    #[test]
+    fn no_two_lives_of_any_two_boxes_have_one_counter() {
+        let mut counters = BTreeSet::new();
+        let mut lives = 0;
+        for node in [1, 2, 3, 255, 256, 4_095, 4_096, 100_000] {
+            for generation in 1..8 {
+                for counter in 1..LIVES_OF_A_GENERATION {
+                    let incarnation = Incarnation { generation, counter };
+                    counters.insert(counter_of(Writer { node: NodeId(node), incarnation }));
+                    lives += 1;
+                }
+            }
+        }
+        assert_eq!(counters.len(), lives);
     }
 }

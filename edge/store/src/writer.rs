@@ -72,7 +72,10 @@ pub trait Machine: Send + 'static {
 
     /// The turn was rolled back: forget what `handle` changed in memory and read it from the store again. Its
     /// effects are dropped, and every command of it is answered with the error.
-    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError);
+    ///
+    /// # Errors
+    /// It cannot be read: nothing is handled before a later call has read it.
+    fn rolled_back(&mut self, store: &SqliteStore, error: &StoreError) -> Result<(), StoreError>;
 
     /// No command has come for [`IDLE_AFTER_MS`]. Called once per pause; for work on memory only.
     fn idle(&mut self, _store: &SqliteStore) {}
@@ -156,6 +159,7 @@ impl<M: Machine> Writer<M> {
             checkpointer,
             health: HealthReport(health_tx),
             refused_at: None,
+            stale: None,
             stopping: Arc::clone(&stopping),
         };
         let thread = std::thread::Builder::new()
@@ -251,6 +255,8 @@ struct Loop<M: Machine> {
     checkpointer: Checkpointer,
     health: HealthReport,
     refused_at: Option<Instant>,
+    /// The machine holds what was rolled back, for this reason: it must read its state again before it serves.
+    stale: Option<StoreError>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -312,8 +318,8 @@ impl<M: Machine> Loop<M> {
         let mut effects = Vec::new();
         let mut waiting: Waiting<M> = Vec::new();
         if let Err(error) = self.store.begin() {
-            drop(first.answer.send(Err(error.clone())));
-            return self.roll_back(error, waiting);
+            self.roll_back(&error, waiting);
+            return drop(first.answer.send(Err(error)));
         }
         let mut tx = Tx::new(&self.store);
         let mut bytes = 0usize;
@@ -324,8 +330,8 @@ impl<M: Machine> Loop<M> {
                 Ok(given) => waiting.push((given, answer)),
                 Err(error) => {
                     drop(tx);
-                    drop(answer.send(Err(error.clone())));
-                    return self.roll_back(error, waiting);
+                    self.roll_back(&error, waiting);
+                    return drop(answer.send(Err(error)));
                 }
             }
             if waiting.len() < GROUP_COMMANDS_MAX && bytes < GROUP_BYTES_MAX {
@@ -348,24 +354,39 @@ impl<M: Machine> Loop<M> {
                     drop(answer.send(Ok(given)));
                 }
             }
-            Err(error) => self.roll_back(error, waiting),
+            Err(error) => self.roll_back(&error, waiting),
         }
     }
 
-    fn roll_back(&mut self, error: StoreError, waiting: Waiting<M>) {
+    /// Nothing of the turn is kept; whoever waits is told when the health says so already.
+    fn roll_back(&mut self, error: &StoreError, waiting: Waiting<M>) {
         tracing::error!(%error, commands = waiting.len(), "a turn was rolled back; refusing");
         if let Err(again) = self.store.roll_back() {
             tracing::error!(%again, "the transaction stays open; it is rolled back before the next");
         }
-        self.machine.rolled_back(&self.store, &error);
+        self.stale = Some(error.clone());
+        if let Err(again) = self.reload() {
+            tracing::error!(%again, "the state cannot be read again; it is tried before anything is served");
+        }
         self.refused_at = Some(Instant::now());
-        self.health.0.send_replace(match &error {
+        self.health.0.send_replace(match error {
             StoreError::Device { .. } => Health::Refusing(error.clone()),
             StoreError::Corrupt { .. } => Health::Damaged(error.clone()),
         });
         for (_, answer) in waiting {
             drop(answer.send(Err(error.clone())));
         }
+    }
+
+    /// Lets the machine read its state again after a rollback. Within a transaction that stayed open it would read what
+    /// is to be rolled back, so that goes first.
+    fn reload(&mut self) -> Result<(), StoreError> {
+        if let Some(error) = &self.stale {
+            self.store.roll_back()?;
+            self.machine.rolled_back(&self.store, error)?;
+            self.stale = None;
+        }
+        Ok(())
     }
 
     /// Tries whether the device takes writes again; damage is not tried away.
@@ -378,7 +399,7 @@ impl<M: Machine> Loop<M> {
         {
             return;
         }
-        match self.store.probe() {
+        match self.store.probe().and_then(|()| self.reload()) {
             Ok(()) => {
                 tracing::info!("the device takes writes again");
                 self.refused_at = None;

@@ -73,8 +73,9 @@ impl Machine for Counter {
         self.told.lock().unwrap().extend(effects);
     }
 
-    fn rolled_back(&mut self, _store: &SqliteStore, _error: &StoreError) {
+    fn rolled_back(&mut self, _store: &SqliteStore, _error: &StoreError) -> Result<(), StoreError> {
         self.rollbacks.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::rig::*;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command as Program;
 use std::time::Duration;
@@ -21,7 +22,9 @@ impl SmallDisk {
         if mounted.is_ok_and(|done| done.status.success()) {
             return Some(SmallDisk(dir));
         }
-        assert!(std::env::var_os("YIKA_TEST_PEERS").is_none_or(|value| value != "1"), "tmpfs cannot be mounted");
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+        let must_run = is_root && std::env::var_os("YIKA_TEST_PEERS").is_some_and(|value| value == "1");
+        assert!(!must_run, "YIKA_TEST_PEERS=1, and yet no tmpfs can be mounted");
         // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
         let mut console = std::io::stderr();
         writeln!(console, "SKIPPED: the full-disk test needs the right to mount a tmpfs").unwrap();

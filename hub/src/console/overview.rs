@@ -140,7 +140,7 @@ struct Shown {
     steps: Vec<FirstStep>,
     steps_left: usize,
     empty: bool,
-    /// Backup and log of headquarters: tone and words each.
+    /// Database, backup and log of headquarters: tone and words each.
     safety: Vec<(&'static str, String)>,
 }
 
@@ -234,6 +234,7 @@ fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums) ->
 /// What would be there if this machine burned.
 async fn safety(site: &Site, ui: &Ui) -> Result<Vec<(&'static str, String)>, UiError> {
     let now_ms = wall_ms();
+    let refusing = site.desk.node.refusing().map(|why| ("bad", format!("{} {why}", ui.t("overview.refusing"))));
     let backup = match site.desk.last_backup().await.map_err(unread)? {
         None => ("warn", ui.t("overview.no_backup").to_owned()),
         Some(last) => {
@@ -252,7 +253,7 @@ async fn safety(site: &Site, ui: &Ui) -> Result<Vec<(&'static str, String)>, UiE
             ("bad", format!("{words} {}", trouble.as_deref().unwrap_or_default()))
         }
     });
-    Ok(std::iter::once(backup).chain(log).collect())
+    Ok(refusing.into_iter().chain([backup]).chain(log).collect())
 }
 
 /// Change against the same weekday a week ago, up to the same time.

@@ -23,6 +23,9 @@ pub struct HubStatus {
     pub name: String,
     /// The life it is in.
     pub life: String,
+    /// Why nothing can be written, if so.
+    #[serde(default)]
+    pub refusing: Option<String>,
     /// It was restored and is not whole yet.
     pub recovering: Option<Recovering>,
     /// Boxes with an open connection.
@@ -37,6 +40,7 @@ impl HubStatus {
     /// In words, one line each.
     pub fn words(&self, now_ms: i64) -> Vec<String> {
         let mut words = vec![format!("{} · life {} · {} boxes connected", self.name, self.life, self.connected)];
+        words.extend(self.refusing.as_ref().map(|why| format!("NOTHING IS WRITTEN · 无法写入: {why}")));
         if let Some(recovering) = &self.recovering {
             let nodes: Vec<String> = recovering.waiting_for.iter().map(ToString::to_string).collect();
             words.push(format!("recovering: waiting for {} · 恢复中，等待节点上报", nodes.join(", ")));
@@ -68,6 +72,7 @@ impl Desk {
         Ok(HubStatus {
             name: self.node.name.clone(),
             life: self.node.writer().to_string(),
+            refusing: self.node.refusing(),
             recovering,
             connected: self.node.peers().len() as u64,
             last_backup: self.last_backup().await?,

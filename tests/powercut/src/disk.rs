@@ -28,10 +28,17 @@ struct State {
     ghosts: BTreeMap<PathBuf, Vec<u8>>,
     operations: u64,
     armed: Option<(u64, u64)>,
+    broken: Option<Broken>,
     image: Option<BTreeMap<PathBuf, Vec<u8>>>,
 }
 
-/// The power is off; the operation did not happen.
+/// A device that fails from an operation on, until it is mended.
+struct Broken {
+    operation: u64,
+    reads: bool,
+}
+
+/// The power is off or the device broken; the operation did not happen.
 pub(crate) struct PowerOff;
 
 #[derive(Default)]
@@ -127,6 +134,22 @@ impl Disk {
         self.state().armed = Some((operation, seed));
     }
 
+    pub(crate) fn break_at(&self, operation: u64, reads: bool) {
+        self.state().broken = Some(Broken { operation, reads });
+    }
+
+    pub(crate) fn mend(&self) {
+        self.state().broken = None;
+    }
+
+    pub(crate) fn read(&self) -> Result<(), PowerOff> {
+        let state = self.state();
+        match state.is_broken(|broken| broken.reads) {
+            true => Err(PowerOff),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         self.state().image.is_some()
     }
@@ -146,7 +169,7 @@ impl Disk {
 
 impl State {
     fn step(&mut self) -> Result<(), PowerOff> {
-        if self.image.is_some() {
+        if self.image.is_some() || self.is_broken(|_| true) {
             return Err(PowerOff);
         }
         if let Some((operation, seed)) = self.armed
@@ -157,6 +180,10 @@ impl State {
         }
         self.operations += 1;
         Ok(())
+    }
+
+    fn is_broken(&self, fails: impl FnOnce(&Broken) -> bool) -> bool {
+        self.broken.as_ref().is_some_and(|broken| self.operations >= broken.operation && fails(broken))
     }
 
     fn sync_directory(&mut self, folder: Option<&Path>) {
@@ -347,6 +374,22 @@ mod tests {
             assert!(matches!(disk.delete(&path("a"), true, || 10), Ok(10)));
         };
         assert_eq!(outcomes("a", failed), BTreeSet::from([Some(b"long".to_vec())]));
+    }
+
+    #[test]
+    fn a_broken_device_fails_and_loses_nothing_until_it_is_mended() {
+        let disk = Disk::default();
+        disk.open(&path("a"), || None);
+        disk.break_at(1, false);
+        assert!(write(&disk, "a", 0, b"1"));
+        assert!(!write(&disk, "a", 0, b"2"));
+        assert!(disk.sync(&path("a"), false).is_err() && disk.read().is_ok());
+        disk.break_at(0, true);
+        assert!(disk.read().is_err());
+        disk.mend();
+        assert!(disk.read().is_ok() && disk.sync(&path("a"), false).is_ok());
+        disk.cut(1);
+        assert_eq!(disk.image().unwrap()[&path("a")], b"1");
     }
 
     #[test]

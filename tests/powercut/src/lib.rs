@@ -1,7 +1,9 @@
 //! A power cut for SQLite: a VFS over the operating system's own that remembers, for every file, what
 //! was synced and what was only written. A cut yields an image with everything synced and a seeded,
-//! possibly torn, subset of the rest. Opening the image again (with the normal VFS) is the caller's work.
+//! possibly torn, subset of the rest. The device can also break without losing anything, and be mended.
+//! Opening the image again (with the normal VFS) is the caller's work.
 
+pub mod deny;
 mod disk;
 mod vfs;
 
@@ -71,6 +73,17 @@ impl PowerCut {
     /// every later one fails. `seed` draws what unsynced data survives; fetch it by `take_image`.
     pub fn arm(&self, operation: u64, seed: u64) {
         self.disk.arm(operation, seed);
+    }
+
+    /// Breaks the device before operation number `operation`: that one and every later one fails, with `reads` reading
+    /// too, until [`PowerCut::mend`]. Nothing that was written is lost.
+    pub fn break_at(&self, operation: u64, reads: bool) {
+        self.disk.break_at(operation, reads);
+    }
+
+    /// The device works again.
+    pub fn mend(&self) {
+        self.disk.mend();
     }
 
     /// Whether the power is off.

@@ -180,7 +180,11 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 }
 
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, n: c_int, offset: i64) -> c_int {
-    forward!(file, xRead, to, n, offset)
+    // SAFETY: see `tracked`.
+    match unsafe { tracked(file) }.map_or(Ok(()), |t| t.disk.read()) {
+        Ok(()) => forward!(file, xRead, to, n, offset),
+        Err(_) => ffi::SQLITE_IOERR_READ,
+    }
 }
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, n: c_int, offset: i64) -> c_int {

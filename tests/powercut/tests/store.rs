@@ -44,7 +44,9 @@ impl Machine for Till {
     }
 
     fn committed(&mut self, _: &SqliteStore, _: Vec<()>) {}
-    fn rolled_back(&mut self, _: &SqliteStore, _: &StoreError) {}
+    fn rolled_back(&mut self, _: &SqliteStore, _: &StoreError) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 struct Outcome {
