@@ -69,7 +69,7 @@ impl Bad {
     }
 
     async fn gives(&self, victim: &BoxProgram, run: Run) -> Option<CloseReason> {
-        self.says(victim, run.head.feed.channel.class(), Message::Entries(run).encode()).await
+        self.says(victim, run.head.feed.channel.class(), Message::Entries(Box::new(run)).encode()).await
     }
 
     fn feed(&self, channel: Channel) -> FeedId {
@@ -127,7 +127,7 @@ async fn malformed_frames_end_the_connection(bad: &Bad, victim: &BoxProgram) {
         let writer = Writer { node: NodeId(n), ..me };
         (FeedId { writer, channel: Channel::Journal }, Seq(1))
     });
-    let mut cut = Message::Entries(bad.after(End::default(), bad.feed(Channel::Journal), block(1))).encode();
+    let mut cut = Message::Entries(Box::new(bad.after(End::default(), bad.feed(Channel::Journal), block(1)))).encode();
     cut.truncate(cut.len() / 2);
     let far_too_many = Message::Stored(marks.collect()).encode();
     for (what, bytes) in [("noise", vec![0xA5; 4_096]), ("half a run", cut), ("too many marks", far_too_many)] {
@@ -140,7 +140,7 @@ async fn malformed_frames_end_the_connection(bad: &Bad, victim: &BoxProgram) {
     let entries = vec![one; 200_000];
     let end = entries.iter().fold(End::default(), |end, entry| feed::link(&feed, end, entry));
     let run = Run { from: Seq(1), entries, head: SignedHead::sign(feed, end, &bad.identity.key) };
-    let bytes = Message::Entries(run).encode();
+    let bytes = Message::Entries(Box::new(run)).encode();
     let peer = bad.meets(victim).await;
     assert!(bytes.len() > FRAME_BYTES_MAX && peer.send(Class::Blocks, bytes).await.is_err());
 }
