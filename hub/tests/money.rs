@@ -236,7 +236,7 @@ fn a_counters_refund_numbers_go_on_after_pruning_and_are_used_up_in_a_new_life()
     world.run_ms(SECOND_MS);
     let (old, counter) = (world.edges[0].me, 4_353);
     let next = |w: &World, n: usize| yika_crdt::sold::next_seq(&w.edges[n].store, TerminalId(0), counter).unwrap();
-    let mut give_back = |w: &mut World, n: usize, seq: u32, of: u32| {
+    let give_back = |w: &mut World, n: usize, seq: u32, of: u32| {
         let id = PurchaseId { terminal: TerminalId(0), boot: counter, seq };
         let of = PurchaseId { terminal: w.edges[n].till(), boot: 1, seq: of };
         let (kind, amount, operator) = (RefundKind::Refund, Some(Fen(100)), OperatorId(1));
@@ -245,11 +245,11 @@ fn a_counters_refund_numbers_go_on_after_pruning_and_are_used_up_in_a_new_life()
             other => panic!("{other:?}"),
         }
     };
-    let is_back = |answer: Answer| matches!(answer, Answer::Refunded(_));
     world.buy(0, 1, 1, 1_000);
+    let mut first = Vec::new();
     for seq in 1..=2 {
         assert_eq!(next(&world, 0), seq);
-        assert!(is_back(give_back(&mut world, 0, seq, 1)));
+        first.push(give_back(&mut world, 0, seq, 1));
     }
     world.run_ms(SECOND_MS);
     let feed = FeedId { writer: old, channel: Channel::Journal };
@@ -265,7 +265,8 @@ fn a_counters_refund_numbers_go_on_after_pruning_and_are_used_up_in_a_new_life()
     for stale in [1, 2] {
         assert!(is_refused(&give_back(&mut world, 0, stale, 2), Reason::TooOld), "a form from before gives back");
     }
-    assert!(is_back(give_back(&mut world, 0, 3, 2)));
+    first.push(give_back(&mut world, 0, 3, 2));
+    assert!(first.iter().all(|answer| matches!(answer, Answer::Refunded(_))), "{first:?}");
     world.run_ms(SECOND_MS);
     assert_eq!((next(&world, 0), merchant(&world)), (4, 2_000 - 300));
 
@@ -276,9 +277,10 @@ fn a_counters_refund_numbers_go_on_after_pruning_and_are_used_up_in_a_new_life()
     let fresh = world.add_edge(me, 1);
     world.run_ms(3 * SECOND_MS);
     assert_eq!(next(&world, fresh), 4, "numbers of the old life");
-    for stale in 1..=3 {
+    for (stale, first) in (1..).zip(&first) {
+        // Headquarters has given the old life's journal along, so that the first answer may be known here.
         let answer = give_back(&mut world, fresh, stale, 2);
-        assert!(is_refused(&answer, Reason::TooOld), "{stale}: {answer:?}");
+        assert!(is_refused(&answer, Reason::TooOld) || answer == *first, "{stale}: {answer:?}");
     }
     let other = yika_crdt::sold::next_seq(&world.edges[fresh].store, TerminalId(0), counter + 1).unwrap();
     assert_eq!(other, 1, "the new life's own counter");
