@@ -13,6 +13,8 @@ const MIB: u64 = 1 << 20;
 /// What such a file has at least.
 const FILE_BYTES: usize = 50_000_000;
 const ROWS: u32 = 150_000;
+/// What a table of shared text unfolds to.
+const SHARED_BYTES: usize = 256 << 20;
 /// What one sheet of a bomb unfolds to.
 const SHEET_BYTES: usize = 32 << 20;
 /// Most memory that reading an honest file takes beside the file itself: its rows, judged.
@@ -126,7 +128,22 @@ fn bomb() -> Vec<u8> {
     })
 }
 
-/// The same, and every sheet claims to be small.
+/// One table of shared text, which the spreadsheet reader would hold in memory whole, beside a picture.
+fn wordy() -> Vec<u8> {
+    workbook(|out| {
+        out.start_file("xl/sharedStrings.xml", fast().compression_level(Some(6))).unwrap();
+        out.write_all(br#"<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">"#).unwrap();
+        let words = format!("<si><t>{}</t></si>", "x".repeat(400)).repeat(2_500);
+        (0..SHARED_BYTES / words.len()).for_each(|_| out.write_all(words.as_bytes()).unwrap());
+        out.write_all(b"</sst>").unwrap();
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        out.start_file("xl/media/image1.png", stored).unwrap();
+        let picture = noise(&mut 7, 1 << 20);
+        (0..FILE_BYTES / picture.len() + 1).for_each(|_| out.write_all(picture.as_bytes()).unwrap());
+    })
+}
+
+/// The same bomb, and every sheet claims to be small.
 fn lying(mut bomb: Vec<u8>) -> Vec<u8> {
     let claimed = (SHEET_BYTES as u32).to_le_bytes();
     let places: Vec<usize> = bomb.windows(4).enumerate().filter(|(_, at)| **at == claimed).map(|(at, _)| at).collect();
@@ -148,7 +165,7 @@ fn fifty_megabytes_are_read_or_refused_within_a_bound_of_memory() {
     drop((sheet, file));
 
     let honest_bomb = bomb();
-    for file in [lying(honest_bomb.clone()), honest_bomb] {
+    for file in [wordy(), lying(honest_bomb.clone()), honest_bomb] {
         assert!(file.len() >= FILE_BYTES && file.len() < limits.file_bytes_max, "{} bytes", file.len());
         let before = forget_peak();
         let refused = read_people("people.xlsx", &file, &limits).unwrap_err();
