@@ -288,6 +288,38 @@ fn a_counters_refund_numbers_go_on_after_pruning_and_are_used_up_in_a_new_life()
     assert_eq!(merchant(&world), 2_000 - 300);
 }
 
+/// A cut adds up what came since the totals were last brought on, and that is never a whole day.
+#[test]
+fn totals_are_brought_on_during_the_day_and_come_to_the_same_at_the_cut() {
+    use yika_crdt::sale::prune::TALLY_ENTRIES_MAX;
+    use yika_crdt::tally::TotalsSum;
+    let mut world = World::new(&[1]);
+    world.top_up(1, 30_000);
+    world.run_ms(SECOND_MS);
+    let sales = 2 * TALLY_ENTRIES_MAX as u32 + 200;
+    let brought_on = |w: &World| -> Seq {
+        let row = w.edges[0].store.get(yika_crdt::keys::LAST_TALLY).unwrap();
+        let last =
+            row.map(|bytes| yika_crdt::store::decode_row::<(Incarnation, Seq, TotalsSum)>(b"t", &bytes).unwrap());
+        last.map_or(Seq::ZERO, |last| last.1)
+    };
+    for seq in 1..=sales {
+        world.buy(0, seq, 1, 3);
+        if seq % 100 == 0 {
+            world.run_ms(SECOND_MS);
+            let journal = world.edges[0].journal().len() as u64;
+            assert!(journal - brought_on(&world).0 < TALLY_ENTRIES_MAX + 110, "{journal}: {:?}", brought_on(&world));
+        }
+    }
+    assert!(brought_on(&world) >= Seq(2 * TALLY_ENTRIES_MAX));
+    let feed = FeedId { writer: world.edges[0].me, channel: Channel::Journal };
+    world.run_hours(24 * 37);
+    world.order(core::Command::Archived(vec![(feed, Seq(u64::MAX))]));
+    world.run_ms(5 * SECOND_MS);
+    assert!(!world.edges[0].alarms().iter().any(|alarm| alarm.starts_with("totals")), "the hub comes to the same");
+    assert!(world.edges[0].store.feed(&feed).unwrap().pruned >= Seq(u64::from(sales)));
+}
+
 /// A row that was lost or doubled on the box' disk could never be found out once the journal is gone.
 #[test]
 fn a_box_whose_totals_are_not_the_hubs_keeps_its_journal_and_says_so() {

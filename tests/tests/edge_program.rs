@@ -243,7 +243,8 @@ fn verify_units(root: &Path) {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
         let words = "SKIPPED: systemd-analyze is not installed; the units are not verified";
-        return writeln!(std::io::stderr(), "{words}").unwrap();
+        let mut console = std::io::stderr();
+        return writeln!(console, "{words}").unwrap();
     }
     for unit in ["yika-edge.service", "yika-hub.service"] {
         let path = root.join("deploy/systemd").join(unit);
