@@ -358,6 +358,7 @@ impl Edge {
             Command::Tick => {
                 self.turn_epochs(tx, &now, events)?;
                 if now.trusted && self.shut.is_none() {
+                    sale::prune::bring_totals_on(&self.mesh, tx)?;
                     let today = sale::clock_day(&self.mesh, &now);
                     if let Some(day) = sale::prune::prune(&self.mesh, tx, today)? {
                         self.tell_tally(tx, day, &now, events)?;

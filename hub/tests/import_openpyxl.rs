@@ -19,7 +19,8 @@ fn python() -> Option<String> {
     assert_ne!(std::env::var("YIKA_TEST_PEERS").as_deref(), Ok("1"), "{python} has no openpyxl; pip install openpyxl");
     // `println!` would be hidden by the test harness, which shows only the output of failed tests.
     let how = "pip install openpyxl and set YIKA_TEST_PYTHON";
-    writeln!(std::io::stderr(), "SKIPPED: {python} has no openpyxl; {how}").unwrap();
+    let mut console = std::io::stderr();
+    writeln!(console, "SKIPPED: {python} has no openpyxl; {how}").unwrap();
     None
 }
 
@@ -140,7 +141,8 @@ fn old_workbooks_of_xlwt_are_read_and_wide_ones_refused() {
     let found = Command::new(&python).args(["-c", "import xlwt"]).output().unwrap().status.success();
     if !found {
         assert_ne!(std::env::var("YIKA_TEST_PEERS").as_deref(), Ok("1"), "pip install xlwt");
-        writeln!(std::io::stderr(), "SKIPPED: {python} has no xlwt; pip install xlwt").unwrap();
+        let mut console = std::io::stderr();
+        writeln!(console, "SKIPPED: {python} has no xlwt; pip install xlwt").unwrap();
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -204,9 +204,9 @@ async fn a_sale_corrected_at_a_cut_off_campus_and_at_headquarters_moves_the_mone
 
     let sale = format!("t{}-{BOOT}-1", till.terminal);
     let give_back = |request: &'static str| {
-        let words = vec!["refund".to_owned(), sale.clone(), "--request".into(), request.into()];
+        let words = ["refund".to_owned(), sale.clone(), "--request".into(), request.into()];
         let hub = &world.hub;
-        async move { hub.command(&words.iter().map(String::as_str).collect::<Vec<_>>()).await }
+        async move { hub.command(&words.each_ref().map(String::as_str)).await }
     };
     let early = give_back("early").await.unwrap_err().to_string();
     assert!(early.contains("cut") || early.contains("日"), "while the box may still correct it: {early}");

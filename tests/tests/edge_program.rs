@@ -265,7 +265,8 @@ fn verify_units(root: &Path) {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
         let words = "SKIPPED: systemd-analyze is not installed; the units are not verified";
-        return std::io::stderr().write_all(format!("{words}\n").as_bytes()).unwrap();
+        let mut console = std::io::stderr();
+        return writeln!(console, "{words}").unwrap();
     }
     for unit in ["yika-edge.service", "yika-hub.service"] {
         let path = root.join("deploy/systemd").join(unit);

@@ -485,3 +485,25 @@ fn damaged_saved_bytes_are_found() {
     let opened = Document::open(SHARD, &saved, DocState::default());
     assert!(matches!(opened, Err(DocError::Damaged { .. })));
 }
+
+/// A counter that several may raise, and a number that is not whole, are no values of a document (invariant 6).
+#[test]
+fn invariant_6_no_document_takes_a_counter_or_a_floating_point_number() {
+    use automerge::transaction::Transactable;
+    use automerge::{ActorId, AutoCommit, ROOT, ScalarValue};
+    let change_with = |value: ScalarValue| {
+        let mut doc = AutoCommit::new().with_actor(ActorId::from([7; 16]));
+        doc.put(ROOT, "k", value).unwrap();
+        doc.get_last_local_change().unwrap().raw_bytes().to_vec()
+    };
+    assert!(chunk::read(&change_with(ScalarValue::Int(5))).is_ok(), "the same change with a whole number is read");
+    for value in [ScalarValue::counter(5), ScalarValue::F64(5.0), ScalarValue::F64(0.1), ScalarValue::Timestamp(5)] {
+        let refused = chunk::read(&change_with(value.clone()));
+        assert!(matches!(refused, Err(ChangeRefused::Malformed("a value type no document has"))), "{value:?}");
+    }
+    let mut raised = AutoCommit::new().with_actor(ActorId::from([7; 16]));
+    raised.put(ROOT, "k", ScalarValue::counter(5)).unwrap();
+    raised.commit();
+    raised.increment(ROOT, "k", 3).unwrap();
+    assert!(chunk::read(raised.get_last_local_change().unwrap().raw_bytes()).is_err(), "an increment");
+}

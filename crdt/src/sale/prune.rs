@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 pub const KEEP_DAYS: i32 = 35;
 /// Most entries let go in one turn; the rest waits for the next.
 pub const PRUNE_ENTRIES_MAX: u64 = 2_000;
+/// Entries of this box's own journal after which its tally is brought on between two cuts, so that no cut has the whole
+/// day to add up in its turn.
+pub const TALLY_ENTRIES_MAX: u64 = 1_000;
 /// Cuts looked at in one turn.
 const CUTS_MAX: usize = 64;
 
@@ -40,26 +43,40 @@ pub(super) fn note_cut<R: Read + ?Sized>(
     day: Day,
     seq: Seq,
 ) -> Result<(), SaleError> {
-    let tally = if writer == mesh.me { Some(own_tally(mesh, tx, seq)?) } else { None };
+    let tally = if writer == mesh.me { Some(own_totals(mesh, tx, seq)?.at(seq)) } else { None };
     tx.put(keys::cut(writer, day), &Cut { day, seq, tally });
     Ok(())
 }
 
-/// What this box's totals come to at a cut. Of each row that the journal has moved since the last one, what its entries
-/// did is taken off the totals as they are kept: what comes out must have been counted then.
-fn own_tally<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, seq: Seq) -> Result<Tally, StoreError> {
-    let life = mesh.me.incarnation;
-    let journal = FeedId { writer: mesh.me, channel: Channel::Journal };
+/// Brings the sum of this box's totals on once its journal has grown by [`TALLY_ENTRIES_MAX`].
+pub(crate) fn bring_totals_on<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>) -> Result<(), StoreError> {
+    let end = tx.feed(&FeedId { writer: mesh.me, channel: Channel::Journal })?.end.seq;
+    if end.0 >= last_totals(mesh, tx)?.0.0.saturating_add(TALLY_ENTRIES_MAX) {
+        own_totals(mesh, tx, end)?;
+    }
+    Ok(())
+}
+
+/// Where the totals were last added up, and what they came to.
+fn last_totals<R: Read + ?Sized>(mesh: &Mesh, tx: &Tx<'_, R>) -> Result<(Seq, TotalsSum), StoreError> {
     let last: Option<(Incarnation, Seq, TotalsSum)> = tx.get(keys::LAST_TALLY)?;
-    let (last, mut sum) = last.filter(|last| last.0 == life).map(|(_, seq, sum)| (seq, sum)).unwrap_or_default();
-    for (row, moved) in tally::moved(tx, &journal, last, seq)? {
+    let of_this_life = last.filter(|last| last.0 == mesh.me.incarnation);
+    Ok(of_this_life.map(|(_, seq, sum)| (seq, sum)).unwrap_or_default())
+}
+
+/// What this box's totals come to at the end of its journal. Of each row that the journal has moved since the last time,
+/// what its entries did is taken off the totals as they are kept: what comes out must have been counted then.
+fn own_totals<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, seq: Seq) -> Result<TotalsSum, StoreError> {
+    let journal = FeedId { writer: mesh.me, channel: Channel::Journal };
+    let (last, mut sum) = last_totals(mesh, tx)?;
+    for (row, moved) in tally::moved(tx, &journal, last, seq.next())? {
         let kept = rights_of(tx, row)?.rows.get(&row.wallet).map(|state| (state.used, state.returned));
         let after = kept.unwrap_or_default();
         let less = |total: Fen, moved: Fen| Fen(total.0.saturating_sub(moved.0));
         sum.change(row, (less(after.0, moved.0), less(after.1, moved.1)), after);
     }
-    tx.put(keys::LAST_TALLY.to_vec(), &(life, seq, sum));
-    Ok(sum.at(seq))
+    tx.put(keys::LAST_TALLY.to_vec(), &(mesh.me.incarnation, seq, sum));
+    Ok(sum)
 }
 
 /// Lets go of what may go of this box's own journal: days cut [`KEEP_DAYS`] ago, archived, and with totals that the hub

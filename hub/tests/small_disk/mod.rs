@@ -24,7 +24,8 @@ pub(crate) fn small_disk(at: &Path, kib: u32) -> Option<Tmpfs> {
         let must_run = is_root && std::env::var_os("YIKA_TEST_PEERS").is_some_and(|value| value == "1");
         assert!(!must_run, "YIKA_TEST_PEERS=1, and yet no tmpfs can be mounted");
         // `eprintln!` would be hidden by the test harness, which shows only the output of failed tests.
-        writeln!(std::io::stderr(), "SKIPPED: no tmpfs can be mounted; run as root").unwrap();
+        let mut console = std::io::stderr();
+        writeln!(console, "SKIPPED: no tmpfs can be mounted; run as root").unwrap();
     }
     mounted.then(|| Tmpfs(at.to_owned()))
 }
