@@ -92,6 +92,7 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
         tokio::spawn(keep_heard(Arc::clone(&node))),
         tokio::spawn(snapshot::keep_fresh(Arc::clone(&node))),
         tokio::spawn(back_up(desk.clone(), config.backup.every_hours)),
+        tokio::spawn(follow_categories(desk.clone())),
     ];
     told(&Ready {
         ready: true,
@@ -253,6 +254,13 @@ fn backups(config: &Config) -> Result<Backups> {
     let mut backups = Backups::new(config.data.clone(), config.backup_dir(), config.backup.keep, configuration);
     backups.every_hours = config.backup.every_hours;
     Ok(backups)
+}
+
+/// Groups that categories fill are brought to who is of them: the last run may have ended between people and doors.
+async fn follow_categories(desk: Desk) {
+    if let Err(error) = desk.follow_categories(&Actor::console()).await {
+        tracing::warn!(?error, "groups of doors could not be brought to the categories; the next import does it");
+    }
 }
 
 /// Makes backups at the configured distance; one that fails is tried again after a while.

@@ -4,11 +4,6 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// Many small rows are made and dropped in every turn: with this one a catch-up takes two thirds of the time it takes with
-/// the system's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = match cli::parsed() {
         Ok(arguments) => arguments,

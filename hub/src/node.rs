@@ -335,6 +335,16 @@ impl HubNode {
         };
     }
 
+    /// A journal is held as far as its box has told: nothing is lacking.
+    fn caught_up(&self, feed: FeedId, end: Seq) {
+        if feed.channel == Channel::Journal
+            && let Some(heard) = self.lock_heard().get_mut(&feed.writer)
+            && end >= heard.journal_end
+        {
+            heard.behind_since_ms = None;
+        }
+    }
+
     /// Says something to a connected box; `false` if it is not there or does not listen.
     pub fn say(&self, to: Writer, message: Message) -> bool {
         self.lock_peers().get(&to).is_some_and(|c| c.words.try_send(message).is_ok())
@@ -450,7 +460,10 @@ impl Node for HubNode {
         let (feed, end) = (run.head.feed, run.head.end.seq);
         self.hear(from);
         match self.call(Command::Ingest(run)).await {
-            Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
+            Ok(Reply::Stored(feed, seq)) => {
+                self.caught_up(feed, seq);
+                Ok((feed, seq))
+            }
             Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {
                 // The peer has not heard of the fence; what comes after it is of no use here, but no offence.
                 Ok((feed, end))

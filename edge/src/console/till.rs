@@ -254,16 +254,14 @@ pub(super) async fn sale(
         false => app.0.config.reader_at(shift.terminal).card(&app.node().people.read(), &form.card),
     };
     let again = app.look(|store| is_known(store, id))?;
-    let card = match card {
+    // Cards and readers may have changed since the first answer: the sale is asked for again with the card it was sold to.
+    let first = if again && !typed { app.look(|store| first_card(store, id))? } else { None };
+    let card = match first.map_or(card, Ok) {
         Ok(card) => card,
-        // Cards may have changed since the first answer; that must not be told as "not charged".
-        Err(unread) => match app.look(|store| first_card(store, id))? {
-            Some(card) => card,
-            None => {
-                let (word, note) = unread.words();
-                return refuse(Panel::refused(&ui, word, note));
-            }
-        },
+        Err(unread) => {
+            let (word, note) = unread.words();
+            return refuse(Panel::refused(&ui, word, note));
+        }
     };
     if form.boot != shift.boot && !again {
         return refuse(Panel::refused(&ui, "till.old_shift", "till.old_shift.note"));

@@ -275,6 +275,12 @@ async fn a_reader_that_nobody_set_up_sells_by_chip_and_by_printed_number() {
     let unknown = till.sell("500", "62009999").await;
     assert!(unknown.text.contains("无此卡") && unknown.text.contains("核对读卡器的设置"), "{}", unknown.text);
     assert!(campus.sales().iter().all(|sale| sale.card == card(3)));
+    // Asked again when the same reading has come to be another's card: the first answer, and nobody is charged twice.
+    let sold = campus.sales().len();
+    let other = card(4).to_string();
+    let sale = [("mode", "amount"), ("fen", "501"), ("card", other.as_str())];
+    assert_eq!(state(&till.send("/till/sale", 1, &sale).await), "approved");
+    assert_eq!(campus.sales().len(), sold);
     // Asked again after the card has lost its chip: the first answer, not "nothing was charged".
     let chip = format!("{chip:08X}");
     campus.node.people.take();

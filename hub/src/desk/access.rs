@@ -63,11 +63,15 @@ impl Desk {
         if dry_run || plan.acts.is_empty() && plan.rules == rules {
             return Ok(plan.changes);
         }
+        // The rules first: what is left undone of the acts, whatever stops it, is done when categories are next followed.
+        let rules = Command::AccessRules { campus, rules: plan.rules };
+        if let Reply::Denied(refusal) = self.node.call(rules).await? {
+            return Err(refusal.into());
+        }
         self.change_policy(actor, campus, "access.apply", plan.acts).await?;
         let counts = plan.changes.facts().map(|(name, count)| (name, count.to_string()));
         let detail = facts(&counts.each_ref().map(|(name, count)| (*name, count.as_str())));
-        let command = Command::AccessRules { campus, rules: plan.rules };
-        self.act(actor, "access.apply", campus.to_string(), detail, command, Vec::new()).await?;
+        self.note(actor, "access.apply", campus.to_string(), detail).await?;
         Ok(plan.changes)
     }
 
@@ -86,7 +90,7 @@ impl Desk {
     ///
     /// # Errors
     /// An act is refused, or the hub cannot serve.
-    pub(super) async fn follow_categories(&self, actor: &Actor) -> Result<(), DeskError> {
+    pub async fn follow_categories(&self, actor: &Actor) -> Result<(), DeskError> {
         let _drawing = self.drawing.lock().await;
         let campuses: Vec<CampusId> = self.node.registry().campuses.keys().copied().collect();
         for campus in campuses {

@@ -240,6 +240,13 @@ impl Desk {
             let shards = registry.campuses.get(&one.home).map_or(1, |c| c.people_shards);
             (one.home, one.person.map(|person| shard_of(person, shards)))
         });
+        let entered = self.enter_groups(actor, &entering, progress).await;
+        // Also where it stopped half way: who came in before that has his category.
+        let followed = self.follow_categories(actor).await;
+        entered.and(followed)
+    }
+
+    async fn enter_groups(&self, actor: &Actor, entering: &[Entering], progress: &Progress) -> Result<(), DeskError> {
         let (mut done, all) = (0, entering.len());
         for group in entering.chunks(GROUP_PERSONS_MAX) {
             let mut rows = Vec::with_capacity(group.len());
@@ -255,7 +262,7 @@ impl Desk {
             self.act(actor, "people.import", group.len().to_string(), detail, command, rows).await?;
             progress(done, all);
         }
-        self.follow_categories(actor).await
+        Ok(())
     }
 
     /// Gives numbers to those who are new.

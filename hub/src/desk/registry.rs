@@ -167,7 +167,7 @@ impl Desk {
         Ok(TokenMade { line, command, address: address.to_owned(), only_here: only_here(address) })
     }
 
-    /// Gives a box another name; pages show it at once, the box itself from its next start.
+    /// Gives a box another name; pages show it at once, those of the box as soon as it hears of it.
     ///
     /// # Errors
     /// When the name does not do, the box is not known, or the hub cannot serve.

@@ -50,6 +50,8 @@ const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 const IMPORTED_FROM: u64 = 1_000_000;
 /// Making them takes long.
 const IMPORTED: u64 = 200_000;
+/// Between two runs of it: several times as fast as headquarters can import, and slow enough to be swiped beside.
+const IMPORT_PACE: Duration = Duration::from_millis(40);
 /// Swipes after which it is looked whether there is still food.
 const SWIPES_AT_ONCE: usize = 5;
 /// Fewer say nothing.
@@ -338,6 +340,7 @@ async fn feed_people(node: Arc<EdgeNode>, runs: Vec<Run>, end: Arc<AtomicBool>, 
         let reply = node.call(Command::Ingest(Box::new(run))).await;
         assert!(matches!(reply, Ok(Reply::Stored(..))), "{reply:?}");
         stored.store((node.people.read().counts().0 - before) as u64, Ordering::Relaxed);
+        tokio::time::sleep(IMPORT_PACE).await;
     }
 }
 

@@ -36,10 +36,6 @@ use std::process::ExitCode;
 use table::{Row, Table};
 use tokio::runtime::Handle;
 
-/// What is measured within this process runs as in the programs.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Parts of the table, in the order in which they are measured.
 const PARTS: [&str; 10] =
     ["peers", "purchase", "tills", "doors", "people", "catch-up", "news", "thousand", "pages", "backup"];
