@@ -106,7 +106,8 @@ impl Hub {
 impl Campus {
     async fn join(hub: &Hub, host: &Namespace, campus: &str, name: &str) -> Campus {
         let line = hub.command(&["edge", "token", "create", "--campus", campus]).await;
-        let line = line.trim().trim_matches('"').parse::<yika_link::JoinString>().unwrap();
+        let made: yika_hub::desk::TokenMade = serde_json::from_str(&line).unwrap();
+        let line = made.line.parse::<yika_link::JoinString>().unwrap();
         let line = yika_link::JoinString::new(&format!("{}:{LINK}", hub.host.address()), line.pin, line.token).unwrap();
         let dir = hub.dir.join(name);
         let program = |words: &[&str]| at(host, "yika-edge", name, &hub.dir).arg("--data").arg(&dir).args(words);
