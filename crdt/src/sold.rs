@@ -27,6 +27,15 @@ pub fn entry_of<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<Option<En
     }
 }
 
+/// The card that an id was answered for, sold or refused; `None` as in [`entry_of`].
+pub fn card_of<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<Option<CardNumber>, StoreError> {
+    Ok(entry_of(store, id)?.and_then(|entry| match entry.body {
+        Body::Purchase(sale) => Some(sale.card),
+        Body::Refused(refused) => Some(refused.card),
+        _ => None,
+    }))
+}
+
 /// Whether an id was answered before, here or at a sibling whose journal is held.
 pub fn is_known<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<bool, StoreError> {
     Ok(store.get(&keys::mark(id))?.is_some())

@@ -4,6 +4,7 @@
 
 use crate::mirror::Mirror;
 use crate::ticks::TickSource;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
 use yika_crdt::Fen;
@@ -154,8 +155,11 @@ impl Machine for EdgeMachine {
         self.edge.committed();
         self.mirror(store, &effects);
         self.ears.clock.send_replace(self.edge.clock());
+        // Each command of the turn names every feed that the turn has touched so far: once is enough.
+        let mut told = BTreeSet::new();
         for effect in effects {
             match effect {
+                Effect::Grown(feed) if !told.insert(feed) => {}
                 Effect::Grown(feed) => self.ears.grown(store, feed),
                 Effect::Rights(person) => _ = self.ears.rights.send(person),
                 Effect::Low { row, right } => _ = self.ears.low.send((row, right)),

@@ -32,6 +32,17 @@ pub fn wall_ms() -> i64 {
     wall.tv_sec.saturating_mul(1000).saturating_add(wall.tv_nsec / 1_000_000)
 }
 
+/// A length of time in its largest unit: the key of seconds, minutes, hours or days, and how many.
+pub fn in_largest_unit(ms: i64, [seconds, minutes, hours, days]: [&str; 4]) -> (&str, i64) {
+    let length = ms.max(0) / 1_000;
+    match length {
+        0..60 => (seconds, length),
+        60..3_600 => (minutes, length / 60),
+        3_600..172_800 => (hours, length / 3_600),
+        _ => (days, length / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use crate::core::{Command, CoreError, Effect, Hub, Reply};
 use crate::store::outbox::{self, Archived};
 use crate::store::{TableRow, write};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{broadcast, watch};
 use yika_crdt::channel::{Class, FeedId};
@@ -218,8 +219,11 @@ impl Machine for HubMachine {
             Err(error) => tracing::error!(%error, "what the recovery waits for cannot be read"),
         }
         self.tell_feeds(store, &effects);
+        // Each command of the turn names every feed that the turn has touched so far: once is enough.
+        let mut told = BTreeSet::new();
         for effect in effects {
             match effect {
+                Effect::Grown(feed) if !told.insert(feed) => {}
                 Effect::Grown(feed) => self.ears.grown(store, feed),
                 Effect::Directory(directory) => _ = self.ears.directory.send_replace(Arc::new(directory)),
                 Effect::Fenced(writer) => _ = self.ears.fenced.send(writer),

@@ -119,13 +119,12 @@ impl ClientError {
     /// Whether whoever answers does not let this terminal in (401, 403, 404): by itself that does not get better, unless
     /// the terminal's key is still on its way to the edge.
     pub fn is_barred(&self) -> bool {
-        match self {
-            ClientError::Problem { status, problem } => {
-                matches!(status, 401 | 403 | 404) && problem.code != "stale_clock"
-            }
-            ClientError::Unsigned { status, .. } => matches!(status, 401 | 403 | 404),
-            ClientError::Unknown(_) | ClientError::Request(_) => false,
-        }
+        let (status, code) = match self {
+            ClientError::Problem { status, problem } => (status, problem.code.as_str()),
+            ClientError::Unsigned { status, .. } => (status, ""),
+            ClientError::Unknown(_) | ClientError::Request(_) => return false,
+        };
+        matches!(status, 401 | 403 | 404) && code != "stale_clock"
     }
 
     /// What the answer calls itself, where it is of the interface.

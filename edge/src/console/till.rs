@@ -24,15 +24,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use view::{Left, Panel};
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::entry::{
-    ActRecord, Body, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState,
-};
+use yika_crdt::entry::{ActRecord, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::shift::{Shift, SignOn};
-use yika_crdt::sold::{entry_of, is_known};
-use yika_crdt::store::{Read, StoreError, decode_row};
+use yika_crdt::sold::{card_of, is_known};
+use yika_crdt::store::decode_row;
 use yika_crdt::tariff::sheet::{PeriodId, TariffSheet};
 use yika_crdt::tariff::{self, PORTIONS_MAX};
 use yika_crdt::{Fen, civil, keys};
@@ -255,7 +253,7 @@ pub(super) async fn sale(
     };
     let again = app.look(|store| is_known(store, id))?;
     // Cards and readers may have changed since the first answer: the sale is asked for again with the card it was sold to.
-    let first = if again && !typed { app.look(|store| first_card(store, id))? } else { None };
+    let first = if again && !typed { app.look(|store| card_of(store, id))? } else { None };
     let card = match first.map_or(card, Ok) {
         Ok(card) => card,
         Err(unread) => {
@@ -434,15 +432,6 @@ impl App {
         };
         self.left_response(ui, Some(shift), StatusCode::OK, panel)
     }
-}
-
-/// The card of a sale that was answered.
-fn first_card(store: &dyn Read, id: PurchaseId) -> Result<Option<CardNumber>, StoreError> {
-    Ok(entry_of(store, id)?.and_then(|entry| match entry.body {
-        Body::Purchase(sale) => Some(sale.card),
-        Body::Refused(refused) => Some(refused.card),
-        _ => None,
-    }))
 }
 
 /// Whether so much given back leaves something of a sale: else it is taken back whole.

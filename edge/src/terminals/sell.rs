@@ -116,12 +116,7 @@ impl Terminals {
     /// The card an id was first asked with, if that was this very chip before a card record named it.
     fn first_card(&self, id: PurchaseId, presented: &PresentedCard) -> Result<Option<CardNumber>, Refusal> {
         let Some(chip) = presented.chip() else { return Ok(None) };
-        let entry = tokio::task::block_in_place(|| self.node.look(|store| sold::entry_of(store, id)))?;
-        let card = entry.and_then(|entry| match entry.body {
-            Body::Purchase(record) => Some(record.card),
-            Body::Refused(record) => Some(record.card),
-            _ => None,
-        });
+        let card = tokio::task::block_in_place(|| self.node.look(|store| sold::card_of(store, id)))?;
         Ok(card.filter(|card| *card == unknown_chip(chip)))
     }
 

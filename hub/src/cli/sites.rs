@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{CampusRecord, TerminalState};
 use yika_crdt::ids::*;
+use yika_hub::clock::in_largest_unit;
 use yika_hub::desk::{EdgeView, NewTerminal, NewToken, Standing, TerminalMade, TokenMade};
 
 #[derive(Subcommand)]
@@ -242,13 +243,7 @@ fn standing(standing: Standing) -> &'static str {
 
 /// A length of time in its largest unit.
 fn age(voice: Voice, ms: i64) -> String {
-    let seconds = ms.max(0) / 1_000;
-    let (key, number) = match seconds {
-        0..60 => ("age.seconds", seconds),
-        60..3_600 => ("age.minutes", seconds / 60),
-        3_600..172_800 => ("age.hours", seconds / 3_600),
-        _ => ("age.days", seconds / 86_400),
-    };
+    let (key, number) = in_largest_unit(ms, ["age.seconds", "age.minutes", "age.hours", "age.days"]);
     voice.words(key, &[("n", &number)])
 }
 

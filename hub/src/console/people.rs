@@ -132,9 +132,8 @@ pub(super) fn standing(site: &Site, person: PersonId, card: Option<u64>) -> (&'s
 
 /// A category's word in the page's language.
 pub(super) fn category_words(ui: &Ui, word: &str) -> String {
-    let place = |category| crate::import::Category::ALL.iter().position(|known| *known == category);
-    let number = crate::import::Category::parse(word).and_then(place).and_then(|place| u16::try_from(place + 1).ok());
-    number.map_or_else(|| word.to_owned(), |number| ui.category(number))
+    let category = crate::import::Category::parse(word);
+    category.map_or_else(|| word.to_owned(), |category| ui.category(category.id().0))
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@
 use super::backups::BackupJobs;
 use super::import::Imports;
 use super::overview::Today;
+use crate::clock::in_largest_unit;
 use crate::desk::{Actor, Desk, DeskError};
 use crate::import;
 use crate::node::Busy;
@@ -197,13 +198,7 @@ fn grouped(digits: &str) -> String {
 
 /// An age in words: `12 秒`, `3 min`, `2 d`.
 pub(super) fn age(ui: &Ui, age_ms: i64) -> String {
-    let seconds = age_ms.max(0) / 1000;
-    let (key, number) = match seconds {
-        0..60 => ("age.seconds", seconds),
-        60..3600 => ("age.minutes", seconds / 60),
-        3600..172_800 => ("age.hours", seconds / 3600),
-        _ => ("age.days", seconds / 86_400),
-    };
+    let (key, number) = in_largest_unit(age_ms, ["age.seconds", "age.minutes", "age.hours", "age.days"]);
     ui.t_args(key, &[("n", &number.to_string())])
 }
 

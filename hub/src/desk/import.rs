@@ -322,18 +322,12 @@ fn person_of(vault: &Vault, person: PersonId, one: &Entering) -> Person {
         home: one.home,
         name: record.name.clone(),
         staff_number: record.staff_number.clone(),
-        category: category_of(record.category),
+        category: record.category.id(),
         status: PersonStatus::Active,
         valid: (None, None),
         cards: card.into_iter().collect(),
         id_hash: id_hash(vault, &record.natural_key()),
     }
-}
-
-/// Numbers of the five customary categories in tariffs.
-pub(super) fn category_of(category: import::Category) -> CategoryId {
-    let place = import::Category::ALL.iter().position(|c| *c == category).unwrap_or(0);
-    CategoryId(u16::try_from(place).unwrap_or(0).saturating_add(1))
 }
 
 fn id_hash(vault: &Vault, key: &NaturalKey) -> [u8; 16] {

@@ -3,6 +3,7 @@
 //! Leaves to others: where a value stood in the file (`validate`), and who the person is in the registry.
 
 use time::{Date, Month};
+use yika_crdt::ids::CategoryId;
 
 /// Language of words meant for a person.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -219,6 +220,14 @@ pub fn mask_id(number: &str) -> String {
     let head: String = chars.iter().take(HEAD).collect();
     let tail: String = chars.iter().skip(HEAD + stars).collect();
     format!("{head}{}{tail}", "*".repeat(stars))
+}
+
+impl Category {
+    /// Number of the category in tariffs: its place in the list, from 1.
+    pub fn id(self) -> CategoryId {
+        let place = Category::ALL.iter().position(|c| *c == self).unwrap_or(0);
+        CategoryId(u16::try_from(place).unwrap_or(0).saturating_add(1))
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Refusal, filled};
 use crate::access::AccessProblem;
+use crate::clock::in_largest_unit;
 use crate::import::{self, Category, FileError};
 use yika_crdt::Fen;
 use yika_crdt::access::INTERVALS_MAX;
@@ -111,13 +112,7 @@ impl Fact for AtBox {
 
 /// A length of time in its largest unit.
 fn span(lang: Lang, ms: i64) -> String {
-    let seconds = ms.max(0) / 1_000;
-    let (key, number) = match seconds {
-        0..60 => ("span.seconds", seconds),
-        60..3_600 => ("span.minutes", seconds / 60),
-        3_600..172_800 => ("span.hours", seconds / 3_600),
-        _ => ("span.days", seconds / 86_400),
-    };
+    let (key, number) = in_largest_unit(ms, ["span.seconds", "span.minutes", "span.hours", "span.days"]);
     filled(lang, key, &[("n", number.to_string())])
 }
 
