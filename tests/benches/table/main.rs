@@ -36,6 +36,10 @@ use std::process::ExitCode;
 use table::{Row, Table};
 use tokio::runtime::Handle;
 
+/// What is measured within this process allocates as the programs do.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Parts of the table, in the order in which they are measured.
 const PARTS: [&str; 10] =
     ["peers", "purchase", "tills", "doors", "people", "catch-up", "news", "thousand", "pages", "backup"];
