@@ -167,6 +167,17 @@ impl fmt::Display for PurchaseId {
     }
 }
 
+impl FromStr for PurchaseId {
+    type Err = IdError;
+    /// Accepts the displayed form only, `t12-1-345`.
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError { kind: "PurchaseId", text: text.chars().take(40).collect(), prefix: "t1-1-" };
+        let mut parts = text.strip_prefix('t').ok_or_else(wrong)?.splitn(3, '-');
+        let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).ok_or_else(wrong);
+        Ok(PurchaseId { terminal: TerminalId(number()?), boot: number()?, seq: number()? })
+    }
+}
+
 /// A business day as days since 1970-01-01 of the campus' civil calendar.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]

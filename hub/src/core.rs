@@ -32,7 +32,7 @@ pub use price::{PriceDoubt, price_doubts};
 pub use receipts::{LEASE_MS, LEASE_RENEW_BELOW_MS, archived};
 pub use recover::{Recovery, present_life};
 pub use refund::{is_cut, refund_source};
-pub use rows::{NoteKind, TableRow};
+pub use rows::TableRow;
 pub use upkeep::{EPOCH_DAYS_MAX, VISITS_KEPT_DAYS};
 
 use crate::access::Rules;

@@ -10,7 +10,7 @@ use browser::{Browser, app};
 use site::PASSWORD;
 use std::collections::BTreeSet;
 use yika_crdt::Fen;
-use yika_crdt::entry::{ActRecord, Body, Source, WalletKey};
+use yika_crdt::entry::{ActRecord, Body, RefundKind, RefundRecord, Source, WalletKey};
 use yika_crdt::ids::*;
 use yika_hub::desk::{Actor, NewOperator};
 use yika_hub::store::read::{self, AuditQuery};
@@ -212,6 +212,48 @@ async fn names_stand_where_codes_would() {
     assert!(browser.get("/transactions/n1@1.1/1").await.text.contains("Outlet 1"));
 }
 
+/// Rows OPR-8, CRD-6, POS-22.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_operators_do_at_a_box_stands_at_headquarters_with_who_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 4).await;
+    let (holder, now_ms) = (site.holders[0].clone(), yika_hub::clock::wall_ms());
+    let sale = site.sale(0, &holder, 1_230, now_ms);
+    let refund = RefundRecord {
+        id: PurchaseId { terminal: TerminalId(0), boot: 7, seq: 1 },
+        of: sale.id,
+        person: sale.person,
+        merchant: sale.merchant,
+        kind: RefundKind::Refund,
+        back: vec![(Source::Wallet(WalletKey::Main), Fen(500))],
+        operator: OperatorId(3),
+        day: sale.day,
+    };
+    let act = |act: &str, operator, detail: String| {
+        (now_ms, Body::Act(ActRecord { operator: OperatorId(operator), act: act.into(), detail }))
+    };
+    let said = vec![
+        (now_ms, Body::Purchase(sale.clone())),
+        act("login.refused", 0, "mallory 10.0.0.9".into()),
+        act("block", 3, format!("card:{} as Lost", holder.card)),
+        act("refund", 3, format!("{} 5.00: 饭菜有问题", sale.id)),
+        (now_ms, Body::Refund(refund)),
+    ];
+    site.say(0, said).await;
+    let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
+    let audit = browser.get("/audit?who=cashier").await.text;
+    for told in ["节点柜台退款", "饭菜有问题", "挂失", &holder.card.to_string(), "东区 1 号机"] {
+        assert!(audit.contains(told), "{told} is not in the audit: {audit}");
+    }
+    assert!(browser.get("/audit?who=mallory").await.text.contains("来自 10.0.0.9"));
+    let person = browser.get(&format!("/people/{}", holder.person)).await.text;
+    assert!(person.contains("节点柜台退款") && person.contains("饭菜有问题"), "{person}");
+    let list = browser.get(&format!("/transactions?who={}", sale.id)).await.text;
+    let href = list.split("href=\"/transactions/n").nth(1).unwrap().split('"').next().unwrap();
+    let page = browser.get(&format!("/transactions/n{href}")).await.text;
+    assert!(page.contains("退款 -5.00 · 经办 cashier · 饭菜有问题"), "{page}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn balances_and_takings_say_what_they_are_made_of() {
     let dir = tempfile::tempdir().unwrap();
@@ -318,7 +360,7 @@ async fn the_first_password_must_be_changed_and_sign_ins_are_audited() {
     let query = AuditQuery { act: "sign_in".into(), limit: 50, ..AuditQuery::default() };
     let lines = site.desk.node.query(move |conn| read::audit(conn, &query)).await.unwrap();
     let acts: Vec<&str> = lines.iter().rev().map(|l| l.row.act.as_str()).collect();
-    assert_eq!(acts[..3], ["sign_in.refused", "sign_in.accepted", "sign_in.password"]);
+    assert_eq!(acts[..3], ["sign_in.refused", "sign_in.accepted", "operator.password"]);
     assert!(acts.contains(&"sign_in.locked") && lines.iter().all(|l| l.row.who == "fresh"), "{acts:?}");
 }
 

@@ -6,10 +6,11 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use yika_crdt::channel::Channel;
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::{Body, DoorEvent, Entry};
 use yika_crdt::ids::{PurchaseId, Seq, Writer};
 use yika_crdt::store::Read;
+use yika_crdt::{feed, wire};
 use yika_store::{Options, SqliteReader};
 
 /// Bytes of entries read at once.
@@ -111,12 +112,14 @@ pub struct Books {
     pub refunds: BTreeMap<(Writer, Seq), i64>,
     /// Ids that the hub reversed because they were sold twice.
     pub reversed_by_hub: Vec<(PurchaseId, i64)>,
+    /// What merchants got by each entry, by the source that its transfers name.
+    pub by_source: BTreeMap<Vec<u8>, i64>,
     /// Credits less debits of all merchants, added up from transfers.
     pub merchants_fen: i64,
     /// Sum over all transfers' two sides; zero by construction unless rows were altered.
     pub accounts_fen: i64,
-    /// Accounts whose kept sums differ from their transfers.
-    pub accounts_differing: u64,
+    /// Accounts whose kept sums differ from their transfers: name, kept, transferred.
+    pub accounts_differing: Vec<(String, i64, i64)>,
     /// Journals held: last position by writer.
     pub ends: BTreeMap<Writer, Seq>,
 }
@@ -153,10 +156,7 @@ impl Books {
         books.merchants_fen = one("SELECT coalesce(sum(CASE WHEN credit LIKE 'merchant/%' THEN amount ELSE 0 END), 0)
                   - coalesce(sum(CASE WHEN debit LIKE 'merchant/%' THEN amount ELSE 0 END), 0) FROM transfers")?;
         books.accounts_fen = one("SELECT coalesce(sum(credits - debits), 0) FROM accounts")?;
-        books.accounts_differing = one("SELECT count(*) FROM accounts a WHERE credits - debits <>
-                 coalesce((SELECT sum(amount) FROM transfers WHERE credit = a.account), 0)
-               - coalesce((SELECT sum(amount) FROM transfers WHERE debit = a.account), 0)")?
-        .unsigned_abs();
+        books.read_sums(&conn)?;
         let reader = SqliteReader::open(database, &Options::default())?;
         for (feed, state) in reader.feeds()? {
             if feed.channel == Channel::Journal {
@@ -164,6 +164,25 @@ impl Books {
             }
         }
         Ok(books)
+    }
+
+    /// What the transfers come to, by source and by account.
+    fn read_sums(&mut self, conn: &Connection) -> Result<()> {
+        let mut sums = conn.prepare(
+            "SELECT source, sum(CASE WHEN credit LIKE 'merchant/%' THEN amount ELSE 0 END)
+                  - sum(CASE WHEN debit LIKE 'merchant/%' THEN amount ELSE 0 END) FROM transfers GROUP BY source",
+        )?;
+        let rows = sums.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.by_source = rows.collect::<rusqlite::Result<_>>()?;
+        let mut accounts = conn.prepare(
+            "SELECT account, credits - debits AS kept,
+                    coalesce((SELECT sum(amount) FROM transfers WHERE credit = a.account), 0)
+                  - coalesce((SELECT sum(amount) FROM transfers WHERE debit = a.account), 0) AS moved
+             FROM accounts a WHERE kept <> moved ORDER BY account",
+        )?;
+        let rows = accounts.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        self.accounts_differing = rows.collect::<rusqlite::Result<_>>()?;
+        Ok(())
     }
 
     /// Sold less given back, by rows.
@@ -188,35 +207,72 @@ pub struct Comparison {
     pub hub_sum_fen: i64,
     /// Entries that stand on one side only, or with another amount; sums of the ledger that do not fit.
     pub differences: u64,
+    /// The first of them in words.
+    pub found: Vec<String>,
     /// Sale ids sold more than once and not reversed.
     pub duplicates: u64,
 }
 
+/// Differences told in words.
+const TOLD_MAX: usize = 20;
+
 /// Compares entry by entry.
 #[must_use]
 pub fn compare(journals: &[Journal], books: &Books) -> Comparison {
-    let mut differences = books.accounts_differing + u64::from(books.accounts_fen != 0);
     let sales: BTreeMap<_, _> = journals.iter().flat_map(|j| &j.sales).map(|(k, s)| (*k, s.total_fen)).collect();
     let refunds: BTreeMap<_, _> = journals.iter().flat_map(|j| &j.refunds).map(|(k, r)| (*k, r.1)).collect();
-    differences += differing(&sales, &books.sales) + differing(&refunds, &books.refunds);
-    let reversed_by_hub: i64 = books.reversed_by_hub.iter().map(|(_, fen)| fen).sum();
-    let edges_sum_fen = journals.iter().map(Journal::sum_fen).sum::<i64>() - reversed_by_hub;
+    let mut found = differing("sale", &sales, &books.sales);
+    found.extend(differing("refund", &refunds, &books.refunds));
+    let booked = |place: &(Writer, Seq)| books.by_source.get(&source(place)).copied();
+    let booked = sales.keys().filter_map(|place| Some((*place, booked(place)?))).collect();
+    // A sale of nothing, a meal that is only counted, moves no money.
+    let moving = sales.iter().filter(|(_, fen)| **fen != 0).map(|(place, fen)| (*place, *fen)).collect();
+    found.extend(differing("transfers of sale", &moving, &booked));
+    let account = |(name, kept, moved): &(String, i64, i64)| {
+        format!("account {name}: keeps {} fen, its transfers come to {} fen", kept, moved)
+    };
+    found.extend(books.accounts_differing.iter().map(account));
+    if books.accounts_fen != 0 {
+        found.push(format!("all accounts together come to {} fen, not 0", books.accounts_fen));
+    }
     // What merchants are owed by the ledger's transfers; the rows of sales and refunds must say the same.
     let hub_sum_fen = books.merchants_fen;
-    differences += u64::from(books.sum_fen() != hub_sum_fen);
+    if books.sum_fen() != hub_sum_fen {
+        found.push(format!("merchants got {hub_sum_fen} fen, sales less refunds are {} fen", books.sum_fen()));
+    }
+    let reversed_by_hub: i64 = books.reversed_by_hub.iter().map(|(_, fen)| fen).sum();
+    let edges_sum_fen = journals.iter().map(Journal::sum_fen).sum::<i64>() - reversed_by_hub;
     let mut seen = BTreeSet::new();
     let mut twice = 0u64;
     for sale in journals.iter().flat_map(|j| j.sales.values()) {
         twice += u64::from(!seen.insert(sale.id));
     }
     let duplicates = twice.saturating_sub(books.reversed_by_hub.len() as u64);
-    Comparison { edges_sum_fen, hub_sum_fen, differences, duplicates }
+    let differences = found.len() as u64;
+    found.truncate(TOLD_MAX);
+    Comparison { edges_sum_fen, hub_sum_fen, differences, found, duplicates }
 }
 
-fn differing<K: Ord>(one: &BTreeMap<K, i64>, other: &BTreeMap<K, i64>) -> u64 {
-    let missing = other.keys().filter(|key| !one.contains_key(key)).count();
-    let wrong = one.iter().filter(|(key, amount)| other.get(key) != Some(amount)).count();
-    (missing + wrong) as u64
+/// The name that transfers of a journal's entry bear.
+fn source((writer, seq): &(Writer, Seq)) -> Vec<u8> {
+    let feed = FeedId { writer: *writer, channel: Channel::Journal };
+    feed::digest("yika journal 1", &wire::encode(&(feed, *seq))).0.to_vec()
+}
+
+/// What stands on one side only, or with another amount.
+fn differing(what: &str, one: &BTreeMap<(Writer, Seq), i64>, other: &BTreeMap<(Writer, Seq), i64>) -> Vec<String> {
+    let fen = |sums: &BTreeMap<_, i64>, place| match sums.get(place) {
+        Some(fen) => format!("{fen} fen"),
+        None => "nothing".to_owned(),
+    };
+    let places: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    let differ = places.into_iter().filter(|place| one.get(place) != other.get(place));
+    differ
+        .map(|place| {
+            let (writer, seq) = place;
+            format!("{what} {writer} {seq}: {} at the box, {} at headquarters", fen(one, place), fen(other, place))
+        })
+        .collect()
 }
 
 /// Alters one booked sale on disk by one fen, as a failing disk or a meddling hand would.

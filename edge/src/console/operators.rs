@@ -88,7 +88,7 @@ impl OperatorDirectory for Operators {
         Some("edge.expired")
     }
 
-    async fn set_password(&self, _id: &str, _verifier: &str) -> Result<(), DirectoryError> {
+    async fn set_password(&self, _id: &str, _verifier: &str, _from: Option<&str>) -> Result<(), DirectoryError> {
         Err(DirectoryError("passwords are changed at headquarters".into()))
     }
 
@@ -97,7 +97,6 @@ impl OperatorDirectory for Operators {
             AuthAct::SignedIn => "login",
             AuthAct::Refused => "login.refused",
             AuthAct::Locked => "login.locked",
-            AuthAct::PasswordSet => "password",
             AuthAct::SignedOut => "logout",
         };
         let refusal = matches!(event.what, AuthAct::Refused | AuthAct::Locked);

@@ -32,7 +32,7 @@ impl SignIns {
             AuthAct::SignedIn => &self.0.accepted,
             AuthAct::Refused => &self.0.refused,
             AuthAct::Locked => &self.0.locked,
-            AuthAct::PasswordSet | AuthAct::SignedOut => return,
+            AuthAct::SignedOut => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -84,7 +84,6 @@ fn word(act: AuthAct) -> &'static str {
         AuthAct::SignedIn => "sign_in.accepted",
         AuthAct::Refused => "sign_in.refused",
         AuthAct::Locked => "sign_in.locked",
-        AuthAct::PasswordSet => "sign_in.password",
         AuthAct::SignedOut => "sign_in.out",
     }
 }
@@ -100,12 +99,12 @@ impl OperatorDirectory for Operators {
         Ok(self.row(id).await?.and_then(operator))
     }
 
-    async fn set_password(&self, id: &str, verifier: &str) -> Result<(), DirectoryError> {
+    async fn set_password(&self, id: &str, verifier: &str, from: Option<&str>) -> Result<(), DirectoryError> {
         let Some(row) = self.row(id).await? else {
             return Err(DirectoryError(format!("operator {id} is gone")));
         };
-        // In his own name; the address is in the line that `record` writes.
-        let own = Actor { who: row.login, operator: row.operator, campus: row.campus, origin: "console".into() };
+        let origin = from.unwrap_or("unknown").to_owned();
+        let own = Actor { who: row.login, operator: row.operator, campus: row.campus, origin };
         let done = self.desk.set_verifier(&own, row.operator, verifier.to_owned(), false).await;
         done.map_err(refused)
     }

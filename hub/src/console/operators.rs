@@ -244,8 +244,21 @@ struct AuditShown {
 }
 
 /// Groups of acts in the filter.
-const ACT_GROUPS: [&str; 11] =
-    ["", "sign_in", "person", "people", "card", "account", "sale", "edge", "operator", "backup", "transactions"];
+const ACT_GROUPS: [&str; 13] = [
+    "",
+    "sign_in",
+    "person",
+    "people",
+    "card",
+    "account",
+    "sale",
+    "till",
+    "door",
+    "edge",
+    "operator",
+    "backup",
+    "transactions",
+];
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
@@ -283,7 +296,7 @@ pub(super) async fn audit(
         act: act_words(&ui, &line.row.act),
         object: object_words(&ui, &registry, &line.row.object),
         detail: detail_words(&ui, &line.row.detail),
-        origin: who_words(&ui, &line.row.origin),
+        origin: origin_words(&ui, &registry, &line.row.origin),
     };
     Ok(View::new(AuditPage {
         page: site.page(&ui, "audit.title", "/audit"),

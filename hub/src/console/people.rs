@@ -149,7 +149,7 @@ pub(super) async fn search(
     Query(wish): Query<SearchWish>,
 ) -> Result<Response, UiError> {
     let text = shortened(&wish.q);
-    if let Some(id) = purchase_id(&text) {
+    if let Ok(id) = text.parse::<PurchaseId>() {
         let sales =
             site.desk.node.query(move |conn| crate::store::transactions::sales_of(conn, id)).await.map_err(busy)?;
         if let Some(sale) = sales.first() {
@@ -165,12 +165,4 @@ pub(super) async fn search(
         _ => format!("/people?{}", serde_urlencoded::to_string([("q", &text)]).unwrap_or_default()),
     };
     Ok(Redirect::to(&href).into_response())
-}
-
-/// `t12-1-345` as a transaction's id.
-pub(super) fn purchase_id(text: &str) -> Option<PurchaseId> {
-    let mut parts = text.split('-');
-    let (terminal, boot, seq) = (parts.next()?, parts.next()?, parts.next()?);
-    let id = PurchaseId { terminal: terminal.parse().ok()?, boot: boot.parse().ok()?, seq: seq.parse().ok()? };
-    (parts.next().is_none() && terminal.starts_with('t')).then_some(id)
 }

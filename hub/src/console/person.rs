@@ -291,9 +291,15 @@ async fn acts(site: &Site, ui: &Ui, person: PersonId, cards: &[CardNumber]) -> R
         },
         word: act_words(ui, &row.act),
         who: who_words(ui, &row.who),
-        detail: match row.act.as_str() {
-            "card.block" | "card.lift" => object_words(ui, &registry, &row.object).name,
-            _ => detail_words(ui, &row.detail),
+        detail: {
+            let what = match row.act.as_str() {
+                "card.block" | "card.lift" => object_words(ui, &registry, &row.object).name,
+                _ => detail_words(ui, &row.detail),
+            };
+            match at_box(&registry, &row.origin) {
+                Some(node) => format!("{what} · {}", node_name(ui, &registry, node)),
+                None => what,
+            }
         },
     };
     Ok(found.into_iter().map(|l| line(l.row)).collect())

@@ -285,6 +285,17 @@ pub(super) fn who_words(ui: &Ui, who: &str) -> String {
     if who == "console" { ui.t("word.console").to_owned() } else { who.to_owned() }
 }
 
+/// From where: the address, the command line of the server, or the box at which it was done.
+pub(super) fn origin_words(ui: &Ui, registry: &RegistryView, origin: &str) -> String {
+    at_box(registry, origin).map_or_else(|| who_words(ui, origin), |node| node_name(ui, registry, node))
+}
+
+/// The box at which something was done, if it was at one.
+pub(super) fn at_box(registry: &RegistryView, origin: &str) -> Option<NodeId> {
+    let node = origin.strip_prefix('n').and_then(|number| number.parse().ok().map(NodeId))?;
+    registry.current(node).map(|_| node)
+}
+
 /// The detail of a line of the audit in words: facts by name, in the page's language where the name is known.
 pub(super) fn detail_words(ui: &Ui, detail: &str) -> String {
     let said = |piece: &str| -> Option<String> {

@@ -4,6 +4,7 @@ use super::COUNTER;
 use super::overview::period_name;
 use super::shared::*;
 use crate::store::ProfileRow;
+use crate::store::acts::{CounterRefund, counter_refunds};
 use crate::store::people::{self, PeopleQuery};
 use crate::store::statement::{Voucher, vouchers_of};
 use crate::store::transactions::{
@@ -376,14 +377,17 @@ pub(super) async fn detail(
     me.may_see(registry.nodes.get(&writer).and_then(|record| record.campus))?;
     let read = site.desk.node.query(move |conn| {
         let sale = store::sale_at(conn, writer, seq)?;
-        let (refunds, vouchers) = match &sale {
-            Some(sale) => (store::refunds_of(conn, sale.id)?, vouchers_of(conn, &sale.id.to_string())?),
-            None => Default::default(),
+        let Some(sale) = sale else { return Ok(None) };
+        let refunds = store::refunds_of(conn, sale.id)?;
+        let told = ToldBy {
+            vouchers: vouchers_of(conn, &sale.id.to_string())?,
+            counters: counter_refunds(conn, sale.id, PersonId(sale.person))?,
         };
-        Ok((sale, refunds, vouchers))
+        Ok(Some((sale, refunds, told)))
     });
-    let (sale, refunds, vouchers) = read.await.map_err(busy)?;
-    let Some(sale) = sale else { return not_a_sale(&site, &ui, writer, seq).await };
+    let Some((sale, refunds, told)) = read.await.map_err(busy)? else {
+        return not_a_sale(&site, &ui, writer, seq).await;
+    };
     let known = site.desk.node.people.read().holder(PersonId(sale.person)).is_some();
     let person = known.then_some(PersonId(sale.person));
     let profile = match person {
@@ -398,7 +402,7 @@ pub(super) async fn detail(
         id: sale.id.to_string(),
         sale: facts(&ui, &registry, &sale, profile.as_ref(), back),
         paid: wallet_parts(&ui, &sale.paid),
-        steps: steps(&ui, &registry, &sale, &refunds, &vouchers),
+        steps: steps(&ui, &registry, &sale, &refunds, &told),
         others: lines(&ui, &registry, &others),
         href: href(sale.place),
         refundable: COUNTER.roles.contains(&me.operator.role) && back < sale.total,
@@ -437,13 +441,7 @@ fn facts(ui: &Ui, registry: &RegistryView, sale: &SaleRow, profile: Option<&Prof
 }
 
 /// The time line of a sale: tapped, kept, posted, doubted, given back.
-fn steps(
-    ui: &Ui,
-    registry: &RegistryView,
-    sale: &SaleRow,
-    refunds: &[RefundRow],
-    vouchers: &[Voucher],
-) -> Vec<StepLine> {
+fn steps(ui: &Ui, registry: &RegistryView, sale: &SaleRow, refunds: &[RefundRow], told: &ToldBy) -> Vec<StepLine> {
     let step = |tone, ms, words| StepLine { tone, time: ui.time_text(ms), words };
     let node = node_name(ui, registry, NodeId(sale.place.node));
     let mut steps = Vec::new();
@@ -453,29 +451,49 @@ fn steps(
     steps.push(step("ok", sale.place.at_ms, ui.t_args("tx.step.kept", &[("node", &node)])));
     steps.push(step("ok", sale.received_ms, ui.t("tx.step.posted").to_owned()));
     steps.extend(doubt_words(ui, sale).map(|words| step("bad", sale.received_ms, words)));
-    steps.extend(refunds.iter().map(|refund| refund_step(ui, refund, vouchers)));
+    steps.extend(refunds.iter().map(|refund| refund_step(ui, registry, refund, told)));
     steps
 }
 
-/// A refund on the time line; one by headquarters with who did it and why.
-fn refund_step(ui: &Ui, refund: &RefundRow, vouchers: &[Voucher]) -> StepLine {
-    let kind = ui.t(&format!("kind.{}", refund.kind)).to_owned();
-    let by_hub = refund.place.node == 0 && refund.operator != 0;
-    let near = |v: &&Voucher| (v.at_ms - refund.place.at_ms).abs();
-    let voucher = vouchers.iter().filter(|v| by_hub && v.kind == "refund").min_by_key(near);
-    let words = match voucher {
-        Some(voucher) => {
-            let sum = yuan(-refund.total);
-            let mut words = ui.t_args(
-                "tx.step.by_hub",
-                &[("kind", kind.as_str()), ("sum", &sum), ("who", &who_words(ui, &voucher.who))],
-            );
-            if !voucher.reason.is_empty() {
-                words.push_str(&format!(" · {}", voucher.reason));
-            }
-            words
+/// Who gave back and why: at headquarters, and at the counters of boxes.
+struct ToldBy {
+    vouchers: Vec<Voucher>,
+    counters: Vec<CounterRefund>,
+}
+
+impl ToldBy {
+    /// Who and why, if it is known.
+    fn of(&self, refund: &RefundRow) -> Option<(&str, &str)> {
+        let at_ms = refund.place.at_ms;
+        if refund.operator == 0 {
+            return None;
         }
-        None => format!("{kind} {} · {}", yuan(-refund.total), refund.id),
+        if refund.place.node == 0 {
+            let given = self.vouchers.iter().filter(|v| v.kind == "refund");
+            let voucher = given.min_by_key(|v| (v.at_ms - at_ms).abs())?;
+            return Some((&voucher.who, &voucher.reason));
+        }
+        // A counter tells its reason right before it gives back.
+        let counter = self.counters.iter().filter(|c| c.at_ms <= at_ms).max_by_key(|c| c.at_ms)?;
+        Some((&counter.who, &counter.reason))
+    }
+}
+
+/// A refund on the time line, with who did it and why.
+fn refund_step(ui: &Ui, registry: &RegistryView, refund: &RefundRow, told: &ToldBy) -> StepLine {
+    let kind = ui.t(&format!("kind.{}", refund.kind)).to_owned();
+    let sum = yuan(-refund.total);
+    let words = match told.of(refund) {
+        Some((who, reason)) => {
+            let place = match refund.place.node {
+                0 => ui.t("tx.step.at_hub").to_owned(),
+                node => node_name(ui, registry, NodeId(node)),
+            };
+            let facts = [("kind", kind.as_str()), ("sum", &sum), ("place", &place), ("who", &who_words(ui, who))];
+            let words = ui.t_args("tx.step.by", &facts);
+            if reason.is_empty() { words } else { format!("{words} · {reason}") }
+        }
+        None => format!("{kind} {sum} · {}", refund.id),
     };
     StepLine { tone: "warn", time: ui.time_text(refund.place.at_ms), words }
 }
@@ -550,8 +568,5 @@ mod tests {
         for bad in ["", "1.2.3.4.5", "1.2.3.4.5.6.7.8", "x.1.1.1.1.0.1", "n3", "n3@1", "@."] {
             assert_eq!((read_cursor(bad), read_writer(bad)), (None, None), "{bad:?}");
         }
-        use crate::console::people::purchase_id;
-        assert_eq!(purchase_id("t12-1-345").unwrap().to_string(), "t12-1-345");
-        assert_eq!((purchase_id("12-1-345"), purchase_id("t1-2"), purchase_id("t1-2-3-4")), (None, None, None));
     }
 }

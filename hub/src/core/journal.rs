@@ -3,7 +3,7 @@
 //! Leaves to others: totals (`rights`), what they come to (`books`), who may send what (`mesh`).
 
 use super::books::{Owner, right_account};
-use super::{CoreError, Hub, NoteKind, TableRow, Turn, named};
+use super::{CoreError, Hub, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -183,13 +183,10 @@ impl Hub {
                 turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record });
             }
             Body::Door(record) => turn.rows.push(TableRow::Door { feed, seq, at_ms, record: record.clone() }),
-            Body::Act(act) => {
-                let (word, detail) = (act.act.clone(), format!("{}: {}", act.operator, act.detail));
-                turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Act, word, detail });
-            }
+            Body::Act(act) => turn.rows.push(TableRow::Act { feed, seq, at_ms, record: act.clone() }),
             Body::Alarm(alarm) => {
                 let (word, detail) = (alarm.kind.clone(), alarm.detail.clone());
-                turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Alarm, word, detail });
+                turn.rows.push(TableRow::Alarm { feed, seq, at_ms, word, detail });
             }
             _ => {}
         }
@@ -205,7 +202,7 @@ impl Hub {
     /// Something that a person at headquarters must look at.
     pub(super) fn alarm<R: Read + ?Sized>(turn: &mut Turn<'_, '_, R>, place: Place, word: &str, detail: String) {
         let (feed, seq, at_ms, word) = (place.feed, place.seq, turn.stamp.hub_time_ms, word.to_owned());
-        turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Alarm, word, detail });
+        turn.rows.push(TableRow::Alarm { feed, seq, at_ms, word, detail });
     }
 
     /// A refused refund among the refusals: with the card of its sale, if that is known.

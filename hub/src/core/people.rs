@@ -3,7 +3,7 @@
 //! Leaves to others: merging and projection (`yika_crdt::documents`), reading spreadsheets (`import`), profiles that
 //! never leave the hub (`store`).
 
-use super::{CoreError, Hub, NoteKind, Reply, TableRow, Turn};
+use super::{CoreError, Hub, Reply, TableRow, Turn};
 use crate::refusal::Refusal;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
@@ -127,7 +127,7 @@ impl Hub {
         for AlarmRecord { kind: word, detail } in alarms {
             let seq = turn.tx.get::<Seq>(LAST_NOTE)?.unwrap_or_default().next();
             turn.tx.put(LAST_NOTE.to_vec(), &seq);
-            turn.rows.push(TableRow::Note { feed, seq, at_ms, kind: NoteKind::Alarm, word, detail });
+            turn.rows.push(TableRow::Alarm { feed, seq, at_ms, word, detail });
         }
         Ok(())
     }

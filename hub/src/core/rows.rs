@@ -1,4 +1,4 @@
-//! What a turn writes into the hub's own tables: sales, refusals, refunds, doors and notes as reports and pages see them.
+//! What a turn writes into the hub's own tables: sales, refusals, refunds, doors, acts and alarms as reports and pages see them.
 //!
 //! Leaves to others: the tables (`store`).
 
@@ -62,38 +62,28 @@ pub enum TableRow {
         /// What.
         record: DoorRecord,
     },
-    /// An act or alarm of an edge.
-    Note {
+    /// What an operator did at a box.
+    Act {
         /// Which journal.
         feed: FeedId,
         /// Its position.
         seq: Seq,
         /// When.
         at_ms: i64,
-        /// Which of both.
-        kind: NoteKind,
+        /// What.
+        record: ActRecord,
+    },
+    /// Somebody must look.
+    Alarm {
+        /// Which journal; of the hub itself for its own.
+        feed: FeedId,
+        /// Its position.
+        seq: Seq,
+        /// When.
+        at_ms: i64,
         /// The short word.
         word: String,
         /// In words.
         detail: String,
     },
-}
-
-/// What a note is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum NoteKind {
-    /// Somebody did something.
-    Act,
-    /// Somebody must look.
-    Alarm,
-}
-
-impl NoteKind {
-    /// Name in storage.
-    pub fn name(self) -> &'static str {
-        match self {
-            NoteKind::Act => "act",
-            NoteKind::Alarm => "alarm",
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! `write` adds rows in the transaction of a turn, `read` answers pages and commands. Leaves to others: feeds and state
 //! rows (`yika-store`), what rows mean (`core`, `ledger`).
 
+pub mod acts;
 pub mod outbox;
 pub mod people;
 pub mod read;

@@ -61,8 +61,12 @@ fn core_row(tx: &Connection, row: &core::TableRow, now_ms: i64, sums: &mut Sums)
         core::TableRow::Refund { feed, seq, at_ms, record } => refund(tx, feed, *seq, *at_ms, record),
         core::TableRow::Refusal { feed, seq, at_ms, record } => refusal(tx, feed, *seq, *at_ms, record),
         core::TableRow::Door { feed, seq, record, .. } => door(tx, feed, *seq, record),
-        core::TableRow::Note { feed, seq, at_ms, kind, word, detail } => {
-            note(tx, feed, *seq, *at_ms, kind.name(), word, detail)
+        core::TableRow::Act { feed, seq, at_ms, record } => {
+            audit(tx, &super::acts::line(tx, feed, *at_ms, record)?)?;
+            note(tx, feed, (*seq, *at_ms), "act", &record.act, &format!("{}: {}", record.operator, record.detail))
+        }
+        core::TableRow::Alarm { feed, seq, at_ms, word, detail } => {
+            note(tx, feed, (*seq, *at_ms), "alarm", word, detail)
         }
     }
 }
@@ -300,8 +304,7 @@ fn opened_by(by: OpenedBy) -> String {
 fn note(
     tx: &Connection,
     feed: &FeedId,
-    seq: Seq,
-    at_ms: i64,
+    (seq, at_ms): (Seq, i64),
     kind: &str,
     word: &str,
     detail: &str,

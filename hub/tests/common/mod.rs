@@ -15,7 +15,7 @@ use yika_crdt::ids::*;
 use yika_crdt::mesh::Mesh;
 use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 use yika_crdt::store::{MemoryStore, Read, Store, Tx};
-use yika_hub::core::{self as hub, Hub, Identity, NoteKind, TableRow};
+use yika_hub::core::{self as hub, Hub, Identity, TableRow};
 
 pub const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
 pub const NOON_MS: i64 = 1_795_494_600_000; // 2026-11-24 12:30 in Beijing
@@ -164,7 +164,7 @@ impl Node {
             _ => None,
         });
         let noted = self.rows.iter().filter_map(|row| match row {
-            TableRow::Note { kind: NoteKind::Alarm, word, detail, .. } => Some(format!("{word}: {detail}")),
+            TableRow::Alarm { word, detail, .. } => Some(format!("{word}: {detail}")),
             _ => None,
         });
         journaled.chain(noted).collect()

@@ -24,7 +24,7 @@ use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{MemoryStore, Read, Store, Tx};
 use yika_crdt::sync::{Known, Message, PeerSync};
 use yika_crdt::tariff::sheet::*;
-use yika_hub::core::{self, Hub, NoteKind, TableRow, Teller};
+use yika_hub::core::{self, Hub, TableRow, Teller};
 use yika_hub::ledger::{Account, Transfer};
 use yika_hub::rights::PersonWallets;
 
@@ -201,9 +201,7 @@ impl World {
         for row in rows {
             match row {
                 TableRow::Transfer(transfer) => hub.book(transfer),
-                TableRow::Note { kind: NoteKind::Alarm, word, detail, .. } => {
-                    hub.alarms.push(format!("{word}: {detail}"))
-                }
+                TableRow::Alarm { word, detail, .. } => hub.alarms.push(format!("{word}: {detail}")),
                 other => hub.rows.push(other),
             }
         }

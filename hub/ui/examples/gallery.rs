@@ -28,7 +28,7 @@ impl OperatorDirectory for OneOperator {
         self.get(|operator| operator.id == id)
     }
 
-    async fn set_password(&self, _: &str, verifier: &str) -> Result<(), DirectoryError> {
+    async fn set_password(&self, _: &str, verifier: &str, _: Option<&str>) -> Result<(), DirectoryError> {
         let mut operator = self.0.lock().map_err(|e| DirectoryError(e.to_string()))?;
         operator.verifier = verifier.to_owned();
         operator.must_change = false;

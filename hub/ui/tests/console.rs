@@ -60,7 +60,7 @@ impl OperatorDirectory for Directory {
         self.find(|o| o.id == id)
     }
 
-    async fn set_password(&self, id: &str, verifier: &str) -> Result<(), DirectoryError> {
+    async fn set_password(&self, id: &str, verifier: &str, _: Option<&str>) -> Result<(), DirectoryError> {
         let login = self.find(|o| o.id == id)?.unwrap().login;
         self.change(&login, |o| {
             o.verifier = verifier.to_owned();

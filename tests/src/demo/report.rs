@@ -25,6 +25,8 @@ pub struct Report {
     pub edges_sum_fen: i64,
     pub hub_sum_fen: i64,
     pub differences: u64,
+    /// The first of them in words: which entry, what the box says, what headquarters says.
+    pub found: Vec<String>,
     pub duplicates: u64,
     /// Ids that a terminal was answered in two ways.
     pub contradictions: u64,
@@ -42,7 +44,7 @@ pub(crate) async fn add_up(world: &World, times: &Times, options: &Options, prog
     progress.say("adding the books up again from the databases · 重新核对各数据库");
     let journals = world.journals()?;
     let books = Books::read(&world.hub.database())?;
-    let Comparison { edges_sum_fen, hub_sum_fen, differences, duplicates } = compare(&journals, &books);
+    let Comparison { edges_sum_fen, hub_sum_fen, differences, found, duplicates } = compare(&journals, &books);
     let in_cut = |at_ms: i64| (times.cut_ms..times.healed_ms).contains(&at_ms);
     let sales: Vec<_> = journals.iter().flat_map(|j| j.sales.values()).collect();
     let sold_during_cut = sales.iter().filter(|s| in_cut(s.at_ms)).count() as u64;
@@ -59,6 +61,7 @@ pub(crate) async fn add_up(world: &World, times: &Times, options: &Options, prog
         edges_sum_fen,
         hub_sum_fen,
         differences,
+        found,
         duplicates,
         contradictions: times.contradictions,
         catch_up_ms,
@@ -128,6 +131,12 @@ impl Report {
         writeln!(out)?;
         for (what, figure) in rows {
             writeln!(out, "  {}{figure:>14}", pad(&what, 46))?;
+        }
+        if !self.found.is_empty() {
+            writeln!(out, "\n  what differs · 差异明细")?;
+        }
+        for difference in &self.found {
+            writeln!(out, "    {difference}")?;
         }
         let verdict = match self.agrees() {
             true => "the books agree · 账目一致",

@@ -7,7 +7,7 @@ use super::segment::{self, Begun, SegmentWriter};
 use super::{LogState, replay};
 use crate::backup::{Backups, stamp};
 use crate::clock::wall_ms;
-use crate::core::{Command, NoteKind, TableRow as CoreRow};
+use crate::core::{Command, TableRow as CoreRow};
 use crate::machine::Order;
 use crate::node::HubNode;
 use crate::store::outbox::{self, Archived, Waiting};
@@ -250,9 +250,8 @@ impl Shipper {
 
     fn alarm(&self, detail: String) {
         let feed = FeedId { writer: self.node.writer(), channel: Channel::Registry };
-        let (word, kind, at_ms) = ("log".to_owned(), NoteKind::Alarm, wall_ms());
-        let note = CoreRow::Note { feed, seq: Seq::ZERO, at_ms, kind, word, detail };
-        let order = Order { command: Command::Nothing, rows: vec![TableRow::Core(note)] };
+        let alarm = CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "log".to_owned(), detail };
+        let order = Order { command: Command::Nothing, rows: vec![TableRow::Core(alarm)] };
         if let Err(error) = self.node.call_blocking(order) {
             tracing::error!(%error, "the log's alarm could not be written");
         }

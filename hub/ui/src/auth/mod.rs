@@ -120,8 +120,14 @@ pub trait OperatorDirectory: Send + Sync + 'static {
         None
     }
 
-    /// Stores a new verifier, clears `must_change` and raises `credential_epoch`, durably.
-    fn set_password(&self, id: &str, verifier: &str) -> impl Future<Output = Result<(), DirectoryError>> + Send;
+    /// Stores a new verifier, clears `must_change` and raises `credential_epoch`, and appends to the audit log from where
+    /// it was done (peer address), durably and together.
+    fn set_password(
+        &self,
+        id: &str,
+        verifier: &str,
+        from: Option<&str>,
+    ) -> impl Future<Output = Result<(), DirectoryError>> + Send;
 
     /// Appends to the audit log (OPR-8). Called after the fact it tells.
     fn record(&self, event: AuthEvent) -> impl Future<Output = Result<(), DirectoryError>> + Send;
@@ -152,8 +158,6 @@ pub enum AuthAct {
     Refused,
     /// Refused because the name is locked.
     Locked,
-    /// Set a new password.
-    PasswordSet,
     /// Signed out.
     SignedOut,
 }
@@ -362,13 +366,12 @@ impl<D: OperatorDirectory> Auth<D> {
         let hashed =
             self.hash_job(move || hash_password(&password, cost).map_err(|e| DirectoryError(e.to_string()))).await;
         let verifier = hashed.map_err(|_| UNAVAILABLE)?;
-        let stored = self.directory.set_password(&operator.id, &verifier).await;
+        let stored = self.directory.set_password(&operator.id, &verifier, from.as_deref()).await;
         if let Err(error) = stored {
             tracing::error!(%error, "the new password was not stored");
             return Err(UNAVAILABLE);
         }
         self.sessions.end_operator(&operator.id);
-        self.audit(&operator.id, AuthAct::PasswordSet, from).await;
         let renewed = self.directory.by_id(&operator.id).await.ok().flatten();
         let renewed = renewed.ok_or(UNAVAILABLE)?;
         self.open_session(&renewed).map_err(|_| UNAVAILABLE)
