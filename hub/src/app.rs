@@ -49,8 +49,9 @@ const TICK_MS: u64 = 2_000;
 const BACKUP_RETRY_MS: i64 = 15 * 60_000;
 /// The clock is looked at so often: it may have been set.
 const BACKUP_LOOK_MS: i64 = 60_000;
-/// When boxes were last heard is written down so often.
-const KEEP_HEARD_MS: u64 = 60_000;
+/// When boxes were last heard is written down so often, and at the end: each time is a turn in the log between backups,
+/// and what a crash forgets of it is told again by the boxes that live.
+const KEEP_HEARD_MS: u64 = 10 * 60_000;
 /// Sessions of operators, in the data folder.
 const SESSIONS_FILE: &str = "sessions";
 /// How long the end waits for peers.
