@@ -86,6 +86,14 @@ pub enum FeedError {
     /// The head is not signed by the writer's registered key.
     #[error("{0}: signature of the head is not the writer's")]
     BadSignature(FeedId),
+    /// A run is over the limit.
+    #[error("{feed}: a run of {entries} entries exceeds the limit of {RUN_ENTRIES_MAX}")]
+    TooManyEntries {
+        /// The feed.
+        feed: FeedId,
+        /// How many.
+        entries: usize,
+    },
     /// An entry is over the limit.
     #[error("{feed}: an entry of {bytes} bytes exceeds the limit of {limit}")]
     EntryTooLong {
@@ -172,6 +180,9 @@ pub fn verify<T: Serialize>(
     key.verify(&signed_bytes(purpose, value), &Signature::from_bytes(&signature.0)).map_err(|_| NotSigned)
 }
 
+/// Most entries of one run: what is taken in at once is bounded by its work too, not by its bytes alone.
+pub const RUN_ENTRIES_MAX: usize = 4_096;
+
 /// A run of consecutive entries with a head that covers its last one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Run {
@@ -190,6 +201,9 @@ pub fn check_run(held: End, run: &Run, key: &VerifyingKey) -> Result<End, FeedEr
     let feed = run.head.feed;
     if run.from != held.seq.next() {
         return Err(FeedError::Gap { feed, expected: held.seq.next(), got: run.from });
+    }
+    if run.entries.len() > RUN_ENTRIES_MAX {
+        return Err(FeedError::TooManyEntries { feed, entries: run.entries.len() });
     }
     let mut end = held;
     for entry in &run.entries {

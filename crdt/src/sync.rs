@@ -518,6 +518,9 @@ impl PeerSync {
             return Ok(None);
         }
         let mut entries = store.entries(&feed, cursor.sent.seq.next(), RUN_BYTES_MAX)?;
+        if own {
+            entries.truncate(feed::RUN_ENTRIES_MAX);
+        }
         if let Some(head) = &head {
             // Somebody else's feed is passed on in the runs it was signed in.
             let wanted = (head.end.seq.0 - cursor.sent.seq.0) as usize;

@@ -4,6 +4,7 @@
 //! conversation (`yika-link`).
 
 use crate::cli;
+use crate::console;
 use crate::exit::Ends;
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -242,16 +243,10 @@ fn endpoint_keys(dir: &Path) -> Result<EndpointKeys> {
     files::write_durably(&path, &bytes, 0o600)?;
     Ok(keys)
 }
+
 /// What to do with a box that is of no campus yet.
 pub(crate) fn not_joined(dir: &Path, lang: Lang) -> String {
-    let dir = dir.display();
-    match lang {
-        Lang::Zh => format!(
-            "{dir} 里没有登记：本机还没有加入任何园区。请在总部用 yika-hub edge token create --campus 园区 取得一行登记串，再在本机执行 yika-edge init --join '登记串'"
-        ),
-        Lang::En => format!(
-            "{dir} holds no membership: this box has not joined. Get a line at headquarters (yika-hub edge token create \
-             --campus CAMPUS), then run here: yika-edge init --join 'LINE'"
-        ),
-    }
+    // The files are a part of the program; a test of the pages reads them, too.
+    let words = console::words().unwrap_or_default();
+    words.t_args(lang, "cli.not_joined", &[("folder", &dir.display().to_string())])
 }

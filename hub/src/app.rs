@@ -8,6 +8,7 @@ use crate::console::{self, SignIns};
 use crate::control;
 use crate::core::Command;
 use crate::desk::{Actor, Desk, ExportedPart};
+use crate::findings::said;
 use crate::identity::HubIdentity;
 use crate::link;
 use crate::lock::lock;
@@ -37,9 +38,9 @@ use tokio::task::JoinHandle;
 use yika_crdt::ids::{CampusId, OperatorId};
 use yika_crdt::store::StoreError;
 use yika_store::WriterThread;
-use yika_ui::Role;
 use yika_ui::auth::{AuthPolicy, hash_password, normal_login};
 use yika_ui::serve::{Bounds, serve};
+use yika_ui::{Lang, Role};
 use zeroize::Zeroizing;
 
 /// Leases and receipts are looked at so often.
@@ -48,8 +49,9 @@ const TICK_MS: u64 = 2_000;
 const BACKUP_RETRY_MS: i64 = 15 * 60_000;
 /// The clock is looked at so often: it may have been set.
 const BACKUP_LOOK_MS: i64 = 60_000;
-/// When boxes were last heard is written down so often.
-const KEEP_HEARD_MS: u64 = 60_000;
+/// When boxes were last heard is written down so often, and at the end: each time is a turn in the log between backups,
+/// and what a crash forgets of it is told again by the boxes that live.
+const KEEP_HEARD_MS: u64 = 10 * 60_000;
 /// Sessions of operators, in the data folder.
 const SESSIONS_FILE: &str = "sessions";
 /// How long the end waits for peers.
@@ -131,11 +133,9 @@ fn start(identity: HubIdentity, dir: &Path) -> Result<(HubIdentity, Arc<HubNode>
         Ok((identity, node, thread))
     };
     started().map_err(|error: anyhow::Error| match error.downcast_ref() {
-        Some(StoreError::Corrupt { .. }) => error.context(format!(
-            "the database in {} is damaged and must be replaced by the last good backup \
-             (yika-hub --data NEW backup restore FILE --master-key KEY)",
-            dir.display()
-        )),
+        Some(StoreError::Corrupt { .. }) => {
+            error.context(said(control::tongue(), "status.damaged", &[("folder", &dir.display())]))
+        }
         _ => error,
     })
 }
@@ -314,7 +314,7 @@ fn machine_routes(node: Arc<HubNode>) -> Router {
 async fn readyz(State(node): State<Arc<HubNode>>) -> (StatusCode, String) {
     match node.refusing() {
         None => (StatusCode::OK, "ok\n".into()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why.sentence(Lang::En))),
     }
 }
 

@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use words::{Voice, say};
 use yika_hub::app::Ready;
-use yika_hub::clock::wall_ms;
 use yika_hub::config::Config;
 use yika_hub::control;
 use yika_hub::desk::{HubStatus, dialable, only_here};
@@ -101,7 +100,7 @@ enum Command {
     /// What a box starts from when the line is too thin or cut (快照).
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
-    /// How headquarters is, in words (状态).
+    /// How headquarters is, what is wrong and how to mend it (状态与处理办法).
     Status,
     /// Cards (卡片).
     #[command(subcommand)]
@@ -199,10 +198,9 @@ async fn status(hub: &Line) -> Result<ExitCode> {
     let status: HubStatus = hub.get("/v1/status").await?;
     match hub.voice.json {
         true => hub.voice.answer(&status)?,
-        false => say(&status.words(wall_ms()).join("\n"))?,
+        false => say(&status.words(hub.voice.lang).join("\n"))?,
     }
-    let is_well = status.recovering.is_none() && status.refusing.is_none();
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
+    Ok(if status.wrong() == 0 { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
 }
 
 fn initialise(config: &Config, init: &Init, voice: Voice) -> Result<()> {

@@ -17,6 +17,11 @@ impl HubClock {
         HubClock { newest_ms }
     }
 
+    /// What was stamped last.
+    pub fn newest_ms(&self) -> i64 {
+        self.newest_ms
+    }
+
     /// Stamps what happens now. A wall clock that was set back stands still until it has caught up.
     pub fn stamp(&mut self) -> Stamp {
         self.newest_ms = self.newest_ms.max(wall_ms());

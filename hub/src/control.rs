@@ -9,6 +9,7 @@ use crate::desk::{
     Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, NewToken, RefundWish,
     TokenMade,
 };
+use crate::findings::said;
 use crate::import;
 use crate::store::BackupRow;
 use crate::store::people::{self, PeopleQuery};
@@ -380,9 +381,8 @@ pub struct NotDone {
 /// # Errors
 /// When it does not run, or [`NotDone`].
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<T> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!("headquarters does not run here ({}); start it with `yika-hub serve`", socket.display())
-    })?;
+    let connected = UnixStream::connect(socket).await;
+    let stream = connected.with_context(|| said(tongue(), "status.not_running", &[("socket", &socket.display())]))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = hyper::Request::builder()

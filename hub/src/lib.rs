@@ -12,6 +12,7 @@ pub mod console;
 pub mod control;
 pub mod core;
 pub mod desk;
+pub mod findings;
 pub mod identity;
 pub mod import;
 pub mod ledger;

@@ -88,6 +88,8 @@ pub struct Ears {
     pub archived: watch::Sender<Archived>,
     /// How the log is; `None` where none is written.
     pub log: watch::Sender<Option<LogState>>,
+    /// The time that was stamped last.
+    pub stamped_ms: watch::Sender<i64>,
 }
 
 impl Ears {
@@ -106,6 +108,7 @@ impl Ears {
             provision: watch::channel(0).0,
             archived: watch::channel(Archived::default()).0,
             log: watch::channel(None).0,
+            stamped_ms: watch::channel(i64::MIN).0,
         }
     }
 
@@ -208,6 +211,7 @@ impl Machine for HubMachine {
     fn committed(&mut self, store: &SqliteStore, effects: Vec<Effect>) {
         self.hub.committed();
         self.rows.clear();
+        self.ears.stamped_ms.send_replace(self.clock.newest_ms());
         match Recovering::of(&self.hub, store) {
             Ok(recovering) => {
                 self.ears.recovery.send_if_modified(|was| {

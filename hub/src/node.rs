@@ -6,6 +6,7 @@
 use crate::clock::{HubClock, wall_ms};
 use crate::core::enrol::CERTIFICATE_DAYS;
 use crate::core::{self, Command, Hub, Identity, Reply};
+use crate::findings::{self, Finding, Verdict};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order, Recovering};
 use crate::snapshot::{self, Snapshots};
@@ -28,7 +29,7 @@ use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
-use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity};
+use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity, describe_certificate};
 use yika_store::rusqlite::Connection;
 use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
@@ -66,6 +67,8 @@ pub struct HubNode {
     greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
     /// What was last heard of each life.
     heard: Mutex<BTreeMap<Writer, Heard>>,
+    /// Last second of its certificate, Unix time.
+    certified_until_s: i64,
 }
 
 /// What was last heard of a box, and how long it said its journal is.
@@ -142,6 +145,7 @@ impl HubNode {
             snapshots: Snapshots::open(dir, identity.me)?,
             greetings: Mutex::default(),
             heard: Mutex::new(heard),
+            certified_until_s: describe_certificate(&identity.certificate_der)?.1.not_after_s,
         };
         node.refresh_registry()?;
         Ok((Arc::new(node), thread))
@@ -242,16 +246,13 @@ impl HubNode {
     }
 
     /// Why nothing can be written, and how to mend it, if so.
-    pub fn refusing(&self) -> Option<String> {
-        use yika_store::writer::Health;
-        match self.health() {
-            Health::Serving => None,
-            Health::Refusing(error) => {
-                Some(format!("the disk refuses writes: {error}; free or mend it, writing is tried again"))
-            }
-            Health::Damaged(error) => Some(format!("{error}; restore the last good backup")),
-            Health::Stopped => Some("the writer has stopped; start headquarters again".to_owned()),
-        }
+    pub fn refusing(&self) -> Option<Finding> {
+        Some(findings::writer(&self.health())).filter(|finding| finding.verdict == Verdict::Wrong)
+    }
+
+    /// Days that are left of its certificate.
+    pub fn certificate_days(&self) -> i64 {
+        self.certified_until_s.saturating_sub(wall_ms().div_euclid(1_000)).div_euclid(24 * 3_600)
     }
 
     /// Commands that wait for the writer, all priorities together.

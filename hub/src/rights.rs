@@ -22,6 +22,8 @@ pub const TOP_UP_BELOW_PART: i64 = 3;
 pub const RETURN_ABOVE_TIMES: i64 = 2;
 /// Most boxes a person is granted rights at; what boxes say they did is counted beyond it too.
 pub const REPLICAS_MAX: usize = 64;
+/// Most wallets of one owner that are there only because boxes named them; what names a further one is set aside.
+pub const NAMED_WALLETS_MAX: usize = 32;
 
 /// One box's right in one wallet of a person, as the hub knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -126,6 +128,9 @@ pub enum WalletError {
     /// Too many boxes.
     #[error("rights at more than {REPLICAS_MAX} boxes")]
     TooMany,
+    /// Too many wallets that headquarters has never paid into.
+    #[error("more than {NAMED_WALLETS_MAX} wallets that headquarters has paid nothing into")]
+    TooManyNamed,
 }
 
 /// What a wallet's boxes should get and give back.
@@ -353,10 +358,25 @@ pub fn is_money(key: WalletKey) -> bool {
     !matches!(key, WalletKey::Limit(..) | WalletKey::MealCount(_))
 }
 
+/// Whether headquarters has neither paid into a wallet nor granted of it. Into a pool boxes pay too, by what they charge.
+fn is_only_named(key: WalletKey, wallet: &Wallet) -> bool {
+    let paid_in = !matches!(key, WalletKey::Guest | WalletKey::Float(_)) && wallet.deposits.is_positive();
+    !paid_in && wallet.replicas.values().all(|replica| replica.granted.is_empty())
+}
+
 impl PersonWallets {
     /// A wallet, made empty if it is new.
     pub fn wallet(&mut self, key: WalletKey) -> &mut Wallet {
         self.wallets.entry(key).or_default()
+    }
+
+    /// A wallet that a box names, made empty if it is new: every entry costs a walk through all of its owner's.
+    pub fn named(&mut self, key: WalletKey) -> Result<&mut Wallet, WalletError> {
+        let only_named = || self.wallets.iter().filter(|(key, wallet)| is_only_named(**key, wallet)).count();
+        if !self.wallets.contains_key(&key) && only_named() >= NAMED_WALLETS_MAX {
+            return Err(WalletError::TooManyNamed);
+        }
+        Ok(self.wallet(key))
     }
 
     /// Adds a sale to its day, or takes off what was given back.

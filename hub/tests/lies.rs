@@ -10,14 +10,14 @@ use yika_crdt::Fen;
 use yika_crdt::answered::Answered;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{self, End, Run, SignedHead};
+use yika_crdt::feed::{self, End, RUN_ENTRIES_MAX, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::sale::Answer;
 use yika_crdt::store::{FeedState, KeyValue, MemoryStore, Read, Store, StoreError, Tx, decode_row};
 use yika_crdt::{keys, tariff};
 use yika_hub::core::{self, TableRow};
 use yika_hub::ledger::Account;
-use yika_hub::rights::PersonWallets;
+use yika_hub::rights::{NAMED_WALLETS_MAX, PersonWallets};
 
 const FAR_TERMINAL: u32 = 20;
 const NEAR_TERMINAL: u32 = 10;
@@ -393,4 +393,82 @@ fn an_entry_after_which_wallets_cannot_be_added_up_is_set_aside() {
     let now_ms = world.now_ms;
     lie(&mut world, now_ms, vec![Body::Purchase(of_third), of_second(id(FAR_TERMINAL, 3), 700)]);
     assert_eq!((turnover(&world), told(&world, "quarantine")), (700, 1));
+}
+
+fn wallets_held(world: &World) -> usize {
+    world.hub.wallets(P1).wallets.len()
+}
+
+/// Each entry on its own is small and sound; together they would be a row of wallets that every turn walks through.
+#[test]
+fn wallets_that_a_box_makes_up_are_bounded_and_what_names_more_is_set_aside() {
+    let mut world = two_campuses();
+    world.switch_off(1);
+    let (now_ms, before) = (world.now_ms, wallets_held(&world));
+    let feed = FeedId { writer: world.edges[1].me, channel: Channel::Rights(HUB) };
+    let given_back = |world: &mut World, total: i64| {
+        let held = world.hub.store.feed(&feed).unwrap().end;
+        let row = |n| Row { person: P1, wallet: WalletKey::Subsidy(n) };
+        let grant = |n| GrantRecord { row: row(n), total: Fen(total), last_day: None, basis: None, lease: None };
+        let bodies = (0..500).map(|n| Body::Grant(grant(n))).collect();
+        let reply = world.order(core::Command::Ingest(run(feed, held, now_ms, bodies)));
+        assert!(matches!(reply, core::Reply::Stored(..)), "{reply:?}");
+    };
+    given_back(&mut world, 0);
+    assert_eq!((wallets_held(&world), told(&world, "quarantine")), (before, 0), "nothing came back of nothing");
+    given_back(&mut world, 1);
+    assert_eq!(
+        (wallets_held(&world) - before, told(&world, "quarantine")),
+        (NAMED_WALLETS_MAX, 500 - NAMED_WALLETS_MAX)
+    );
+    let parts =
+        |first: u32, fen| (first..first + 32).map(|n| (Source::Wallet(WalletKey::Subsidy(n)), Fen(fen))).collect();
+    let paid_by = |n: u32, fen| PurchaseRecord {
+        paid: parts(1_000 + 32 * n, fen),
+        ..sale(id(FAR_TERMINAL, n), Source::Guest, 32 * fen)
+    };
+    lie(&mut world, now_ms, (1..=100).map(|n| Body::Purchase(paid_by(n, i64::from(n % 2)))).collect());
+    let on_day = |n: i32| PurchaseRecord {
+        person: PersonId(3),
+        category: CategoryId(3),
+        day: Day(30_000 + n),
+        ..sale(id(FAR_TERMINAL, 1_000 + n as u32), Source::Receivable, 1)
+    };
+    lie(&mut world, now_ms, (0..100).map(|n| Body::Purchase(on_day(n))).collect());
+    let from = world.edges[1].me;
+    for n in 2_000..2_100 {
+        let row = Row { person: P1, wallet: WalletKey::Subsidy(n) };
+        let reply = world.order(core::Command::Ask { from, row, total: Fen(1) });
+        assert_eq!(reply, core::Reply::Granted(false));
+    }
+    assert_eq!(wallets_held(&world) - before, NAMED_WALLETS_MAX);
+    assert!(world.hub.wallets(PersonId(3)).wallets.len() <= NAMED_WALLETS_MAX + 8);
+    assert_eq!(turnover(&world), 100, "a sale counts where only its counter has no room");
+    world.run_ms(2 * SECOND_MS);
+    assert_eq!(paid(&world.buy(0, 1, 1, 1_000)), 1_000, "headquarters and canteens go on");
+    world.run_ms(2 * SECOND_MS);
+    world.restart_hub();
+    world.hub.check();
+}
+
+/// Tiny entries fit a frame by the ten thousand; each costs work.
+#[test]
+fn a_run_of_too_many_entries_is_refused_and_an_honest_box_sends_several() {
+    let mut world = two_campuses();
+    let (now_ms, count) = (world.now_ms, RUN_ENTRIES_MAX as u64 + 1);
+    let tiny = || Body::Alarm(AlarmRecord { kind: "t".into(), detail: String::new() });
+    let (feed, held) = (journal(&world, 1), world.hub.store.feed(&journal(&world, 1)).unwrap().end);
+    let long = run(feed, held, now_ms, (0..count).map(|_| tiny()).collect());
+    assert!(matches!(world.order(core::Command::Ingest(long)), core::Reply::Refused(_)));
+    assert_eq!(world.hub.store.feed(&feed).unwrap().end, held);
+
+    let mut tx = Tx::new(&world.edges[1].store);
+    let stamp = Stamp { hub_time_ms: now_ms, boot: 1, mono_ms: 0 };
+    let bodies = (0..count).map(|_| Entry { stamp, body: tiny() }.encode());
+    bodies.for_each(|entry| _ = tx.append(feed, entry).unwrap());
+    let batch = tx.into_batch();
+    world.edges[1].store.commit(&batch).unwrap();
+    world.disconnect(HUB.node, feed.writer.node);
+    world.run_ms(2 * SECOND_MS);
+    assert!(world.hub.store.feed(&feed).unwrap().end.seq.0 >= held.seq.0 + count);
 }

@@ -5,6 +5,9 @@ use rusqlite::OpenFlags;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::ids::*;
+use yika_crdt::keys;
 use yika_tests::process::{Finished, Launch};
 use yika_tests::site::{BoxProgram, HubProgram, Reach};
 
@@ -107,6 +110,42 @@ async fn what_was_done_and_what_was_refused_is_said_in_the_language_of_the_termi
     assert!(code == 1 && refused.stderr.contains("the balance is only 88.50 yuan"), "{refused:?}");
     let (_, renamed) = asked(&hub.dir, "C", &["edge", "rename", "n1", "x"]).await;
     assert!(renamed.stderr.contains("n1 is not"), "{renamed:?}");
+}
+
+/// The state in both languages, neither of which borrows from the other; the first line names headquarters.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_speaks_one_language_and_its_code_calls_somebody_when_something_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut hub = HubProgram::start(dir.path(), "总部").await.unwrap();
+    let chinese = |line: &str| line.chars().any(|letter| letter > '\u{2e7f}');
+    for locale in ["C", "zh_CN.UTF-8"] {
+        let (code, status) = asked(&hub.dir, locale, &["status"]).await;
+        assert!(code == 0 && status.stdout.lines().count() > 8, "{status:?}");
+        let lines = status.stdout.lines().skip(1);
+        lines.for_each(|line| assert_eq!(chinese(line), locale != "C", "{line}"));
+    }
+    let (_, status) = asked(&hub.dir, "C", &["status"]).await;
+    assert!(status.stdout.contains("lies on the disk of the database: both are lost together\n       → name a folder"));
+
+    assert!(hub.process.terminate(BOUND).await.unwrap().success());
+    let incarnation = Incarnation { generation: 1, counter: 1 };
+    let feed = FeedId { writer: Writer { node: NodeId(7), incarnation }, channel: Channel::Journal };
+    let row = (keys::quarantine(&feed, Seq(3)), yika_crdt::wire::encode(&"it cannot be read".to_owned()));
+    let database = rusqlite::Connection::open(hub.database()).unwrap();
+    database.execute("INSERT INTO state (key, value) VALUES (?1, ?2)", row).unwrap();
+    drop(database);
+    let (code, status) = asked(&hub.dir, "zh_CN.UTF-8", &["status"]).await;
+    assert!(code == 1 && status.stderr.contains("总部没有在本机运行"), "{status:?}");
+    hub.restart().await.unwrap();
+    let (code, status) = asked(&hub.dir, "C", &["status"]).await;
+    assert_eq!(code, 3, "{status:?}");
+    assert!(status.stdout.contains("[FAIL] 1 entries could not be used") && status.stdout.contains("1 found wrong"));
+    let (code, status) = asked(&hub.dir, "C", &["status", "--json"]).await;
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let findings = status["findings"].as_array().unwrap();
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding["verdict"] == "wrong").collect();
+    assert!(code == 3 && wrong.len() == 1, "{status}");
+    assert!(wrong[0]["code"] == "quarantine" && wrong[0]["facts"]["count"] == "1", "{status}");
 }
 
 /// The one object that a command prints for programs, with its exit code.

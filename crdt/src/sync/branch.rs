@@ -42,7 +42,8 @@ pub fn run_from<R: Read + ?Sized>(
     }
     if feed.writer == me {
         let Some(before) = end_at(store, &feed, Seq(from.0 - 1))? else { return Ok(None) };
-        let entries = store.entries(&feed, from, RUN_BYTES_MAX)?;
+        let mut entries = store.entries(&feed, from, RUN_BYTES_MAX)?;
+        entries.truncate(feed::RUN_ENTRIES_MAX);
         let end = entries.iter().fold(before, |end, entry| feed::link(&feed, end, entry));
         return Ok(Some(Run { from, entries, head: SignedHead::sign(feed, end, key) }));
     }

@@ -205,8 +205,23 @@ fn tail_line(
             href: String::new(),
         };
     };
+    let (kind, words, money) = told(ui, registry, operators, &entry.body);
+    let href = match kind.starts_with("kind.") {
+        true => format!("/transactions/{writer}/{}", line.seq),
+        false => String::new(),
+    };
+    TailLine { seq: line.seq, time: ui.time_text(entry.stamp.hub_time_ms), kind, words, money, href }
+}
+
+/// What an entry is, what it says, and which sum it moves.
+fn told(
+    ui: &Ui,
+    registry: &RegistryView,
+    operators: &BTreeMap<OperatorId, String>,
+    body: &Body,
+) -> (&'static str, String, String) {
     let terminal = |terminal: TerminalId| terminal_name(registry, terminal);
-    let (kind, words, money) = match &entry.body {
+    match body {
         Body::Purchase(sale) => {
             let total = sale.price.0.saturating_add(sale.adjustment.0);
             ("kind.sale", format!("{} · {}", terminal(sale.id.terminal), sale.card), yuan(total))
@@ -244,12 +259,7 @@ fn tail_line(
             String::new(),
         ),
         _ => ("journal.unknown", String::new(), String::new()),
-    };
-    let href = match kind.starts_with("kind.") {
-        true => format!("/transactions/{writer}/{}", line.seq),
-        false => String::new(),
-    };
-    TailLine { seq: line.seq, time: ui.time_text(entry.stamp.hub_time_ms), kind, words, money, href }
+    }
 }
 
 fn door_words(ui: &Ui, event: &DoorEvent) -> String {

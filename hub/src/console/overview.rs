@@ -234,7 +234,7 @@ fn shown(ui: &Ui, registry: &RegistryView, edges: Vec<EdgeLine>, sums: &Sums) ->
 /// What would be there if this machine burned.
 async fn safety(site: &Site, ui: &Ui) -> Result<Vec<(&'static str, String)>, UiError> {
     let now_ms = wall_ms();
-    let refusing = site.desk.node.refusing().map(|why| ("bad", format!("{} {why}", ui.t("overview.refusing"))));
+    let refusing = site.desk.node.refusing().map(|why| ("bad", why.sentence(ui.lang)));
     let backup = match site.desk.last_backup().await.map_err(unread)? {
         None => ("warn", ui.t("overview.no_backup").to_owned()),
         Some(last) => {

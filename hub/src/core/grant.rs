@@ -82,7 +82,7 @@ impl Hub {
         total: Fen,
     ) -> Result<Reply, CoreError> {
         let known = self.mesh.people.read().holder(row.person).is_some();
-        if !known || !self.may_grant(from) || !self.prepare_counter(turn, row)? {
+        if !known || !self.may_grant(from) || !self.is_there(turn, row)? {
             return Ok(Reply::Granted(false));
         }
         if self.raise(turn, from, row, total)? {
@@ -282,16 +282,14 @@ impl Hub {
         Ok(())
     }
 
-    /// Whether a row may be asked for: money always, a counter only of the holder's own strict limit.
-    fn prepare_counter<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, row: Row) -> Result<bool, CoreError> {
+    /// Whether a row may be asked for: money that was ever paid in, a counter only of the holder's own strict limit.
+    fn is_there<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, row: Row) -> Result<bool, CoreError> {
         match row.wallet {
-            WalletKey::Main | WalletKey::Subsidy(_) => Ok(true),
-            WalletKey::Limit(..) => {
-                self.make_counters(turn, row.person)?;
-                Ok(self.open(turn, Owner::Person(row.person))?.wallets.contains_key(&row.wallet))
-            }
-            WalletKey::MealCount(_) | WalletKey::Guest | WalletKey::Float(_) => Ok(false),
+            WalletKey::Main | WalletKey::Subsidy(_) => {}
+            WalletKey::Limit(..) => self.make_counters(turn, row.person)?,
+            WalletKey::MealCount(_) | WalletKey::Guest | WalletKey::Float(_) => return Ok(false),
         }
+        Ok(self.open(turn, Owner::Person(row.person))?.wallets.contains_key(&row.wallet))
     }
 
     /// Tops up a box's guest pool and the floats of the tills of its campus, where a third or less is left.

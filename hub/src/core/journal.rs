@@ -251,7 +251,7 @@ impl Hub {
         let (person, pool) = (Owner::Person(sale.person), Owner::Pool(writer));
         let merchant = Account::Merchant(sale.merchant);
         let owed = Account::Receivable(sale.person);
-        for (source, amount) in parts {
+        for (source, amount) in parts.iter().filter(|(_, amount)| *amount != Fen::ZERO) {
             let signed = sign.of(*amount)?;
             let (owner, key) = match source {
                 Source::Wallet(key) => (person, *key),
@@ -264,7 +264,7 @@ impl Hub {
                     continue;
                 }
             };
-            let replica = self.open(turn, owner)?.wallet(key).replica(writer);
+            let replica = self.open(turn, owner)?.named(key)?.replica(writer);
             let before = (replica.used, replica.returned);
             sign.count(replica, *amount)?;
             let after = (replica.used, replica.returned);
@@ -285,8 +285,11 @@ impl Hub {
         let sheet = self.mesh.tariff_of(turn.tx, sale.tariff)?;
         let counter = sheet.and_then(|sheet| tariff::strict_counter(&sheet, sale.category, sale.day));
         let wallets = self.open(turn, person)?;
-        if let Some((key, _)) = counter.filter(|_| sale.person != PersonId(0)) {
-            sign.count(wallets.wallet(key).replica(writer), total)?;
+        if let Some((key, _)) = counter.filter(|_| sale.person != PersonId(0) && total != Fen::ZERO)
+            && let Ok(counter) = wallets.named(key)
+        {
+            // Where there is no room nothing was ever granted of it, and the sale itself counts all the same.
+            sign.count(counter.replica(writer), total)?;
         }
         Ok(wallets.note_spent(sale.day, sign.of(total)?)?)
     }
@@ -511,10 +514,15 @@ impl Hub {
         let total = taken.total.min(given).max(Fen::ZERO);
         let owner = Owner::Person(taken.row.person);
         let key = taken.row.wallet;
-        let wallet = self.open(turn, owner)?.wallet(key);
-        let held = wallet.replica(taker).taken_in.entry(giver).or_default();
-        let amount = total.sub(*held)?.max(Fen::ZERO);
-        *held = held.add(amount)?;
+        let wallets = self.open(turn, owner)?;
+        let replica = wallets.wallets.get(&key).and_then(|wallet| wallet.replicas.get(&taker));
+        let held = replica.and_then(|replica| replica.taken_in.get(&giver)).copied().unwrap_or_default();
+        let amount = total.sub(held)?;
+        if !amount.is_positive() {
+            return Ok(());
+        }
+        let wallet = wallets.named(key)?;
+        wallet.replica(taker).taken_in.insert(giver, total);
         let to = right_account(owner, key, taker, wallet.replica(taker));
         let given_out = wallet.replica(giver).taken_out.entry(taker).or_default();
         *given_out = given_out.add(amount)?;
@@ -553,7 +561,10 @@ impl Hub {
         }
         let owner =
             if grant.row.person == PersonId(0) { Owner::Pool(feed.writer) } else { Owner::Person(grant.row.person) };
-        let replica = self.open(turn, owner)?.wallet(grant.row.wallet).replica(feed.writer);
+        if !grant.total.is_positive() {
+            return Ok(touched);
+        }
+        let replica = self.open(turn, owner)?.named(grant.row.wallet)?.replica(feed.writer);
         let back = replica.back.entry(receiver.incarnation).or_default();
         *back = grant.total.max(*back);
         Ok(touched)

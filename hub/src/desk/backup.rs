@@ -1,14 +1,11 @@
-//! Backups by the desk: made and proved, remembered, and told to the core so that boxes may prune. And how the hub is.
+//! Backups by the desk: made and proved, remembered, and told to the core so that boxes may prune.
 
 use super::{Actor, Desk, DeskError, facts, refused};
-use crate::backup::log::LogState;
 use crate::backup::{self, Backups, Listed, NoRoom, Phase, Proved, Source};
 use crate::core::Command;
-use crate::machine::Recovering;
 use crate::refusal::{Cause, Refusal};
 use crate::store::{BackupRow, TableRow, read};
 use crate::vault::Vault;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,70 +13,7 @@ use std::sync::atomic::Ordering;
 /// Backups that are looked up.
 const BACKUPS_SHOWN_MAX: u32 = 200;
 
-/// How headquarters is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct HubStatus {
-    /// Its name.
-    pub name: String,
-    /// The life it is in.
-    pub life: String,
-    /// Why nothing can be written, if so.
-    #[serde(default)]
-    pub refusing: Option<String>,
-    /// It was restored and is not whole yet.
-    pub recovering: Option<Recovering>,
-    /// Boxes with an open connection.
-    pub connected: u64,
-    /// The newest proved backup.
-    pub last_backup: Option<BackupRow>,
-    /// How the log between two backups is; none where none is written.
-    pub log: Option<LogState>,
-}
-
-impl HubStatus {
-    /// In words, one line each.
-    pub fn words(&self, now_ms: i64) -> Vec<String> {
-        let mut words = vec![format!("{} · life {} · {} boxes connected", self.name, self.life, self.connected)];
-        words.extend(self.refusing.as_ref().map(|why| format!("NOTHING IS WRITTEN · 无法写入: {why}")));
-        if let Some(recovering) = &self.recovering {
-            let nodes: Vec<String> = recovering.waiting_for.iter().map(ToString::to_string).collect();
-            words.push(format!("recovering: waiting for {} · 恢复中，等待节点上报", nodes.join(", ")));
-            words.push(
-                "until then nothing is granted, paid out or newly registered; canteens and doors go on; fence a box \
-                 that will not come back: yika-hub edge fence"
-                    .to_owned(),
-            );
-        }
-        words.push(match &self.last_backup {
-            None => "no backup yet: yika-hub backup create · 尚无备份".to_owned(),
-            Some(row) => {
-                let hours = now_ms.saturating_sub(row.at_ms).max(0) / 3_600_000;
-                format!("last backup {hours} h ago: {} ({} bytes) · 最近备份", row.file, row.bytes)
-            }
-        });
-        words.extend(self.log.as_ref().map(|log| log.words(now_ms)));
-        words
-    }
-}
-
 impl Desk {
-    /// How headquarters is.
-    ///
-    /// # Errors
-    /// When the hub cannot read.
-    pub async fn status(&self) -> Result<HubStatus, DeskError> {
-        let recovering = self.node.ears().recovery.borrow().clone();
-        Ok(HubStatus {
-            name: self.node.name.clone(),
-            life: self.node.writer().to_string(),
-            refusing: self.node.refusing(),
-            recovering,
-            connected: self.node.peers().len() as u64,
-            last_backup: self.last_backup().await?,
-            log: self.node.ears().log.borrow().clone(),
-        })
-    }
-
     /// The newest proved backup.
     ///
     /// # Errors
@@ -288,6 +222,6 @@ fn not_made(error: &anyhow::Error) -> Refusal {
     no_room(error).unwrap_or_else(|| Refusal::BackupFailed { cause: cause(error) })
 }
 
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DeskError> {
+pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DeskError> {
     tokio::task::spawn_blocking(work).await.map_err(|ended| DeskError::Busy(ended.to_string()))
 }

@@ -13,8 +13,9 @@ mod people;
 mod profile;
 mod registry;
 mod snapshot;
+mod status;
 
-pub use backup::{BackupFile, BackupsView, HubStatus, is_readable, prove_backup};
+pub use backup::{BackupFile, BackupsView, is_readable, prove_backup};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined, Standing};
 pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
 pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish, teller};
@@ -25,6 +26,7 @@ pub use registry::{
     NAME_CHARS_MAX, NewTerminal, NewToken, TOKEN_TTL_S_MAX, TerminalMade, TokenMade, dialable, only_here, quoted,
 };
 pub use snapshot::ExportedPart;
+pub use status::HubStatus;
 
 use crate::backup::Backups;
 use crate::clock::wall_ms;

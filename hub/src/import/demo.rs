@@ -10,6 +10,52 @@ const AREA_CODE: &str = "999999";
 /// First card number; campuses follow each other without a gap.
 const FIRST_CARD_NUMBER: u64 = 10_000_001;
 
+/// Characters and pinyin.
+const SURNAMES: [(&str, &str); 16] = [
+    ("王", "wang"),
+    ("李", "li"),
+    ("张", "zhang"),
+    ("刘", "liu"),
+    ("陈", "chen"),
+    ("杨", "yang"),
+    ("赵", "zhao"),
+    ("黄", "huang"),
+    ("周", "zhou"),
+    ("吴", "wu"),
+    ("徐", "xu"),
+    ("孙", "sun"),
+    ("欧阳", "ouyang"),
+    ("马", "ma"),
+    ("朱", "zhu"),
+    ("胡", "hu"),
+];
+/// Characters and pinyin.
+const GIVEN: [(&str, &str); 20] = [
+    ("伟", "wei"),
+    ("芳", "fang"),
+    ("娜", "na"),
+    ("敏", "min"),
+    ("静", "jing"),
+    ("磊", "lei"),
+    ("洋", "yang"),
+    ("勇", "yong"),
+    ("艳", "yan"),
+    ("杰", "jie"),
+    ("涛", "tao"),
+    ("明", "ming"),
+    ("超", "chao"),
+    ("霞", "xia"),
+    ("平", "ping"),
+    ("刚", "gang"),
+    ("婷", "ting"),
+    ("峰", "feng"),
+    ("雪", "xue"),
+    ("𬭚", "chun"),
+];
+/// Names and codes.
+const DEPARTMENTS: [(&str, &str); 5] =
+    [("行政部", "0101"), ("生产部", "0201"), ("研发部", "0301"), ("后勤部", "0401"), ("财务部", "0501")];
+
 /// A collection file of invented people, `per_campus` for each campus. Equal arguments give equal people.
 ///
 /// # Errors
@@ -32,48 +78,6 @@ pub fn demo_records(seed: u64, campuses: &[&str], per_campus: usize) -> Vec<Pers
 }
 
 fn person(dice: &mut Dice, campus: &str, index: usize, serial: u64) -> PersonRecord {
-    const SURNAMES: [(&str, &str); 16] = [
-        ("王", "wang"),
-        ("李", "li"),
-        ("张", "zhang"),
-        ("刘", "liu"),
-        ("陈", "chen"),
-        ("杨", "yang"),
-        ("赵", "zhao"),
-        ("黄", "huang"),
-        ("周", "zhou"),
-        ("吴", "wu"),
-        ("徐", "xu"),
-        ("孙", "sun"),
-        ("欧阳", "ouyang"),
-        ("马", "ma"),
-        ("朱", "zhu"),
-        ("胡", "hu"),
-    ];
-    const GIVEN: [(&str, &str); 20] = [
-        ("伟", "wei"),
-        ("芳", "fang"),
-        ("娜", "na"),
-        ("敏", "min"),
-        ("静", "jing"),
-        ("磊", "lei"),
-        ("洋", "yang"),
-        ("勇", "yong"),
-        ("艳", "yan"),
-        ("杰", "jie"),
-        ("涛", "tao"),
-        ("明", "ming"),
-        ("超", "chao"),
-        ("霞", "xia"),
-        ("平", "ping"),
-        ("刚", "gang"),
-        ("婷", "ting"),
-        ("峰", "feng"),
-        ("雪", "xue"),
-        ("𬭚", "chun"),
-    ];
-    const DEPARTMENTS: [(&str, &str); 5] =
-        [("行政部", "0101"), ("生产部", "0201"), ("研发部", "0301"), ("后勤部", "0401"), ("财务部", "0501")];
     let surname = dice.pick(&SURNAMES);
     let first = dice.pick(&GIVEN);
     let second = if dice.below(3) > 0 { dice.pick(&GIVEN) } else { ("", "") };

@@ -38,15 +38,4 @@ impl LogState {
     pub fn is_sound(&self, now_ms: i64) -> bool {
         self.based && self.trouble.is_none() && self.lag_ms(now_ms) <= LAG_MS_MAX
     }
-
-    /// In words, one line.
-    pub fn words(&self, now_ms: i64) -> String {
-        let (dir, lag_s) = (self.dir.display(), self.lag_ms(now_ms) / 1_000);
-        match &self.trouble {
-            Some(trouble) => format!("the log waits for its folder since {lag_s} s: {trouble} · 日志未能归档"),
-            None if !self.based => format!("the log begins with the next backup ({dir}) · 日志从下次备份开始"),
-            None if self.is_sound(now_ms) => format!("log up to date in {dir} · 日志已归档"),
-            None => format!("the log is {lag_s} s behind in {dir} · 日志归档延迟"),
-        }
-    }
 }

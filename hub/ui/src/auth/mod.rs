@@ -377,9 +377,9 @@ impl<D: OperatorDirectory> Auth<D> {
         self.open_session(&renewed).map_err(|_| UNAVAILABLE)
     }
 
-    /// Ends the session behind a cookie.
+    /// Ends the session behind a cookie, for good.
     pub async fn sign_out(&self, token: &str, operator: &CurrentOperator, from: Option<String>) {
-        self.sessions.end(token);
+        self.sessions.end_for_good(token).await;
         self.audit(&operator.id, AuthAct::SignedOut, from).await;
     }
 

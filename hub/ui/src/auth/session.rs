@@ -1,8 +1,9 @@
 //! Sessions: a random token in the browser, its SHA-256 here and, where they outlive a restart, in a file.
 //!
 //! A read of this memory or file gives nobody a usable cookie. The file is a convenience: what is lost of it makes somebody
-//! sign in again, so a disk that refuses it stops nothing, and no request waits for it. It counts within one boot of the
-//! machine only: a clock that stood still while the power was off would lengthen every session.
+//! sign in again, so a disk that refuses it stops nothing. Only who signs out waits for it, so that no crash brings back a
+//! session that was said to be over. It counts within one boot of the machine only: a clock that stood still while the power
+//! was off would lengthen every session. So it needs no sync: it has to outlive the process, not the power.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
 use super::password::PasswordError;
 
@@ -22,6 +25,8 @@ pub const SESSIONS_MAX: usize = 2_000;
 
 /// Use of a session is written down at most so often: that much of its idle time is given back by a restart.
 const NOTED_EVERY_MS: u64 = 60_000;
+/// A sign-out waits so long for a disk that hangs.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Differs at each boot of the machine.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 /// A session that was used this far in the future was not: the clock was set back.
@@ -92,6 +97,8 @@ pub struct Sessions {
 struct Held {
     by_hash: HashMap<[u8; 32], Kept>,
     noted_ms: u64,
+    /// Sign-outs to be told when the file has followed.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Sessions {
@@ -189,6 +196,19 @@ impl Sessions {
         self.note(&mut held, noted_ms);
     }
 
+    /// Ends one session; returns when no crash brings it back.
+    pub async fn end_for_good(&self, token: &str) {
+        if self.keeper.is_none() {
+            return self.end(token);
+        }
+        let (written, heard) = oneshot::channel();
+        self.lock().waiting.push(written);
+        self.end(token);
+        if !matches!(tokio::time::timeout(WRITE_WAIT_MAX, heard).await, Ok(Ok(()))) {
+            tracing::warn!("the file of sessions does not follow; a crash may bring back one that was signed out");
+        }
+    }
+
     /// Ends all sessions of an operator.
     pub fn end_operator(&self, operator_id: &str) {
         let mut held = self.lock();
@@ -264,9 +284,18 @@ impl Drop for Keeper {
 
 fn keep(file: &Path, boot: &str, held: &Mutex<Held>, changes: &Receiver<()>) {
     while changes.recv().is_ok() {
-        let sessions = held.lock().unwrap_or_else(PoisonError::into_inner).by_hash.clone();
-        if let Err(error) = write(file, boot, &sessions) {
+        let (sessions, waiting) = {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            (held.by_hash.clone(), std::mem::take(&mut held.waiting))
+        };
+        let written = write(file, boot, &sessions).or_else(|error| {
             tracing::warn!(file = %file.display(), %error, "sessions cannot be kept; they end with the process");
+            // An older file would bring back who has signed out; a full disk still lets it go.
+            remove(file)
+        });
+        match written {
+            Ok(()) => waiting.into_iter().for_each(|waiting| _ = waiting.send(())),
+            Err(error) => tracing::warn!(file = %file.display(), %error, "an old file of sessions cannot be removed"),
         }
     }
 }
@@ -283,6 +312,13 @@ fn write(file: &Path, boot: &str, sessions: &HashMap<[u8; 32], Kept>) -> std::io
     let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     out.write_all(text.as_bytes())?;
     std::fs::rename(&part, file)
+}
+
+fn remove(file: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn parsed(line: &str) -> Option<([u8; 32], Kept)> {
@@ -355,6 +391,28 @@ mod tests {
         assert!(!format!("{sessions:?}{token:?}").contains(token.as_str()));
         sessions.end_operator("o1");
         assert!(sessions.touch(token.as_str(), 1).is_none());
+    }
+
+    /// The sessions are leaked, as a crash would leave them: nothing is written at an orderly end.
+    #[tokio::test]
+    async fn a_crash_after_a_sign_out_brings_no_session_back() {
+        let dir = std::env::temp_dir().join(format!("yika-sign-out-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("sessions");
+        let start = || Sessions::kept_in(file.clone(), SessionPolicy::default(), 0);
+        let before: &Sessions = Box::leak(Box::new(start()));
+        let others: Vec<_> = (0..200).map(|_| before.open("o1", 0, 0).unwrap()).collect();
+        let stays = before.open("o2", 0, 0).unwrap();
+        for token in others {
+            before.end_for_good(token.as_str()).await;
+            assert!(start().peek(token.as_str(), 0).is_none(), "signed out");
+        }
+        assert!(start().peek(stays.as_str(), 0).is_some());
+
+        std::fs::create_dir(file.with_extension("part")).unwrap();
+        before.end_for_good(stays.as_str()).await;
+        assert!(start().is_empty(), "a file that cannot follow is gone");
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
