@@ -33,7 +33,7 @@ use yika_crdt::reason::Reason;
 pub use yika_crdt::registry::RegistryView;
 use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
-use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
+use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
 use yika_link::sync::{Node, WORDS_WAITING_MAX};
@@ -317,6 +317,17 @@ impl EdgeNode {
     pub fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         let bytes = tokio::task::block_in_place(|| self.pool.read(|store| store.get(key)))?;
         bytes.map(|b| decode_row(key, &b)).transpose()
+    }
+
+    /// What the holder of a card can spend at this box, without asking anybody; nothing of a stranger.
+    ///
+    /// # Errors
+    /// Of storage, or sums that cannot be.
+    pub fn spendable(&self, card: CardNumber) -> Result<Option<Fen>, SaleError> {
+        let Some(person) = self.people.read().person_of(card) else { return Ok(None) };
+        let day = self.row::<Day>(keys::OPEN_DAY)?.unwrap_or_default();
+        let rights = self.row::<PersonRights>(&keys::rights(person))?.unwrap_or_default();
+        Ok(Some(rights.balance(day)?.max(Fen::ZERO)))
     }
 
     /// What the registry says now.

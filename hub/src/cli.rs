@@ -2,6 +2,7 @@
 
 mod backup;
 mod failure;
+mod lists;
 mod money;
 mod people;
 mod sites;
@@ -102,6 +103,9 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// How headquarters is, what is wrong and how to mend it (状态与处理办法).
     Status,
+    /// What there is, with the numbers that other commands ask for (清单).
+    #[command(subcommand)]
+    List(lists::List),
     /// Cards (卡片).
     #[command(subcommand)]
     Card(people::Card),
@@ -178,6 +182,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Edge(command) => sites::edge(&hub, command).await?,
         Command::Terminal(command) => sites::terminal(&hub, command).await?,
         Command::Tariff(command) => sites::tariff(&hub, command).await?,
+        Command::List(command) => lists::list(&hub, command).await?,
         Command::Import(command) => return people::import(&hub, command).await,
         Command::Access(command) => people::access(&hub, command).await?,
         Command::Card(command) => people::card(&hub, command).await?,

@@ -11,9 +11,9 @@ use crate::desk::{
 };
 use crate::findings::said;
 use crate::import;
-use crate::store::BackupRow;
 use crate::store::people::{self, PeopleQuery};
 use crate::store::read;
+use crate::store::{BackupRow, OperatorRow};
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::net::{UnixListener, UnixStream};
 use yika_crdt::Fen;
-use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalState};
+use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::TariffSheet;
 use yika_ui::Lang;
@@ -49,12 +49,15 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     let app = Router::new()
         .route("/v1/edges", get(edges))
+        .route("/v1/campuses", get(campuses))
+        .route("/v1/terminals", get(terminals))
+        .route("/v1/operators", get(operators))
         .route("/v1/campus", post(campus))
         .route("/v1/token", post(token))
         .route("/v1/edge/name", post(rename_box))
         .route("/v1/terminal", post(terminal))
         .route("/v1/terminal/state", post(terminal_state))
-        .route("/v1/tariff", post(tariff))
+        .route("/v1/tariff", get(show_tariff).post(tariff))
         .route("/v1/import", post(import))
         .route("/v1/people", get(find_people))
         .route("/v1/top-up", post(top_up))
@@ -136,6 +139,48 @@ async fn terminal_state(
     Json((terminal, state)): Json<(TerminalId, TerminalState)>,
 ) -> Answer<()> {
     desk.set_terminal_state(&Actor::console(), terminal, state).await.map(Json)
+}
+
+async fn campuses(State(desk): State<Desk>) -> Json<Vec<CampusRecord>> {
+    Json(desk.node.registry().campuses.values().cloned().collect())
+}
+
+async fn terminals(State(desk): State<Desk>) -> Json<Vec<TerminalRecord>> {
+    Json(desk.node.registry().terminals.values().cloned().collect())
+}
+
+async fn show_tariff(State(desk): State<Desk>) -> Json<Option<TariffSheet>> {
+    Json(desk.node.registry().tariff.as_deref().cloned())
+}
+
+/// An operator of a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OperatorLine {
+    /// Number.
+    pub operator: OperatorId,
+    /// Sign-in name.
+    pub login: String,
+    /// Name as shown.
+    pub name: String,
+    /// Role code.
+    pub role: String,
+    /// Of which campus; headquarters when absent.
+    pub campus: Option<CampusId>,
+    /// He may sign in.
+    pub active: bool,
+}
+
+async fn operators(State(desk): State<Desk>) -> Answer<Vec<OperatorLine>> {
+    let rows = desk.node.query(read::operators).await?;
+    let line = |row: OperatorRow| OperatorLine {
+        operator: row.operator,
+        login: row.login,
+        name: row.name,
+        role: row.role,
+        campus: row.campus,
+        active: row.active,
+    };
+    Ok(Json(rows.into_iter().map(line).collect()))
 }
 
 async fn tariff(State(desk): State<Desk>, Json(sheet): Json<TariffSheet>) -> Answer<TariffVersion> {

@@ -215,6 +215,12 @@ async fn every_command_answers_a_program_with_one_json_object() {
     assert_eq!(object(&hub.dir, 0, &["backup", "verify", file]).await["books"]["sum_fen"], 0);
     assert!(at(&["backup", "list"]).await["backups"][0]["created_ms"].is_i64());
     assert!(at(&["status"]).await["recovering"].is_null());
+    assert_eq!(at(&["list", "campuses"]).await["campuses"][1]["name"], "西校区");
+    assert_eq!(at(&["list", "terminals"]).await["terminals"][0]["name"], "一号窗");
+    assert_eq!(at(&["list", "people", "王五"]).await["people"][0]["staff_number"], "001");
+    let users = at(&["list", "users"]).await;
+    assert!(users["users"][1]["login"] == "wang" && users["users"][1].get("verifier").is_none(), "{users}");
+    assert_eq!(at(&["list", "tariff"]).await["tariff"]["version"], 1);
     let key = hub.dir.join("master.key").to_string_lossy().into_owned();
     let put = object(&restored, 0, &["backup", "restore", file, "--older", "--master-key", &key]).await;
     let next = format!("yika-hub --data {} serve", restored.display());

@@ -87,10 +87,11 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const SOURCES: [&str; 8] = [
+    const SOURCES: [&str; 9] = [
         include_str!("../cli.rs"),
         include_str!("backup.rs"),
         include_str!("failure.rs"),
+        include_str!("lists.rs"),
         include_str!("money.rs"),
         include_str!("people.rs"),
         include_str!("sites.rs"),

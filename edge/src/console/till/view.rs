@@ -191,6 +191,14 @@ impl App {
         if reason == Reason::UnknownCard {
             notes.push(ui.t("till.unknown.note").to_owned());
         }
+        if matches!(reason, Reason::NotEnough | Reason::NoLease)
+            && let Some(here) = self.node().spendable(card).map_err(|e| UiError::unavailable(e, Saved::Nothing))?
+        {
+            notes.push(ui.t_args("till.balance", &[("sum", &show::money(here))]));
+            if !self.node().peers().iter().any(|peer| peer.node.is_hub()) {
+                notes.push(ui.t("till.share").to_owned());
+            }
+        }
         Ok(Panel::plain("refused", "circle-x", show::reason(ui, reason), notes))
     }
 
