@@ -27,7 +27,7 @@ use crate::rights::RightsError;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
 use decide::{Decided, decide};
-use rows::{charge, count, give_back, uncount};
+use rows::{Written, charge, count, give_back, uncount};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -300,18 +300,47 @@ pub fn apply_journal<R: Read + ?Sized>(
             if ours {
                 charge(mesh, tx, sale)?;
             }
-            count(tx, sale, entry.stamp.hub_time_ms)?;
+            count(tx, Written { sale, at_ms: entry.stamp.hub_time_ms, ours })?;
         }
-        Body::Refund(refund) => {
-            if let (true, Sale::Ours(sale)) = (ours, sale_of(mesh, tx, refund.of)?) {
-                give_back(mesh, tx, refund, &sale)?;
-            }
-            uncount(tx, refund)?;
-        }
+        Body::Refund(refund) => apply_refund(mesh, tx, feed, refund)?,
         Body::Cut(day) => prune::note_cut(mesh, tx, feed.writer, *day, seq)?,
         _ => {}
     }
     Ok(())
+}
+
+/// Takes a refund into counters, where the journal that gives back has sold, to a source that has paid.
+fn apply_refund<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    feed: FeedId,
+    refund: &RefundRecord,
+) -> Result<(), SaleError> {
+    let ours = feed.writer == mesh.me;
+    let Some(Entry { stamp, body: Body::Purchase(sale) }) = entry_of_mark(tx, feed, refund.of)? else {
+        return Ok(());
+    };
+    if refund.back.iter().any(|(source, _)| !sale.paid.iter().any(|(paid, _)| paid == source)) {
+        return Ok(());
+    }
+    let mut given: GivenBack = tx.get(&keys::refunds(refund.of))?.unwrap_or_default();
+    let mut was_whole = false;
+    if ours {
+        give_back(mesh, tx, refund, &sale)?;
+    } else {
+        was_whole = share_back(&sale.paid, &given, None)?.is_none();
+        given.add(&refund.back)?;
+        tx.put(keys::refunds(refund.of), &given);
+    }
+    let is_whole = !was_whole && share_back(&sale.paid, &given, None)?.is_none();
+    let written = Written { sale: &sale, at_ms: stamp.hub_time_ms, ours };
+    uncount(tx, written, &refund.back, is_whole)
+}
+
+/// The entry that answers an id, if it stands in this feed.
+fn entry_of_mark<R: Read + ?Sized>(tx: &Tx<'_, R>, feed: FeedId, of: PurchaseId) -> Result<Option<Entry>, StoreError> {
+    let Some(mark) = tx.get::<Mark>(&keys::mark(of))?.filter(|mark| mark.feed == feed) else { return Ok(None) };
+    Ok(tx.entry(&mark.feed, mark.seq)?.and_then(|bytes| Entry::decode(&bytes).ok()))
 }
 
 /// The answer that an entry stands for.

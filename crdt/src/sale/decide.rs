@@ -14,7 +14,7 @@ use crate::reason::Reason;
 use crate::rights::RowState;
 use crate::store::{Read, Tx};
 use crate::tariff::sheet::{PeriodId, TariffSheet};
-use crate::tariff::{self, Quote, Spent};
+use crate::tariff::{self, Quote, Spent, Tap};
 use std::sync::Arc;
 
 /// What a request comes to.
@@ -61,7 +61,7 @@ pub(super) fn decide<R: Read + ?Sized>(
     let counters = counters_of(tx, person, day)?;
     let sale = Pricing { terminal, sheet: &sheet, person, holder, period, quote, day };
     if !request.offline
-        && let Some(reason) = over_limit(&sale, &counters, now)
+        && let Err(reason) = within_limits(&sale, request.card, &counters, now)
     {
         return Ok(reason.into());
     }
@@ -85,17 +85,16 @@ struct Pricing<'a> {
     day: Day,
 }
 
-fn over_limit(sale: &Pricing<'_>, counters: &Counters, now: &Now) -> Option<Reason> {
-    let window_ms = i64::from(sale.sheet.repeat_tap_seconds) * 1000;
-    if let Some((terminal, total, at_ms)) = counters.last {
-        let same = terminal == sale.terminal.terminal && total == sale.quote.total;
-        if same && now.stamp.hub_time_ms.saturating_sub(at_ms) < window_ms {
-            return Some(Reason::RepeatTap);
-        }
-    }
+fn within_limits(sale: &Pricing<'_>, card: CardNumber, counters: &Counters, now: &Now) -> Result<(), Reason> {
+    let (terminal, total) = (sale.terminal.terminal, sale.quote.total);
+    tariff::repeat_tap(
+        sale.sheet,
+        counters.last.as_ref(),
+        &Tap { card, terminal, total, at_ms: now.stamp.hub_time_ms },
+    )?;
     let (meal_sum, meal_times) = sale.period.and_then(|p| counters.meals.get(&p).copied()).unwrap_or_default();
     let spent = Spent { meal_sum, day_sum: counters.day_sum, meal_times, day_times: counters.day_times };
-    tariff::check_limits(sale.sheet, sale.holder.category, &spent, sale.quote.total).err()
+    tariff::check_limits(sale.sheet, sale.holder.category, &spent, total)
 }
 
 /// A strict limit is spent from a granted counter, wherever the holder eats.

@@ -190,10 +190,12 @@ fn a_sheet_says_which_row_is_wrong() {
 #[test]
 fn the_same_tap_is_refused_for_five_seconds() {
     let s = plain_sheet();
-    let tap = |total, mono_ms| Tap { card: CardNumber(1), terminal: TerminalId(1), total: Fen(total), mono_ms };
+    let tap = |total, at_ms| Tap { card: CardNumber(1), terminal: TerminalId(1), total: Fen(total), at_ms };
     let last = tap(500, 10_000);
     assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 14_999)), Err(Reason::RepeatTap));
     assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 15_000)), Ok(()));
     assert_eq!(repeat_tap(&s, Some(&last), &tap(501, 10_001)), Ok(()));
     assert_eq!(repeat_tap(&s, None, &tap(500, 10_001)), Ok(()));
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 10_000)), Err(Reason::RepeatTap));
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 9_999)), Ok(()), "the clock was set back");
 }
