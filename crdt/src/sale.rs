@@ -1,14 +1,16 @@
 //! Sales at an edge: the purchase decision, its answer, and everything given back (design sections 4 and 5).
 //!
 //! One function per request kind; each writes its journal entry and counters into the same turn. Leaves to others:
-//! the decision itself (`decide`), the rows it moves (`rows`), pruning (`prune`), taking back (`redo`), waiting for a grant (the shell).
+//! the decision itself (`decide`, `fact`), the rows it moves (`rows`), pruning (`prune`), taking back (`redo`), waiting for a grant (the shell).
 
 mod decide;
+mod fact;
 pub mod prune;
 mod redo;
 mod rows;
 
 pub use decide::{has_lease, may_sell};
+pub use fact::FACT_AGE_MS_MAX;
 pub use prune::last_cut;
 pub(crate) use redo::{mark_again, redo_journal};
 pub(crate) use rows::row_of;
@@ -197,7 +199,11 @@ pub fn purchase<R: Read + ?Sized>(
         return Ok(Outcome::Answered(answer));
     }
     let day = open_day(tx, mesh, now)?;
-    let decided = match decide(mesh, tx, request, now, day)? {
+    let (decided, remarks) = match request.offline {
+        true => fact::decide(mesh, tx, request, now, day)?,
+        false => (decide(mesh, tx, request, now, day)?, Vec::new()),
+    };
+    let decided = match decided {
         Decided::Sell(record) => Body::Purchase(*record),
         Decided::Refuse(reason) => {
             Body::Refused(RefusedRecord { id: request.id, card: request.card, mode: request.mode, reason, day })
@@ -206,6 +212,7 @@ pub fn purchase<R: Read + ?Sized>(
     };
     let answer = answer_of(&decided).unwrap_or(Answer::Voided);
     record(mesh, tx, request.id, body, decided, now, events)?;
+    fact::tell(mesh, tx, (request.id, day), remarks, now, events)?;
     Ok(Outcome::Answered(answer))
 }
 
@@ -300,7 +307,7 @@ pub fn apply_journal<R: Read + ?Sized>(
             if ours {
                 charge(mesh, tx, sale)?;
             }
-            count(tx, Written { sale, at_ms: entry.stamp.hub_time_ms, ours })?;
+            count(mesh, tx, Written { sale, at_ms: entry.stamp.hub_time_ms, ours })?;
         }
         Body::Refund(refund) => apply_refund(mesh, tx, feed, refund)?,
         Body::Cut(day) => prune::note_cut(mesh, tx, feed.writer, *day, seq)?,
@@ -334,7 +341,7 @@ fn apply_refund<R: Read + ?Sized>(
     }
     let is_whole = !was_whole && share_back(&sale.paid, &given, None)?.is_none();
     let written = Written { sale: &sale, at_ms: stamp.hub_time_ms, ours };
-    uncount(tx, written, &refund.back, is_whole)
+    uncount(mesh, tx, written, &refund.back, is_whole)
 }
 
 /// The entry that answers an id, if it stands in this feed.

@@ -3,6 +3,8 @@
 
 #[path = "edge/clones.rs"]
 mod clones;
+#[path = "edge/facts.rs"]
+mod facts;
 #[path = "edge/limits.rs"]
 mod limits;
 
@@ -150,6 +152,16 @@ impl Box_ {
         change(&mut next);
         let run = hub.say(Channel::Registry, vec![Body::Tariff(Box::new(next))]);
         assert!(matches!(self.run(Command::Ingest(run.into())), Reply::Stored(..)));
+    }
+
+    fn alarms(&self, kind: &str) -> Vec<String> {
+        let journal = FeedId { writer: self.edge.mesh.me, channel: Channel::Journal };
+        let entries = self.store.entries(&journal, Seq(1), usize::MAX).unwrap();
+        let alarm = |bytes: &Vec<u8>| match Entry::decode(bytes).unwrap().body {
+            Body::Alarm(alarm) if alarm.kind == kind => Some(alarm.detail),
+            _ => None,
+        };
+        entries.iter().filter_map(alarm).collect()
     }
 
     fn till(&self) -> TerminalId {

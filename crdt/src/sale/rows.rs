@@ -2,7 +2,9 @@
 //!
 //! Leaves to others: whether the sale may be made (`decide`), the arithmetic (`rights`).
 
-use super::SaleError;
+use super::fact::happened_ms;
+use super::{SaleError, calendar};
+use crate::civil;
 use crate::entry::*;
 use crate::fen::Fen;
 use crate::ids::*;
@@ -157,9 +159,9 @@ pub(super) struct Written<'a> {
     pub(super) ours: bool,
 }
 
-/// Counts a sale.
-pub(super) fn count<R: Read + ?Sized>(tx: &mut Tx<'_, R>, written: Written<'_>) -> Result<(), SaleError> {
-    change(tx, written, |counters| {
+/// Counts a sale on the day on which it was eaten.
+pub(super) fn count<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, written: Written<'_>) -> Result<(), SaleError> {
+    change(mesh, tx, written, |counters| {
         let Written { sale, at_ms, .. } = written;
         let total = sale.price.add(sale.adjustment)?;
         counters.day_sum = counters.day_sum.add(total)?;
@@ -171,19 +173,24 @@ pub(super) fn count<R: Read + ?Sized>(tx: &mut Tx<'_, R>, written: Written<'_>) 
         }
         let guest = sale.paid.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
         counters.guest_sum = counters.guest_sum.add(Fen::sum(guest)?)?;
-        counters.last = Some(Tap { card: sale.card, terminal: sale.id.terminal, total, at_ms });
+        let tap = Tap { card: sale.card, terminal: sale.id.terminal, total, at_ms: eaten_ms(sale, at_ms) };
+        // A late fact is not the last tap; a clock that was set back makes an earlier one the last.
+        if !sale.offline || counters.last.is_none_or(|last| last.at_ms <= tap.at_ms) {
+            counters.last = Some(tap);
+        }
         Ok(())
     })
 }
 
 /// A refund frees the sums again, and the number of purchases when nothing of the sale is left.
 pub(super) fn uncount<R: Read + ?Sized>(
+    mesh: &Mesh,
     tx: &mut Tx<'_, R>,
     written: Written<'_>,
     back: &[(Source, Fen)],
     is_whole: bool,
 ) -> Result<(), SaleError> {
-    change(tx, written, |counters| {
+    change(mesh, tx, written, |counters| {
         let back_sum = Fen::sum(back.iter().map(|(_, part)| *part))?;
         let less = |sum: Fen| sum.sub(back_sum).map(|sum| sum.max(Fen::ZERO));
         let fewer = |times: u32| times.saturating_sub(u32::from(is_whole));
@@ -201,8 +208,9 @@ pub(super) fn uncount<R: Read + ?Sized>(
 /// Changes the counters of a sale's day. Kept are the open day of this box and the one after it, which a sibling may have
 /// opened already; what a sibling says of any other day counts for nothing, and displaces nothing.
 fn change<R: Read + ?Sized>(
+    mesh: &Mesh,
     tx: &mut Tx<'_, R>,
-    Written { sale, ours, .. }: Written<'_>,
+    Written { sale, at_ms, ours }: Written<'_>,
     act: impl FnOnce(&mut Counters) -> Result<(), SaleError>,
 ) -> Result<(), SaleError> {
     let open = match (tx.get::<Day>(keys::OPEN_DAY)?, ours) {
@@ -212,7 +220,9 @@ fn change<R: Read + ?Sized>(
         (None, false) => return Ok(()),
     };
     let counted = open..=Day(open.0.saturating_add(1));
-    if !counted.contains(&sale.day) {
+    let (offset, cut) = calendar(mesh);
+    let is_late = sale.offline && civil::business_day(eaten_ms(sale, at_ms), offset, cut) < sale.day;
+    if is_late || !counted.contains(&sale.day) {
         return Ok(());
     }
     let key = keys::counters(sale.person);
@@ -226,4 +236,9 @@ fn change<R: Read + ?Sized>(
     days.push(counters);
     tx.put(key, &days);
     Ok(())
+}
+
+/// When a sale was eaten.
+fn eaten_ms(sale: &PurchaseRecord, at_ms: i64) -> i64 {
+    if sale.offline { happened_ms(sale.terminal_time_ms, at_ms) } else { at_ms }
 }
