@@ -19,6 +19,8 @@ pub const OPEN_DAY: &[u8] = b"!day";
 pub const LAST_TALLY: &[u8] = b"!tally";
 /// `edge.rs`: the last day whose tally was told to differ.
 pub const TALLY_TOLD: &[u8] = b"!tally told";
+/// `sale/fact.rs`: prefix of what was alarmed of off-line sales, by terminal.
+pub const FACTS_TOLD: &[u8] = b"!facts";
 /// `mesh.rs`: the lease of this life.
 pub const LEASE: &[u8] = b"!lease";
 
@@ -204,6 +206,11 @@ pub fn mark(id: PurchaseId) -> Vec<u8> {
 /// The last shift at a terminal (`shift`).
 pub fn shift(terminal: TerminalId) -> Vec<u8> {
     key(SHIFTS, &[&terminal.0.to_be_bytes()])
+}
+
+/// What was alarmed last of the sales that a terminal decided alone (`sale/fact`).
+pub fn facts_told(terminal: TerminalId) -> Vec<u8> {
+    key(FACTS_TOLD, &[&terminal.0.to_be_bytes()])
 }
 
 /// What was given back for a sale (`sale`).

@@ -160,6 +160,12 @@ impl People {
         self.registered(card).or_else(|| self.visit_cards.winner(card))
     }
 
+    /// Whose card it is, with what decisions need of the holder, usable or not.
+    pub fn known(&self, card: CardNumber) -> Option<(PersonId, &Holder)> {
+        let person = self.person_of(card)?;
+        self.holder(person).map(|holder| (person, holder))
+    }
+
     /// The person of the registry whose card it is.
     pub fn registered(&self, card: CardNumber) -> Option<PersonId> {
         self.cards.winner(card).map(|(_, person)| person)

@@ -1,14 +1,16 @@
 //! Sales at an edge: the purchase decision, its answer, and everything given back (design sections 4 and 5).
 //!
 //! One function per request kind; each writes its journal entry and counters into the same turn. Leaves to others:
-//! the decision itself (`decide`), the rows it moves (`rows`), pruning (`prune`), taking back (`redo`), waiting for a grant (the shell).
+//! the decision itself (`decide`, `fact`), the rows it moves (`rows`), pruning (`prune`), taking back (`redo`), waiting for a grant (the shell).
 
 mod decide;
+mod fact;
 pub mod prune;
 mod redo;
 mod rows;
 
 pub use decide::{has_lease, may_sell};
+pub use fact::FACT_AGE_MS_MAX;
 pub use prune::last_cut;
 pub(crate) use redo::{mark_again, redo_journal};
 pub(crate) use rows::row_of;
@@ -27,7 +29,7 @@ use crate::rights::RightsError;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
 use decide::{Decided, decide};
-use rows::{charge, count, give_back, uncount};
+use rows::{Written, charge, count, give_back, uncount};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -197,7 +199,11 @@ pub fn purchase<R: Read + ?Sized>(
         return Ok(Outcome::Answered(answer));
     }
     let day = open_day(tx, mesh, now)?;
-    let decided = match decide(mesh, tx, request, now, day)? {
+    let (decided, remarks) = match request.offline {
+        true => fact::decide(mesh, tx, request, now, day)?,
+        false => (decide(mesh, tx, request, now, day)?, Vec::new()),
+    };
+    let decided = match decided {
         Decided::Sell(record) => Body::Purchase(*record),
         Decided::Refuse(reason) => {
             Body::Refused(RefusedRecord { id: request.id, card: request.card, mode: request.mode, reason, day })
@@ -206,6 +212,7 @@ pub fn purchase<R: Read + ?Sized>(
     };
     let answer = answer_of(&decided).unwrap_or(Answer::Voided);
     record(mesh, tx, request.id, body, decided, now, events)?;
+    fact::tell(mesh, tx, (request.id, day), remarks, now, events)?;
     Ok(Outcome::Answered(answer))
 }
 
@@ -300,18 +307,47 @@ pub fn apply_journal<R: Read + ?Sized>(
             if ours {
                 charge(mesh, tx, sale)?;
             }
-            count(tx, sale, entry.stamp.hub_time_ms)?;
+            count(mesh, tx, Written { sale, at_ms: entry.stamp.hub_time_ms, ours })?;
         }
-        Body::Refund(refund) => {
-            if let (true, Sale::Ours(sale)) = (ours, sale_of(mesh, tx, refund.of)?) {
-                give_back(mesh, tx, refund, &sale)?;
-            }
-            uncount(tx, refund)?;
-        }
+        Body::Refund(refund) => apply_refund(mesh, tx, feed, refund)?,
         Body::Cut(day) => prune::note_cut(mesh, tx, feed.writer, *day, seq)?,
         _ => {}
     }
     Ok(())
+}
+
+/// Takes a refund into counters, where the journal that gives back has sold, to a source that has paid.
+fn apply_refund<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    feed: FeedId,
+    refund: &RefundRecord,
+) -> Result<(), SaleError> {
+    let ours = feed.writer == mesh.me;
+    let Some(Entry { stamp, body: Body::Purchase(sale) }) = entry_of_mark(tx, feed, refund.of)? else {
+        return Ok(());
+    };
+    if refund.back.iter().any(|(source, _)| !sale.paid.iter().any(|(paid, _)| paid == source)) {
+        return Ok(());
+    }
+    let mut given: GivenBack = tx.get(&keys::refunds(refund.of))?.unwrap_or_default();
+    let mut was_whole = false;
+    if ours {
+        give_back(mesh, tx, refund, &sale)?;
+    } else {
+        was_whole = share_back(&sale.paid, &given, None)?.is_none();
+        given.add(&refund.back)?;
+        tx.put(keys::refunds(refund.of), &given);
+    }
+    let is_whole = !was_whole && share_back(&sale.paid, &given, None)?.is_none();
+    let written = Written { sale: &sale, at_ms: stamp.hub_time_ms, ours };
+    uncount(mesh, tx, written, &refund.back, is_whole)
+}
+
+/// The entry that answers an id, if it stands in this feed.
+fn entry_of_mark<R: Read + ?Sized>(tx: &Tx<'_, R>, feed: FeedId, of: PurchaseId) -> Result<Option<Entry>, StoreError> {
+    let Some(mark) = tx.get::<Mark>(&keys::mark(of))?.filter(|mark| mark.feed == feed) else { return Ok(None) };
+    Ok(tx.entry(&mark.feed, mark.seq)?.and_then(|bytes| Entry::decode(&bytes).ok()))
 }
 
 /// The answer that an entry stands for.

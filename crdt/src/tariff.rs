@@ -10,7 +10,7 @@ pub mod split;
 
 pub use check::SheetError;
 pub use limits::{Spent, Tap, check_limits, limit_for, repeat_tap, strict_counter};
-pub use price::{PORTIONS_MAX, PURCHASE_FEN_MAX, Quote, period_at, price};
+pub use price::{PORTIONS_MAX, PURCHASE_FEN_MAX, Quote, period_at, period_of_fact, price, price_of_fact};
 pub use split::{Shortfall, split};
 
 #[cfg(test)]

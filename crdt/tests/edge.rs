@@ -3,6 +3,10 @@
 
 #[path = "edge/clones.rs"]
 mod clones;
+#[path = "edge/facts.rs"]
+mod facts;
+#[path = "edge/limits.rs"]
+mod limits;
 
 use ed25519_dalek::SigningKey;
 use yika_crdt::Fen;
@@ -131,10 +135,33 @@ impl Box_ {
     }
 
     fn buy(&mut self, seq: u32, fen: i64) -> Answer {
-        match self.run(Command::Purchase { request: request(self.till(), seq, fen), may_ask: false }) {
+        self.sell(request(self.till(), seq, fen))
+    }
+
+    fn sell(&mut self, request: PurchaseRequest) -> Answer {
+        match self.run(Command::Purchase { request, may_ask: false }) {
             Reply::Outcome(Outcome::Answered(answer)) => answer,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Headquarters changes the tariff.
+    fn price_by(&mut self, hub: &mut HubVoice, change: impl FnOnce(&mut TariffSheet)) {
+        let mut next = sheet();
+        next.version = TariffVersion(2);
+        change(&mut next);
+        let run = hub.say(Channel::Registry, vec![Body::Tariff(Box::new(next))]);
+        assert!(matches!(self.run(Command::Ingest(run.into())), Reply::Stored(..)));
+    }
+
+    fn alarms(&self, kind: &str) -> Vec<String> {
+        let journal = FeedId { writer: self.edge.mesh.me, channel: Channel::Journal };
+        let entries = self.store.entries(&journal, Seq(1), usize::MAX).unwrap();
+        let alarm = |bytes: &Vec<u8>| match Entry::decode(bytes).unwrap().body {
+            Body::Alarm(alarm) if alarm.kind == kind => Some(alarm.detail),
+            _ => None,
+        };
+        entries.iter().filter_map(alarm).collect()
     }
 
     fn till(&self) -> TerminalId {
@@ -395,10 +422,10 @@ fn a_sibling_whose_entry_comes_to_impossible_sums_stops_nothing() {
         other => panic!("{other:?}"),
     };
     let day = bought(&mut edge, 1).day;
-    // Day, sum, times, meals, guest sum, last: as a fault of ours might have left them.
+    // Of one day: day, sum, times, meals, guest sum, last: as a fault of ours might have left them.
     let meals = std::collections::BTreeMap::<u8, (Fen, u32)>::new();
-    let last: Option<(TerminalId, Fen, i64)> = None;
-    let counters = (day, Fen(i64::MAX - 100), 0u32, meals, Fen::ZERO, last);
+    let last: Option<yika_crdt::tariff::Tap> = None;
+    let counters = vec![(day, Fen(i64::MAX - 100), 0u32, meals, Fen::ZERO, last)];
     let mut tx = Tx::new(&sibling.store);
     tx.put(yika_crdt::keys::counters(PERSON), &counters);
     let batch = tx.into_batch();

@@ -10,6 +10,7 @@
   const GAP_MS = 60; // a person does not press two keys within it, a reader does not pause longer
   const UNSURE_MS = 500; // keys so shortly before a reading may be its beginning: then nothing is sold, unless
   const READINGS_ALIKE = 2; // the last readings were as long as this one: then all of it is here, and the keys were a person's
+  const ALIKE_CHARS_MIN = 6; // shorter ones may be alike because a reader lost the same part twice
   const SCAN_CHARS_MIN = 4;
   const NOISE_CHARS_MIN = 6; // fast keys without Enter: a reader without its suffix, never an amount
   const ANSWER_MS_MAX = 12000;
@@ -375,7 +376,8 @@
       // Without storage they are learned anew.
     }
   }
-  const isUsual = (length) => usual.length === READINGS_ALIKE && usual.every((seen) => seen === length);
+  const isUsual = (length) =>
+    length >= ALIKE_CHARS_MIN && usual.length === READINGS_ALIKE && usual.every((seen) => seen === length);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const now = event.timeStamp;

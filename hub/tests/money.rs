@@ -13,6 +13,8 @@ use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, RefundRequest};
 use yika_crdt::store::Read;
+use yika_crdt::tariff;
+use yika_crdt::tariff::sheet::*;
 use yika_hub::core;
 use yika_hub::ledger::Account;
 use yika_hub::refusal::Refusal;
@@ -405,4 +407,68 @@ fn a_price_that_headquarters_comes_to_otherwise_is_posted_as_charged_marked_and_
     let alarms = |word: &str| world.hub.alarms.iter().filter(|a| a.starts_with(word)).count();
     assert_eq!((alarms("price: "), alarms("tariff_unknown: ")), (1, 1), "{:?}", world.hub.alarms);
     assert_eq!(world.hub.books()[&Account::Merchant(MerchantId(1))], 1_000 + 1_050 + 3 * 1_000, "posted as charged");
+}
+
+/// What a terminal sold by itself is priced by one rule at the box and here.
+#[test]
+fn headquarters_comes_to_the_price_of_every_fact_as_its_box_did() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 50_000);
+    let fixed =
+        |period, fen| FixedPrice { outlet: None, category: None, period: Some(PeriodId(period)), price: Fen(fen) };
+    let meal = |id, name: &str, from_minute, until_minute| MealPeriod {
+        id: PeriodId(id),
+        name: name.into(),
+        from_minute,
+        until_minute,
+    };
+    let dearer = |category, basis_points| Adjustment {
+        category: CategoryId(category),
+        outlet: None,
+        basis_points,
+        flat: Fen::ZERO,
+    };
+    let next = TariffSheet {
+        version: TariffVersion(2),
+        periods: vec![meal(1, "早餐", 360, 540), meal(2, "午餐", 630, 720)],
+        fixed: vec![fixed(1, 400), fixed(2, 1_200)],
+        adjustments: vec![dearer(1, -1_000), dearer(2, 20_000)],
+        barred: vec![(CategoryId(1), OutletId(1))],
+        ..sheet()
+    };
+    world.order(core::Command::Registry(Box::new(Body::Tariff(Box::new(next)))));
+    world.run_ms(2 * SECOND_MS);
+    let (till, now_ms) = (world.edges[0].till(), world.now_ms);
+    assert!(is_refused(&world.buy(0, 1, 1, 500), Reason::NotHere));
+    let portions = Mode::Portions { unit: Fen(300), portions: 2 };
+    let modes = [Mode::Amount(Fen(1_000)), portions, Mode::Fixed, Mode::Count];
+    let mut seq = 1;
+    let mut sold = Vec::new();
+    // Barred and cheaper, three times as dear, unknown; eaten a quarter past lunch.
+    for person in [1, 2, 99] {
+        for mode in modes {
+            seq += 1;
+            let fact = yika_crdt::sale::PurchaseRequest {
+                mode,
+                terminal_time_ms: now_ms - HOUR_MS / 4,
+                offline: true,
+                ..request(till, seq, person, 1)
+            };
+            sold.push(paid(&world.purchase(0, fact)));
+        }
+    }
+    assert_eq!(sold, [900, 540, 1_080, 0, 3_000, 1_800, 3_600, 0, 1_000, 600, 1_200, 0]);
+    seq += 1;
+    let most = Mode::Amount(Fen(tariff::PURCHASE_FEN_MAX));
+    let fact = yika_crdt::sale::PurchaseRequest { mode: most, offline: true, ..request(till, seq, 2, 1) };
+    assert_eq!(paid(&world.purchase(0, fact)), tariff::PURCHASE_FEN_MAX, "three times as much cannot be charged");
+    world.run_ms(3 * SECOND_MS);
+    let doubts = |row: &core::TableRow| match row {
+        core::TableRow::Sale { doubt, .. } => Some(*doubt),
+        _ => None,
+    };
+    let doubts: Vec<_> = world.hub.rows.iter().filter_map(doubts).collect();
+    assert_eq!(doubts, vec![None; 13]);
+    let alarms: Vec<_> = world.hub.alarms.iter().filter(|alarm| alarm.starts_with("fact: ")).collect();
+    assert_eq!(alarms.len(), 3, "barred, after hours, without a price: {alarms:?}");
 }

@@ -1,6 +1,7 @@
 //! The purchase decision: who, what it costs, which limits hold, and who pays (design sections 4 and 5).
 //!
-//! Reads rows, writes nothing. Leaves to others: journaling and answers (`sale`), rows (`rows`), prices (`tariff`).
+//! Reads rows, writes nothing. Leaves to others: sales that a terminal decided alone (`fact`), journaling and answers
+//! (`sale`), rows (`rows`), prices (`tariff`).
 
 use super::rows::{Counters, counters_of, rights_of};
 use super::{Now, PurchaseRequest, SaleError, calendar};
@@ -9,12 +10,11 @@ use crate::entry::*;
 use crate::fen::Fen;
 use crate::ids::*;
 use crate::mesh::Mesh;
-use crate::people::Holder;
 use crate::reason::Reason;
 use crate::rights::RowState;
 use crate::store::{Read, Tx};
 use crate::tariff::sheet::{PeriodId, TariffSheet};
-use crate::tariff::{self, Quote, Spent};
+use crate::tariff::{self, Quote, Spent, Tap};
 use std::sync::Arc;
 
 /// What a request comes to.
@@ -30,7 +30,7 @@ impl From<Reason> for Decided {
     }
 }
 
-/// Decides a request that has no answer yet.
+/// Decides a request on line that has no answer yet.
 pub(super) fn decide<R: Read + ?Sized>(
     mesh: &Mesh,
     tx: &Tx<'_, R>,
@@ -47,26 +47,21 @@ pub(super) fn decide<R: Read + ?Sized>(
     let people = mesh.people.read();
     let (person, holder) = match people.usable_at(request.card, day, now.stamp.hub_time_ms) {
         Ok(known) => known,
-        Err(reason) if request.offline => {
-            return fact_of_stranger(terminal, &sheet, request, day, reason);
-        }
         Err(reason) => return Ok(reason.into()),
     };
+    let category = holder.category;
     let (offset, _) = calendar(mesh);
     let period = tariff::period_at(&sheet, civil::civil(now.stamp.hub_time_ms, offset).minute);
-    let quote = match tariff::price(&sheet, holder.category, terminal.outlet, period, request.mode) {
+    let quote = match tariff::price(&sheet, category, terminal.outlet, period, request.mode) {
         Ok(quote) => quote,
         Err(reason) => return Ok(reason.into()),
     };
     let counters = counters_of(tx, person, day)?;
-    let sale = Pricing { terminal, sheet: &sheet, person, holder, period, quote, day };
-    if !request.offline
-        && let Some(reason) = over_limit(&sale, &counters, now)
-    {
+    let sale = Pricing { terminal, sheet: &sheet, person, category, period, quote, day };
+    if let Err(reason) = within_limits(&sale, request.card, &counters, now) {
         return Ok(reason.into());
     }
-    if !request.offline
-        && has_lease(mesh, now)
+    if has_lease(mesh, now)
         && let Some(decided) = over_strict_limit(tx, &sale, now)?
     {
         return Ok(decided);
@@ -75,27 +70,26 @@ pub(super) fn decide<R: Read + ?Sized>(
 }
 
 /// Everything known of a sale before the money.
-struct Pricing<'a> {
-    terminal: &'a TerminalRecord,
-    sheet: &'a Arc<TariffSheet>,
-    person: PersonId,
-    holder: &'a Holder,
-    period: Option<PeriodId>,
-    quote: Quote,
-    day: Day,
+pub(super) struct Pricing<'a> {
+    pub(super) terminal: &'a TerminalRecord,
+    pub(super) sheet: &'a Arc<TariffSheet>,
+    pub(super) person: PersonId,
+    pub(super) category: CategoryId,
+    pub(super) period: Option<PeriodId>,
+    pub(super) quote: Quote,
+    pub(super) day: Day,
 }
 
-fn over_limit(sale: &Pricing<'_>, counters: &Counters, now: &Now) -> Option<Reason> {
-    let window_ms = i64::from(sale.sheet.repeat_tap_seconds) * 1000;
-    if let Some((terminal, total, at_ms)) = counters.last {
-        let same = terminal == sale.terminal.terminal && total == sale.quote.total;
-        if same && now.stamp.hub_time_ms.saturating_sub(at_ms) < window_ms {
-            return Some(Reason::RepeatTap);
-        }
-    }
+fn within_limits(sale: &Pricing<'_>, card: CardNumber, counters: &Counters, now: &Now) -> Result<(), Reason> {
+    let (terminal, total) = (sale.terminal.terminal, sale.quote.total);
+    tariff::repeat_tap(
+        sale.sheet,
+        counters.last.as_ref(),
+        &Tap { card, terminal, total, at_ms: now.stamp.hub_time_ms },
+    )?;
     let (meal_sum, meal_times) = sale.period.and_then(|p| counters.meals.get(&p).copied()).unwrap_or_default();
     let spent = Spent { meal_sum, day_sum: counters.day_sum, meal_times, day_times: counters.day_times };
-    tariff::check_limits(sale.sheet, sale.holder.category, &spent, sale.quote.total).err()
+    tariff::check_limits(sale.sheet, sale.category, &spent, total)
 }
 
 /// A strict limit is spent from a granted counter, wherever the holder eats.
@@ -104,7 +98,7 @@ fn over_strict_limit<R: Read + ?Sized>(
     sale: &Pricing<'_>,
     now: &Now,
 ) -> Result<Option<Decided>, SaleError> {
-    let Some((wallet, _)) = tariff::strict_counter(sale.sheet, sale.holder.category, sale.day) else {
+    let Some((wallet, _)) = tariff::strict_counter(sale.sheet, sale.category, sale.day) else {
         return Ok(None);
     };
     let row = Row { person: sale.person, wallet };
@@ -118,7 +112,7 @@ fn over_strict_limit<R: Read + ?Sized>(
 }
 
 /// What this box may spend in a row, never below zero.
-fn right_in<R: Read + ?Sized>(tx: &Tx<'_, R>, row: Row) -> Result<Fen, SaleError> {
+pub(super) fn right_in<R: Read + ?Sized>(tx: &Tx<'_, R>, row: Row) -> Result<Fen, SaleError> {
     let rights = rights_of(tx, row)?;
     let right = rights.rows.get(&row.wallet).map_or(Ok(Fen::ZERO), RowState::right)?;
     Ok(right.max(Fen::ZERO))
@@ -144,80 +138,16 @@ fn pay<R: Read + ?Sized>(
                 let paid = parts.into_iter().map(|(wallet, part)| (Source::Wallet(wallet), part)).collect();
                 return Ok(sold(request, sale, paid, balance.sub(total)?));
             }
-            Err(short) if now.may_ask && !request.offline => {
+            Err(short) if now.may_ask => {
                 return Ok(Decided::Short { row: main, missing: short.missing });
             }
             Err(_) => {}
         }
     }
-    if request.offline {
-        let wallets: &[_] = if leased { &wallets } else { &[] };
-        return fact(tx, request, sale, wallets, total, balance);
-    }
     if guest_pays(tx, sale, counters, total)? {
         return Ok(sold(request, sale, vec![(Source::Guest, total)], balance));
     }
     Ok(if leased { Reason::NotEnough } else { Reason::NoLease }.into())
-}
-
-/// A record that is a fact: charged to rights, then the terminal's float, then what the holder owes.
-fn fact<R: Read + ?Sized>(
-    tx: &Tx<'_, R>,
-    request: &PurchaseRequest,
-    sale: &Pricing<'_>,
-    wallets: &[(WalletKey, Fen, Option<Day>)],
-    total: Fen,
-    balance: Fen,
-) -> Result<Decided, SaleError> {
-    let have = Fen::sum(wallets.iter().filter(|w| w.2.is_none_or(|l| l >= sale.day)).map(|w| w.1.max(Fen::ZERO)))?;
-    let from_rights = have.min(total);
-    let parts = tariff::split(wallets, from_rights, sale.day).unwrap_or_default();
-    let mut paid: Vec<_> = parts.into_iter().map(|(wallet, part)| (Source::Wallet(wallet), part)).collect();
-    let mut rest = total.sub(from_rights)?;
-    let float = Row { person: PersonId(0), wallet: WalletKey::Float(request.id.terminal) };
-    let from_float = right_in(tx, float)?.min(rest);
-    if from_float.is_positive() {
-        paid.push((Source::Float, from_float));
-        rest = rest.sub(from_float)?;
-    }
-    if rest.is_positive() {
-        paid.push((Source::Receivable, rest));
-    }
-    Ok(sold(request, sale, paid, balance.sub(from_rights)?))
-}
-
-/// A fact about a card this box cannot use: the meal was eaten, so it is recorded and owed.
-fn fact_of_stranger(
-    terminal: &TerminalRecord,
-    sheet: &TariffSheet,
-    request: &PurchaseRequest,
-    day: Day,
-    reason: Reason,
-) -> Result<Decided, SaleError> {
-    let (Mode::Amount(total), true) = (request.mode, reason != Reason::TerminalNotAllowed) else {
-        return Ok(reason.into());
-    };
-    if !total.is_positive() || total > Fen(tariff::PURCHASE_FEN_MAX) {
-        return Ok(Reason::BadAmount.into());
-    }
-    Ok(Decided::Sell(Box::new(PurchaseRecord {
-        id: request.id,
-        card: request.card,
-        person: PersonId(0),
-        category: CategoryId(0),
-        outlet: terminal.outlet,
-        merchant: terminal.merchant,
-        mode: request.mode,
-        tariff: sheet.version,
-        period: None,
-        price: total,
-        adjustment: Fen::ZERO,
-        paid: vec![(Source::Receivable, total)],
-        balance: Fen::ZERO,
-        offline: true,
-        terminal_time_ms: request.terminal_time_ms,
-        day,
-    })))
 }
 
 fn guest_pays<R: Read + ?Sized>(
@@ -231,13 +161,13 @@ fn guest_pays<R: Read + ?Sized>(
     Ok(total <= rule.per_purchase && counters.guest_sum.add(total)? <= rule.per_card_day && total <= pool)
 }
 
-fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>, balance: Fen) -> Decided {
+pub(super) fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>, balance: Fen) -> Decided {
     let paid = paid.into_iter().filter(|(_, part)| part.is_positive()).collect();
     Decided::Sell(Box::new(PurchaseRecord {
         id: request.id,
         card: request.card,
         person: sale.person,
-        category: sale.holder.category,
+        category: sale.category,
         outlet: sale.terminal.outlet,
         merchant: sale.terminal.merchant,
         mode: request.mode,
@@ -255,9 +185,12 @@ fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>,
 
 /// Whether a terminal sells at this box.
 pub fn may_sell(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
-    terminal.kind == TerminalKind::Till
-        && terminal.state == TerminalState::Deployed
-        && mesh.place.campus == Some(terminal.campus)
+    terminal.state == TerminalState::Deployed && is_till_here(mesh, terminal)
+}
+
+/// Whether a terminal is a till of this campus, in use or not.
+pub(super) fn is_till_here(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
+    terminal.kind == TerminalKind::Till && mesh.place.campus == Some(terminal.campus)
 }
 
 /// Whether this life may spend: it holds a lease that is not over, judged by a clock that can be trusted.

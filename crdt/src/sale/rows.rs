@@ -2,7 +2,9 @@
 //!
 //! Leaves to others: whether the sale may be made (`decide`), the arithmetic (`rights`).
 
-use super::SaleError;
+use super::fact::happened_ms;
+use super::{SaleError, calendar};
+use crate::civil;
 use crate::entry::*;
 use crate::fen::Fen;
 use crate::ids::*;
@@ -10,15 +12,15 @@ use crate::keys;
 use crate::mesh::Mesh;
 use crate::rights::{PersonRights, RightsError, RowState};
 use crate::store::{Read, StoreError, Tx};
-use crate::tariff;
 use crate::tariff::sheet::PeriodId;
+use crate::tariff::{self, Tap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Days that counters of strict limits are kept after their day.
 pub(super) const COUNTER_DAYS: i32 = 7;
 
-/// What a person has bought on the open business day, as far as this box knows.
+/// What a person has bought on one business day, as far as this box knows.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counters {
     pub(super) day: Day,
@@ -26,7 +28,7 @@ pub struct Counters {
     pub(super) day_times: u32,
     pub(super) meals: BTreeMap<PeriodId, (Fen, u32)>,
     pub(super) guest_sum: Fen,
-    pub(super) last: Option<(TerminalId, Fen, i64)>,
+    pub(super) last: Option<Tap>,
 }
 
 /// Where a row is kept: a person's rows together, each pool of the box by itself.
@@ -138,50 +140,105 @@ fn count_strictly<R: Read + ?Sized>(
     Ok(())
 }
 
-/// Counters of a day; those of an earlier day start again from nothing.
+/// Counters of a day.
 pub(super) fn counters_of<R: Read + ?Sized>(
     tx: &Tx<'_, R>,
     person: PersonId,
     day: Day,
 ) -> Result<Counters, StoreError> {
-    let counters = tx.get::<Counters>(&keys::counters(person))?.filter(|c| c.day == day);
+    let days = tx.get::<Vec<Counters>>(&keys::counters(person))?.unwrap_or_default();
+    let counters = days.into_iter().find(|counters| counters.day == day);
     Ok(counters.unwrap_or(Counters { day, ..Counters::default() }))
 }
 
-/// Counts a sale, unless a later day is counted already (a sibling's late word).
-pub(super) fn count<R: Read + ?Sized>(tx: &mut Tx<'_, R>, sale: &PurchaseRecord, at_ms: i64) -> Result<(), SaleError> {
-    if is_past(tx, sale.person, sale.day)? {
+/// A sale as it stands in a journal.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) sale: &'a PurchaseRecord,
+    pub(super) at_ms: i64,
+    pub(super) ours: bool,
+}
+
+/// Counts a sale on the day on which it was eaten.
+pub(super) fn count<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, written: Written<'_>) -> Result<(), SaleError> {
+    change(mesh, tx, written, |counters| {
+        let Written { sale, at_ms, .. } = written;
+        let total = sale.price.add(sale.adjustment)?;
+        counters.day_sum = counters.day_sum.add(total)?;
+        counters.day_times = counters.day_times.saturating_add(1);
+        if let Some(period) = sale.period {
+            let (sum, times) = counters.meals.entry(period).or_default();
+            *sum = sum.add(total)?;
+            *times = times.saturating_add(1);
+        }
+        let guest = sale.paid.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
+        counters.guest_sum = counters.guest_sum.add(Fen::sum(guest)?)?;
+        let tap = Tap { card: sale.card, terminal: sale.id.terminal, total, at_ms: eaten_ms(sale, at_ms) };
+        // A late fact is not the last tap; a clock that was set back makes an earlier one the last.
+        if !sale.offline || counters.last.is_none_or(|last| last.at_ms <= tap.at_ms) {
+            counters.last = Some(tap);
+        }
+        Ok(())
+    })
+}
+
+/// A refund frees the sums again, and the number of purchases when nothing of the sale is left.
+pub(super) fn uncount<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    written: Written<'_>,
+    back: &[(Source, Fen)],
+    is_whole: bool,
+) -> Result<(), SaleError> {
+    change(mesh, tx, written, |counters| {
+        let back_sum = Fen::sum(back.iter().map(|(_, part)| *part))?;
+        let less = |sum: Fen| sum.sub(back_sum).map(|sum| sum.max(Fen::ZERO));
+        let fewer = |times: u32| times.saturating_sub(u32::from(is_whole));
+        counters.day_sum = less(counters.day_sum)?;
+        counters.day_times = fewer(counters.day_times);
+        if let Some((sum, times)) = written.sale.period.and_then(|period| counters.meals.get_mut(&period)) {
+            *sum = less(*sum)?;
+            *times = fewer(*times);
+        }
+        counters.last = None;
+        Ok(())
+    })
+}
+
+/// Changes the counters of a sale's day. Kept are the open day of this box and the one after it, which a sibling may have
+/// opened already; what a sibling says of any other day counts for nothing, and displaces nothing.
+fn change<R: Read + ?Sized>(
+    mesh: &Mesh,
+    tx: &mut Tx<'_, R>,
+    Written { sale, at_ms, ours }: Written<'_>,
+    act: impl FnOnce(&mut Counters) -> Result<(), SaleError>,
+) -> Result<(), SaleError> {
+    let open = match (tx.get::<Day>(keys::OPEN_DAY)?, ours) {
+        (Some(open), true) => open.max(sale.day),
+        (Some(open), false) => open,
+        (None, true) => sale.day,
+        (None, false) => return Ok(()),
+    };
+    let counted = open..=Day(open.0.saturating_add(1));
+    let (offset, cut) = calendar(mesh);
+    let is_late = sale.offline && civil::business_day(eaten_ms(sale, at_ms), offset, cut) < sale.day;
+    if is_late || !counted.contains(&sale.day) {
         return Ok(());
     }
-    let mut counters = counters_of(tx, sale.person, sale.day)?;
-    let total = sale.price.add(sale.adjustment)?;
-    counters.day_sum = counters.day_sum.add(total)?;
-    counters.day_times = counters.day_times.saturating_add(1);
-    if let Some(period) = sale.period {
-        let (sum, times) = counters.meals.entry(period).or_default();
-        *sum = sum.add(total)?;
-        *times = times.saturating_add(1);
-    }
-    let guest = sale.paid.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
-    counters.guest_sum = counters.guest_sum.add(Fen::sum(guest)?)?;
-    counters.last = Some((sale.id.terminal, total, at_ms));
-    tx.put(keys::counters(sale.person), &counters);
+    let key = keys::counters(sale.person);
+    let mut days = tx.get::<Vec<Counters>>(&key)?.unwrap_or_default();
+    days.retain(|counters| counted.contains(&counters.day));
+    let mut counters = match days.iter().position(|counters| counters.day == sale.day) {
+        Some(at) => days.swap_remove(at),
+        None => Counters { day: sale.day, ..Counters::default() },
+    };
+    act(&mut counters)?;
+    days.push(counters);
+    tx.put(key, &days);
     Ok(())
 }
 
-/// A refund frees the day's sum again, not the number of meals.
-pub(super) fn uncount<R: Read + ?Sized>(tx: &mut Tx<'_, R>, refund: &RefundRecord) -> Result<(), SaleError> {
-    if is_past(tx, refund.person, refund.day)? {
-        return Ok(());
-    }
-    let mut counters = counters_of(tx, refund.person, refund.day)?;
-    let back = Fen::sum(refund.back.iter().map(|(_, part)| *part))?;
-    counters.day_sum = counters.day_sum.sub(back)?.max(Fen::ZERO);
-    counters.last = None;
-    tx.put(keys::counters(refund.person), &counters);
-    Ok(())
-}
-
-fn is_past<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId, day: Day) -> Result<bool, StoreError> {
-    Ok(tx.get::<Counters>(&keys::counters(person))?.is_some_and(|c| c.day > day))
+/// When a sale was eaten.
+fn eaten_ms(sale: &PurchaseRecord, at_ms: i64) -> i64 {
+    if sale.offline { happened_ms(sale.terminal_time_ms, at_ms) } else { at_ms }
 }

@@ -1,23 +1,24 @@
 //! Caps on what a holder may buy, and the guard against a card tapped twice.
 //!
-//! Leaves to others: counting what was bought before (`edge`), and who counts strict limits (`rights`).
+//! Leaves to others: counting what was bought before (`sale`), and who counts strict limits (`rights`).
 
 use super::sheet::{Limit, LimitScope, TariffSheet};
 use crate::entry::WalletKey;
 use crate::fen::Fen;
 use crate::ids::{CardNumber, CategoryId, Day, TerminalId};
 use crate::reason::Reason;
+use serde::{Deserialize, Serialize};
 
-/// What a holder bought before, refunds taken off, in the meal period and business day of the sale.
+/// What a holder bought before, in the meal period and business day of the sale.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Spent {
-    /// Sum within the meal period.
+    /// Sum within the meal period, less what was given back.
     pub meal_sum: Fen,
-    /// Sum within the business day.
+    /// Sum within the business day, less what was given back.
     pub day_sum: Fen,
-    /// Purchases within the meal period, counted meals included.
+    /// Purchases within the meal period, counted meals included, less those given back whole.
     pub meal_times: u32,
-    /// Purchases within the business day, counted meals included.
+    /// Purchases within the business day, counted meals included, less those given back whole.
     pub day_times: u32,
 }
 
@@ -60,7 +61,7 @@ pub fn check_limits(sheet: &TariffSheet, category: CategoryId, spent: &Spent, to
 }
 
 /// A tap as the repeat guard compares it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tap {
     /// The card.
     pub card: CardNumber,
@@ -68,22 +69,22 @@ pub struct Tap {
     pub terminal: TerminalId,
     /// The sum of the sale.
     pub total: Fen,
-    /// Milliseconds on the box's monotonic clock, both taps of one boot.
-    pub mono_ms: u64,
+    /// Hub time, as the box knew it.
+    pub at_ms: i64,
 }
 
 /// Refuses the same card, terminal and sum within `repeat_tap_seconds` of the last sale (POS-18).
 ///
-/// `last` is the last *accepted* sale of the card at the terminal. A tap that seems older than it passes: the clock
-/// then speaks of another boot. The end of the stretch is outside: after exactly N seconds a sale passes.
+/// `last` is the last *accepted* sale of the holder. A tap that seems older than it passes: the clock was set back since,
+/// and nothing is known of the time between. The end of the stretch is outside: after exactly N seconds a sale passes.
 pub fn repeat_tap(sheet: &TariffSheet, last: Option<&Tap>, tap: &Tap) -> Result<(), Reason> {
     let Some(last) = last else {
         return Ok(());
     };
-    let guard_ms = u64::from(sheet.repeat_tap_seconds) * 1000;
+    let guard_ms = i64::from(sheet.repeat_tap_seconds) * 1000;
     let same = last.card == tap.card && last.terminal == tap.terminal && last.total == tap.total;
-    match tap.mono_ms.checked_sub(last.mono_ms) {
-        Some(since_ms) if same && since_ms < guard_ms => Err(Reason::RepeatTap),
+    match tap.at_ms.checked_sub(last.at_ms) {
+        Some(since_ms) if same && (0..guard_ms).contains(&since_ms) => Err(Reason::RepeatTap),
         _ => Ok(()),
     }
 }

@@ -53,16 +53,73 @@ pub fn price(
     if sheet.barred.contains(&(category, outlet)) {
         return Err(Reason::NotHere);
     }
-    let base = match mode {
-        Mode::Amount(keyed) => keyed_sum(keyed)?,
-        Mode::Portions { unit, portions } => portions_sum(unit, portions)?,
-        Mode::Fixed => fixed_price(sheet, category, outlet, period)?,
-        Mode::Count => {
-            let price = fixed_price(sheet, category, outlet, period)?;
-            return Ok(Quote { price, adjustment: price.negated().map_err(|_| Reason::BadAmount)?, total: Fen::ZERO });
-        }
-    };
-    let adjustment = match adjustment_for(sheet, category, outlet) {
+    let base = base_price(sheet, Some(category), outlet, period, mode)?;
+    match mode {
+        Mode::Count => counted(base),
+        _ => adjusted(sheet, Some(category), outlet, base),
+    }
+}
+
+/// The price of a sale that a terminal decided alone: eaten is eaten, so it is not refused for who may not eat there, nor
+/// for an adjustment that comes to no sum that can be (the sum is charged as keyed). A meal that no row prices is counted
+/// without a price. Without a category, which is a card that nobody knows, only rows that name none count.
+///
+/// Errors: those of [`price`] but `NotHere`: a sum that none can be, or a fixed meal without a price.
+pub fn price_of_fact(
+    sheet: &TariffSheet,
+    category: Option<CategoryId>,
+    outlet: OutletId,
+    period: Option<PeriodId>,
+    mode: Mode,
+) -> Result<Quote, Reason> {
+    let base = base_price(sheet, category, outlet, period, mode);
+    if mode == Mode::Count {
+        return counted(base.unwrap_or_default());
+    }
+    let base = base?;
+    let as_it_is = Quote { price: base, adjustment: Fen::ZERO, total: base };
+    Ok(adjusted(sheet, category, outlet, base).unwrap_or(as_it_is))
+}
+
+/// The meal that such a sale belongs to: the one open at the minute of the day at which it was eaten. A fixed or counted
+/// meal outside every period, or in one without a price, is of the period that ended last and has one.
+pub fn period_of_fact(
+    sheet: &TariffSheet,
+    category: Option<CategoryId>,
+    outlet: OutletId,
+    minute: u16,
+    mode: Mode,
+) -> Option<PeriodId> {
+    let open = period_at(sheet, minute);
+    let is_priced = |id: &PeriodId| fixed_price(sheet, category, outlet, Some(*id)).is_ok();
+    if !matches!(mode, Mode::Fixed | Mode::Count) || open.as_ref().is_some_and(is_priced) {
+        return open;
+    }
+    let ended_ago = |period: &&MealPeriod| (minute + DAY_MINUTES - period.until_minute % DAY_MINUTES) % DAY_MINUTES;
+    let others = sheet.periods.iter().filter(|period| Some(period.id) != open && is_priced(&period.id));
+    others.min_by_key(ended_ago).map(|period| period.id).or(open)
+}
+
+fn base_price(
+    sheet: &TariffSheet,
+    category: Option<CategoryId>,
+    outlet: OutletId,
+    period: Option<PeriodId>,
+    mode: Mode,
+) -> Result<Fen, Reason> {
+    match mode {
+        Mode::Amount(keyed) => keyed_sum(keyed),
+        Mode::Portions { unit, portions } => portions_sum(unit, portions),
+        Mode::Fixed | Mode::Count => fixed_price(sheet, category, outlet, period),
+    }
+}
+
+fn counted(price: Fen) -> Result<Quote, Reason> {
+    Ok(Quote { price, adjustment: price.negated().map_err(|_| Reason::BadAmount)?, total: Fen::ZERO })
+}
+
+fn adjusted(sheet: &TariffSheet, category: Option<CategoryId>, outlet: OutletId, base: Fen) -> Result<Quote, Reason> {
+    let adjustment = match category.and_then(|category| adjustment_for(sheet, category, outlet)) {
         Some(row) => adjust(base, row)?,
         None => Fen::ZERO,
     };
@@ -110,7 +167,7 @@ fn portions_sum(unit: Fen, portions: u8) -> Result<Fen, Reason> {
 
 fn fixed_price(
     sheet: &TariffSheet,
-    category: CategoryId,
+    category: Option<CategoryId>,
     outlet: OutletId,
     period: Option<PeriodId>,
 ) -> Result<Fen, Reason> {
@@ -121,7 +178,7 @@ fn fixed_price(
     let mut best: Option<&FixedPrice> = None;
     for row in &sheet.fixed {
         let fits = row.outlet.is_none_or(|o| o == outlet)
-            && row.category.is_none_or(|c| c == category)
+            && row.category.is_none_or(|c| Some(c) == category)
             && row.period.is_none_or(|p| Some(p) == period);
         // Only a strictly more specific row replaces one found before it.
         if fits && best.is_none_or(|b| row.specificity() > b.specificity()) {

@@ -190,10 +190,52 @@ fn a_sheet_says_which_row_is_wrong() {
 #[test]
 fn the_same_tap_is_refused_for_five_seconds() {
     let s = plain_sheet();
-    let tap = |total, mono_ms| Tap { card: CardNumber(1), terminal: TerminalId(1), total: Fen(total), mono_ms };
+    let tap = |total, at_ms| Tap { card: CardNumber(1), terminal: TerminalId(1), total: Fen(total), at_ms };
     let last = tap(500, 10_000);
     assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 14_999)), Err(Reason::RepeatTap));
     assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 15_000)), Ok(()));
     assert_eq!(repeat_tap(&s, Some(&last), &tap(501, 10_001)), Ok(()));
     assert_eq!(repeat_tap(&s, None, &tap(500, 10_001)), Ok(()));
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 10_000)), Err(Reason::RepeatTap));
+    assert_eq!(repeat_tap(&s, Some(&last), &tap(500, 9_999)), Ok(()), "the clock was set back");
+}
+
+/// Row POS-7.
+#[test]
+fn a_meal_eaten_after_hours_is_of_the_meal_that_ended_last() {
+    let mut s = plain_sheet();
+    let fixed = |period, price| FixedPrice { outlet: None, category: None, period, price: Fen(price) };
+    s.fixed = vec![fixed(Some(PeriodId(1)), 1_200), fixed(Some(PeriodId(2)), 900)];
+    let (who, here) = (Some(CategoryId(1)), OutletId(1));
+    let period = |s: &TariffSheet, minute| period_of_fact(s, who, here, minute, Mode::Fixed);
+    for (minute, id) in [(700, 1), (780, 1), (1_319, 1), (1_320, 2), (60, 2), (120, 2), (659, 2)] {
+        assert_eq!(period(&s, minute), Some(PeriodId(id)), "{minute}");
+    }
+    assert_eq!(period_of_fact(&s, who, here, 1_000, Mode::Amount(Fen(1))), None, "a keyed sum needs no meal");
+    s.fixed = vec![fixed(Some(PeriodId(2)), 900)];
+    assert_eq!(period(&s, 700), Some(PeriodId(2)), "lunch has no price, the meal before it has");
+    let price = |s: &TariffSheet, period, mode| price_of_fact(s, who, here, period, mode).map(|quote| quote.total);
+    assert_eq!(price(&s, period(&s, 700), Mode::Fixed), Ok(Fen(900)));
+    s.fixed = vec![];
+    assert_eq!(price(&s, period(&s, 700), Mode::Fixed), Err(Reason::NoPrice));
+    assert_eq!(price(&s, period(&s, 700), Mode::Count), Ok(Fen::ZERO), "a meal is counted without a price");
+}
+
+/// Rows POS-15, POS-19.
+#[test]
+fn a_fact_is_charged_as_keyed_where_the_tariff_gives_no_price() {
+    let mut s = plain_sheet();
+    let (who, here) = (Some(CategoryId(1)), OutletId(1));
+    let discount = |basis_points| Adjustment { category: CategoryId(1), outlet: None, basis_points, flat: Fen::ZERO };
+    s.adjustments = vec![discount(-1_000)];
+    s.barred = vec![(CategoryId(1), here)];
+    let price = |s: &TariffSheet, who, fen| price_of_fact(s, who, here, None, Mode::Amount(Fen(fen)));
+    let total = |quote: Result<Quote, Reason>| quote.map(|quote| quote.total);
+    assert_eq!(total(price(&s, who, 1_000)), Ok(Fen(900)), "barred, and yet his price");
+    assert_eq!(total(price(&s, None, 1_000)), Ok(Fen(1_000)), "nobody's category adjusts a stranger's");
+    s.adjustments = vec![discount(20_000)];
+    assert_eq!(total(price(&s, who, PURCHASE_FEN_MAX)), Ok(Fen(PURCHASE_FEN_MAX)), "tripled it could not be charged");
+    for fen in [0, -1, PURCHASE_FEN_MAX + 1] {
+        assert_eq!(price(&s, who, fen), Err(Reason::BadAmount), "{fen} is no sum");
+    }
 }

@@ -29,7 +29,7 @@ use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::shift::{Shift, SignOn};
-use yika_crdt::sold::{card_of, is_known};
+use yika_crdt::sold::{card_of, is_known, last_seq};
 use yika_crdt::store::decode_row;
 use yika_crdt::tariff::sheet::{PeriodId, TariffSheet};
 use yika_crdt::tariff::{self, PORTIONS_MAX};
@@ -323,13 +323,12 @@ pub(super) async fn cancel(
     };
     let of = PurchaseId { seq: form.of, ..id };
     let again = app.look(|store| is_known(store, id))?;
-    app.give_back(
-        &ui,
-        &shift,
-        RefundRequest { id, of, kind: RefundKind::Reversal, amount: None, operator: shift.operator },
-        again,
-    )
-    .await
+    if !again && let Some((word, note)) = app.not_open(&shift, id, of)? {
+        let panel = Panel::refused(&ui, word, note);
+        return app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
+    }
+    let request = RefundRequest { id, of, kind: RefundKind::Reversal, amount: None, operator: shift.operator };
+    app.give_back(&ui, &shift, request, again).await
 }
 
 /// The sums of a shift on paper.
@@ -405,6 +404,22 @@ impl App {
             return Ok(Err(self.left_response(ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel)?));
         }
         Ok(Ok((shift, PurchaseId { terminal: shift.terminal, boot, seq })))
+    }
+
+    /// Why an id is no question of this shift that waits for its answer: only the one after all that are known is, and it
+    /// is cancelled under the next number.
+    fn not_open(
+        &self,
+        shift: &Shift,
+        id: PurchaseId,
+        of: PurchaseId,
+    ) -> Result<Option<(&'static str, &'static str)>, UiError> {
+        if id.boot != shift.boot {
+            return Ok(Some(("till.old_shift", "till.old_shift.cancel")));
+        }
+        let last = self.look(|store| last_seq(store, id.terminal, id.boot))?;
+        let is_open = of.seq.checked_add(1) == Some(id.seq) && last <= of.seq;
+        Ok((!is_open).then_some(("till.not_last", "till.not_last.note")))
     }
 
     /// The box cannot write at present: the page keeps the question and asks again under the same number.

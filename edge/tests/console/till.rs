@@ -188,6 +188,34 @@ async fn a_cancelled_question_is_never_sold_and_a_sold_one_is_reversed() {
     assert_eq!((campus.sales().len(), reversals), (1, 1));
 }
 
+/// What the page asks to be cancelled is the one question that waits, never an older sale.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_question_that_waits_for_its_answer_is_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    for fen in ["500", "600"] {
+        assert_eq!(state(&till.sell(fen, &card(1).to_string()).await), "approved");
+    }
+    for (seq, of) in [("3", "1"), ("2", "1"), ("4", "2"), ("9", "8"), ("3", "3"), ("3", "0"), ("1", "4294967295")] {
+        let known = till.send("/till/cancel", seq.parse().unwrap(), &[("of", of)]).await;
+        let open = seq == "9"; // nothing is known beyond it: nothing was sold under it, nor will be
+        let is_refused = known.status == StatusCode::UNPROCESSABLE_ENTITY || state(&known) == "refused";
+        assert!(if open { state(&known) == "undone" } else { is_refused }, "{seq} of {of}: {}", known.text);
+    }
+    let sold = till.send("/till/sale", 10, &[("mode", "amount"), ("fen", "700"), ("card", &card(1).to_string())]).await;
+    assert_eq!(state(&sold), "approved");
+    let own_boot = till.boot.clone();
+    // The next cashier at this till: the shift before is closed to him.
+    till.browser.post("/till/off", &[("terminal", "11")]).await;
+    let mut next = Till::open(&campus, "lin", "11").await;
+    next.boot = own_boot;
+    let other = next.send("/till/cancel", 11, &[("of", "10")]).await;
+    assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", other.text);
+    assert!(other.text.contains("上一班没有确认的那一笔不能在这里取消"), "{}", other.text);
+    assert!(campus.journal().iter().all(|body| !matches!(body, Body::Refund(_))), "nothing was given back");
+}
+
 /// Rows POS-28.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_page_and_one_cashier_have_a_till() {

@@ -7,7 +7,7 @@ use super::journal::Place;
 use super::{CoreError, Hub, Turn, named};
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
-use yika_crdt::entry::{Mode, PurchaseRecord};
+use yika_crdt::entry::PurchaseRecord;
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::store::{Read, StoreError, decode_row};
@@ -42,12 +42,13 @@ impl PriceDoubt {
 fn doubt(sheet: Option<&TariffSheet>, sale: &PurchaseRecord) -> Result<Option<PriceDoubt>, FenError> {
     let Some(sheet) = sheet else { return Ok(Some(PriceDoubt::UnknownTariff)) };
     let charged = Fen::sum(sale.paid.iter().map(|(_, part)| *part))?;
-    let due = match (sale.person, sale.mode) {
-        // A card that nobody knows has no category: the sum that a terminal decided alone stands as it was keyed.
-        (PersonId(0), Mode::Amount(keyed)) => Ok((keyed, Fen::ZERO, keyed)),
-        _ => tariff::price(sheet, sale.category, sale.outlet, sale.period, sale.mode)
-            .map(|quote| (quote.price, quote.adjustment, quote.total)),
+    // What a terminal decided alone is priced by the rule for facts; so is a card that nobody knows, which has no category.
+    let category = Some(sale.category).filter(|_| sale.person != PersonId(0));
+    let due = match category.filter(|_| !sale.offline) {
+        Some(category) => tariff::price(sheet, category, sale.outlet, sale.period, sale.mode),
+        None => tariff::price_of_fact(sheet, category, sale.outlet, sale.period, sale.mode),
     };
+    let due = due.map(|quote| (quote.price, quote.adjustment, quote.total));
     Ok(match due {
         Err(_) => Some(PriceDoubt::NotForSale),
         Ok(due) if due == (sale.price, sale.adjustment, charged) => None,
