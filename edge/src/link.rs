@@ -5,7 +5,7 @@
 
 use crate::config::LinkSection;
 use crate::identity::Identity;
-use crate::node::{EdgeNode, SOFTWARE};
+use crate::node::{EdgeNode, RegistryView, SOFTWARE};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Links {
 /// # Errors
 /// When the port cannot be bound or the certificate is not usable.
 pub async fn run(node: Arc<EdgeNode>, identity: &Identity, config: &LinkSection) -> anyhow::Result<Links> {
-    let judge = Arc::clone(&node);
+    let admitting = Arc::clone(&node);
     let link = Link::bind(LinkConfig {
         bind: config.bind,
         key: identity.key.clone(),
@@ -86,7 +86,7 @@ pub async fn run(node: Arc<EdgeNode>, identity: &Identity, config: &LinkSection)
         ca_der: identity.ca_der.clone(),
         keys: identity.endpoint_keys.clone(),
         software: SOFTWARE.to_owned(),
-        admission: Arc::new(move |peer| admit(&judge, peer)),
+        admission: Arc::new(move |peer| judge(&admitting.registry(), peer)),
         join: None,
         clock_s: None,
     })?;
@@ -148,7 +148,9 @@ async fn serve_peer(node: Arc<EdgeNode>, peer: Peer, address: Option<String>) {
     if let Some(address) = address {
         node.say(identity.writer(), Message::Reachable(address));
     }
+    let watching = tokio::spawn(close_once_refused(Arc::clone(&node), peer.clone()));
     let reason = serve(Arc::clone(&node), peer.clone(), words).await;
+    watching.abort();
     node.disconnected(&peer, &reason.to_string());
     tracing::info!(peer = %identity.writer(), %reason, "disconnected");
 }
@@ -172,12 +174,28 @@ fn address_for(config: &LinkSection, link: &Link, hub: &Peer) -> Option<String> 
     Some(SocketAddr::new(probe.local_addr().ok()?.ip(), bound.port()).to_string())
 }
 
+/// Headquarters ends the life at the other end while it is connected: nothing more is said to it.
+///
+/// Each connection watches for itself, so that an older one of the same life ends too.
+async fn close_once_refused(node: Arc<EdgeNode>, peer: Peer) {
+    let mut registry = node.watch_registry();
+    loop {
+        let admission = judge(&registry.borrow_and_update(), peer.identity());
+        if let Admission::Refuse { code, words } = admission {
+            return peer.close(code, &words);
+        }
+        if registry.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The registry's word on a peer; the hub is known by its certificate alone.
-fn admit(node: &EdgeNode, peer: &PeerIdentity) -> Admission {
+fn judge(registry: &RegistryView, peer: &PeerIdentity) -> Admission {
     if peer.role == Role::Hub {
         return Admission::Admit;
     }
-    match node.registry().standing(peer.writer()) {
+    match registry.standing(peer.writer()) {
         Standing::Current => Admission::Admit,
         Standing::Fenced => Admission::fenced("this box was fenced by headquarters; enrol it again"),
         Standing::OldLife => Admission::old_incarnation("a newer life of this box is registered"),

@@ -14,9 +14,9 @@ use crate::vitals::Vitals;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use yika_crdt::Fen;
 use yika_crdt::access::SharedAccess;
@@ -86,7 +86,7 @@ pub struct EdgeNode {
     /// Which doors of this campus open for whom.
     pub access: SharedAccess,
     ticks: TickSource,
-    registry: RwLock<Arc<RegistryView>>,
+    registry: watch::Sender<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
     /// Ids that may have been answered by a sibling.
     resends: Mutex<Resends>,
@@ -150,7 +150,7 @@ impl EdgeNode {
             people,
             access,
             ticks,
-            registry: RwLock::default(),
+            registry: watch::channel(Arc::default()).0,
             peers: Mutex::default(),
             resends: Mutex::new(Resends::new(identity.me.node)),
             unknown: broadcast::channel(WORDS_WAITING_MAX).0,
@@ -321,7 +321,7 @@ impl EdgeNode {
 
     /// What the registry says now.
     pub fn registry(&self) -> Arc<RegistryView> {
-        Arc::clone(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.registry.borrow())
     }
 
     /// Reads the registry's rows again.
@@ -330,8 +330,13 @@ impl EdgeNode {
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
         let view = self.pool.read(RegistryView::load)?;
-        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        self.registry.send_replace(Arc::new(view));
         Ok(())
+    }
+
+    /// What the registry says now, and as it is read again.
+    pub fn watch_registry(&self) -> watch::Receiver<Arc<RegistryView>> {
+        self.registry.subscribe()
     }
 
     /// A terminal's key, opened with this box's key.
