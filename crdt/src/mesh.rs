@@ -98,6 +98,12 @@ impl RunRefused {
     pub fn is_fork(&self) -> bool {
         matches!(self, RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_))))
     }
+
+    /// Whether the same run may be taken later: this node's storage is in trouble, or its registry is on its way.
+    pub fn may_pass(&self) -> bool {
+        let lacks_registry = matches!(self, RunRefused::UnknownWriter(_) | RunRefused::UnknownReceiver(_));
+        lacks_registry || matches!(self, RunRefused::Ingest(IngestError::Store(_)))
+    }
 }
 
 /// Something a caller may want to act on after the turn is stored.

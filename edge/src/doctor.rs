@@ -22,6 +22,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::Seq;
 use yika_crdt::store::Read;
+use yika_link::CloseCode;
 use yika_store::{Options, SqliteReader};
 use yika_ui::Lang;
 
@@ -439,11 +440,23 @@ async fn path_to_hub(report: &mut Report, status: &Status) {
                 format!("未连接, 最近消息 {}; {}", heard[0], status.hub_words),
                 format!("not connected, last word {}; {}", heard[1], status.hub_words),
             ),
-            [
-                "检查外网线路和防火墙 (UDP 出站到总部端口); 本地营业不受影响",
-                "check the uplink and the firewall (UDP out to headquarters' port); sales here go on",
-            ],
+            mend_of_the_line(&status.hub_words),
         ),
+    }
+}
+
+/// A line that headquarters has closed for a while needs no hands here.
+fn mend_of_the_line(words: &str) -> [&'static str; 2] {
+    match words.contains(&CloseCode::UNAVAILABLE.to_string()) {
+        true => [
+            "线路正常, 一端暂时无法接收, 恢复后自动继续; 原因见上和总部的 yika-hub status; 本地营业不受影响",
+            "the line is well; one end cannot take anything for now and goes on by itself; the cause is above and in \
+             `yika-hub status` at headquarters; sales here go on",
+        ],
+        false => [
+            "检查外网线路和防火墙 (UDP 出站到总部端口); 本地营业不受影响",
+            "check the uplink and the firewall (UDP out to headquarters' port); sales here go on",
+        ],
     }
 }
 
@@ -502,4 +515,17 @@ fn ports(report: &mut Report, config: &Config) {
             "end what holds the port (ss -lntup), or change link.bind / http.bind",
         ],
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yika_link::CloseReason;
+
+    #[test]
+    fn a_line_closed_for_a_while_is_no_matter_for_the_firewall() {
+        let words = |code| CloseReason::ByPeer { code, words: "the disk is full".into() }.to_string();
+        assert!(mend_of_the_line(&words(CloseCode::UNAVAILABLE))[1].contains("goes on by itself"));
+        assert!(mend_of_the_line("no answer within 2500 ms")[1].contains("firewall"));
+    }
 }

@@ -36,7 +36,7 @@ use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
-use yika_link::sync::{Node, WORDS_WAITING_MAX};
+use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
@@ -576,7 +576,7 @@ impl Node for EdgeNode {
         self.ears.grown.subscribe()
     }
 
-    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), NotTaken> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
         self.heard(from);
         match self.call(Command::Ingest(run)).await {
@@ -598,10 +598,10 @@ impl Node for EdgeNode {
             }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
-                Err(refused.to_string())
+                Err(refused.into())
             }
-            Ok(other) => Err(format!("the core answered a run with {other:?}")),
-            Err(busy) => Err(busy.to_string()),
+            Ok(other) => Err(NotTaken::for_now(format!("the core answered a run with {other:?}"))),
+            Err(busy) => Err(NotTaken::for_now(busy)),
         }
     }
 

@@ -31,8 +31,10 @@ impl CloseCode {
     pub const OLD_INCARNATION: CloseCode = CloseCode(13);
     /// Another node than the expected one answered.
     pub const WRONG_PEER: CloseCode = CloseCode(14);
-    /// The two sides share no protocol version.
+    /// The two sides share no protocol version, or one said what the protocol forbids.
     pub const PROTOCOL: CloseCode = CloseCode(20);
+    /// What was said cannot be taken at present: a full disk, a registry that is on its way. Passes by itself.
+    pub const UNAVAILABLE: CloseCode = CloseCode(21);
     /// A frame is longer than the limit.
     pub const FRAME_TOO_LONG: CloseCode = CloseCode(30);
     /// Bytes that are not of this protocol.
@@ -69,7 +71,8 @@ impl fmt::Display for CloseCode {
             Self::UNKNOWN => "unknown node",
             Self::OLD_INCARNATION => "old incarnation",
             Self::WRONG_PEER => "wrong peer",
-            Self::PROTOCOL => "protocol version",
+            Self::PROTOCOL => "protocol",
+            Self::UNAVAILABLE => "unavailable",
             Self::FRAME_TOO_LONG => "frame too long",
             Self::MALFORMED => "malformed",
             Self::GREETING_TIMEOUT => "greeting timeout",
