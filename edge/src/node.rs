@@ -44,8 +44,11 @@ use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Wr
 pub const SOFTWARE: &str = concat!("yika-edge ", env!("CARGO_PKG_VERSION"));
 /// Readers beside the writer.
 pub const READERS: usize = 4;
-/// How long a purchase short of rights waits for one holder of rights to answer; then the next, or refusal.
+/// How long a purchase waits for one answer: of siblings, or of one holder of rights; then the next, or refusal.
 pub const ASK_MS_MAX: u64 = 800;
+/// How long a purchase waits for others in all, however many there are to ask (invariant 4). Whoever is asked has
+/// [`ASK_MS_MAX`] in full: with less left nobody is.
+pub const PURCHASE_WAIT_MS_MAX: u64 = 2_000;
 /// Who left a question unanswered is asked again after this, or as soon as it is heard.
 pub const SILENT_RETRY_MS: u64 = 3_000;
 
@@ -180,18 +183,19 @@ impl EdgeNode {
     }
 
     /// Sells. An id that a sibling may have answered is asked about first. Short of rights, it asks the hub, or with the
-    /// hub away other boxes. Each within a stated bound (invariant 4).
+    /// hub away other boxes. All of it within [`PURCHASE_WAIT_MS_MAX`].
     ///
     /// # Errors
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
+        let until = Instant::now() + Duration::from_millis(PURCHASE_WAIT_MS_MAX);
         let deciding = self.ask_siblings(request.id).await?;
-        let answer = self.decide(request).await;
+        let answer = self.decide(request, until).await;
         deciding.end(&answer).await;
         answer
     }
 
-    async fn decide(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
+    async fn decide(&self, request: PurchaseRequest, until: Instant) -> Result<Answer, Busy> {
         let mut asked = BTreeSet::new();
         loop {
             // Listen before deciding, so that a grant in between is not missed.
@@ -203,7 +207,8 @@ impl EdgeNode {
                 Reply::Outcome(Outcome::Short { row, missing }) => (row, missing),
                 other => return Err(Busy(format!("the core answered a purchase with {other:?}"))),
             };
-            let Some((whom, words)) = self.next_to_ask(row, &asked) else {
+            let has_time = Instant::now() + Duration::from_millis(ASK_MS_MAX) <= until;
+            let Some((whom, words)) = self.next_to_ask(row, &asked).filter(|_| has_time) else {
                 return self.give_up(request, row).await;
             };
             asked.insert((whom, row));
@@ -215,7 +220,7 @@ impl EdgeNode {
         }
     }
 
-    /// Nobody has more rights: refused durably, or with the hub away perhaps served as a guest.
+    /// Nobody has more rights, or the time is over: refused durably, or with the hub away perhaps served as a guest.
     async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
         let hub_is_there = self.lock_peers().iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
         let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };
