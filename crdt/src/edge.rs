@@ -486,6 +486,7 @@ impl Edge {
                 Event::Change { .. } | Event::Rebase { .. } | Event::Contradiction(_) => {}
             }
         }
+        self.tell_quarantined(tx, now, &mut later)?;
         for event in later {
             match event {
                 Event::Rights(person) => effects.push(Effect::Rights(person)),

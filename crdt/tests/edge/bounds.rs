@@ -2,7 +2,20 @@
 
 use super::*;
 use yika_crdt::rights::COUNTERPARTS_MAX;
-use yika_crdt::sale::prune::{self, KEEP_DAYS};
+
+fn journal_of(edge: &Box_) -> Vec<Body> {
+    let journal = FeedId { writer: edge.edge.mesh.me, channel: Channel::Journal };
+    let entries = edge.store.entries(&journal, Seq(1), usize::MAX).unwrap();
+    entries.iter().map(|bytes| Entry::decode(bytes).unwrap().body).collect()
+}
+
+fn alarms_of(edge: &Box_, kind: &str) -> Vec<String> {
+    let alarm = |body| match body {
+        Body::Alarm(alarm) if alarm.kind == kind => Some(alarm.detail),
+        _ => None,
+    };
+    journal_of(edge).into_iter().filter_map(alarm).collect()
+}
 
 #[test]
 fn a_row_with_cheques_to_as_many_boxes_as_it_may_have_is_still_given_back() {
@@ -20,4 +33,34 @@ fn a_row_with_cheques_to_as_many_boxes_as_it_may_have_is_still_given_back() {
     assert_eq!(edge.run(Command::Recall { row, keep: Fen(100) }), Reply::Granted(true));
     assert_eq!(approved(&edge.buy(1, 100)), Fen(100));
     assert_eq!(edge.buy(2, 1), Answer::Refused(Reason::NotEnough), "the rest went back");
+}
+
+/// Two sales of one run that come to more than there can be.
+#[test]
+fn entries_set_aside_for_impossible_sums_are_told_once_for_a_run() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1_000).into()));
+    for seq in [1, 2] {
+        assert_eq!(approved(&edge.buy(seq, 400)), Fen(400));
+    }
+    let day = match &journal_of(&edge)[..] {
+        [.., Body::Purchase(sale)] => sale.day,
+        other => panic!("{other:?}"),
+    };
+    let meals = std::collections::BTreeMap::<u8, (Fen, u32)>::new();
+    let last: Option<(TerminalId, Fen, i64)> = None;
+    let counters = (day, Fen(i64::MAX - 100), 0u32, meals, Fen::ZERO, last);
+    let mut tx = Tx::new(&sibling.store);
+    tx.put(yika_crdt::keys::counters(PERSON), &counters);
+    let batch = tx.into_batch();
+    sibling.store.commit(&batch).unwrap();
+    assert!(matches!(edge.feed_to(Channel::Journal, &mut sibling), Reply::Stored(..)));
+    assert_eq!(sibling.edge.mesh.quarantined, 2);
+    let told = alarms_of(&sibling, "quarantine");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("n1@1.1") && told[0].ends_with("(and 1 more)"), "{told:?}");
+    sibling.run(Command::Tick);
+    assert_eq!(alarms_of(&sibling, "quarantine").len(), 1, "not again and again");
 }
