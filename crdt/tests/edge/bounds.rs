@@ -2,6 +2,7 @@
 
 use super::*;
 use yika_crdt::rights::COUNTERPARTS_MAX;
+use yika_crdt::sale::prune::{self, KEEP_DAYS};
 
 fn journal_of(edge: &Box_) -> Vec<Body> {
     let journal = FeedId { writer: edge.edge.mesh.me, channel: Channel::Journal };
@@ -63,4 +64,32 @@ fn entries_set_aside_for_impossible_sums_are_told_once_for_a_run() {
     assert!(told[0].contains("n1@1.1") && told[0].ends_with("(and 1 more)"), "{told:?}");
     sibling.run(Command::Tick);
     assert_eq!(alarms_of(&sibling, "quarantine").len(), 1, "not again and again");
+}
+
+#[test]
+fn totals_that_differ_keep_the_own_journal_and_let_the_siblings_copy_go() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    for which in [&mut edge, &mut sibling] {
+        let grant = hub.grant(which.edge.mesh.me, 1_000);
+        which.run(Command::Ingest(grant.into()));
+        which.buy(1, 100);
+        which.mono_ms += 24 * HOUR_MS as u64;
+        which.run(Command::Tick);
+    }
+    let is_cut = |body: &Body| matches!(body, Body::Cut(_));
+    assert!(journal_of(&edge).iter().any(is_cut) && journal_of(&sibling).iter().any(is_cut), "both cut");
+    assert!(matches!(sibling.feed_to(Channel::Journal, &mut edge), Reply::Stored(..)));
+    let me = edge.edge.mesh.me;
+    let mut tx = Tx::new(&edge.store);
+    let cuts = tx.scan(&yika_crdt::keys::cuts(me), None, 8).unwrap();
+    let (key, bytes) = cuts.last().unwrap();
+    let (day, _, _): (Day, Seq, Option<yika_crdt::tally::Tally>) = yika_crdt::store::decode_row(key, bytes).unwrap();
+    let other = yika_crdt::tally::TotalsSum::default().at(Seq(9_999));
+    tx.put(yika_crdt::keys::tally(me.incarnation, day), &other);
+    let differing = prune::prune(&edge.edge.mesh, &mut tx, Day(day.0 + 1 + 2 * KEEP_DAYS)).unwrap();
+    assert_eq!(differing, Some(day));
+    let let_go: Vec<_> = tx.into_batch().prune.into_keys().collect();
+    assert_eq!(let_go, [FeedId { writer: edge_writer(2), channel: Channel::Journal }]);
 }
