@@ -132,6 +132,7 @@ fn ends_at(seq: u64) -> [String; 2] {
 fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
     let zh = match shut {
         Shut::Asking => "正在向总部和同校区盒子核对本机流水".to_owned(),
+        Shut::Opening => "正在写入启动以来等待的流水".to_owned(),
         Shut::Unsure => "密钥旁的流水终点丢失, 等待总部确认本机数据".to_owned(),
         Shut::Behind(kept) => format!(
             "数据库是旧副本 (现有 {held} 条, 已写出 {} 条): 在总部或同校区盒子归还缺少的记录之前不消费, 门照常",

@@ -494,12 +494,13 @@ impl EdgeNode {
         self.writer.stop();
     }
 
-    /// A command that needs the gate waits while peers are being asked: that is bounded and short.
+    /// A command that needs the gate waits while it is about to open: that is bounded and short.
     async fn asked(&self, command: &Command) {
-        if command.needs_open_gate() && !command.is_of_peer() && self.shut() == Some(Shut::Asking) {
+        let is_short = |shut: &Option<Shut>| shut.is_some_and(|shut| shut.is_short());
+        if command.needs_open_gate() && !command.is_of_peer() && is_short(&self.shut()) {
             let mut gate = self.ears.gate.subscribe();
             let bound = Duration::from_millis(crate::asking::ASKING_AFTER_BOOT_MS_MAX);
-            _ = tokio::time::timeout(bound, gate.wait_for(|shut| *shut != Some(Shut::Asking))).await;
+            _ = tokio::time::timeout(bound, gate.wait_for(|shut| !is_short(shut))).await;
         }
     }
 

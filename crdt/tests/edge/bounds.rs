@@ -1,6 +1,7 @@
 //! What a box does where something has grown to its bound or comes to sums that cannot be: it goes on, and says so.
 
 use super::*;
+use yika_crdt::gate::{APPEND_HELD_MAX, Shut};
 use yika_crdt::rights::COUNTERPARTS_MAX;
 use yika_crdt::sale::prune::{self, KEEP_DAYS};
 
@@ -92,4 +93,34 @@ fn totals_that_differ_keep_the_own_journal_and_let_the_siblings_copy_go() {
     assert_eq!(differing, Some(day));
     let let_go: Vec<_> = tx.into_batch().prune.into_keys().collect();
     assert_eq!(let_go, [FeedId { writer: edge_writer(2), channel: Channel::Journal }]);
+}
+
+#[test]
+fn what_waited_at_the_gate_is_appended_in_order_and_in_portions() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let (me, place) = (edge.edge.mesh.me, edge.edge.mesh.place);
+    edge.edge = Edge::load(&edge.store, me, place).unwrap().started(Some(Shut::Asking));
+    let note = |number: usize| {
+        let detail = number.to_string();
+        Command::Alarm(AlarmRecord { kind: "test".into(), detail })
+    };
+    let waiting = 2 * APPEND_HELD_MAX + 10;
+    (0..waiting).for_each(|number| _ = edge.run(note(number)));
+    assert_eq!(alarms_of(&edge, "test").len(), 0);
+    let purchase = || Command::Purchase { request: request(TerminalId(10), 1, 100), may_ask: false };
+    for portion in 1..=2 {
+        assert_eq!(edge.run(Command::Asked { hub: true }), Reply::More);
+        assert_eq!(alarms_of(&edge, "test").len(), portion * APPEND_HELD_MAX, "no more than a portion in a turn");
+        assert_eq!(edge.run(purchase()), Reply::Shut(Shut::Opening), "nothing comes between");
+        edge.run(note(waiting + portion - 1));
+    }
+    // A power cut in the middle: asked again, the rest follows where it stopped.
+    edge.edge = Edge::load(&edge.store, me, place).unwrap().started(Some(Shut::Asking));
+    edge.run(note(waiting + 2));
+    assert_eq!(edge.run(Command::Asked { hub: true }), Reply::Done);
+    let expected: Vec<_> = (0..waiting + 3).map(|number| number.to_string()).collect();
+    assert!(alarms_of(&edge, "test") == expected, "each once, in its order");
+    assert!(matches!(edge.run(purchase()), Reply::Outcome(_)));
+    assert_eq!(edge.store.scan(yika_crdt::keys::HELD, None, 1).unwrap(), []);
 }
