@@ -359,14 +359,6 @@ impl EdgeNode {
         }
     }
 
-    /// Hub time now, and whether it can be trusted.
-    ///
-    /// # Errors
-    /// Of storage.
-    pub fn now(&self) -> Result<(i64, bool), StoreError> {
-        Ok(self.time())
-    }
-
     /// Hub time now, and whether it can be trusted, from memory: what every request may ask.
     pub fn time(&self) -> (i64, bool) {
         let clock = *self.ears.clock.borrow();

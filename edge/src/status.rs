@@ -139,7 +139,7 @@ pub struct Status {
 pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
     let mono_ms = node.ticks().mono_ms;
     let vitals = node.vitals();
-    let (hub_time_ms, clock_trusted) = node.now().unwrap_or((0, false));
+    let (hub_time_ms, clock_trusted) = node.time();
     let contacts = vitals.contacts();
     let hub = contacts.get(&NodeId::HUB).cloned().unwrap_or_default();
     let registry = node.registry();
