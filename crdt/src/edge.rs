@@ -315,11 +315,7 @@ impl Edge {
             Command::Door(record) => self.journal(tx, Body::Door(record), &now, events)?,
             Command::Act(record) => self.journal(tx, Body::Act(record), &now, events)?,
             Command::Alarm(record) => self.journal(tx, Body::Alarm(record), &now, events)?,
-            Command::Block(record) => {
-                let entry = Entry { stamp: now.stamp, body: Body::Block(record) };
-                mesh.append(tx, blocks_of(mesh.place), &entry, events)?;
-                Reply::Done
-            }
+            Command::Block(record) => self.block(tx, record, &now, events)?,
             Command::Lift { target, operator } => self.lift(tx, target, operator, &now, events)?,
             Command::SignOn { terminal, operator } => {
                 Reply::SignOn(shift::sign_on(mesh, tx, terminal, operator, &now, events)?)
@@ -340,9 +336,7 @@ impl Edge {
             }
             Command::ConfirmTime { hub_time_ms, operator } => {
                 self.clock.move_forward(hub_time_ms, ticks);
-                tx.put(keys::CLOCK.to_vec(), &self.clock);
-                let act = ActRecord { operator, act: "time.confirm".into(), detail: hub_time_ms.to_string() };
-                self.journal(tx, Body::Act(act), &now, events)?
+                self.confirm_time(tx, hub_time_ms, operator, &now, events)?
             }
             Command::People { operator, acts } => {
                 self.change_documents(tx, operator, DocumentAct::People(acts), &now, events)?
@@ -355,18 +349,52 @@ impl Edge {
             }
             Command::Restore(step) => self.restore(tx, &step, &now, events)?,
             Command::Drop(feeds) => Edge::drop_entries(tx, &feeds)?,
-            Command::Tick => {
-                self.turn_epochs(tx, &now, events)?;
-                if now.trusted && self.shut.is_none() {
-                    sale::prune::bring_totals_on(&self.mesh, tx)?;
-                    let today = sale::clock_day(&self.mesh, &now);
-                    if let Some(day) = sale::prune::prune(&self.mesh, tx, today)? {
-                        self.tell_tally(tx, day, &now, events)?;
-                    }
-                }
-                Reply::Done
-            }
+            Command::Tick => self.tick(tx, &now, events)?,
         })
+    }
+
+    fn block<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        record: BlockRecord,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        let entry = Entry { stamp: now.stamp, body: Body::Block(record) };
+        self.mesh.append(tx, blocks_of(self.mesh.place), &entry, events)?;
+        Ok(Reply::Done)
+    }
+
+    /// Keeps the clock that an operator has moved, and who did.
+    fn confirm_time<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        hub_time_ms: i64,
+        operator: OperatorId,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        tx.put(keys::CLOCK.to_vec(), &self.clock);
+        let act = ActRecord { operator, act: "time.confirm".into(), detail: hub_time_ms.to_string() };
+        self.journal(tx, Body::Act(act), now, events)
+    }
+
+    /// Time has passed: documents go on with their epochs, and old entries leave the box.
+    fn tick<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Reply, SaleError> {
+        self.turn_epochs(tx, now, events)?;
+        if now.trusted && self.shut.is_none() {
+            sale::prune::bring_totals_on(&self.mesh, tx)?;
+            let today = sale::clock_day(&self.mesh, now);
+            if let Some(day) = sale::prune::prune(&self.mesh, tx, today)? {
+                self.tell_tally(tx, day, now, events)?;
+            }
+        }
+        Ok(Reply::Done)
     }
 
     fn journal<R: Read + ?Sized>(
@@ -486,6 +514,7 @@ impl Edge {
                 Event::Change { .. } | Event::Rebase { .. } | Event::Contradiction(_) => {}
             }
         }
+        self.tell_quarantined(tx, now, &mut later)?;
         for event in later {
             match event {
                 Event::Rights(person) => effects.push(Effect::Rights(person)),

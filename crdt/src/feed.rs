@@ -146,11 +146,6 @@ impl SignedHead {
     pub fn verify(&self, key: &VerifyingKey) -> Result<(), FeedError> {
         verify("head", &(self.feed, self.end), &self.signature, key).map_err(|_| FeedError::BadSignature(self.feed))
     }
-
-    /// Two signed heads that cannot both be true: same feed and position, another chain.
-    pub fn forks_from(&self, other: &SignedHead) -> bool {
-        self.feed == other.feed && self.end.seq == other.end.seq && self.end.hash != other.end.hash
-    }
 }
 
 /// Bytes that a signature of ours covers: purpose, then canonical value.
@@ -249,15 +244,6 @@ mod tests {
 
         let stranger = SigningKey::from_bytes(&[8; 32]).verifying_key();
         assert_eq!(check_run(End::default(), &run, &stranger), Err(FeedError::BadSignature(feed())));
-    }
-
-    #[test]
-    fn a_fork_shows_in_two_heads() {
-        let key = SigningKey::from_bytes(&[7; 32]);
-        let one = run_of(vec![b"a".to_vec()], &key).head;
-        let other = run_of(vec![b"b".to_vec()], &key).head;
-        assert!(one.forks_from(&other));
-        assert!(!one.forks_from(&one.clone()));
     }
 
     proptest! {

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 /// Journal entries that wait while the gate is shut; at the bound the newest are refused, doors open all the same.
 pub const HELD_ENTRIES_MAX: u64 = 200_000;
-/// Waiting entries read at once.
-const HELD_ROWS: usize = 1_024;
+/// Waiting entries appended in one turn when the gate opens; with more of them it stays shut until the last is appended,
+/// so that nothing comes between.
+pub const APPEND_HELD_MAX: usize = 1_024;
 
 /// Where all own feeds end, in brief.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -60,13 +61,21 @@ pub enum Shut {
     Behind(OwnEnds),
     /// Peers hold another continuation signed with this box's key: for ever, the box must be enrolled again.
     Forked,
+    /// Peers were asked; what has waited is being appended. Short.
+    Opening,
 }
 
 impl Shut {
+    /// Whether it ends by itself within seconds: who wants to append waits for that.
+    pub fn is_short(&self) -> bool {
+        matches!(self, Shut::Asking | Shut::Opening)
+    }
+
     /// What it is, for the operator.
     pub fn words(&self, held: Seq) -> String {
         match self {
             Shut::Asking => "asking the other boxes and headquarters how far they hold this box's journal".into(),
+            Shut::Opening => "appending what has waited since the start".into(),
             Shut::Unsure => "the journal's end beside the key is lost; headquarters must confirm this database".into(),
             Shut::Behind(kept) => format!(
                 "the database is older than what this box wrote (journal {held}, written {}): it was put back from a \
@@ -119,7 +128,8 @@ impl Edge {
         self.shut
     }
 
-    /// Peers were asked: opens unless the database is still behind.
+    /// Peers were asked: opens unless the database is still behind. With more waiting than one turn appends it is asked
+    /// again until all of it is appended.
     pub(crate) fn asked<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
@@ -128,15 +138,18 @@ impl Edge {
     ) -> Result<Reply, SaleError> {
         let opens = match self.shut {
             None | Some(Shut::Forked) => false,
-            Some(Shut::Asking) => true,
+            Some(Shut::Asking | Shut::Opening) => true,
             Some(Shut::Unsure) => hub,
             Some(Shut::Behind(kept)) => !self.own_ends(tx)?.is_behind(&kept),
         };
         if opens {
-            self.shut = None;
-            self.append_held(tx, events)?;
+            self.shut = if self.append_held(tx, events)? { None } else { Some(Shut::Opening) };
         }
-        Ok(self.shut.map_or(Reply::Done, Reply::Shut))
+        Ok(match self.shut {
+            None => Reply::Done,
+            Some(Shut::Opening) => Reply::More,
+            Some(shut) => Reply::Shut(shut),
+        })
     }
 
     /// Appends to the journal, or keeps the entry until that is allowed.
@@ -150,26 +163,28 @@ impl Edge {
             self.mesh.append(tx, Channel::Journal, &entry, events)?;
             return Ok(());
         }
-        let number = last_held(tx)?.map_or(0, |last| last.saturating_add(1));
+        let number = next_held(tx)?;
         if number < HELD_ENTRIES_MAX {
             tx.put(keys::held(number), &entry);
         }
         Ok(())
     }
 
-    /// Appends what has waited, in its order and with its own stamps.
-    fn append_held<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, events: &mut Vec<Event>) -> Result<(), SaleError> {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let rows = tx.scan(keys::HELD, after.as_deref(), HELD_ROWS)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (key, bytes) in rows {
-                let entry: Entry = decode_row(&key, &bytes)?;
-                self.mesh.append(tx, Channel::Journal, &entry, events)?;
-                tx.delete(key);
-            }
+    /// Appends what has waited, in its order and with its own stamps, as much as one turn may. True if that was all.
+    fn append_held<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, SaleError> {
+        let mut rows = tx.scan(keys::HELD, None, APPEND_HELD_MAX + 1)?;
+        let is_all = rows.len() <= APPEND_HELD_MAX;
+        rows.truncate(APPEND_HELD_MAX);
+        for (key, bytes) in rows {
+            let entry: Entry = decode_row(&key, &bytes)?;
+            self.mesh.append(tx, Channel::Journal, &entry, events)?;
+            tx.delete(key);
         }
+        Ok(is_all)
     }
 
     fn own_ends<R: Read + ?Sized>(&self, tx: &Tx<'_, R>) -> Result<OwnEnds, StoreError> {
@@ -181,13 +196,16 @@ impl Edge {
     }
 }
 
-/// The number of the newest waiting entry. Numbers have no gaps, so the largest is found by halving.
-fn last_held<R: Read + ?Sized>(tx: &Tx<'_, R>) -> Result<Option<u64>, StoreError> {
+/// The number of the next entry that has to wait. Numbers have no gaps, so the largest is found by halving; while the
+/// gate opens the first are gone.
+fn next_held<R: Read + ?Sized>(tx: &Tx<'_, R>) -> Result<u64, StoreError> {
     let is_held = |number: u64| Ok::<bool, StoreError>(tx.get_bytes(&keys::held(number))?.is_some());
-    if !is_held(0)? {
-        return Ok(None);
-    }
-    let (mut held, mut free) = (0, HELD_ENTRIES_MAX);
+    let first = match is_held(0)? {
+        true => Some(0),
+        false => tx.scan(keys::HELD, None, 1)?.first().and_then(|(key, _)| keys::held_number(key)),
+    };
+    let Some(first) = first else { return Ok(0) };
+    let (mut held, mut free) = (first, HELD_ENTRIES_MAX);
     while free - held > 1 {
         let middle = held + (free - held) / 2;
         if is_held(middle)? {
@@ -196,5 +214,5 @@ fn last_held<R: Read + ?Sized>(tx: &Tx<'_, R>) -> Result<Option<u64>, StoreError
             free = middle;
         }
     }
-    Ok(Some(held))
+    Ok(free)
 }

@@ -270,6 +270,11 @@ pub fn held(number: u64) -> Vec<u8> {
     key(HELD, &[&number.to_be_bytes()])
 }
 
+/// The number in such a key.
+pub fn held_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(HELD)?.try_into().ok()?))
+}
+
 fn writer_bytes(writer: Writer) -> [u8; 12] {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&writer.node.0.to_be_bytes());

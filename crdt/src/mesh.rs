@@ -98,6 +98,12 @@ impl RunRefused {
     pub fn is_fork(&self) -> bool {
         matches!(self, RunRefused::Ingest(IngestError::Feed(FeedError::NotTheSignedChain(_))))
     }
+
+    /// Whether the same run may be taken later: this node's storage is in trouble, or its registry is on its way.
+    pub fn may_pass(&self) -> bool {
+        let lacks_registry = matches!(self, RunRefused::UnknownWriter(_) | RunRefused::UnknownReceiver(_));
+        lacks_registry || matches!(self, RunRefused::Ingest(IngestError::Store(_)))
+    }
 }
 
 /// Something a caller may want to act on after the turn is stored.
@@ -406,73 +412,33 @@ impl Mesh {
         if let Some(fault) = entry.body.fault() {
             return self.quarantine(tx, feed, seq, fault.into(), events);
         }
-        match entry.body.clone() {
-            Body::Campus(_) | Body::Node(_) | Body::Fence(_) | Body::Tariff(_) | Body::Terminal(_) => {
-                self.apply_registry(tx, entry.body, events);
-                Ok(())
+        match entry.body {
+            body @ (Body::Campus(_) | Body::Node(_) | Body::Fence(_) | Body::Tariff(_) | Body::Terminal(_)) => {
+                self.apply_registry(tx, body, events);
             }
-            Body::Block(block) => {
+            Body::Block(BlockRecord { target, reason, operator }) => {
                 let hash = feed::entry_hash(&feed, seq, bytes);
-                let BlockRecord { target, reason, operator } = block;
                 let (place, hub_time_ms) = (BlockPlace { feed, seq }, entry.stamp.hub_time_ms);
-                let row = BlockRow { hash, place, target, reason, operator, hub_time_ms };
-                self.put_block(tx, &row, events);
-                Ok(())
+                self.put_block(tx, &BlockRow { hash, place, target, reason, operator, hub_time_ms }, events);
             }
-            Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events),
+            Body::Lift(lift) => self.apply_lift(tx, feed, seq, lift, events)?,
             Body::Grant(grant) => {
                 let to_us = feed.channel == Channel::Rights(self.me);
                 events.push(match to_us && !feed.writer.node.is_hub() && !self.me.node.is_hub() {
                     true => Event::Cheque { feed, seq, grant },
                     false => Event::Granted { feed, seq, grant },
                 });
-                Ok(())
             }
-            Body::Lease(lease) => {
-                let longer = self.lease.is_none_or(|held| held.until_ms < lease.until_ms);
-                if lease.incarnation == self.me.incarnation && longer {
-                    tx.put(keys::LEASE.to_vec(), &lease);
-                    self.lease = Some(lease);
-                }
-                Ok(())
-            }
-            Body::Receipt(receipt) => {
-                tx.put(keys::receipt(receipt.incarnation), &receipt);
-                events.push(Event::Receipt(receipt));
-                Ok(())
-            }
-            Body::Time(hub_time_ms) => {
-                events.push(Event::Time(hub_time_ms));
-                Ok(())
-            }
-            Body::TerminalKey(key) => {
-                tx.put(keys::terminal_key(key.terminal), &key);
-                Ok(())
-            }
-            Body::Operator(operator) => {
-                tx.put(keys::operator(operator.operator), &operator);
-                Ok(())
-            }
-            Body::Change(record) => {
-                events.push(Event::Change { feed, seq, record });
-                Ok(())
-            }
-            Body::Rebase(record) => {
-                events.push(Event::Rebase { feed, seq, record });
-                Ok(())
-            }
-            Body::Settled(_) => Ok(()),
-            Body::Answered(record) => {
-                let key = keys::terminal_mark(record.terminal, record.boot);
-                let mut known: Answered = tx.get(&key)?.unwrap_or_default();
-                known.merge(&record.numbers);
-                tx.put(key, &known);
-                Ok(())
-            }
-            Body::Tally(record) => {
-                tx.put(keys::tally(record.incarnation, record.day), &record.tally);
-                Ok(())
-            }
+            body @ (Body::Lease(_)
+            | Body::Receipt(_)
+            | Body::Time(_)
+            | Body::TerminalKey(_)
+            | Body::Operator(_)
+            | Body::Settled(_)
+            | Body::Answered(_)
+            | Body::Tally(_)) => self.apply_receipts(tx, body, events)?,
+            Body::Change(record) => events.push(Event::Change { feed, seq, record }),
+            Body::Rebase(record) => events.push(Event::Rebase { feed, seq, record }),
             Body::Purchase(_)
             | Body::Refused(_)
             | Body::Refund(_)
@@ -482,11 +448,43 @@ impl Mesh {
             | Body::Door(_)
             | Body::Act(_)
             | Body::Cut(_)
-            | Body::Alarm(_) => {
-                events.push(Event::Journal { feed, seq, entry: Box::new(entry) });
-                Ok(())
-            }
+            | Body::Alarm(_) => events.push(Event::Journal { feed, seq, entry: Box::new(entry) }),
         }
+        Ok(())
+    }
+
+    /// What the hub says to one box.
+    fn apply_receipts<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        body: Body,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        match body {
+            Body::Lease(lease) => {
+                let longer = self.lease.is_none_or(|held| held.until_ms < lease.until_ms);
+                if lease.incarnation == self.me.incarnation && longer {
+                    tx.put(keys::LEASE.to_vec(), &lease);
+                    self.lease = Some(lease);
+                }
+            }
+            Body::Receipt(receipt) => {
+                tx.put(keys::receipt(receipt.incarnation), &receipt);
+                events.push(Event::Receipt(receipt));
+            }
+            Body::Time(hub_time_ms) => events.push(Event::Time(hub_time_ms)),
+            Body::TerminalKey(key) => tx.put(keys::terminal_key(key.terminal), &key),
+            Body::Operator(operator) => tx.put(keys::operator(operator.operator), &operator),
+            Body::Answered(record) => {
+                let key = keys::terminal_mark(record.terminal, record.boot);
+                let mut known: Answered = tx.get(&key)?.unwrap_or_default();
+                known.merge(&record.numbers);
+                tx.put(key, &known);
+            }
+            Body::Tally(record) => tx.put(keys::tally(record.incarnation, record.day), &record.tally),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Makes the hub's own key known before its registry has arrived; the key was proved by the TLS handshake.

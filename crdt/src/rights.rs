@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 /// Most wallets of one person at one box; a further one is refused with an alarm.
 pub const WALLETS_MAX: usize = 32;
-/// Most counterparts (givers or receivers) of one row.
+/// Most boxes that are counterparts (givers or receivers) of one row. Headquarters does not count: what it grants can
+/// always be taken, and what it recalls always be returned.
 pub const COUNTERPARTS_MAX: usize = 64;
 
 /// One replica's view of its own row: what came in, what went out, what was spent.
@@ -88,9 +89,7 @@ impl RowState {
         if total.is_negative() {
             return Err(RightsError::NotPositive(total));
         }
-        if !self.granted_in.contains_key(&giver) && self.granted_in.len() >= COUNTERPARTS_MAX {
-            return Err(RightsError::TooMany(COUNTERPARTS_MAX));
-        }
+        need_place(&self.granted_in, giver)?;
         let held = self.granted_in.entry(giver).or_default();
         let grew = total > *held;
         if grew {
@@ -124,9 +123,7 @@ impl RowState {
         if amount > right {
             return Err(RightsError::NotEnough { right, asked: amount });
         }
-        if !self.granted_out.contains_key(&receiver) && self.granted_out.len() >= COUNTERPARTS_MAX {
-            return Err(RightsError::TooMany(COUNTERPARTS_MAX));
-        }
+        need_place(&self.granted_out, receiver)?;
         let since = if receiver.node.is_hub() { &mut self.since.spent } else { &mut self.since.passed };
         *since = since.add(amount)?;
         let total = self.granted_out.entry(receiver).or_default();
@@ -162,9 +159,7 @@ impl RowState {
     pub fn coverable(&mut self, giver: Writer, statement: &Statement) -> Result<Fen, RightsError> {
         let taken = self.granted_in.get(&giver).copied().unwrap_or_default();
         let fresh = Heard { hub_time_ms: statement.hub_time_ms, taken };
-        if !self.heard.contains_key(&giver) && self.heard.len() >= COUNTERPARTS_MAX {
-            return Err(RightsError::TooMany(COUNTERPARTS_MAX));
-        }
+        need_place(&self.heard, giver)?;
         let heard = self.heard.entry(giver).or_insert(fresh);
         if heard.hub_time_ms < statement.hub_time_ms {
             *heard = fresh;
@@ -173,6 +168,14 @@ impl RowState {
             return Ok(taken);
         }
         Ok(heard.taken.add(statement.remaining.max(Fen::ZERO))?)
+    }
+}
+
+fn need_place<T>(known: &BTreeMap<Writer, T>, counterpart: Writer) -> Result<(), RightsError> {
+    let boxes = known.keys().filter(|writer| !writer.node.is_hub()).count();
+    match counterpart.node.is_hub() || known.contains_key(&counterpart) || boxes < COUNTERPARTS_MAX {
+        true => Ok(()),
+        false => Err(RightsError::TooMany(COUNTERPARTS_MAX)),
     }
 }
 
@@ -274,6 +277,20 @@ mod tests {
         assert_eq!(row.coverable(writer(1), &word(100, 0, 2)).unwrap(), Fen(400));
         row.merge_granted_in(writer(1), Fen(350)).unwrap();
         assert_eq!(row.coverable(writer(1), &first).unwrap(), Fen(350), "an old word is worth nothing more");
+    }
+
+    #[test]
+    fn headquarters_has_a_place_in_a_row_that_is_full_of_boxes() {
+        let mut row = RowState::default();
+        let boxes = || (1..=COUNTERPARTS_MAX as u32).map(writer);
+        let (one_more, hub) = (writer(1_000), Writer { node: NodeId::HUB, ..writer(0) });
+        boxes().for_each(|giver| _ = row.merge_granted_in(giver, Fen(2)).unwrap());
+        boxes().for_each(|receiver| _ = row.grant(receiver, Fen(1)).unwrap());
+        assert_eq!(row.merge_granted_in(one_more, Fen(2)), Err(RightsError::TooMany(COUNTERPARTS_MAX)));
+        assert_eq!(row.grant(one_more, Fen(1)), Err(RightsError::TooMany(COUNTERPARTS_MAX)));
+        assert_eq!(row.merge_granted_in(hub, Fen(5)), Ok(true));
+        assert_eq!(row.grant(hub, Fen(7)), Ok(Fen(7)));
+        assert_eq!(row.right(), Ok(Fen(COUNTERPARTS_MAX as i64 - 2)));
     }
 
     proptest! {

@@ -51,7 +51,7 @@ pub enum Message {
     Hello {
         /// The life that speaks; the link has checked that the certificate says the same.
         writer: Writer,
-        /// Newest entry kind it reads.
+        /// Newest entry kind it reads: for who writes the first entry of a newer one; nothing is withheld by it.
         kind_newest: u16,
         /// Name and version, for people.
         software: String,
@@ -246,7 +246,6 @@ pub struct PeerSync {
     peer: Place,
     peer_writer: Writer,
     greeted: Greeted,
-    kind_newest: u16,
     cursors: BTreeMap<FeedId, Cursor>,
     /// Feeds that may have something the peer lacks.
     ready: BTreeSet<(Class, FeedId)>,
@@ -290,7 +289,6 @@ impl PeerSync {
             peer,
             peer_writer,
             greeted: Greeted::No,
-            kind_newest: 0,
             cursors: BTreeMap::new(),
             ready: BTreeSet::new(),
             in_flight: BTreeMap::new(),

@@ -1,6 +1,8 @@
 //! The edge machine over a store in memory: purchases, answers, refunds, cheques, blocks, days.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
+#[path = "edge/bounds.rs"]
+mod bounds;
 #[path = "edge/clones.rs"]
 mod clones;
 #[path = "edge/facts.rs"]

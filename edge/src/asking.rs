@@ -6,7 +6,7 @@
 use crate::node::EdgeNode;
 use std::sync::Arc;
 use std::time::Duration;
-use yika_crdt::edge::Command;
+use yika_crdt::edge::{Command, Reply};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::NodeId;
 
@@ -30,8 +30,10 @@ pub async fn ask_and_open(node: Arc<EdgeNode>) {
         // Nothing is opened while a peer is still giving back.
         if !node.takes_back() {
             let hub_asked = node.vitals().contacts().get(&NodeId::HUB).is_some_and(|hub| hub.connected);
-            if let Err(error) = node.call(Command::Asked { hub: hub_asked }).await {
-                tracing::warn!(%error, "not open yet");
+            match node.call(Command::Asked { hub: hub_asked }).await {
+                Ok(Reply::More) => continue,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "not open yet"),
             }
         }
         match node.shut() {

@@ -42,7 +42,7 @@ pub async fn keep_fresh(node: Arc<EdgeNode>, identity: Identity, links: Links) {
 
 /// By hub time, which is all that counts here.
 fn is_due(node: &EdgeNode) -> bool {
-    let Ok((now_ms, true)) = node.now() else { return false };
+    let (now_ms, true) = node.time() else { return false };
     let Ok((_, validity)) = describe_certificate(&node.vitals().certificate_der()) else { return true };
     let left_s = validity.not_after_s.saturating_sub(now_ms / 1000);
     left_s < validity.not_after_s.saturating_sub(validity.not_before_s) / LEFT_PART

@@ -83,22 +83,17 @@ impl App {
         tokio::task::block_in_place(|| self.node().look(read)).map_err(|e| UiError::unavailable(e, Saved::Nothing))
     }
 
-    /// Hub time, and whether it can be trusted.
-    fn now(&self) -> Result<(i64, bool), UiError> {
-        self.node().now().map_err(|e| UiError::unavailable(e, Saved::Nothing))
-    }
-
     /// The box at a glance.
     fn status(&self) -> Status {
         tokio::task::block_in_place(|| crate::status::gather(self.node(), &self.0.doors, &self.0.board))
     }
 
     /// A page whose data are as of hub time, not of the wall clock.
-    fn page(&self, ui: &Ui, title: &str, active: &str) -> Result<Page, UiError> {
-        let (now_ms, trusted) = self.now()?;
+    fn page(&self, ui: &Ui, title: &str, active: &str) -> Page {
+        let (now_ms, trusted) = self.node().time();
         let mut page = ui.page(title, active);
         page.as_of = Some(AsOf { text: ui.clock_text(now_ms), stale: !trusted });
-        Ok(page)
+        page
     }
 }
 

@@ -22,6 +22,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::Seq;
 use yika_crdt::store::Read;
+use yika_link::CloseCode;
 use yika_store::{Options, SqliteReader};
 use yika_ui::Lang;
 
@@ -131,6 +132,7 @@ fn ends_at(seq: u64) -> [String; 2] {
 fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
     let zh = match shut {
         Shut::Asking => "正在向总部和同校区盒子核对本机流水".to_owned(),
+        Shut::Opening => "正在写入启动以来等待的流水".to_owned(),
         Shut::Unsure => "密钥旁的流水终点丢失, 等待总部确认本机数据".to_owned(),
         Shut::Behind(kept) => format!(
             "数据库是旧副本 (现有 {held} 条, 已写出 {} 条): 在总部或同校区盒子归还缺少的记录之前不消费, 门照常",
@@ -439,11 +441,23 @@ async fn path_to_hub(report: &mut Report, status: &Status) {
                 format!("未连接, 最近消息 {}; {}", heard[0], status.hub_words),
                 format!("not connected, last word {}; {}", heard[1], status.hub_words),
             ),
-            [
-                "检查外网线路和防火墙 (UDP 出站到总部端口); 本地营业不受影响",
-                "check the uplink and the firewall (UDP out to headquarters' port); sales here go on",
-            ],
+            mend_of_the_line(&status.hub_words),
         ),
+    }
+}
+
+/// A line that headquarters has closed for a while needs no hands here.
+fn mend_of_the_line(words: &str) -> [&'static str; 2] {
+    match words.contains(&CloseCode::UNAVAILABLE.to_string()) {
+        true => [
+            "线路正常, 一端暂时无法接收, 恢复后自动继续; 原因见上和总部的 yika-hub status; 本地营业不受影响",
+            "the line is well; one end cannot take anything for now and goes on by itself; the cause is above and in \
+             `yika-hub status` at headquarters; sales here go on",
+        ],
+        false => [
+            "检查外网线路和防火墙 (UDP 出站到总部端口); 本地营业不受影响",
+            "check the uplink and the firewall (UDP out to headquarters' port); sales here go on",
+        ],
     }
 }
 
@@ -502,4 +516,17 @@ fn ports(report: &mut Report, config: &Config) {
             "end what holds the port (ss -lntup), or change link.bind / http.bind",
         ],
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yika_link::CloseReason;
+
+    #[test]
+    fn a_line_closed_for_a_while_is_no_matter_for_the_firewall() {
+        let words = |code| CloseReason::ByPeer { code, words: "the disk is full".into() }.to_string();
+        assert!(mend_of_the_line(&words(CloseCode::UNAVAILABLE))[1].contains("goes on by itself"));
+        assert!(mend_of_the_line("no answer within 2500 ms")[1].contains("firewall"));
+    }
 }

@@ -5,10 +5,11 @@
 
 use crate::config::LinkSection;
 use crate::identity::Identity;
-use crate::node::{EdgeNode, SOFTWARE};
+use crate::node::{EdgeNode, RegistryView, SOFTWARE};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use yika_crdt::edge::Command;
 use yika_crdt::entry::NodeRecord;
@@ -26,6 +27,8 @@ const PEERS_WAITING_MAX: usize = 64;
 pub const DIALLED_MAX: usize = 64;
 /// Hints that wait to be looked at; further ones are dropped, discovery repeats them.
 const HINTS_WAITING_MAX: usize = 64;
+/// How exactly pages know when a peer was last heard.
+const HEAR_EVERY: Duration = Duration::from_secs(1);
 
 /// A box may be found there; whether it is that box, its certificate decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +81,7 @@ impl Links {
 /// # Errors
 /// When the port cannot be bound or the certificate is not usable.
 pub async fn run(node: Arc<EdgeNode>, identity: &Identity, config: &LinkSection) -> anyhow::Result<Links> {
-    let judge = Arc::clone(&node);
+    let admitting = Arc::clone(&node);
     let link = Link::bind(LinkConfig {
         bind: config.bind,
         key: identity.key.clone(),
@@ -86,7 +89,7 @@ pub async fn run(node: Arc<EdgeNode>, identity: &Identity, config: &LinkSection)
         ca_der: identity.ca_der.clone(),
         keys: identity.endpoint_keys.clone(),
         software: SOFTWARE.to_owned(),
-        admission: Arc::new(move |peer| admit(&judge, peer)),
+        admission: Arc::new(move |peer| judge(&admitting.registry(), peer)),
         join: None,
         clock_s: None,
     })?;
@@ -148,7 +151,11 @@ async fn serve_peer(node: Arc<EdgeNode>, peer: Peer, address: Option<String>) {
     if let Some(address) = address {
         node.say(identity.writer(), Message::Reachable(address));
     }
+    let watching = tokio::spawn(close_once_refused(Arc::clone(&node), peer.clone()));
+    let listening = tokio::spawn(hear(Arc::clone(&node), peer.clone()));
     let reason = serve(Arc::clone(&node), peer.clone(), words).await;
+    watching.abort();
+    listening.abort();
     node.disconnected(&peer, &reason.to_string());
     tracing::info!(peer = %identity.writer(), %reason, "disconnected");
 }
@@ -172,12 +179,41 @@ fn address_for(config: &LinkSection, link: &Link, hub: &Peer) -> Option<String> 
     Some(SocketAddr::new(probe.local_addr().ok()?.ip(), bound.port()).to_string())
 }
 
+/// A quiet line is alive as long as packets come on it; pages show when the last one did.
+async fn hear(node: Arc<EdgeNode>, peer: Peer) {
+    let mut before = 0;
+    loop {
+        let received = peer.counters().wire_received_bytes;
+        if received != before {
+            node.vitals().heard(peer.identity().node, node.ticks().mono_ms);
+            before = received;
+        }
+        tokio::time::sleep(HEAR_EVERY).await;
+    }
+}
+
+/// Headquarters ends the life at the other end while it is connected: nothing more is said to it.
+///
+/// Each connection watches for itself, so that an older one of the same life ends too.
+async fn close_once_refused(node: Arc<EdgeNode>, peer: Peer) {
+    let mut registry = node.watch_registry();
+    loop {
+        let admission = judge(&registry.borrow_and_update(), peer.identity());
+        if let Admission::Refuse { code, words } = admission {
+            return peer.close(code, &words);
+        }
+        if registry.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The registry's word on a peer; the hub is known by its certificate alone.
-fn admit(node: &EdgeNode, peer: &PeerIdentity) -> Admission {
+fn judge(registry: &RegistryView, peer: &PeerIdentity) -> Admission {
     if peer.role == Role::Hub {
         return Admission::Admit;
     }
-    match node.registry().standing(peer.writer()) {
+    match registry.standing(peer.writer()) {
         Standing::Current => Admission::Admit,
         Standing::Fenced => Admission::fenced("this box was fenced by headquarters; enrol it again"),
         Standing::OldLife => Admission::old_incarnation("a newer life of this box is registered"),

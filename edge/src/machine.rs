@@ -12,7 +12,7 @@ use yika_crdt::channel::FeedId;
 use yika_crdt::clock::Clock;
 use yika_crdt::edge::{Command, DROP_ENTRIES_MAX, Edge, Effect, Reply};
 use yika_crdt::entry::Row;
-use yika_crdt::gate::Shut;
+use yika_crdt::gate::{APPEND_HELD_MAX, Shut};
 use yika_crdt::ids::PersonId;
 use yika_crdt::mesh::Directory;
 use yika_crdt::sale::SaleError;
@@ -100,7 +100,7 @@ impl EdgeMachine {
             }
         }
         // While the database is behind, the file keeps what it is behind of.
-        if own && self.edge.shut().is_none() {
+        if own && matches!(self.edge.shut(), None | Some(Shut::Opening)) {
             self.mirror.write();
         }
     }
@@ -133,6 +133,7 @@ impl Machine for EdgeMachine {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
             Command::People { acts, .. } => COMMAND_BYTES * acts.len(),
             Command::Restore(step) => COMMAND_BYTES * step.values(),
+            Command::Asked { .. } => COMMAND_BYTES * APPEND_HELD_MAX / 4,
             Command::Drop(_) => COMMAND_BYTES * DROP_ENTRIES_MAX as usize / 8,
             _ => COMMAND_BYTES,
         }

@@ -14,9 +14,9 @@ use crate::vitals::Vitals;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use yika_crdt::Fen;
 use yika_crdt::access::SharedAccess;
@@ -36,7 +36,7 @@ use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
-use yika_link::sync::{Node, WORDS_WAITING_MAX};
+use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
@@ -44,8 +44,11 @@ use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Wr
 pub const SOFTWARE: &str = concat!("yika-edge ", env!("CARGO_PKG_VERSION"));
 /// Readers beside the writer.
 pub const READERS: usize = 4;
-/// How long a purchase short of rights waits for one holder of rights to answer; then the next, or refusal.
+/// How long a purchase waits for one answer: of siblings, or of one holder of rights; then the next, or refusal.
 pub const ASK_MS_MAX: u64 = 800;
+/// How long a purchase waits for others in all, however many there are to ask (invariant 4). Whoever is asked has
+/// [`ASK_MS_MAX`] in full: with less left nobody is.
+pub const PURCHASE_WAIT_MS_MAX: u64 = 2_000;
 /// Who left a question unanswered is asked again after this, or as soon as it is heard.
 pub const SILENT_RETRY_MS: u64 = 3_000;
 
@@ -86,7 +89,7 @@ pub struct EdgeNode {
     /// Which doors of this campus open for whom.
     pub access: SharedAccess,
     ticks: TickSource,
-    registry: RwLock<Arc<RegistryView>>,
+    registry: watch::Sender<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
     /// Ids that may have been answered by a sibling.
     resends: Mutex<Resends>,
@@ -150,7 +153,7 @@ impl EdgeNode {
             people,
             access,
             ticks,
-            registry: RwLock::default(),
+            registry: watch::channel(Arc::default()).0,
             peers: Mutex::default(),
             resends: Mutex::new(Resends::new(identity.me.node)),
             unknown: broadcast::channel(WORDS_WAITING_MAX).0,
@@ -180,18 +183,19 @@ impl EdgeNode {
     }
 
     /// Sells. An id that a sibling may have answered is asked about first. Short of rights, it asks the hub, or with the
-    /// hub away other boxes. Each within a stated bound (invariant 4).
+    /// hub away other boxes. All of it within [`PURCHASE_WAIT_MS_MAX`].
     ///
     /// # Errors
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
+        let until = Instant::now() + Duration::from_millis(PURCHASE_WAIT_MS_MAX);
         let deciding = self.ask_siblings(request.id).await?;
-        let answer = self.decide(request).await;
+        let answer = self.decide(request, until).await;
         deciding.end(&answer).await;
         answer
     }
 
-    async fn decide(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
+    async fn decide(&self, request: PurchaseRequest, until: Instant) -> Result<Answer, Busy> {
         let mut asked = BTreeSet::new();
         loop {
             // Listen before deciding, so that a grant in between is not missed.
@@ -203,7 +207,8 @@ impl EdgeNode {
                 Reply::Outcome(Outcome::Short { row, missing }) => (row, missing),
                 other => return Err(Busy(format!("the core answered a purchase with {other:?}"))),
             };
-            let Some((whom, words)) = self.next_to_ask(row, &asked) else {
+            let has_time = Instant::now() + Duration::from_millis(ASK_MS_MAX) <= until;
+            let Some((whom, words)) = self.next_to_ask(row, &asked).filter(|_| has_time) else {
                 return self.give_up(request, row).await;
             };
             asked.insert((whom, row));
@@ -215,7 +220,7 @@ impl EdgeNode {
         }
     }
 
-    /// Nobody has more rights: refused durably, or with the hub away perhaps served as a guest.
+    /// Nobody has more rights, or the time is over: refused durably, or with the hub away perhaps served as a guest.
     async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
         let hub_is_there = self.lock_peers().iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
         let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };
@@ -332,7 +337,7 @@ impl EdgeNode {
 
     /// What the registry says now.
     pub fn registry(&self) -> Arc<RegistryView> {
-        Arc::clone(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.registry.borrow())
     }
 
     /// Reads the registry's rows again.
@@ -341,8 +346,13 @@ impl EdgeNode {
     /// Of storage.
     pub fn refresh_registry(&self) -> Result<(), StoreError> {
         let view = self.pool.read(RegistryView::load)?;
-        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        self.registry.send_replace(Arc::new(view));
         Ok(())
+    }
+
+    /// What the registry says now, and as it is read again.
+    pub fn watch_registry(&self) -> watch::Receiver<Arc<RegistryView>> {
+        self.registry.subscribe()
     }
 
     /// A terminal's key, opened with this box's key.
@@ -358,14 +368,6 @@ impl EdgeNode {
                 Ok(None)
             }
         }
-    }
-
-    /// Hub time now, and whether it can be trusted.
-    ///
-    /// # Errors
-    /// Of storage.
-    pub fn now(&self) -> Result<(i64, bool), StoreError> {
-        Ok(self.time())
     }
 
     /// Hub time now, and whether it can be trusted, from memory: what every request may ask.
@@ -495,12 +497,13 @@ impl EdgeNode {
         self.writer.stop();
     }
 
-    /// A command that needs the gate waits while peers are being asked: that is bounded and short.
+    /// A command that needs the gate waits while it is about to open: that is bounded and short.
     async fn asked(&self, command: &Command) {
-        if command.needs_open_gate() && !command.is_of_peer() && self.shut() == Some(Shut::Asking) {
+        let is_short = |shut: &Option<Shut>| shut.is_some_and(|shut| shut.is_short());
+        if command.needs_open_gate() && !command.is_of_peer() && is_short(&self.shut()) {
             let mut gate = self.ears.gate.subscribe();
             let bound = Duration::from_millis(crate::asking::ASKING_AFTER_BOOT_MS_MAX);
-            _ = tokio::time::timeout(bound, gate.wait_for(|shut| *shut != Some(Shut::Asking))).await;
+            _ = tokio::time::timeout(bound, gate.wait_for(|shut| !is_short(shut))).await;
         }
     }
 
@@ -582,7 +585,7 @@ impl Node for EdgeNode {
         self.ears.grown.subscribe()
     }
 
-    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), NotTaken> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
         self.heard(from);
         match self.call(Command::Ingest(run)).await {
@@ -604,10 +607,10 @@ impl Node for EdgeNode {
             }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
-                Err(refused.to_string())
+                Err(refused.into())
             }
-            Ok(other) => Err(format!("the core answered a run with {other:?}")),
-            Err(busy) => Err(busy.to_string()),
+            Ok(other) => Err(NotTaken::for_now(format!("the core answered a run with {other:?}"))),
+            Err(busy) => Err(NotTaken::for_now(busy)),
         }
     }
 

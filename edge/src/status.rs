@@ -139,7 +139,7 @@ pub struct Status {
 pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
     let mono_ms = node.ticks().mono_ms;
     let vitals = node.vitals();
-    let (hub_time_ms, clock_trusted) = node.now().unwrap_or((0, false));
+    let (hub_time_ms, clock_trusted) = node.time();
     let contacts = vitals.contacts();
     let hub = contacts.get(&NodeId::HUB).cloned().unwrap_or_default();
     let registry = node.registry();
@@ -442,66 +442,71 @@ impl Status {
 
     /// For the terminal.
     pub fn in_words(&self, lang: Lang) -> String {
-        let zh = lang == Lang::Zh;
-        let pick = |zh_words: &str, en_words: &str| if zh { zh_words.to_owned() } else { en_words.to_owned() };
-        let mut lines = Vec::new();
-        let state = match self.state {
-            State::Normal => pick("正常", "NORMAL"),
-            State::Offline => pick("脱机营业", "WORKING OFFLINE: tills and doors go on"),
-            State::Attention => pick("需处理", "NEEDS ATTENTION"),
-            State::Down => pick("未运行", "DOWN"),
-        };
-        lines.push(state);
+        let mut lines = Lines { lang, lines: vec![lang.pick(self.state.words()).to_owned()] };
         for remark in &self.remarks {
-            lines.push(format!("  ! {}", if zh { &remark.zh } else { &remark.en }));
+            lines.lines.push(format!("  ! {}", lang.pick([&remark.zh, &remark.en])));
         }
-        let mut line = |zh_key: &str, en_key: &str, value: String| {
-            let key = if zh { zh_key } else { en_key };
-            lines.push(format!("{key}: {value}"));
-        };
-        let ago = |age: Option<u64>| match age {
-            Some(age) if zh => format!("{}前", lang.age(age)),
-            Some(age) => format!("{} ago", lang.age(age)),
-            None => pick("启动以来没有", "not since the start"),
-        };
-        let yes = |yes: bool| if yes { pick("是", "yes") } else { pick("否", "no") };
-        let where_ =
-            format!("{} {} {}", pick("校区", "campus"), self.campus, self.campus_name.as_deref().unwrap_or(""));
-        line("本机", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
-        line("总部", "headquarters", format!("{} ({})", self.hub_name, self.hub_addr));
-        line("最近一次收到总部消息", "last word from headquarters", ago(self.hub_heard_age_ms));
-        if !self.hub_connected && !self.hub_words.is_empty() {
-            line("连接", "connection", self.hub_words.clone());
-        }
-        let oldest = self.unsent_age_ms.map(|age| format!(" ({} {})", pick("最早", "oldest"), ago(Some(age))));
-        line(
-            "总部未确认的记录",
-            "entries not confirmed by headquarters",
-            format!("{}{}", self.unsent, oldest.unwrap_or_default()),
-        );
-        let lease = match self.lease_left_ms {
-            Some(left) if left > 0 => lang.age(left.unsigned_abs()),
-            Some(_) => pick("已过期", "over"),
-            None => pick("没有", "none"),
-        };
-        line("消费许可剩余", "permission to spend left", lease);
+        let campus_name = self.campus_name.as_deref().unwrap_or("");
+        let where_ = format!("{} {} {campus_name}", lang.pick(["校区", "campus"]), self.campus);
+        lines.add("本机", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
+        self.tell_hub(&mut lines);
         for sibling in &self.siblings {
-            let heard = ago(sibling.heard_age_ms);
-            line(
-                "同校区",
-                "sibling",
-                format!("n{} {} · {} · {heard}", sibling.node, sibling.name, yes(sibling.connected)),
-            );
+            let (connected, heard) = (lang.yes(sibling.connected), lang.ago(sibling.heard_age_ms));
+            lines.add("同校区", "sibling", format!("n{} {} · {connected} · {heard}", sibling.node, sibling.name));
         }
-        line("时钟可信", "clock trusted", yes(self.clock_trusted));
+        lines.add("时钟可信", "clock trusted", lang.yes(self.clock_trusted).to_owned());
         if let Some(disk) = self.disk {
-            line("磁盘可用", "disk free", format!("{} MiB / {} MiB", disk.free_bytes >> 20, disk.total_bytes >> 20));
+            let free = format!("{} MiB / {} MiB", disk.free_bytes >> 20, disk.total_bytes >> 20);
+            lines.add("磁盘可用", "disk free", free);
         }
         if let Some(days) = self.certificate_days {
-            line("证书剩余天数", "certificate days left", days.to_string());
+            lines.add("证书剩余天数", "certificate days left", days.to_string());
         }
-        lines.extend(self.periphery.in_words(lang));
-        lines.join("\n") + "\n"
+        lines.lines.extend(self.periphery.in_words(lang));
+        lines.lines.join("\n") + "\n"
+    }
+
+    /// What headquarters has said and confirmed, and what it allows.
+    fn tell_hub(&self, lines: &mut Lines) {
+        let lang = lines.lang;
+        lines.add("总部", "headquarters", format!("{} ({})", self.hub_name, self.hub_addr));
+        lines.add("最近一次收到总部消息", "last word from headquarters", lang.ago(self.hub_heard_age_ms));
+        if !self.hub_connected && !self.hub_words.is_empty() {
+            lines.add("连接", "connection", self.hub_words.clone());
+        }
+        let oldest = |age| format!(" ({} {})", lang.pick(["最早", "oldest"]), lang.ago(Some(age)));
+        let unsent = format!("{}{}", self.unsent, self.unsent_age_ms.map(oldest).unwrap_or_default());
+        lines.add("总部未确认的记录", "entries not confirmed by headquarters", unsent);
+        let lease = match self.lease_left_ms {
+            Some(left) if left > 0 => lang.age(left.unsigned_abs()),
+            Some(_) => lang.pick(["已过期", "over"]).to_owned(),
+            None => lang.pick(["没有", "none"]).to_owned(),
+        };
+        lines.add("消费许可剩余", "permission to spend left", lease);
+    }
+}
+
+impl State {
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            State::Normal => ["正常", "NORMAL"],
+            State::Offline => ["脱机营业", "WORKING OFFLINE: tills and doors go on"],
+            State::Attention => ["需处理", "NEEDS ATTENTION"],
+            State::Down => ["未运行", "DOWN"],
+        }
+    }
+}
+
+/// Lines for the terminal, in one language.
+struct Lines {
+    lang: Lang,
+    lines: Vec<String>,
+}
+
+impl Lines {
+    fn add(&mut self, zh_key: &str, en_key: &str, value: String) {
+        let key = self.lang.pick([zh_key, en_key]);
+        self.lines.push(format!("{key}: {value}"));
     }
 }
 
@@ -509,6 +514,12 @@ impl Status {
 pub trait AgeWords {
     /// In words.
     fn age(self, ms: u64) -> String;
+    /// How long ago something was, if ever.
+    fn ago(self, age_ms: Option<u64>) -> String;
+    /// Chinese or English.
+    fn pick(self, words: [&str; 2]) -> &str;
+    /// Yes or no.
+    fn yes(self, yes: bool) -> &'static str;
 }
 
 impl AgeWords for Lang {
@@ -520,7 +531,23 @@ impl AgeWords for Lang {
             7_200..172_800 => (seconds / 3_600, "小时", "h"),
             _ => (seconds / 86_400, "天", "d"),
         };
-        format!("{count} {}", if self == Lang::Zh { zh } else { en })
+        format!("{count} {}", self.pick([zh, en]))
+    }
+
+    fn ago(self, age_ms: Option<u64>) -> String {
+        match age_ms.map(|age| self.age(age)) {
+            Some(age) if self == Lang::Zh => format!("{age}前"),
+            Some(age) => format!("{age} ago"),
+            None => self.pick(["启动以来没有", "not since the start"]).to_owned(),
+        }
+    }
+
+    fn pick(self, [zh, en]: [&str; 2]) -> &str {
+        if self == Lang::Zh { zh } else { en }
+    }
+
+    fn yes(self, yes: bool) -> &'static str {
+        self.pick(if yes { ["是", "yes"] } else { ["否", "no"] })
     }
 }
 

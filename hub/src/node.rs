@@ -28,7 +28,7 @@ use yika_crdt::registry::RegistryView;
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
-use yika_link::sync::{Node, WORDS_WAITING_MAX};
+use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX};
 use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity, describe_certificate};
 use yika_store::rusqlite::Connection;
 use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
@@ -457,7 +457,7 @@ impl Node for HubNode {
         self.ears.grown.subscribe()
     }
 
-    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, from: Writer, run: Box<Run>) -> Result<(FeedId, Seq), NotTaken> {
         let (feed, end) = (run.head.feed, run.head.end.seq);
         self.hear(from);
         match self.call(Command::Ingest(run)).await {
@@ -480,10 +480,10 @@ impl Node for HubNode {
             }
             Ok(Reply::Refused(refused)) => {
                 tracing::warn!(%from, %feed, %refused, "a run was refused");
-                Err(refused.to_string())
+                Err(refused.into())
             }
-            Ok(other) => Err(format!("the core answered a run with {other:?}")),
-            Err(busy) => Err(busy.to_string()),
+            Ok(other) => Err(NotTaken::for_now(format!("the core answered a run with {other:?}"))),
+            Err(busy) => Err(NotTaken::for_now(busy)),
         }
     }
 

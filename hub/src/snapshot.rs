@@ -225,7 +225,7 @@ impl HubNode {
             tokio::time::sleep(Duration::from_millis(SAY_AGAIN_MS)).await;
         }
         if let Some(peer) = self.peer(to) {
-            peer.close(yika_link::CloseCode::PROTOCOL, "this box does not listen");
+            peer.close(yika_link::CloseCode::UNAVAILABLE, "this box does not listen");
         }
     }
 }

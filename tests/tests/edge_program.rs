@@ -103,6 +103,7 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     let heard_ms = |seen: &Value| seen["heard_ms"].as_i64().unwrap();
     let again = async || Ok(heard_ms(&first_box(&hub).await) > heard_ms(&quiet));
     until("the box to say once more how long its journal is", Duration::from_secs(30), again).await.unwrap();
+    assert!(status(&edge).await["hub_heard_age_ms"].as_u64().unwrap() < 5_000, "a quiet line is heard all the same");
     edge.cut_wan();
     hub.process.terminate(Duration::from_secs(10)).await.unwrap();
     hub.restart().await.unwrap();

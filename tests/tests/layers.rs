@@ -1,8 +1,9 @@
-//! Invariants 1 and 2 and the licences, read off the dependency graph: what may stand where.
+//! Invariants 1 and 2 and the licences, read off the dependency graph and the sources: what may stand where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Licences that an Apache-2.0 product may ship; a crate offers one of them.
@@ -23,10 +24,38 @@ const LICENCES: &[&str] = &[
     "MPL-2.0",
 ];
 
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Folders of the product's sources, and in them those that may speak SQL.
+const PRODUCT: &[&str] =
+    &["crdt/src", "drivers/src", "edge/src", "edge/link/src", "edge/store/src", "hub/src", "hub/ui/src"];
+const STORES: &[&str] = &["edge/store/src", "hub/src/store"];
+
+/// Sources outside a store that name the type of an open database: they hand the writer's or a reader's connection, or the
+/// one of a database being restored, to a function of the store, and speak no SQL themselves.
+const HAND_ON: &[&str] =
+    &["hub/src/backup/log/replay.rs", "hub/src/backup/mod.rs", "hub/src/machine.rs", "hub/src/node.rs"];
+
+/// What SQL looks like in our sources, and calls that run it: a connection needs no name where it is an argument.
+const SQL: &[&str] = &[
+    "SELECT ",
+    "INSERT INTO",
+    "INSERT OR",
+    "DELETE FROM",
+    "CREATE TABLE",
+    "PRAGMA ",
+    "VACUUM",
+    ".prepare(",
+    ".prepare_cached(",
+    ".execute_batch(",
+    ".query_row(",
+    ".query_map(",
+    ".pragma_",
+];
+
 fn metadata() -> Value {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let output = Command::new(cargo).args(["metadata", "--format-version", "1", "--locked"]).current_dir(root).output();
+    let output = Command::new(cargo).args(["metadata", "--format-version", "1", "--locked"]).current_dir(ROOT).output();
     let output = output.expect("cargo metadata runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
@@ -76,6 +105,44 @@ fn invariant_2_only_the_link_names_quinn_and_only_the_store_names_sqlite() {
         let may_sql = name == "yika-store" || name == "yika-hub" || test_crate;
         assert!(!direct.contains("rusqlite") || may_sql, "{name} names rusqlite");
     }
+}
+
+/// Every Rust source below a folder, by its path from the root.
+fn sources(folder: &Path, found: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            let path = entry.strip_prefix(ROOT).unwrap().to_string_lossy().into_owned();
+            found.insert(path, std::fs::read_to_string(&entry).unwrap());
+        }
+    }
+}
+
+/// The graph does not show it: the store hands its database library on to who stands on it.
+#[test]
+fn invariant_2_only_the_store_speaks_sql() {
+    let mut found = BTreeMap::new();
+    PRODUCT.iter().for_each(|folder| sources(&PathBuf::from(ROOT).join(folder), &mut found));
+    let (stores, others): (Vec<_>, Vec<_>) =
+        found.iter().partition(|(path, _)| STORES.iter().any(|store| path.starts_with(&format!("{store}/"))));
+    let code = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::to_owned).collect()
+    };
+    for store in STORES {
+        let speaks = |(path, text): &&(&String, &String)| path.starts_with(store) && text.contains("rusqlite");
+        assert!(stores.iter().any(|source| speaks(&source)), "{store} was not read");
+    }
+    let mut naming = BTreeSet::new();
+    for (path, text) in others {
+        for line in code(text) {
+            assert!(!SQL.iter().any(|word| line.contains(word)), "{path} speaks SQL: {line}");
+            if line.contains("rusqlite") {
+                naming.insert(path.as_str());
+            }
+        }
+    }
+    assert_eq!(naming, HAND_ON.iter().copied().collect(), "who names the database library");
 }
 
 #[test]

@@ -101,16 +101,24 @@ impl Edge {
     ) -> Result<(), SaleError> {
         let say = self.say(now);
         let came = self.documents.follow(&mut self.mesh, tx, say, events)?;
-        let mut alarms = Vec::new();
-        let bad: Vec<&Event> = events.iter().filter(|e| matches!(e, Event::Quarantined { .. })).collect();
-        if let Some(Event::Quarantined { feed, seq, cause }) = bad.first() {
-            let more = if bad.len() > 1 { format!(" (and {} more)", bad.len() - 1) } else { String::new() };
-            alarms.push(AlarmRecord { kind: "quarantine".into(), detail: format!("{feed} {seq}: {cause}{more}") });
-        }
-        alarms.extend(came);
-        for alarm in alarms {
+        self.tell_quarantined(tx, now, events)?;
+        for alarm in came {
             self.append_or_hold(tx, Entry { stamp: now.stamp, body: Body::Alarm(alarm) }, events)?;
         }
         Ok(())
+    }
+
+    /// One alarm for all that went to quarantine, however many entries a run has.
+    pub(super) fn tell_quarantined<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        now: &Now,
+        events: &mut Vec<Event>,
+    ) -> Result<(), SaleError> {
+        let bad: Vec<&Event> = events.iter().filter(|e| matches!(e, Event::Quarantined { .. })).collect();
+        let Some(Event::Quarantined { feed, seq, cause }) = bad.first() else { return Ok(()) };
+        let more = if bad.len() > 1 { format!(" (and {} more)", bad.len() - 1) } else { String::new() };
+        let detail = format!("{feed} {seq}: {cause}{more}");
+        self.alarm(tx, "quarantine", detail, now, events)
     }
 }

@@ -81,8 +81,9 @@ fn own_totals<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, seq: Seq) -> Re
 
 /// Lets go of what may go of this box's own journal: days cut [`KEEP_DAYS`] ago, archived, and with totals that the hub
 /// confirms. Of siblings' journals, which are copies, what is twice as old. Gives the day whose totals differ at the hub:
-/// nothing is let go then.
+/// nothing of the own journal is let go then.
 pub fn prune<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, today: Day) -> Result<Option<Day>, SaleError> {
+    let mut differing = None;
     for (feed, held) in tx.feeds()?.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal) {
         let own = feed.writer == mesh.me;
         let days = if own { KEEP_DAYS } else { 2 * KEEP_DAYS };
@@ -92,7 +93,10 @@ pub fn prune<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, today: Day) -> R
             let confirmed: Option<Tally> = tx.get(&keys::tally(mesh.me.incarnation, cut.day))?;
             match confirmed {
                 Some(_) if confirmed == cut.tally => {}
-                Some(_) => return Ok(Some(cut.day)),
+                Some(_) => {
+                    differing = Some(cut.day);
+                    continue;
+                }
                 None => continue,
             }
             let receipt = tx.get::<ReceiptRecord>(&keys::receipt(mesh.me.incarnation))?;
@@ -106,7 +110,7 @@ pub fn prune<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, today: Day) -> R
             tx.prune(feed, upto);
         }
     }
-    Ok(None)
+    Ok(differing)
 }
 
 /// Where a journal has cut its last day; zero before its first cut.

@@ -89,11 +89,10 @@ impl PeerSync {
     /// Takes a part of the peer's greeting; true once it is whole.
     pub fn on_greeting(&mut self, message: &Message) -> Result<bool, SyncRefused> {
         let (have, more, before) = match (message, self.greeted) {
-            (Message::Hello { writer, kind_newest, have, more, .. }, Greeted::No) => {
+            (Message::Hello { writer, have, more, .. }, Greeted::No) => {
                 if *writer != self.peer_writer {
                     return Err(SyncRefused::NotThisPeer { said: *writer, certified: self.peer_writer });
                 }
-                self.kind_newest = *kind_newest;
                 (have, *more, 0)
             }
             (Message::Have { have, more }, Greeted::Partly(before)) => (have, *more, before),

@@ -29,16 +29,14 @@ impl CloseCode {
     pub const UNKNOWN: CloseCode = CloseCode(12);
     /// A newer life of the node exists.
     pub const OLD_INCARNATION: CloseCode = CloseCode(13);
-    /// Another node than the expected one answered.
-    pub const WRONG_PEER: CloseCode = CloseCode(14);
-    /// The two sides share no protocol version.
+    /// The two sides share no protocol version, or one said what the protocol forbids.
     pub const PROTOCOL: CloseCode = CloseCode(20);
+    /// What was said cannot be taken at present: a full disk, a registry that is on its way. Passes by itself.
+    pub const UNAVAILABLE: CloseCode = CloseCode(21);
     /// A frame is longer than the limit.
     pub const FRAME_TOO_LONG: CloseCode = CloseCode(30);
     /// Bytes that are not of this protocol.
     pub const MALFORMED: CloseCode = CloseCode(31);
-    /// The greeting did not come in time.
-    pub const GREETING_TIMEOUT: CloseCode = CloseCode(32);
     /// This endpoint does not enrol anybody.
     pub const NO_ENROLMENT: CloseCode = CloseCode(40);
     /// Too many attempts to enrol.
@@ -46,15 +44,7 @@ impl CloseCode {
 
     /// True where trying again soon cannot help and an operator must act first.
     pub fn needs_operator(self) -> bool {
-        matches!(
-            self,
-            Self::NO_CERTIFICATE
-                | Self::FENCED
-                | Self::UNKNOWN
-                | Self::OLD_INCARNATION
-                | Self::WRONG_PEER
-                | Self::PROTOCOL
-        )
+        matches!(self, Self::NO_CERTIFICATE | Self::FENCED | Self::UNKNOWN | Self::OLD_INCARNATION | Self::PROTOCOL)
     }
 }
 
@@ -68,11 +58,10 @@ impl fmt::Display for CloseCode {
             Self::FENCED => "fenced",
             Self::UNKNOWN => "unknown node",
             Self::OLD_INCARNATION => "old incarnation",
-            Self::WRONG_PEER => "wrong peer",
-            Self::PROTOCOL => "protocol version",
+            Self::PROTOCOL => "protocol",
+            Self::UNAVAILABLE => "unavailable",
             Self::FRAME_TOO_LONG => "frame too long",
             Self::MALFORMED => "malformed",
-            Self::GREETING_TIMEOUT => "greeting timeout",
             Self::NO_ENROLMENT => "no enrolment here",
             Self::TOO_MANY_ATTEMPTS => "too many attempts",
             _ => return write!(f, "code {}", self.0),

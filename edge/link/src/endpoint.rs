@@ -3,10 +3,10 @@
 //! Leaves to others: what happens on a connection (`peer`), enrolment (`join`), dialling again (`dialer`).
 
 use crate::close::{CloseCode, CloseReason, clip};
-use crate::frames::{GREETING_BYTES_MAX, Greeting};
+use crate::frames::{GREETING_BYTES_MAX, Greeting, StreamError, read_frame, write_frame};
 use crate::identity::{Facts, PeerIdentity, Role};
 use crate::join::{JoinGate, JoinServer};
-use crate::peer::{Peer, ReadFrameError, read_frame, write_frame};
+use crate::peer::Peer;
 use crate::tls::{ALPN_JOIN, ALPN_SYNC, Admission, Credentials, Expected, SERVER_NAME};
 use ed25519_dalek::SigningKey;
 use hmac::{Hmac, KeyInit, Mac};
@@ -246,10 +246,10 @@ impl Link {
         }
         let greeting = match read_frame(&mut control.1, GREETING_BYTES_MAX).await {
             Ok(bytes) => bytes,
-            Err(ReadFrameError::Ended) => {
+            Err(StreamError::Ended) => {
                 return Err(ended_soon(&connection).await.map_or_else(|| ended(&connection), refused));
             }
-            Err(ReadFrameError::Frame(error)) => {
+            Err(StreamError::Frame(error)) => {
                 return Err(refused(refuse(&connection, CloseCode::MALFORMED, &error.to_string())));
             }
         };
@@ -399,8 +399,8 @@ async fn accept_sync(connection: quinn::Connection, shared: &Shared) -> Result<P
     let mut control = connection.accept_bi().await.map_err(CloseReason::from_quinn)?;
     let greeting = match read_frame(&mut control.1, GREETING_BYTES_MAX).await {
         Ok(bytes) => bytes,
-        Err(ReadFrameError::Ended) => return Err(end_of(&connection)),
-        Err(ReadFrameError::Frame(error)) => {
+        Err(StreamError::Ended) => return Err(end_of(&connection)),
+        Err(StreamError::Frame(error)) => {
             return Err(refuse(&connection, CloseCode::MALFORMED, &error.to_string()));
         }
     };

@@ -1,9 +1,10 @@
-//! Frames on a stream, and the greeting: pure codecs without a socket.
+//! Frames on a stream, whatever carries it, and the greeting.
 //!
 //! A frame is `length u32 BE | version u8 | payload`, the length counting the payload only.
 //! Leaves to others: what a payload means, and the streams (`peer`).
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use yika_crdt::wire::FRAME_BYTES_MAX;
 
 /// Version of the frame form.
@@ -19,7 +20,7 @@ pub const SOFTWARE_BYTES_MAX: usize = 64;
 /// Longest greeting frame; room for fields of newer versions.
 pub const GREETING_BYTES_MAX: usize = 1 << 10;
 /// Most memory that a length promises before its bytes arrive.
-pub(crate) const PIECE_BYTES_MAX: usize = 16 << 10;
+const PIECE_BYTES_MAX: usize = 16 << 10;
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +49,7 @@ pub(crate) fn header(payload_bytes: usize) -> Result<[u8; FRAME_HEADER_BYTES], F
 }
 
 /// The payload length that a header announces, checked against `limit`.
-pub(crate) fn payload_bytes(header: [u8; FRAME_HEADER_BYTES], limit: usize) -> Result<usize, FrameError> {
+fn payload_bytes(header: [u8; FRAME_HEADER_BYTES], limit: usize) -> Result<usize, FrameError> {
     let [a, b, c, d, version] = header;
     if version != FRAME_VERSION {
         return Err(FrameError::Version(version));
@@ -67,45 +68,48 @@ pub fn encode_frame(payload: &[u8]) -> Result<Vec<u8>, FrameError> {
     Ok(bytes)
 }
 
-/// Takes bytes as they come and gives whole frames back; holds at most one unfinished frame.
-#[derive(Debug, Default)]
-pub struct FrameDecoder {
-    header: Vec<u8>,
-    body: Vec<u8>,
-    body_bytes: Option<usize>,
+/// Why a frame could not be read or written.
+#[derive(Debug)]
+pub(crate) enum StreamError {
+    /// The bytes are wrong.
+    Frame(FrameError),
+    /// Stream or connection ended.
+    Ended,
 }
 
-impl FrameDecoder {
-    /// Reads from the front of `input` and moves it on; `Ok(None)` when more bytes are needed.
-    ///
-    /// After an error the stream has no meaning any more and must be closed.
-    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Vec<u8>>, FrameError> {
-        let bytes = match self.body_bytes {
-            Some(bytes) => bytes,
-            None => {
-                take(input, &mut self.header, FRAME_HEADER_BYTES);
-                let Ok(header) = <[u8; FRAME_HEADER_BYTES]>::try_from(self.header.as_slice()) else {
-                    return Ok(None);
-                };
-                let bytes = payload_bytes(header, FRAME_BYTES_MAX)?;
-                self.body_bytes = Some(bytes);
-                bytes
-            }
-        };
-        take(input, &mut self.body, bytes);
-        if self.body.len() < bytes {
-            return Ok(None);
+/// One frame of at most `limit` bytes.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<Vec<u8>, StreamError> {
+    let bytes = read_header(stream, limit).await?;
+    read_body(stream, bytes).await
+}
+
+/// The length of the payload that follows.
+pub(crate) async fn read_header(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<usize, StreamError> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    stream.read_exact(&mut header).await.map_err(|_| StreamError::Ended)?;
+    payload_bytes(header, limit).map_err(StreamError::Frame)
+}
+
+/// Reads in pieces: memory grows with what arrived, not with what was announced.
+pub(crate) async fn read_body(stream: &mut (impl AsyncRead + Unpin), bytes: usize) -> Result<Vec<u8>, StreamError> {
+    let mut payload = Vec::new();
+    while payload.len() < bytes {
+        let start = payload.len();
+        let piece = (bytes - start).min(PIECE_BYTES_MAX);
+        payload.resize(start + piece, 0);
+        let read = stream.read(&mut payload[start..]).await.map_err(|_| StreamError::Ended)?;
+        if read == 0 {
+            return Err(StreamError::Ended);
         }
-        self.header.clear();
-        self.body_bytes = None;
-        Ok(Some(std::mem::take(&mut self.body)))
+        payload.truncate(start + read);
     }
+    Ok(payload)
 }
 
-fn take(input: &mut &[u8], into: &mut Vec<u8>, until: usize) {
-    let (now, rest) = input.split_at(input.len().min(until - into.len()));
-    into.extend_from_slice(now);
-    *input = rest;
+/// One frame; `Err` when it is too long or the connection ended.
+pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> Result<(), StreamError> {
+    let frame = encode_frame(payload).map_err(StreamError::Frame)?;
+    stream.write_all(&frame).await.map_err(|_| StreamError::Ended)
 }
 
 /// First frame in each direction on the control stream.
@@ -200,6 +204,43 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
     use proptest::prelude::*;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::ReadBuf;
+
+    /// A stream that gives at most `cut` bytes at once, and notes how much it was asked for.
+    struct Pieces<'b> {
+        bytes: &'b [u8],
+        cut: usize,
+        asked_max: usize,
+    }
+
+    impl AsyncRead for Pieces<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            self.asked_max = self.asked_max.max(into.remaining());
+            let (now, rest) = self.bytes.split_at(self.bytes.len().min(self.cut).min(into.remaining()));
+            into.put_slice(now);
+            self.bytes = rest;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// All frames of a stream, and why there is no further one.
+    fn read_all(stream: &mut Pieces<'_>) -> (Vec<Vec<u8>>, StreamError) {
+        let mut frames = Vec::new();
+        loop {
+            let mut reading = pin!(read_frame(stream, FRAME_BYTES_MAX));
+            match reading.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Ok(frame)) => frames.push(frame),
+                Poll::Ready(Err(error)) => return (frames, error),
+                Poll::Pending => panic!("what is there is read at once"),
+            }
+        }
+    }
 
     proptest! {
         #[test]
@@ -207,22 +248,28 @@ mod tests {
             payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..6),
             cut in 1usize..40,
         ) {
-            let stream: Vec<u8> = payloads.iter().flat_map(|p| encode_frame(p).unwrap()).collect();
-            let (mut decoder, mut seen) = (FrameDecoder::default(), Vec::new());
-            for mut piece in stream.chunks(cut) {
-                while let Some(frame) = decoder.next(&mut piece).unwrap() {
-                    seen.push(frame);
-                }
-                prop_assert!(piece.is_empty());
-            }
+            let bytes: Vec<u8> = payloads.iter().flat_map(|p| encode_frame(p).unwrap()).collect();
+            let mut stream = Pieces { bytes: &bytes, cut, asked_max: 0 };
+            let (seen, end) = read_all(&mut stream);
             prop_assert_eq!(seen, payloads);
+            prop_assert!(matches!(end, StreamError::Ended));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic_nor_promise_memory(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let (mut decoder, mut input) = (FrameDecoder::default(), bytes.as_slice());
-            while let Ok(Some(_)) = decoder.next(&mut input) {}
-            prop_assert!(decoder.body.capacity() <= 1024);
+            let mut stream = Pieces { bytes: &bytes, cut: usize::MAX, asked_max: 0 };
+            read_all(&mut stream);
+            prop_assert!(stream.asked_max <= PIECE_BYTES_MAX);
+        }
+
+        #[test]
+        fn a_length_is_no_promise_of_memory(announced in PIECE_BYTES_MAX..=FRAME_BYTES_MAX, came in 0usize..200) {
+            let mut bytes = header(announced).unwrap().to_vec();
+            bytes.resize(FRAME_HEADER_BYTES + came, 7);
+            let mut stream = Pieces { bytes: &bytes, cut: usize::MAX, asked_max: 0 };
+            let (seen, end) = read_all(&mut stream);
+            prop_assert!(seen.is_empty() && matches!(end, StreamError::Ended));
+            prop_assert!(stream.asked_max <= PIECE_BYTES_MAX);
         }
 
         #[test]
@@ -235,10 +282,10 @@ mod tests {
 
     #[test]
     fn lengths_over_the_limit_and_other_versions_are_refused() {
-        let mut input: &[u8] = &[0xff, 0xff, 0xff, 0xff, FRAME_VERSION];
-        assert!(matches!(FrameDecoder::default().next(&mut input), Err(FrameError::TooLong { .. })));
-        let mut input: &[u8] = &[0, 0, 0, 1, 9, 0];
-        assert_eq!(FrameDecoder::default().next(&mut input), Err(FrameError::Version(9)));
+        let refused = |bytes: &[u8]| read_all(&mut Pieces { bytes, cut: usize::MAX, asked_max: 0 }).1;
+        let endless = refused(&[0xff, 0xff, 0xff, 0xff, FRAME_VERSION]);
+        assert!(matches!(endless, StreamError::Frame(FrameError::TooLong { .. })));
+        assert!(matches!(refused(&[0, 0, 0, 1, 9, 0]), StreamError::Frame(FrameError::Version(9))));
         assert!(encode_frame(&vec![0; FRAME_BYTES_MAX]).is_ok());
         assert!(encode_frame(&vec![0; FRAME_BYTES_MAX + 1]).is_err());
     }

@@ -6,8 +6,8 @@
 use crate::ca::{Authority, CSR_BYTES_MAX, Validity, csr, csr_public_key};
 use crate::close::{CloseCode, clip};
 use crate::endpoint::{self, LinkError, refuse};
+use crate::frames::{StreamError, read_frame, write_frame};
 use crate::identity::{CERTIFICATE_BYTES_MAX, Facts, NodeIdentity, Pin, Role};
-use crate::peer::{ReadFrameError, read_frame, write_frame};
 use crate::ticket::Token;
 use crate::tls::{Chain, join_client};
 use ed25519_dalek::SigningKey;
@@ -201,8 +201,8 @@ async fn join_untimed(
     joined
 }
 
-async fn ask(connection: &quinn::Connection, request: &[u8]) -> Result<Vec<u8>, ReadFrameError> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|_| ReadFrameError::Ended)?;
+async fn ask(connection: &quinn::Connection, request: &[u8]) -> Result<Vec<u8>, StreamError> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|_| StreamError::Ended)?;
     write_frame(&mut send, request).await?;
     read_frame(&mut receive, REPLY_BYTES_MAX).await
 }
@@ -277,11 +277,11 @@ impl JoinGate {
         };
         let reply = match read_frame(&mut receive, REQUEST_BYTES_MAX).await {
             Ok(bytes) => self.answer(Zeroizing::new(bytes), remote).await,
-            Err(ReadFrameError::Frame(error)) => {
+            Err(StreamError::Frame(error)) => {
                 refuse(&connection, CloseCode::MALFORMED, &error.to_string());
                 return;
             }
-            Err(ReadFrameError::Ended) => return,
+            Err(StreamError::Ended) => return,
         };
         if write_frame(&mut send, &wire::encode(&reply)).await.is_ok() && send.finish().is_ok() {
             let linger = Duration::from_millis(LINGER_MS);

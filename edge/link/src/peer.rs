@@ -3,7 +3,7 @@
 //! Leaves to others: making connections (`endpoint`), what the frames mean.
 
 use crate::close::{CloseCode, CloseReason, clip};
-use crate::frames::{self, FRAME_HEADER_BYTES, FrameError, PIECE_BYTES_MAX};
+use crate::frames::{self, FRAME_HEADER_BYTES, FrameError, StreamError, read_body, read_header};
 use crate::identity::PeerIdentity;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -352,8 +352,8 @@ impl Reader {
         loop {
             let bytes = match read_header(&mut stream, FRAME_BYTES_MAX).await {
                 Ok(bytes) => bytes,
-                Err(ReadFrameError::Frame(error)) => return self.refuse_frame(&error),
-                Err(ReadFrameError::Ended) => {
+                Err(StreamError::Frame(error)) => return self.refuse_frame(&error),
+                Err(StreamError::Ended) => {
                     return self.refuse(CloseCode::MALFORMED, "a class stream ended before its connection");
                 }
             };
@@ -388,46 +388,6 @@ impl Reader {
             close(&self.connection, &self.closed_by_us, code, words);
         }
     }
-}
-
-/// Why a frame could not be read.
-#[derive(Debug)]
-pub(crate) enum ReadFrameError {
-    /// The bytes are wrong.
-    Frame(FrameError),
-    /// Stream or connection ended.
-    Ended,
-}
-
-async fn read_header(stream: &mut quinn::RecvStream, limit: usize) -> Result<usize, ReadFrameError> {
-    let mut header = [0; FRAME_HEADER_BYTES];
-    stream.read_exact(&mut header).await.map_err(|_| ReadFrameError::Ended)?;
-    frames::payload_bytes(header, limit).map_err(ReadFrameError::Frame)
-}
-
-/// Reads in pieces: memory grows with what arrived, not with what was announced.
-async fn read_body(stream: &mut quinn::RecvStream, bytes: usize) -> Result<Vec<u8>, ReadFrameError> {
-    let mut payload = Vec::new();
-    while payload.len() < bytes {
-        let start = payload.len();
-        let piece = (bytes - start).min(PIECE_BYTES_MAX);
-        payload.resize(start + piece, 0);
-        let read = stream.read(&mut payload[start..]).await.map_err(|_| ReadFrameError::Ended)?;
-        payload.truncate(start + read.ok_or(ReadFrameError::Ended)?);
-    }
-    Ok(payload)
-}
-
-/// One frame of at most `limit` bytes.
-pub(crate) async fn read_frame(stream: &mut quinn::RecvStream, limit: usize) -> Result<Vec<u8>, ReadFrameError> {
-    let bytes = read_header(stream, limit).await?;
-    read_body(stream, bytes).await
-}
-
-/// One frame; `Err` when it is too long or the connection ended.
-pub(crate) async fn write_frame(stream: &mut quinn::SendStream, payload: &[u8]) -> Result<(), ReadFrameError> {
-    let frame = frames::encode_frame(payload).map_err(ReadFrameError::Frame)?;
-    stream.write_all(&frame).await.map_err(|_| ReadFrameError::Ended)
 }
 
 fn cost(payload_bytes: usize) -> u32 {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use yika_crdt::channel::{Channel, Class, FeedId, Place};
 use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::ids::{Seq, Writer};
-use yika_crdt::mesh::Directory;
+use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{FeedState, Read, StoreError, end_at};
 use yika_crdt::sync::{Claim, Known, Message, PeerSync, SnapshotWord};
@@ -30,6 +30,39 @@ pub const WORDS_WAITING_MAX: usize = 256;
 pub const PASS_ON_AFTER_MS: u64 = 1_000;
 /// A box says to headquarters so often how long its journal is: that a connection is open tells nothing of it.
 pub const TELL_END_MS: u64 = 10_000;
+
+/// Why something that the peer said is not taken: what the connection is closed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotTaken {
+    /// Whether it passes by itself.
+    pub code: CloseCode,
+    /// For the peer's operator.
+    pub words: String,
+}
+
+impl NotTaken {
+    /// Honest peers do not say such a thing.
+    pub fn offence(words: impl ToString) -> NotTaken {
+        NotTaken { code: CloseCode::PROTOCOL, words: words.to_string() }
+    }
+
+    /// Not at present, and not the peer's fault: it comes again soon.
+    pub fn for_now(words: impl ToString) -> NotTaken {
+        NotTaken { code: CloseCode::UNAVAILABLE, words: words.to_string() }
+    }
+}
+
+impl From<RunRefused> for NotTaken {
+    fn from(refused: RunRefused) -> Self {
+        if refused.may_pass() { NotTaken::for_now(refused) } else { NotTaken::offence(refused) }
+    }
+}
+
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        NotTaken::for_now(error)
+    }
+}
 
 /// What a node's shell offers to its connections.
 pub trait Node: Send + Sync + 'static {
@@ -53,8 +86,8 @@ pub trait Node: Send + Sync + 'static {
     }
     /// Feeds that grow from here on.
     fn grown(&self) -> broadcast::Receiver<FeedId>;
-    /// Stores a run durably; `Err` are words for the peer, whose run is not taken.
-    fn ingest(&self, from: Writer, run: Box<Run>) -> impl Future<Output = Result<(FeedId, Seq), String>> + Send;
+    /// Stores a run durably, or says why it is not taken.
+    fn ingest(&self, from: Writer, run: Box<Run>) -> impl Future<Output = Result<(FeedId, Seq), NotTaken>> + Send;
     /// Everything that is not sync: asks, recalls, questions. The answer is said to the peer.
     fn on_message(&self, from: &PeerIdentity, message: Message) -> impl Future<Output = Option<Message>> + Send;
     /// What the peer calls itself.
@@ -92,7 +125,7 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
     });
     match greeting {
         Ok(greeting) => greeting.into_iter().for_each(|part| sync.say(part)),
-        Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
+        Err(error) => return refuse(&peer, error.into()).await,
     }
     let (runs, stored) = ingest_worker(Arc::clone(&node), identity.writer());
     let mut stored = stored;
@@ -107,7 +140,7 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
         if sending.is_none() {
             match next_message(&node, &mut sync, identity.place()) {
                 Ok(next) => sending = next,
-                Err(error) => return refuse(&peer, CloseCode::SHUTDOWN, &error.to_string()).await,
+                Err(error) => return refuse(&peer, error.into()).await,
             }
         }
         tokio::select! {
@@ -115,13 +148,13 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             _ = tell_end.tick(), if identity.node.is_hub() => announce(&node, &mut sync, journal),
             Some(result) = stored.recv() => match result {
                 Ok(mark) => sync.say(Message::Stored(vec![mark])),
-                Err(said) => return refuse(&peer, CloseCode::PROTOCOL, &said).await,
+                Err(refused) => return refuse(&peer, refused).await,
             },
             // A run is taken off the wire only when the worker has room: its results must never wait behind it.
             received = peer.recv_until(least(&sync)), if runs.capacity() > 0 && sync.has_room() => {
                 let Some((_, bytes)) = received else { return peer.closed().await };
-                if let Err(said) = take(&node, &mut sync, &identity, &runs, &bytes).await {
-                    return refuse(&peer, CloseCode::PROTOCOL, &said).await;
+                if let Err(refused) = take(&node, &mut sync, &identity, &runs, &bytes).await {
+                    return refuse(&peer, refused).await;
                 }
             }
             sent = send(&peer, sending.as_ref()), if sending.is_some() => {
@@ -144,7 +177,10 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
                 Ok(feed) => sync.on_grown([&feed]),
                 // Too many to tell one by one: look at all of them.
                 Err(broadcast::error::RecvError::Lagged(_)) => all_grown(&node, &mut sync),
-                Err(broadcast::error::RecvError::Closed) => return refuse(&peer, CloseCode::SHUTDOWN, "").await,
+                Err(broadcast::error::RecvError::Closed) => {
+                    peer.close(CloseCode::SHUTDOWN, "");
+                    return peer.closed().await;
+                }
             },
             Some(word) = words.recv() => sync.say(word),
         }
@@ -227,18 +263,18 @@ fn announce<N: Node>(node: &Arc<N>, sync: &mut PeerSync, feed: FeedId) {
     }
 }
 
-/// Takes one frame into the state; `Err` are the words the connection is closed with.
+/// Takes one frame into the state.
 async fn take<N: Node>(
     node: &Arc<N>,
     sync: &mut PeerSync,
     identity: &PeerIdentity,
     runs: &mpsc::Sender<Box<Run>>,
     bytes: &[u8],
-) -> Result<(), String> {
-    let message = Message::decode(bytes).map_err(|e| e.to_string())?;
+) -> Result<(), NotTaken> {
+    let message = Message::decode(bytes).map_err(NotTaken::offence)?;
     match message {
         Message::Hello { ref have, .. } | Message::Have { ref have, .. } => {
-            let is_whole = sync.on_greeting(&message).map_err(|e| e.to_string())?;
+            let is_whole = sync.on_greeting(&message).map_err(NotTaken::offence)?;
             if let Message::Hello { software, .. } = &message {
                 node.on_greeting(identity, software);
             }
@@ -246,28 +282,28 @@ async fn take<N: Node>(
             if !is_whole {
                 return Ok(());
             }
-            let feeds = tokio::task::block_in_place(|| shared_feeds(node, sync)).map_err(|e| e.to_string())?;
+            let feeds = tokio::task::block_in_place(|| shared_feeds(node, sync))?;
             hold(node, sync, identity, &feeds);
             sync.on_grown(feeds.iter().map(|(feed, _)| feed));
             let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
             forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
             node.on_connected(identity).await;
         }
-        _ if !sync.is_greeted() => return Err("the first message must be a greeting".to_owned()),
+        _ if !sync.is_greeted() => return Err(NotTaken::offence("the first message must be a greeting")),
         Message::Stored(marks) => {
             sync.on_stored(&marks);
             node.on_stored(identity, &marks);
         }
         Message::Entries(run) => {
             sync.on_entries(&run);
-            runs.send(run).await.map_err(|_| "this node is stopping".to_owned())?;
+            runs.send(run).await.map_err(|_| NotTaken::for_now("this node is stopping"))?;
         }
         Message::Snapshot(word) => {
             if let SnapshotWord::Taken { id } = &*word {
                 recall(node, sync, id);
             }
             if !sync.on_snapshot_word(&word) {
-                return Err("more chunks of snapshots were asked for than anybody fetches at once".to_owned());
+                return Err(NotTaken::offence("more chunks of snapshots were asked for than anybody fetches at once"));
             }
             if let Some(answer) = node.on_message(identity, Message::Snapshot(word)).await {
                 sync.say(answer);
@@ -340,7 +376,7 @@ fn shared_feeds<N: Node>(node: &Arc<N>, sync: &PeerSync) -> Result<Vec<(FeedId, 
     node.read(|store| shared.map(|feed| Ok((*feed, store.feed(feed)?))).collect())
 }
 
-type Stored = Result<(FeedId, Seq), String>;
+type Stored = Result<(FeedId, Seq), NotTaken>;
 
 /// Stores runs one after the other, in the order they came.
 fn ingest_worker<N: Node>(node: Arc<N>, from: Writer) -> (mpsc::Sender<Box<Run>>, mpsc::Receiver<Stored>) {
@@ -358,7 +394,7 @@ fn ingest_worker<N: Node>(node: Arc<N>, from: Writer) -> (mpsc::Sender<Box<Run>>
     (runs, stored)
 }
 
-async fn refuse(peer: &Peer, code: CloseCode, words: &str) -> CloseReason {
-    peer.close(code, words);
+async fn refuse(peer: &Peer, refused: NotTaken) -> CloseReason {
+    peer.close(refused.code, &refused.words);
     peer.closed().await
 }

@@ -15,7 +15,7 @@ use rustls::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use yika_crdt::ids::{CampusId, NodeId};
+use yika_crdt::ids::NodeId;
 use zeroize::Zeroizing;
 
 /// Protocol name of the sync connection.
@@ -65,10 +65,6 @@ pub enum Expected {
     Hub,
     /// That very node, in whatever life.
     Node(NodeId),
-    /// Any edge of that campus (a sibling found by discovery).
-    EdgeOf(CampusId),
-    /// Any node of the mesh.
-    AnyNode,
 }
 
 impl Expected {
@@ -76,8 +72,6 @@ impl Expected {
         match self {
             Expected::Hub => identity.role == Role::Hub,
             Expected::Node(node) => identity.node == node,
-            Expected::EdgeOf(campus) => identity.role == Role::Edge && identity.campus == Some(campus),
-            Expected::AnyNode => true,
         }
     }
 }

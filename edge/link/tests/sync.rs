@@ -12,11 +12,11 @@ use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::NodeRecord;
 use yika_crdt::feed::Run;
 use yika_crdt::ids::*;
-use yika_crdt::mesh::{Directory, Mesh};
+use yika_crdt::mesh::{Directory, Mesh, RunRefused};
 use yika_crdt::store::{MemoryStore, Read, Store, StoreError, Tx};
 use yika_crdt::sync::Message;
-use yika_link::sync::{Node, serve};
-use yika_link::{Expected, PeerIdentity};
+use yika_link::sync::{Node, NotTaken, serve};
+use yika_link::{CloseCode, CloseReason, Expected, PeerIdentity};
 
 /// More than all queues between the wire and a store hold together.
 const ENTRIES: u64 = 400;
@@ -30,10 +30,16 @@ struct Slow {
     store: Mutex<MemoryStore>,
     directory: Arc<Directory>,
     grown: broadcast::Sender<FeedId>,
+    /// Takes no run, and says this.
+    refusing: Option<NotTaken>,
 }
 
 impl Slow {
     fn new(me: Writer) -> Arc<Slow> {
+        Slow::refusing(me, None)
+    }
+
+    fn refusing(me: Writer, refusing: Option<NotTaken>) -> Arc<Slow> {
         let mut store = MemoryStore::default();
         let place = Place { node: me.node, campus: (!me.node.is_hub()).then_some(CampusId(1)) };
         let mut mesh = Mesh::load(&store, me, place).unwrap();
@@ -48,7 +54,7 @@ impl Slow {
         mesh.replace(Mesh::load(&store, me, place).unwrap());
         let (grown, _) = broadcast::channel(4_096);
         let directory = Arc::new(mesh.directory());
-        Arc::new(Slow { me, key: key_of(me.node.0), store: Mutex::new(store), directory, grown })
+        Arc::new(Slow { me, key: key_of(me.node.0), store: Mutex::new(store), directory, grown, refusing })
     }
 
     fn append(&self, feed: FeedId, number: u64) {
@@ -84,14 +90,17 @@ impl Node for Slow {
     fn grown(&self) -> broadcast::Receiver<FeedId> {
         self.grown.subscribe()
     }
-    async fn ingest(&self, _: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, _: Writer, run: Box<Run>) -> Result<(FeedId, Seq), NotTaken> {
         tokio::time::sleep(Duration::from_millis(2)).await;
+        if let Some(refused) = &self.refusing {
+            return Err(refused.clone());
+        }
         let feed = run.head.feed;
         let mut store = self.store.lock().unwrap();
         let mut tx = Tx::new(&*store);
-        tx.take_run(&run).map_err(|e| e.to_string())?;
+        tx.take_run(&run)?;
         let batch = tx.into_batch();
-        store.commit(&batch).map_err(|e| e.to_string())?;
+        store.commit(&batch)?;
         Ok((feed, run.head.end.seq))
     }
     async fn on_message(&self, _: &PeerIdentity, _: Message) -> Option<Message> {
@@ -130,4 +139,34 @@ async fn many_small_runs_both_ways_never_stop_each_other() {
     let done = tokio::time::timeout(Duration::from_secs(30), all_there).await;
     let (journal, rights) = (hub_node.held(journal), box_node.held(rights));
     assert!(done.is_ok(), "stopped at {journal} and {rights} of {ENTRIES}");
+}
+
+/// How a connection ends for a box whose headquarters takes no run of its.
+async fn end_at_the_box(refused: NotTaken) -> CloseReason {
+    let ca = authority(1);
+    let (at_hub, at_box) = (hub(&ca), edge(&ca, 7));
+    let addr = at_hub.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(at_box.dial(addr, Expected::Hub), at_hub.accept());
+    let (hub_node, box_node) = (Slow::refusing(HUB, Some(refused)), Slow::new(BOX));
+    box_node.append(FeedId { writer: BOX, channel: Channel::Journal }, 1);
+    let (_keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(hub_node, accepted.unwrap(), words));
+    let (_keep, words) = mpsc::channel(8);
+    let ended = serve(box_node, dialled.unwrap(), words);
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the connection ends")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_that_passes_calls_for_no_operator_and_an_offence_does() {
+    let full = StoreError::Device { doing: "committing", cause: "the disk is full".into() };
+    let ended = end_at_the_box(full.into()).await;
+    let CloseReason::ByPeer { code, words } = &ended else { panic!("{ended:?}") };
+    assert!(*code == CloseCode::UNAVAILABLE && !code.needs_operator(), "{ended}");
+    assert!(words.contains("the disk is full"), "{ended}");
+
+    let journal = FeedId { writer: BOX, channel: Channel::Journal };
+    let ended = end_at_the_box(RunRefused::UnknownWriter(journal).into()).await;
+    assert_eq!(ended.code(), Some(CloseCode::UNAVAILABLE), "the registry is on its way: {ended}");
+    let ended = end_at_the_box(RunRefused::NotItsChannel(journal).into()).await;
+    assert!(ended.code() == Some(CloseCode::PROTOCOL) && CloseCode::PROTOCOL.needs_operator(), "{ended}");
 }

@@ -155,7 +155,7 @@ pub(super) async fn search(
     }
     let rows = found.people.iter().map(|person| found_row(&app, &ui, person)).collect();
     let page = SearchPage {
-        page: app.page(&ui, "cards.title", "/cards")?,
+        page: app.page(&ui, "cards.title", "/cards"),
         query: query.q.trim().to_owned(),
         rows,
         more: if found.more { ui.t_args("cards.more", &[("n", &FOUND_MAX.to_string())]) } else { String::new() },
@@ -180,7 +180,7 @@ pub(super) async fn person(
     }
     let rights = rights(&app, person.person)?;
     let (sales, older) = app.sales_of(&ui, person.person, SERVE.contains(&me.role))?;
-    let page = app.page(&ui, "cards.person", "/cards")?.crumb(person.name.clone()).titled(person.name.clone());
+    let page = app.page(&ui, "cards.person", "/cards").crumb(person.name.clone()).titled(person.name.clone());
     Ok(View::new(PersonPage {
         page: with_toast(page, &ui, &done.done),
         facts: person_facts(&app, &ui, &person),
@@ -221,7 +221,7 @@ pub(super) async fn number(
         until: String::new(),
         blocked,
     };
-    let page = app.page(&ui, "cards.stray", "/cards")?.crumb(card.to_string());
+    let page = app.page(&ui, "cards.stray", "/cards").crumb(card.to_string());
     let view = PersonPage {
         page: with_toast(page, &ui, &done.done),
         name: card.to_string(),

@@ -67,13 +67,13 @@ pub(super) struct OpenForm {
 /// The list.
 pub(super) async fn page(ui: Ui, me: CurrentOperator, State(app): State<App>) -> Result<View<DoorsPage>, UiError> {
     let (rows, may_open) = (rows(&app, &ui), RUN.contains(&me.role));
-    Ok(View::new(DoorsPage { page: app.page(&ui, "doors.title", "/doors")?, rows, may_open }))
+    Ok(View::new(DoorsPage { page: app.page(&ui, "doors.title", "/doors"), rows, may_open }))
 }
 
 /// The part that refreshes itself.
 pub(super) async fn part(ui: Ui, me: CurrentOperator, State(app): State<App>) -> Result<View<DoorsPart>, UiError> {
     let (rows, may_open) = (rows(&app, &ui), RUN.contains(&me.role));
-    Ok(View::new(DoorsPart { page: app.page(&ui, "doors.title", "/doors")?, rows, may_open }))
+    Ok(View::new(DoorsPart { page: app.page(&ui, "doors.title", "/doors"), rows, may_open }))
 }
 
 /// The question before opening.
@@ -100,7 +100,7 @@ pub(super) async fn open(
         }
     };
     let (rows, may_open) = (rows(&app, &ui), RUN.contains(&me.role));
-    let part = DoorsPart { page: app.page(&ui, "doors.title", "/doors")?, rows, may_open };
+    let part = DoorsPart { page: app.page(&ui, "doors.title", "/doors"), rows, may_open };
     let text = ui.t_args(word, &[("name", &app.door_name(DoorId(door)))]);
     let mut response = View::new(part).toast(Tone::Ok, text).into_response();
     // The dialog asked; the answer goes into the list behind it.

@@ -36,6 +36,15 @@ pub(super) struct EventLine {
     pub(super) money: String,
 }
 
+impl EventLine {
+    fn set(&mut self, ui: &Ui, about: About, what: &str, (tone, word): (&'static str, &str)) {
+        self.about = about;
+        self.what = ui.t(what).to_owned();
+        self.tone = tone;
+        self.word = word.to_owned();
+    }
+}
+
 impl App {
     /// The line of an entry; bytes that are none get a line, too.
     pub(super) fn event_line(&self, ui: &Ui, feed: FeedId, seq: Seq, bytes: &[u8]) -> Result<EventLine, UiError> {
@@ -59,67 +68,72 @@ impl App {
     }
 
     fn tell(&self, ui: &Ui, line: &mut EventLine, body: &Body) -> Result<(), UiError> {
-        let mut set = |about, what: &str, tone, word: &str| {
-            line.about = about;
-            line.what = ui.t(what).to_owned();
-            line.tone = tone;
-            line.word = word.to_owned();
-        };
         match body {
-            Body::Purchase(sale) => {
-                set(About::Till, "event.sale", "ok", ui.t("event.sold"));
-                let total = sale.price.add(sale.adjustment).unwrap_or(sale.price);
-                line.who = self.holder_text(Some(sale.person), Some(sale.card))?;
-                line.place = self.terminal_name(sale.id.terminal);
-                line.money = show::money(if sale.mode == Mode::Count { Fen::ZERO } else { total });
-            }
-            Body::Refused(refused) => {
-                set(About::Till, "event.sale", "bad", show::reason(ui, refused.reason));
-                let holder = self.node().people.read().person_of(refused.card);
-                line.who = self.holder_text(holder, Some(refused.card))?;
-                line.place = self.terminal_name(refused.id.terminal);
-            }
-            Body::NotRefunded(refused) => {
-                let tone = if refused.reason == Reason::Voided { "plain" } else { "bad" };
-                set(About::Till, "event.refund", tone, show::reason(ui, refused.reason));
-                line.place = self.terminal_name(refused.id.terminal);
-            }
-            Body::Refund(refund) => {
-                set(About::Till, "event.refund", "info", ui.t("event.given_back"));
-                line.who = self.holder_text(Some(refund.person), None)?;
-                line.place = self.terminal_name(refund.id.terminal);
-                let back = Fen::sum(refund.back.iter().map(|(_, part)| *part)).unwrap_or_default();
-                line.money = format!("-{}", show::money(back));
-            }
-            Body::Void(id) => {
-                set(About::Till, "event.void", "plain", ui.t("event.voided"));
-                line.place = self.terminal_name(id.terminal);
+            Body::Purchase(_) | Body::Refused(_) | Body::NotRefunded(_) | Body::Refund(_) | Body::Void(_) => {
+                return self.tell_sale(ui, line, body);
             }
             Body::Door(door) => {
                 let (tone, word) = self.door_word(ui, &door.event);
-                set(About::Door, "event.door", tone, &word);
+                line.set(ui, About::Door, "event.door", (tone, &word));
                 line.who = self.holder_text(door.person, door.card)?;
                 line.place = self.door_name(door.door);
             }
             Body::Act(act) => {
                 let key = format!("act.{}", act.act);
                 let known = ui.kit.words.has(&key);
-                set(About::Other, "event.act", "plain", if known { ui.t(&key) } else { &act.act });
+                line.set(ui, About::Other, "event.act", ("plain", if known { ui.t(&key) } else { &act.act }));
                 line.who =
                     if act.operator == OperatorId(0) { String::new() } else { self.operator_name(ui, act.operator) };
                 line.place = act.detail.clone();
             }
-            Body::Cut(day) => set(About::Other, "event.cut", "info", &day.to_string()),
+            Body::Cut(day) => line.set(ui, About::Other, "event.cut", ("info", &day.to_string())),
             Body::Alarm(alarm) => {
-                set(About::Other, "event.alarm", "bad", &ui.alarm(&alarm.kind));
+                line.set(ui, About::Other, "event.alarm", ("bad", &ui.alarm(&alarm.kind)));
                 line.place = ui.alarm_detail(&alarm.kind, &alarm.detail);
             }
             Body::Taken(taken) => {
-                set(About::Other, "event.taken", "info", &cards::wallet_name(ui, taken.row.wallet));
+                line.set(ui, About::Other, "event.taken", ("info", &cards::wallet_name(ui, taken.row.wallet)));
                 line.who = self.holder_text(Some(taken.row.person), None)?;
                 line.money = show::money(taken.total);
             }
-            _ => set(About::Other, "event.unreadable", "bad", ""),
+            _ => line.set(ui, About::Other, "event.unreadable", ("bad", "")),
+        }
+        Ok(())
+    }
+
+    /// What a till asked for and was answered.
+    fn tell_sale(&self, ui: &Ui, line: &mut EventLine, body: &Body) -> Result<(), UiError> {
+        match body {
+            Body::Purchase(sale) => {
+                line.set(ui, About::Till, "event.sale", ("ok", ui.t("event.sold")));
+                let total = sale.price.add(sale.adjustment).unwrap_or(sale.price);
+                line.who = self.holder_text(Some(sale.person), Some(sale.card))?;
+                line.place = self.terminal_name(sale.id.terminal);
+                line.money = show::money(if sale.mode == Mode::Count { Fen::ZERO } else { total });
+            }
+            Body::Refused(refused) => {
+                line.set(ui, About::Till, "event.sale", ("bad", show::reason(ui, refused.reason)));
+                let holder = self.node().people.read().person_of(refused.card);
+                line.who = self.holder_text(holder, Some(refused.card))?;
+                line.place = self.terminal_name(refused.id.terminal);
+            }
+            Body::NotRefunded(refused) => {
+                let tone = if refused.reason == Reason::Voided { "plain" } else { "bad" };
+                line.set(ui, About::Till, "event.refund", (tone, show::reason(ui, refused.reason)));
+                line.place = self.terminal_name(refused.id.terminal);
+            }
+            Body::Refund(refund) => {
+                line.set(ui, About::Till, "event.refund", ("info", ui.t("event.given_back")));
+                line.who = self.holder_text(Some(refund.person), None)?;
+                line.place = self.terminal_name(refund.id.terminal);
+                let back = Fen::sum(refund.back.iter().map(|(_, part)| *part)).unwrap_or_default();
+                line.money = format!("-{}", show::money(back));
+            }
+            Body::Void(id) => {
+                line.set(ui, About::Till, "event.void", ("plain", ui.t("event.voided")));
+                line.place = self.terminal_name(id.terminal);
+            }
+            _ => {}
         }
         Ok(())
     }

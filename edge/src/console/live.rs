@@ -112,7 +112,7 @@ pub(super) async fn page(
     let (lines, reached) = app.lines_after(&ui, begin, query.show)?;
     let last = lines.first().map_or_else(String::new, |line| line.time.clone());
     Ok(View::new(LivePage {
-        page: app.page(&ui, "live.title", "/live")?,
+        page: app.page(&ui, "live.title", "/live"),
         show: query.show,
         lines,
         stream: format!("/live/stream?show={}&after={}", query.show.code(), text_of(&reached)),

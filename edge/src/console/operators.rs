@@ -47,7 +47,7 @@ impl Operators {
 
     /// The record as the kit wants it. Time of an untrusted clock counts, too: it never runs behind what was known.
     fn known(&self, record: &OperatorRecord) -> Result<Operator, DirectoryError> {
-        let (now_ms, _) = self.node.now().map_err(|e| DirectoryError(e.to_string()))?;
+        let (now_ms, _) = self.node.time();
         Ok(Operator {
             id: record.operator.to_string(),
             login: normal_login(&record.login),

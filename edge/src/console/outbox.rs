@@ -54,7 +54,7 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<OutboxPa
         rows.iter().map(|(key, bytes)| decode_row::<String>(key, bytes)).collect()
     })?;
     Ok(View::new(OutboxPage {
-        page: app.page(&ui, "outbox.title", "/outbox")?,
+        page: app.page(&ui, "outbox.title", "/outbox"),
         unsent: show::count(status.unsent),
         oldest: status.unsent_age_ms.map_or_else(|| "—".to_owned(), |age_ms| show::age(&ui, age_ms)),
         written: Seq(status.journal).to_string(),

@@ -100,13 +100,13 @@ struct DoorRow {
 /// The whole page.
 pub(super) async fn page(ui: Ui, Shared(app): Shared<App>) -> Result<View<StatusPage>, UiError> {
     let glance = glance(&app, &ui)?;
-    Ok(View::new(StatusPage { page: app.page(&ui, "status.title", "/status")?, glance }))
+    Ok(View::new(StatusPage { page: app.page(&ui, "status.title", "/status"), glance }))
 }
 
 /// The part that refreshes itself.
 pub(super) async fn part(ui: Ui, Shared(app): Shared<App>) -> Result<View<StatusPart>, UiError> {
     let glance = glance(&app, &ui)?;
-    Ok(View::new(StatusPart { page: app.page(&ui, "status.title", "/status")?, glance }))
+    Ok(View::new(StatusPart { page: app.page(&ui, "status.title", "/status"), glance }))
 }
 
 #[derive(Deserialize)]
@@ -123,7 +123,7 @@ pub(super) async fn confirm_time(
     Form(form): Form<TimeForm>,
 ) -> Result<Response, UiError> {
     let typed = parse_time(&ui, &form.time).ok_or_else(|| UiError::Invalid(ui.t("clock.bad").to_owned()))?;
-    let (now_ms, trusted) = app.now()?;
+    let (now_ms, trusted) = app.node().time();
     if trusted {
         return Err(UiError::Conflict(ui.t("clock.trusted").to_owned()));
     }

@@ -66,7 +66,7 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<Terminal
         }
     });
     let rows = rows.collect();
-    Ok(View::new(TerminalsPage { page: app.page(&ui, "terminals.title", "/terminals")?, rows }))
+    Ok(View::new(TerminalsPage { page: app.page(&ui, "terminals.title", "/terminals"), rows }))
 }
 
 /// How the terminal stands and how fresh its last word is; machines only, a web till speaks with its page.

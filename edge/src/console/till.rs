@@ -138,7 +138,7 @@ pub(super) async fn page(ui: Ui, me: CurrentOperator, State(app): State<App>) ->
         return choose(&ui, &me, &app, &shifts);
     };
     let view = TillPage {
-        page: app.page(&ui, "till.title", "/till")?,
+        page: app.page(&ui, "till.title", "/till"),
         attached: app.attach(shift.terminal)?,
         cashier: me.name.clone(),
         header: header(&app, &ui, terminal)?,
@@ -178,7 +178,7 @@ fn choose(ui: &Ui, me: &CurrentOperator, app: &App, shifts: &[Shift]) -> Result<
     };
     let tills = tills.map(row).collect();
     let reader = app.reader_default().help();
-    Ok(View::new(ChoosePage { page: app.page(ui, "till.choose", "/till")?, tills, reader }).into_response())
+    Ok(View::new(ChoosePage { page: app.page(ui, "till.choose", "/till"), tills, reader }).into_response())
 }
 
 /// Signs the cashier on. Repeated, it leads to the shift that is open already.
@@ -358,7 +358,7 @@ pub(super) async fn slip(
     ]);
     let open = || ui.t("slip.open").to_owned();
     Ok(View::new(SlipPage {
-        page: app.page(&ui, "slip.title", "/till")?,
+        page: app.page(&ui, "slip.title", "/till"),
         till: app.terminal_name(terminal),
         terminal: terminal.to_string(),
         shift: boot.to_string(),
@@ -469,7 +469,7 @@ fn mode_of(form: &SaleForm) -> Option<Mode> {
 }
 
 fn header(app: &App, ui: &Ui, terminal: &TerminalRecord) -> Result<Header, UiError> {
-    let (now_ms, _) = app.now()?;
+    let (now_ms, _) = app.node().time();
     let registry = app.node().registry();
     let offline = !app.node().peers().iter().any(|w| w.node.is_hub());
     let minute = civil::civil(now_ms, ui.kit.utc_offset_minutes).minute;

@@ -60,9 +60,31 @@ pub(super) struct Arrived<'a> {
     pub(super) body: &'a [u8],
 }
 
+/// Opened keys, as of the last word on any of them.
+#[derive(Default)]
+struct OpenedKeys {
+    keys: BTreeMap<TerminalId, Key>,
+    /// How often all were forgotten: a key that was read before that may be an old one.
+    forgotten: u64,
+}
+
+impl OpenedKeys {
+    /// Keeps a key that was read when they had been forgotten so often.
+    fn keep(&mut self, terminal: TerminalId, key: Key, forgotten: u64) {
+        if forgotten == self.forgotten {
+            self.keys.insert(terminal, key);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.keys.clear();
+        self.forgotten += 1;
+    }
+}
+
 /// Keys and nonces.
 pub(super) struct Gate {
-    keys: RwLock<BTreeMap<TerminalId, Key>>,
+    keys: RwLock<OpenedKeys>,
     nonces: Mutex<Nonces>,
 }
 
@@ -103,21 +125,24 @@ impl Gate {
     }
 
     fn key(&self, node: &EdgeNode, terminal: TerminalId) -> Result<Option<Key>, Refusal> {
-        let kept = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&terminal).cloned();
-        if kept.is_some() {
-            return Ok(kept);
-        }
+        let forgotten = {
+            let opened = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(kept) = opened.keys.get(&terminal) {
+                return Ok(Some(kept.clone()));
+            }
+            opened.forgotten
+        };
         let Some(opened) = node.terminal_key(terminal)? else { return Ok(None) };
         let Some(key) = fixed(&opened) else {
             tracing::warn!(%terminal, "the terminal's key is not {KEY_LEN_BYTES} bytes; register the terminal again");
             return Ok(None);
         };
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(terminal, key.clone());
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).keep(terminal, key.clone(), forgotten);
         Ok(Some(key))
     }
 
     fn forget_keys(&self) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
     fn check_time(&self, route: Route, caller: &Caller) -> Result<(), Refusal> {
@@ -183,4 +208,23 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
         return None;
     }
     first.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_read_before_a_new_one_came_is_not_kept_after_it() {
+        let terminal = TerminalId(1);
+        let key = |version| -> Key { (version, Arc::new(Zeroizing::new([0; KEY_LEN_BYTES]))) };
+        let mut opened = OpenedKeys::default();
+        // A request has read the row of version 1; before it keeps it, version 2 is stored and all are forgotten.
+        let read_at = opened.forgotten;
+        opened.forget();
+        opened.keep(terminal, key(1), read_at);
+        assert!(opened.keys.is_empty());
+        opened.keep(terminal, key(2), opened.forgotten);
+        assert_eq!(opened.keys.get(&terminal).map(|kept| kept.0), Some(2));
+    }
 }

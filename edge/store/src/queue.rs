@@ -6,7 +6,6 @@
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 /// Most commands that wait in one priority.
 pub const QUEUE_COMMANDS_MAX: usize = 1024;
@@ -91,14 +90,6 @@ impl<T> Outbox<T> {
         let sent = self.sender(priority).blocking_send(item);
         self.thread.0.unpark();
         sent.map_err(|e| Closed(e.0))
-    }
-
-    pub(crate) fn try_send(&self, priority: Priority, item: T) -> Result<(), T> {
-        let sent = self.sender(priority).try_send(item);
-        self.thread.0.unpark();
-        sent.map_err(|e| match e {
-            TrySendError::Full(item) | TrySendError::Closed(item) => item,
-        })
     }
 
     /// Lets the thread look around.

@@ -52,8 +52,6 @@ struct Wal {
 /// What a checkpoint did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Checkpoint {
-    /// The log was small enough to leave alone.
-    NotNeeded,
     /// Everything is in the database file; the log starts again from its beginning.
     Emptied,
     /// A reader still needs the log; it was folded back as far as possible.
@@ -159,20 +157,9 @@ impl SqliteStore {
         self.wal.pages.load(Ordering::Relaxed) * self.wal.page_bytes
     }
 
-    /// Whether the next idle moment should be used for [`SqliteStore::checkpoint_if_idle`].
+    /// Whether the log has grown so far that it should be folded back.
     pub fn checkpoint_needed(&self) -> bool {
         self.wal_bytes() >= WAL_BYTES_PLANNED.min(self.wal.soft_max)
-    }
-
-    /// Folds the log back if it is due. Call it when no command waits.
-    ///
-    /// # Errors
-    /// What the device said; the log stays, nothing is lost.
-    pub fn checkpoint_if_idle(&mut self) -> Result<Checkpoint, StoreError> {
-        if !self.checkpoint_needed() {
-            return Ok(Checkpoint::NotNeeded);
-        }
-        self.checkpoint()
     }
 
     /// Folds the whole log back into the file, whatever its size.

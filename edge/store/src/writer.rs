@@ -212,16 +212,6 @@ impl<M: Machine> Writer<M> {
         self.outbox.send(priority, call).await.map_err(|_| CallError::Stopped)
     }
 
-    /// Sends a command if its queue has room, and returns it otherwise.
-    ///
-    /// # Errors
-    /// The command, when the queue is full or the writer has stopped.
-    pub fn try_tell(&self, command: M::Command) -> Result<(), M::Command> {
-        let (call, _) = Self::letter(command);
-        let priority = M::priority(&call.command);
-        self.outbox.try_send(priority, call).map_err(|call: Call<M>| call.command)
-    }
-
     /// Whether it serves, now and as it changes.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()

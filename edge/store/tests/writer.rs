@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use yika_crdt::store::{Read, StoreError, Tx};
 use yika_store::{CallError, Health, Machine, Options, Priority, SqliteReader, SqliteStore, Writer, WriterThread};
@@ -84,6 +86,12 @@ fn start(path: &Path, options: &Options) -> (Writer<Counter>, WriterThread<Count
     Writer::spawn(Counter::default(), store).unwrap()
 }
 
+/// Whether there was room for a command; without, nothing was sent.
+fn tell_at_once(writer: &Writer<Counter>, command: Command) -> bool {
+    let telling = pin!(writer.tell(command));
+    matches!(telling.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+}
+
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(20);
     while !done() {
@@ -99,7 +107,7 @@ async fn two_hundred_at_once_are_answered_when_another_reader_sees_them() {
     let (writer, thread) = start(&path, &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
+    assert!(tell_at_once(&writer, Command::Gate(Arc::clone(&gate))));
     let tasks: Vec<_> = (1..=200u32)
         .map(|n| {
             let (writer, path) = (writer.clone(), path.clone());
@@ -129,10 +137,10 @@ fn what_waits_is_served_most_urgent_first() {
     let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
+    assert!(tell_at_once(&writer, Command::Gate(Arc::clone(&gate))));
     wait_for("the gate", || writer.waiting(Priority::Urgent) == 0);
     for (n, priority) in (0..).zip(Priority::ALL.iter().rev()) {
-        writer.try_tell(Command::Ranked(*priority, n)).ok().unwrap();
+        assert!(tell_at_once(&writer, Command::Ranked(*priority, n)));
     }
     drop(held);
     drop(writer);
@@ -146,10 +154,10 @@ fn a_full_queue_makes_the_sender_wait_and_drops_nothing() {
     let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
+    assert!(tell_at_once(&writer, Command::Gate(Arc::clone(&gate))));
     wait_for("the gate", || writer.waiting(Priority::Urgent) == 0);
     let mut told = 0u32;
-    while writer.try_tell(Command::Put(told, 1)).is_ok() {
+    while tell_at_once(&writer, Command::Put(told, 1)) {
         told += 1;
     }
     assert_eq!(told as usize, yika_store::writer::QUEUE_COMMANDS_MAX);
@@ -172,7 +180,7 @@ fn a_command_that_meets_damage_fails_its_whole_turn_and_the_node_refuses() {
         StoreError::Corrupt { place: "state row 01".to_owned(), cause: "its checksum does not match".to_owned() };
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
+    assert!(tell_at_once(&writer, Command::Gate(Arc::clone(&gate))));
     let callers: Vec<_> = (1..=9u32)
         .map(|n| {
             let (writer, damage) = (writer.clone(), damage.clone());
@@ -238,7 +246,7 @@ async fn a_stop_answers_what_waits_and_ends_the_thread_although_handles_remain()
     let (writer, thread) = start(&dir.path().join("node.db"), &Options::default());
     let gate = Arc::new(Mutex::new(()));
     let held = gate.lock().unwrap();
-    writer.try_tell(Command::Gate(Arc::clone(&gate))).ok().unwrap();
+    assert!(tell_at_once(&writer, Command::Gate(Arc::clone(&gate))));
     let waiting = writer.clone();
     let answered = tokio::spawn(async move { waiting.call(Command::Put(1, 10)).await });
     wait_for("a waiting command", || writer.waiting(Priority::Purchase) == 1);

@@ -4,6 +4,7 @@
 
 use super::shared::*;
 use super::transactions::{Filter, wanted};
+use crate::desk::facts;
 use crate::store::transactions::{TransactionQuery, TransactionRow, transactions};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -56,7 +57,14 @@ pub(super) async fn download(
         return Err(UiError::Invalid(wanted.problem));
     }
     let query = TransactionQuery { before: None, limit: CHUNK_ROWS, ..wanted.query };
-    let detail = serde_urlencoded::to_string(&filter).unwrap_or_default();
+    let chosen = [
+        ("since", &filter.from),
+        ("until", &filter.to),
+        ("holder", &filter.who),
+        ("terminal", &filter.terminal),
+        ("kind", &filter.kind),
+    ];
+    let detail = facts(&chosen.map(|(name, value)| (name, value.as_str())));
     let note = |object: &str| site.desk.note(&me.actor, "transactions.export", object.to_owned(), detail.clone());
     match form.as_str() {
         "csv" => {

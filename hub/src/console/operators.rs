@@ -3,6 +3,7 @@
 use super::shared::*;
 use crate::desk::{DeskError, NewOperator};
 use crate::store::OperatorRow;
+use crate::store::people;
 use crate::store::read::{self, AuditLine, AuditQuery};
 use askama::Template;
 use axum::Form;
@@ -282,7 +283,12 @@ pub(super) async fn audit(
         limit: AUDIT_ROWS + 1,
     };
     let (who, act, object) = (query.who.clone(), query.act.clone(), query.object.clone());
-    let mut rows = site.desk.node.query(move |conn| read::audit(conn, &query)).await.map_err(busy)?;
+    let read = site.desk.node.query(move |conn| {
+        let rows = read::audit(conn, &query)?;
+        let persons = rows.iter().filter_map(|line| line.row.object.strip_prefix('p')?.parse().ok()).collect();
+        Ok((rows, people::names(conn, &persons)?))
+    });
+    let (mut rows, names) = read.await.map_err(busy)?;
     let more = rows.len() > AUDIT_ROWS as usize;
     rows.truncate(AUDIT_ROWS as usize);
     let fields = [("who", who.as_str()), ("act", &act), ("object", &object)];
@@ -294,7 +300,10 @@ pub(super) async fn audit(
         time: ui.time_text(line.row.at_ms),
         who: who_words(&ui, &line.row.who),
         act: act_words(&ui, &line.row.act),
-        object: object_words(&ui, &registry, &line.row.object),
+        object: match line.row.object.strip_prefix('p').and_then(|number| names.get(&number.parse().ok()?)) {
+            Some(name) => Named { name: name.clone(), code: line.row.object.clone() },
+            None => object_words(&ui, &registry, &line.row.object),
+        },
         detail: detail_words(&ui, &line.row.detail),
         origin: origin_words(&ui, &registry, &line.row.origin),
     };

@@ -79,7 +79,10 @@ fn line(ui: &Ui, registry: &RegistryView, row: &TransactionRow) -> Line {
             (Some(number), None) => number.clone(),
             (None, None) => "–".into(),
         },
-        terminal: terminal_name(registry, id.terminal),
+        terminal: match id.terminal {
+            TerminalId(0) => ui.t("word.counter").to_owned(),
+            terminal => terminal_name(registry, terminal),
+        },
         node: node_name(ui, registry, NodeId(row.place.node)),
         kind: ui.t(&format!("kind.{}", row.kind)).to_owned(),
         tone: tone(&row.kind),
@@ -234,6 +237,7 @@ pub(super) struct TotalsPart {
 struct Summary {
     rows: String,
     sales: String,
+    refunds: String,
     refusals: String,
     sold: String,
     back: String,
@@ -245,6 +249,7 @@ fn summary(totals: &Totals) -> Summary {
     Summary {
         rows: count(totals.rows.min(u64::from(TOTAL_ROWS_MAX))),
         sales: count(totals.sales),
+        refunds: count(totals.rows.saturating_sub(totals.sales).saturating_sub(totals.refusals)),
         refusals: count(totals.refusals),
         sold: yuan(totals.sold_fen),
         back: yuan(totals.back_fen),

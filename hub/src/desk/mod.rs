@@ -119,7 +119,7 @@ fn refused<T>(refusal: impl Into<Refusal>) -> Result<T, DeskError> {
 }
 
 /// The detail of a line of the audit: facts by name, which pages show in words.
-fn facts(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn facts(pairs: &[(&str, &str)]) -> String {
     let given = pairs.iter().filter(|(_, value)| !value.is_empty());
     given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
 }

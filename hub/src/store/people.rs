@@ -2,7 +2,7 @@
 
 use super::rows::ProfileRow;
 use super::words::{self, Found};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::store::StoreError;
 use yika_store::failed;
 use yika_store::rusqlite::{Connection, OptionalExtension, Row, params};
@@ -93,6 +93,20 @@ pub fn by_person(conn: &Connection, person: u64) -> Result<Option<ProfileRow>, S
     let sql = format!("SELECT {COLUMNS} FROM profiles WHERE person = ?1");
     let mut statement = conn.prepare_cached(&sql).map_err(failed("finding a profile"))?;
     statement.query_row([person as i64], profile).optional().map_err(failed("finding a profile"))
+}
+
+/// Names of persons, of those that have a profile.
+///
+/// # Errors
+/// Of the database.
+pub fn names(conn: &Connection, persons: &BTreeSet<u64>) -> Result<BTreeMap<u64, String>, StoreError> {
+    let mut names = BTreeMap::new();
+    for person in persons {
+        if let Some(profile) = by_person(conn, *person)? {
+            names.insert(*person, profile.name);
+        }
+    }
+    Ok(names)
 }
 
 /// What a list of people shows: all that match, a page at a time.

@@ -28,7 +28,7 @@ use yika_hub::core::{Command, Reply};
 use yika_hub::desk::ImportReport;
 use yika_hub::identity::HubIdentity;
 use yika_hub::node::HubNode;
-use yika_link::sync::{Node, WORDS_WAITING_MAX, serve as serve_peer};
+use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX, serve as serve_peer};
 use yika_link::{
     Admission, Dialer, EndpointKeys, Expected, Link, LinkConfig, NodeIdentity, PeerIdentity, Target, Validity, csr,
 };
@@ -363,7 +363,7 @@ impl Node for SimulatedBox {
         self.grown.subscribe()
     }
 
-    async fn ingest(&self, _: Writer, run: Box<Run>) -> Result<(FeedId, Seq), String> {
+    async fn ingest(&self, _: Writer, run: Box<Run>) -> Result<(FeedId, Seq), NotTaken> {
         let (feed, end) = (run.head.feed, run.head.end);
         if matches!(feed.channel, Channel::Blocks(_)) {
             let at = mono_ns();

@@ -59,9 +59,9 @@ pub(in crate::console) async fn page(
     let total = total_of(&sale).map_err(fail)?;
     let given = Fen::sum(back.iter().map(|(_, fen)| *fen)).map_err(fail)?;
     let counted = sale.mode == Mode::Count;
-    let (now_ms, _) = app.now()?;
+    let (now_ms, _) = app.node().time();
     Ok(View::new(Receipt {
-        page: app.page(&ui, "receipt.title", "/till")?,
+        page: app.page(&ui, "receipt.title", "/till"),
         id: id.to_string(),
         till: app.terminal_name(id.terminal),
         cashier: app.operator_name(&ui, shift.operator),

@@ -1,0 +1,58 @@
+//! A box that headquarters ends while it is alive and connected to the others: they hear of it and say nothing more to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+use std::time::Duration;
+use yika_crdt::channel::Channel;
+use yika_crdt::ids::Seq;
+use yika_crdt::store::Read;
+use yika_store::{Options, SqliteReader};
+use yika_tests::site::{BoxProgram, until};
+use yika_tests::world::World;
+
+const BOUND: Duration = Duration::from_secs(30);
+/// Longer than an entry takes from box to box.
+const A_WHILE: Duration = Duration::from_secs(3);
+
+/// The last line in which a box says whether it is connected to another.
+fn last_word(edge: &BoxProgram, of: &str) -> String {
+    let log = edge.process.stderr().unwrap();
+    log.lines().rfind(|line| line.contains(of) && line.contains("connected")).unwrap_or_default().to_owned()
+}
+
+fn registry_end(edge: &BoxProgram) -> Seq {
+    let reader = SqliteReader::open(edge.database(), &Options::default()).unwrap();
+    let feeds = reader.feeds().unwrap().into_iter();
+    feeds.filter(|(feed, _)| feed.channel == Channel::Registry).map(|(_, held)| held.end.seq).max().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_fenced_while_it_is_connected_is_cut_off_by_every_other_box() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::build(dir.path(), 4, &|_| {}).await.unwrap();
+    let (ended, others) = (&world.boxes[1], [&world.boxes[0], &world.boxes[2]]);
+    let node = ended.node().unwrap();
+    let of_ended = format!("peer=n{node}@");
+    for edge in others {
+        until("they are connected", BOUND, async || {
+            let word = last_word(edge, &of_ended);
+            Ok(!word.is_empty() && !word.contains("disconnected"))
+        })
+        .await
+        .unwrap_or_else(|e| panic!("{}: {e}{}", edge.name, edge.process.tail()));
+    }
+    world.hub.command(&["edge", "fence", &format!("n{node}"), "--reason", "stolen"]).await.unwrap();
+    for edge in others {
+        until("the connection is ended", BOUND, async || Ok(last_word(edge, &of_ended).contains("fenced (11)")))
+            .await
+            .unwrap_or_else(|e| panic!("{}: {e}{}", edge.name, edge.process.tail()));
+    }
+    // Nothing that comes later reaches it by any way.
+    let before = registry_end(ended);
+    world.hub.command(&["campus", "put", "c3", "北校区"]).await.unwrap();
+    for edge in others {
+        until("the others hear of the new campus", BOUND, async || Ok(registry_end(edge) > before)).await.unwrap();
+    }
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(registry_end(ended), before, "told to a box that is fenced");
+    world.stop().await.unwrap();
+}
