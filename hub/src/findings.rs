@@ -25,6 +25,8 @@ const FREE_BYTES_MIN: u64 = 1 << 30;
 const CERTIFICATE_DAYS_MIN: i64 = 30;
 /// A backup is old after so long, or after twice the distance at which they are made.
 const BACKUP_AGE_MS_MAX: i64 = 48 * HOUR_MS;
+/// The log tries its folder again by itself; after so long somebody must look.
+const LOG_WAITS_MS_MAX: i64 = 60_000;
 /// A wall clock so far behind what was stamped was set back.
 const CLOCK_BEHIND_MS_MAX: i64 = 60_000;
 /// A box that was not heard for so long does not come back by itself; its lease ends soon after.
@@ -161,14 +163,15 @@ pub fn backup(last: Option<(i64, &str)>, every_hours: u32, failed: u64, now_ms: 
 /// The log between two backups, and whether it would be lost with the disk of the database.
 pub fn log(state: &LogState, on_same_disk: bool, now_ms: i64) -> Vec<Finding> {
     let (folder, seconds) = (state.dir.display(), state.lag_ms(now_ms) / 1_000);
+    let verdict = if state.lag_ms(now_ms) > LOG_WAITS_MS_MAX { Verdict::Wrong } else { Verdict::Note };
     let found = match &state.trouble {
         Some(trouble) => {
             let facts: &[(&str, &dyn Display)] = &[("seconds", &seconds), ("cause", trouble), ("folder", &folder)];
-            Finding::new(Verdict::Wrong, "log.waits", facts)
+            Finding::new(verdict, "log.waits", facts)
         }
         None if !state.based => Finding::new(Verdict::Note, "log.baseless", &[("folder", &folder)]),
         None if state.is_sound(now_ms) => Finding::new(Verdict::Well, "log", &[("folder", &folder)]),
-        None => Finding::new(Verdict::Note, "log.late", &[("seconds", &seconds), ("folder", &folder)]),
+        None => Finding::new(verdict, "log.late", &[("seconds", &seconds), ("folder", &folder)]),
     };
     let beside = on_same_disk.then(|| Finding::new(Verdict::Note, "log.same_disk", &[("folder", &folder)]));
     [Some(found), beside].into_iter().flatten().collect()
@@ -337,6 +340,8 @@ mod tests {
         assert_eq!((free(49, 1_000), free(50, 1_000)), (Verdict::Wrong, Verdict::Well));
         assert_eq!(free(2_000, 1_000_000), Verdict::Well, "two gigabytes are room on a large disk, too");
         assert_eq!(called(&log(&log_state(false, None, None), true, NOW_MS)), Vec::<String>::new());
+        let waits = |seconds: i64| log(&log_state(true, Some(NOW_MS - seconds * 1_000), Some("full")), false, NOW_MS);
+        assert_eq!((called(&waits(60)).len(), called(&waits(61))), (0, vec!["log.waits".to_owned()]));
         assert_eq!(called(&books(Fen(-1), Fen(5))), ["books.differ"]);
     }
 }

@@ -101,7 +101,8 @@ async fn a_full_disk_at_headquarters_refuses_in_words_and_everything_goes_on_whe
     assert_eq!((compared.differences, compared.duplicates), (0, 0), "{compared:?}");
     let books = world.hub.command(&["ledger", "verify"]).await.unwrap();
     assert!(books.contains("\"sum_fen\":0") && books.contains("\"accounts_differing\":0"), "{books}");
-    assert!(asked(&world.hub, &["status"]).await.status.success());
+    let status = asked(&world.hub, &["status"]).await;
+    assert!(status.status.success(), "{status:?}");
     world.stop().await.unwrap();
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
+use yika_crdt::store::{Store, Tx};
+use yika_store::SqliteStore;
 use yika_tests::process::{Finished, Launch};
 use yika_tests::site::{BoxProgram, HubProgram, Reach};
 
@@ -130,9 +132,11 @@ async fn status_speaks_one_language_and_its_code_calls_somebody_when_something_i
     assert!(hub.process.terminate(BOUND).await.unwrap().success());
     let incarnation = Incarnation { generation: 1, counter: 1 };
     let feed = FeedId { writer: Writer { node: NodeId(7), incarnation }, channel: Channel::Journal };
-    let row = (keys::quarantine(&feed, Seq(3)), yika_crdt::wire::encode(&"it cannot be read".to_owned()));
-    let database = rusqlite::Connection::open(hub.database()).unwrap();
-    database.execute("INSERT INTO state (key, value) VALUES (?1, ?2)", row).unwrap();
+    let mut database = SqliteStore::open(hub.database(), &yika_hub::store::options()).unwrap();
+    let mut tx = Tx::new(&database);
+    tx.put(keys::quarantine(&feed, Seq(3)), &"it cannot be read".to_owned());
+    let batch = tx.into_batch();
+    database.commit(&batch).unwrap();
     drop(database);
     let (code, status) = asked(&hub.dir, "zh_CN.UTF-8", &["status"]).await;
     assert!(code == 1 && status.stderr.contains("总部没有在本机运行"), "{status:?}");

@@ -52,8 +52,8 @@ fn entries_set_aside_for_impossible_sums_are_told_once_for_a_run() {
         other => panic!("{other:?}"),
     };
     let meals = std::collections::BTreeMap::<u8, (Fen, u32)>::new();
-    let last: Option<(TerminalId, Fen, i64)> = None;
-    let counters = (day, Fen(i64::MAX - 100), 0u32, meals, Fen::ZERO, last);
+    let last: Option<yika_crdt::tariff::Tap> = None;
+    let counters = vec![(day, Fen(i64::MAX - 100), 0u32, meals, Fen::ZERO, last)];
     let mut tx = Tx::new(&sibling.store);
     tx.put(yika_crdt::keys::counters(PERSON), &counters);
     let batch = tx.into_batch();
