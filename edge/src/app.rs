@@ -194,7 +194,7 @@ async fn listen(
     router: Router,
     stopped: &watch::Receiver<bool>,
 ) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(bind).await.with_context(|| voice::words("http.taken", &[("address", &bind)]))?;
+    let listener = TcpListener::bind(bind).await.with_context(|| voice::words("serve.taken", &[("address", &bind)]))?;
     let bound = listener.local_addr()?;
     let mut stopped = stopped.clone();
     serving.spawn(serve(listener, router, Bounds::default(), async move {
