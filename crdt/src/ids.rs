@@ -42,6 +42,13 @@ pub struct IdError {
     prefix: &'static str,
 }
 
+impl IdError {
+    /// What would have been one.
+    pub fn example(&self) -> String {
+        format!("{}1", self.prefix)
+    }
+}
+
 id!(
     /// A site with its own edges, terminals and staff (园区). Shown as `c3`.
     CampusId(u16), "c"

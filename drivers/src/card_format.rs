@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use utoipa::ToSchema;
 
 mod readings;
 mod wiegand;
@@ -74,8 +75,11 @@ pub enum CardFormatError {
     Profile(&'static str),
 }
 
-/// Printed and typed forms of a number N.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Printed and typed forms of a number N, the chip's first 4 bytes. `8h10d`: N as 10 decimal digits. `6h8d`: the low three
+/// bytes as 8 decimal digits. `high_dec8`: the first three bytes as 8 decimal digits. `3,5`: third byte, comma, low two
+/// bytes. `joined35`: the same without the comma. `high_joined35`: first byte and the next two, without a comma. `hex8`: N as
+/// 8 hexadecimal digits. Only `8h10d` and `hex8` carry the whole number; the others name no card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
     /// N as 10 decimal digits.
@@ -212,8 +216,9 @@ impl Partial {
     }
 }
 
-/// Order in which a reader strings the UID bytes into its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+/// Order in which a reader strings the UID bytes into its number. `canonical`: as the chip sends them. `reversed`: the four
+/// bytes the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ByteOrder {
     /// As the canonical N.

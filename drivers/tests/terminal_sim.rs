@@ -57,6 +57,27 @@ fn an_edge_that_is_not_there_is_counted_and_logged() {
 }
 
 #[test]
+fn amounts_are_set_by_a_flag_and_a_reader_that_goes_away_is_no_failure() {
+    let key = "07".repeat(32);
+    let run = ["--edge", "127.0.0.1:1", "--card", "1", "--count", "1", "--terminal", "t3", "--key", &key];
+    for (fen, said) in
+        [("12.50", "as in 850"), ("900-100", "amounts of 900 to 100 fen"), ("0", "amounts of 0 to 0 fen")]
+    {
+        let out = simulate(&[&run[..], &["--fen", fen]].concat());
+        let words = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(2) && words.contains(said), "{fen}: {words}");
+    }
+    // What `| head` does: it reads nothing more.
+    let (pipe, end) = std::io::pipe().unwrap();
+    drop(pipe);
+    let certify = ["certify", "--edge", "http://127.0.0.1:1", "--terminal", "10", "--key", &key];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_yika-terminal-sim"));
+    let out = child.args(certify).stdout(end).stderr(std::process::Stdio::piped()).output().unwrap();
+    let words = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(0) && words.is_empty(), "{:?}: {words}", out.status);
+}
+
+#[test]
 fn certification_of_nothing_fails_with_exit_code_one() {
     let key = "07".repeat(32);
     let out = simulate(&["certify", "--edge", "http://127.0.0.1:1", "--terminal", "10", "--key", &key, "--json"]);

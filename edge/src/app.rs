@@ -9,7 +9,7 @@ use crate::link::Links;
 use crate::machine::EdgeMachine;
 use crate::node::EdgeNode;
 use crate::terminals::Terminals;
-use crate::{asking, certificate, console, control, link, metrics, snapshot};
+use crate::{asking, certificate, console, control, link, metrics, snapshot, voice};
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
@@ -18,8 +18,8 @@ use axum::routing::get;
 use sd_notify::NotifyState;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{IsTerminal, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +118,7 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
 fn start(identity: &Identity, dir: &Path) -> Result<(Arc<EdgeNode>, WriterThread<EdgeMachine>)> {
     EdgeNode::start(identity, dir).map_err(|error| match error.downcast_ref() {
         Some(StoreError::Corrupt { .. }) => {
-            error.context(format!("the database in {} is damaged; yika-edge doctor says how to mend it", dir.display()))
+            error.context(voice::words("folder.damaged", &[("folder", &dir.display())]))
         }
         _ => error,
     })
@@ -194,9 +194,7 @@ async fn listen(
     router: Router,
     stopped: &watch::Receiver<bool>,
 ) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(bind).await.with_context(|| {
-        format!("cannot listen on TCP {bind}; end what holds the port (ss -lntp) or choose another")
-    })?;
+    let listener = TcpListener::bind(bind).await.with_context(|| voice::words("serve.taken", &[("address", &bind)]))?;
     let bound = listener.local_addr()?;
     let mut stopped = stopped.clone();
     serving.spawn(serve(listener, router, Bounds::default(), async move {
@@ -209,13 +207,10 @@ async fn listen(
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).append(true).open(&path);
-    let file = file.with_context(|| format!("cannot use the data folder: {}", path.display()))?;
+    let file = file.with_context(|| voice::words("folder.unusable", &[("folder", &dir.display())]))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(Ends::unsafe_to(format!(
-            "{} is in use by a running box; stop that one first (systemctl stop yika-edge)",
-            dir.display()
-        ))),
+        Err(_) => Err(Ends::unsafe_to(voice::words("folder.in_use", &[("folder", &dir.display())]))),
     }
 }
 
@@ -229,8 +224,19 @@ fn announce(ready: &Ready, ready_file: Option<&Path>) -> Result<()> {
     // Nobody may be listening; the box serves all the same.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     tracing::info!(node = ready.node, link = %ready.link, http = %ready.http, "ready");
+    if std::io::stderr().is_terminal() {
+        let words = voice::words("serve.open", &[("address", &reachable(ready.http))]);
+        // Nobody may be reading this one, either.
+        let _ = writeln!(std::io::stderr(), "{words}");
+    }
     notify(NotifyState::Ready);
     Ok(())
+}
+
+/// An address that a browser on this machine can open.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let loopback = if bound.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    SocketAddr::new(if bound.ip().is_unspecified() { loopback } else { bound.ip() }, bound.port())
 }
 
 fn notify(state: NotifyState<'_>) {

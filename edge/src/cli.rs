@@ -2,19 +2,24 @@
 //!
 //! Leaves to others: the running box (`app`), what is wrong with it (`doctor`), its state in words (`status`).
 
+mod failure;
+
+pub use failure::parsed;
+
 use crate::config::{self, Loaded, Sources};
 use crate::exit::{Ends, Exit};
 use crate::identity::{self, Identity, not_joined};
 use crate::node::SOFTWARE;
-use crate::{app, control, doctor, logging, snapshot, status};
+use crate::{app, control, doctor, logging, snapshot, status, voice};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::Value;
-use yika_link::JoinString;
+use yika_link::{JOIN_PREFIX, JoinString, NAME_CHARS_MAX, is_name};
 use yika_ui::Lang;
+use yika_ui::terminal::{self, tongue};
 
 /// Worker threads of the runtime: connections block for a moment while they read, so a few more than cores.
 const WORKERS: usize = 4;
@@ -22,7 +27,7 @@ const WORKERS: usize = 4;
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a check found problems, 4 refused for safety.
 First steps: `yika-hub edge token create --campus …` at headquarters prints a line;
-             `yika-edge init --join LINE` here; `systemctl enable --now yika-edge`; `yika-edge status`.";
+             `yika-edge init --join 'LINE'` here; `systemctl enable --now yika-edge`; `yika-edge status`.";
 
 /// The edge box of a Yika campus: tills, doors and pages that go on while the line to headquarters is cut.
 #[derive(Parser, Debug)]
@@ -34,6 +39,12 @@ pub struct Arguments {
     /// Data folder instead of the configured one.
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// zh or en; as LC_ALL, LC_MESSAGES or LANG say when absent (语言).
+    #[arg(long, global = true, value_parser = terminal::lang)]
+    lang: Option<Lang>,
+    /// Answers with one JSON object, for programs.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,16 +56,16 @@ enum Command {
     /// Run the box until SIGTERM or Ctrl-C.
     Serve(Serve),
     /// How the box is: in words, also when it is down.
-    Status(Json),
+    Status,
     /// What is wrong with the box and how to mend it; ends with 3 if something is.
-    Doctor(Json),
+    Doctor,
     /// The configuration in force.
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
     },
     /// Name and version.
-    Version(Json),
+    Version,
     /// Take in what headquarters has put on a stick (快照).
     Snapshot {
         #[command(subcommand)]
@@ -99,13 +110,6 @@ struct Serve {
     ready_file: Option<PathBuf>,
 }
 
-#[derive(Args, Debug)]
-struct Json {
-    /// As one JSON object.
-    #[arg(long)]
-    json: bool,
-}
-
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
     /// Every key with its value.
@@ -137,14 +141,9 @@ struct Leave {
 
 /// Does what was asked; errors go to standard error.
 pub fn run(arguments: Arguments) -> Exit {
-    match obey(arguments) {
-        Ok(exit) => exit,
-        Err(error) => {
-            // Nothing is left to do if standard error is gone.
-            let _ = writeln!(std::io::stderr(), "yika-edge: {error:#}");
-            Exit::of(&error)
-        }
-    }
+    let json = arguments.json;
+    terminal::speak(arguments.lang.unwrap_or_else(tongue));
+    obey(arguments).unwrap_or_else(|error| failure::fail(json, &error))
 }
 
 fn obey(arguments: Arguments) -> Result<Exit> {
@@ -153,38 +152,42 @@ fn obey(arguments: Arguments) -> Result<Exit> {
         Err(error) => return Err(Ends::usage(format!("{error:#}"))),
     };
     let dir = loaded.config.data.clone();
+    let json = arguments.json;
     match arguments.command {
-        Command::Init(init) => join(&dir, &init),
-        Command::Serve(serve) if serve.check_config => check(&loaded),
+        Command::Init(init) => join(&dir, &init, json),
+        Command::Serve(serve) if serve.check_config => check(&loaded, json),
         Command::Serve(serve) => {
             logging::start(&loaded.config.log)?;
             runtime()?.block_on(app::run(&loaded.config, serve.ready_file.as_deref()))?;
             Ok(Exit::Done)
         }
-        Command::Status(json) => {
+        Command::Status => {
             let status = ask(&dir, control::Question::Status, || status::when_down(&loaded.config))?;
-            let text = if json.json { line_of(&status)? } else { status.in_words(tongue()) };
-            say(&text)?;
+            say(&if json { line_of(&status)? } else { status.in_words(tongue()) })?;
             Ok(if status.needs_hands() { Exit::Problems } else { Exit::Done })
         }
-        Command::Doctor(json) => {
+        Command::Doctor => {
             let report = ask(&dir, control::Question::Doctor, || Ok(doctor::when_down(&loaded.config)))?;
-            let text = if json.json { line_of(&report)? } else { report.in_words(tongue()) };
-            say(&text)?;
+            say(&if json { line_of(&report)? } else { report.in_words(tongue()) })?;
             Ok(if report.is_healthy() { Exit::Done } else { Exit::Problems })
         }
         Command::Config { what: ConfigCommand::Show { origin } } => {
-            say(&loaded.show(origin))?;
+            say(&if json { line_of(&loaded.config)? } else { loaded.show(origin) })?;
             Ok(Exit::Done)
         }
-        Command::Version(json) => version(json.json),
+        Command::Version => version(json),
         Command::Snapshot { what: SnapshotCommand::Import { file } } => import(&loaded.config, &file),
         Command::Leave(leave) => {
-            identity::leave(&dir, leave.yes, leave.force)?;
-            say("this box has left; headquarters may now replace it (yika-hub edge token create --replaces …)\n")?;
-            Ok(Exit::Done)
+            let left = identity::leave(&dir, leave.yes, leave.force)?;
+            give(json, &serde_json::json!({ "left": left.to_string() }), "leave.done", &[("node", &left.node)])
         }
     }
+}
+
+/// Gives an answer: in words, or as the one object that a program reads.
+fn give(json: bool, answer: &serde_json::Value, key: &str, facts: voice::Facts<'_>) -> Result<Exit> {
+    say(&if json { line_of(answer)? } else { voice::words(key, facts) + "\n" })?;
+    Ok(Exit::Done)
 }
 
 fn sources(arguments: &Arguments) -> Sources {
@@ -209,37 +212,58 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .worker_threads(cores.max(WORKERS))
         .enable_all()
         .build()
-        .context("cannot start threads; check the process limits (ulimit -u)")
+        .with_context(|| voice::words("threads", &[]))
 }
 
-fn join(dir: &Path, init: &Init) -> Result<Exit> {
+fn join(dir: &Path, init: &Init, json: bool) -> Result<Exit> {
     let text = match init.join.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin()).context("cannot read the line from standard input")?,
+        "-" => std::io::read_to_string(std::io::stdin()).with_context(|| voice::words("init.stdin", &[]))?,
         line => line.to_owned(),
     };
-    let line: JoinString = text.parse().map_err(|e| Ends::usage(format!("--join: {e}")))?;
+    let line: JoinString = pasted(&text).parse().map_err(|error| voice::ticket(&error))?;
     let name = init.name.clone().or_else(host_name).unwrap_or_else(|| "edge".into());
+    if !is_name(&name) {
+        return Err(Ends::usage(voice::words("init.name", &[("most", &NAME_CHARS_MAX)])));
+    }
     let identity = runtime()?.block_on(Identity::join(dir, &line, &name, SOFTWARE))?;
-    say(&format!(
-        "{} on campus {} has joined {} ({}).\nNext: systemctl enable --now yika-edge, then yika-edge status\n",
-        identity.me, identity.campus, identity.hub_name, identity.hub_addr
-    ))?;
-    Ok(Exit::Done)
+    let Identity { me, campus, hub_name, hub_addr, .. } = &identity;
+    let made = serde_json::json!({
+        "node": me.to_string(), "name": name, "campus": campus.0, "hub_name": hub_name, "hub_addr": hub_addr,
+        "data": dir,
+    });
+    let facts: voice::Facts<'_> =
+        &[("node", &me.node), ("name", &name), ("campus", campus), ("hub", hub_name), ("address", hub_addr)];
+    give(json, &made, "init.done", facts)
 }
 
+/// The line out of what was pasted: headquarters prints it within a whole command.
+fn pasted(text: &str) -> &str {
+    let text = text.trim();
+    match text.find(JOIN_PREFIX) {
+        None | Some(0) => text,
+        Some(at) => text[at..].split(|c: char| c.is_whitespace() || c == '\'' || c == '"').next().unwrap_or(text),
+    }
+}
+
+/// The host's name, as far as it fits.
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(name.trim().to_owned()).filter(|n| !n.is_empty())
+    Some(name.trim().chars().take(NAME_CHARS_MAX).collect()).filter(|name: &String| is_name(name))
 }
 
-fn check(loaded: &Loaded) -> Result<Exit> {
+fn check(loaded: &Loaded, json: bool) -> Result<Exit> {
     let dir = &loaded.config.data;
-    match Identity::load(dir)? {
-        Some(identity) => {
-            say(&format!("configuration is good; this box is {} of {}\n", identity.me, identity.hub_name))?
-        }
-        None => say(&format!("configuration is good; {}\n", not_joined(dir, tongue())))?,
+    let identity = Identity::load(dir)?;
+    if json {
+        let node = identity.map(|identity| identity.me.to_string());
+        say(&line_of(&serde_json::json!({ "good": true, "node": node }))?)?;
+        return Ok(Exit::Done);
     }
+    let whose = match &identity {
+        Some(identity) => voice::words("config.node", &[("node", &identity.me.node), ("hub", &identity.hub_name)]),
+        None => not_joined(dir, tongue()),
+    };
+    say(&(voice::words("config.good", &[("whose", &whose)]) + "\n"))?;
     Ok(Exit::Done)
 }
 
@@ -280,13 +304,6 @@ fn version(json: bool) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The language of the person at the terminal.
-pub(crate) fn tongue() -> Lang {
-    let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let locale = set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")).unwrap_or_default();
-    if locale.starts_with("zh") { Lang::Zh } else { Lang::En }
-}
-
 fn line_of(value: &impl serde::Serialize) -> Result<String> {
     Ok(format!("{}\n", serde_json::to_string(value)?))
 }
@@ -294,4 +311,25 @@ fn line_of(value: &impl serde::Serialize) -> Result<String> {
 fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_printed_command_can_be_pasted_for_the_line_in_it() {
+        let line = "yika-join:hub:7443/a/b/c";
+        for text in [
+            line.to_owned(),
+            format!(" {line}\n"),
+            format!("yika-edge init --join {line} --name 'x'"),
+            format!("在节点上运行：yika-edge init --join '{line}'"),
+        ] {
+            assert_eq!(pasted(&text), line);
+        }
+        // A line that a chat program broke in two stays broken, and is told so.
+        assert_eq!(pasted("yika-join:hub:7443/a /b"), "yika-join:hub:7443/a /b");
+        assert_eq!(pasted("nothing of the kind"), "nothing of the kind");
+    }
 }

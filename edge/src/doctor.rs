@@ -7,12 +7,13 @@ use crate::at_rest::{self, AtRest};
 use crate::config::Config;
 use crate::disk;
 use crate::doors::{Doors, LineState};
-use crate::identity::Identity;
+use crate::identity::{Identity, not_joined};
 use crate::mirror;
 use crate::node::EdgeNode;
-use crate::periphery::Periphery;
+use crate::periphery::{Counts, Periphery};
 use crate::status::{self, AgeWords, Status};
 use crate::terminals::Board;
+use crate::voice;
 use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -32,6 +33,9 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 const CLOCK_OFFSET_MS_MAX: u64 = yika_crdt::clock::DRIFT_MS_MAX as u64;
 /// Lists older than this deserve a word; milliseconds.
 const LISTS_AGE_MS_MAX: u64 = 72 * 3_600_000;
+
+/// Columns for the name of a check.
+const NAME_COLUMNS: usize = 12;
 
 /// How a check came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -85,19 +89,28 @@ impl Report {
         let mut text = String::new();
         for check in &self.checks {
             let mark = match check.verdict {
+                Verdict::Well if zh => "正常",
+                Verdict::Note if zh => "提示",
+                Verdict::Wrong if zh => "故障",
+                Verdict::Unknown if zh => "不明",
                 Verdict::Well => " ok ",
                 Verdict::Note => "note",
                 Verdict::Wrong => "FAIL",
                 Verdict::Unknown => " ?? ",
             };
             let (seen, mend) = if zh { (&check.zh, &check.mend_zh) } else { (&check.en, &check.mend_en) };
-            text.push_str(&format!("[{mark}] {:<12} {seen}\n", check.code));
+            let name = voice::check(lang, &check.code);
+            let gap = " ".repeat(NAME_COLUMNS.saturating_sub(columns(&name)));
+            text.push_str(&format!("[{mark}] {name}{gap} {seen}\n"));
             if !mend.is_empty() && check.verdict != Verdict::Well {
-                text.push_str(&format!("       {:<12} → {mend}\n", ""));
+                text.push_str(&format!("       {:NAME_COLUMNS$} → {mend}\n", ""));
             }
         }
-        let wrong = self.checks.iter().filter(|check| check.verdict == Verdict::Wrong).count();
+        let of = |verdict| self.checks.iter().filter(|check| check.verdict == verdict).count();
+        let (wrong, notes) = (of(Verdict::Wrong), of(Verdict::Note));
         text.push_str(&match (zh, wrong) {
+            (true, 0) if notes > 0 => format!("没有发现故障, 有 {notes} 条提示\n"),
+            (false, 0) if notes > 0 => format!("nothing is wrong, {notes} to note\n"),
             (true, 0) => "没有发现问题\n".to_owned(),
             (true, n) => format!("发现 {n} 个问题\n"),
             (false, 0) => "nothing is wrong\n".to_owned(),
@@ -110,6 +123,11 @@ impl Report {
         let ([zh, en], [mend_zh, mend_en]) = (seen, mend.map(str::to_owned));
         self.checks.push(Check { code: code.to_owned(), verdict, zh, en, mend_zh, mend_en });
     }
+}
+
+/// Columns of a terminal: Chinese characters are two wide.
+fn columns(text: &str) -> usize {
+    text.chars().map(|letter| if letter > '\u{2e7f}' { 2 } else { 1 }).sum()
 }
 
 fn same(text: impl Into<String>) -> [String; 2] {
@@ -131,14 +149,14 @@ fn ends_at(seq: u64) -> [String; 2] {
 
 fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
     let zh = match shut {
-        Shut::Asking => "正在向总部和同校区盒子核对本机流水".to_owned(),
+        Shut::Asking => "正在向总部和同园区节点核对本节点流水".to_owned(),
         Shut::Opening => "正在写入启动以来等待的流水".to_owned(),
-        Shut::Unsure => "密钥旁的流水终点丢失, 等待总部确认本机数据".to_owned(),
+        Shut::Unsure => "密钥旁的流水终点丢失, 等待总部确认本节点数据".to_owned(),
         Shut::Behind(kept) => format!(
-            "数据库是旧副本 (现有 {held} 条, 已写出 {} 条): 在总部或同校区盒子归还缺少的记录之前不消费, 门照常",
+            "数据库是旧副本 (现有 {held} 条, 已写出 {} 条): 在总部或同园区节点归还缺少的记录之前不消费, 门照常",
             kept.journal.seq
         ),
-        Shut::Forked => "另有一台盒子在使用本机密钥: 不再消费, 在总部用 --replaces 重新登记本机".to_owned(),
+        Shut::Forked => "另有一台节点在使用本节点密钥: 不再消费, 在总部用 --replaces 重新登记本节点".to_owned(),
     };
     both(zh, shut.words(held))
 }
@@ -166,7 +184,7 @@ pub async fn examine(node: &EdgeNode, doors: &Doors, board: &Board) -> Report {
             Verdict::Wrong,
             shut_words(shut, Seq(status.journal)),
             [
-                "接通总部或同校区的另一台盒子; 若仍不恢复, 在总部用 --replaces 重新登记本机",
+                "接通总部或同园区的另一个节点; 若仍不恢复, 在总部用 --replaces 重新登记本节点",
                 "connect headquarters or a sibling; if it does not recover, enrol this box again with --replaces",
             ],
         ),
@@ -182,13 +200,13 @@ pub async fn examine(node: &EdgeNode, doors: &Doors, board: &Board) -> Report {
 /// Terminals and doors: each problem by itself, so that none hides behind another.
 fn periphery(report: &mut Report, periphery: &Periphery) {
     let counts = periphery.counts();
-    let (online, late, lost, unheard) = (counts.online, counts.late, counts.lost, counts.unheard);
+    let Counts { online, late, lost, unheard, out_of_use } = counts;
     report.add(
         "terminals",
         Verdict::Well,
         both(
-            format!("在线 {online}, 迟滞 {late}, 失联 {lost}, 启动以来没有消息 {unheard}"),
-            format!("{online} on line, {late} late, {lost} lost, {unheard} never heard"),
+            format!("在线 {online}, 迟滞 {late}, 失联 {lost}, 启动以来没有消息 {unheard}, 停用 {out_of_use}"),
+            format!("{online} on line, {late} late, {lost} lost, {unheard} never heard, {out_of_use} out of use"),
         ),
         ["", ""],
     );
@@ -196,9 +214,9 @@ fn periphery(report: &mut Report, periphery: &Periphery) {
     let all = periphery.doors.len();
     report.add(
         "doors",
-        Verdict::Well,
+        if up == all { Verdict::Well } else { Verdict::Note },
         both(format!("{up} / {all} 扇有应答"), format!("{up} of {all} answer")),
-        ["", ""],
+        ["没有应答的门逐扇列在下面", "those that do not are listed below"],
     );
     for (code, problem) in periphery.problems() {
         let verdict = if problem.wrong { Verdict::Wrong } else { Verdict::Note };
@@ -207,10 +225,22 @@ fn periphery(report: &mut Report, periphery: &Periphery) {
     }
 }
 
-/// Examines what is there while the box is down.
+/// Examines what is there while the box is down, in the order in which it is to be mended.
 pub fn when_down(config: &Config) -> Report {
     let mut report = Report::default();
     let dir = &config.data;
+    let joined = match Identity::load(dir) {
+        Ok(None) => {
+            never_joined(&mut report, config);
+            return report;
+        }
+        Ok(Some(identity)) => Some(identity),
+        Err(error) => {
+            let mend = ["重新登记本节点", "enrol this box again"];
+            report.add("membership", Verdict::Wrong, same(format!("{error:#}")), mend);
+            None
+        }
+    };
     report.add(
         "process",
         Verdict::Wrong,
@@ -220,30 +250,6 @@ pub fn when_down(config: &Config) -> Report {
             "systemctl start yika-edge; log: journalctl -u yika-edge",
         ],
     );
-    let joined = match Identity::load(dir) {
-        Ok(Some(identity)) => Some(identity),
-        Ok(None) => {
-            report.add(
-                "membership",
-                Verdict::Wrong,
-                both(format!("{}: 没有登记", dir.display()), format!("{}: none", dir.display())),
-                [
-                    "向总部索取一行登记串, 然后 yika-edge init --join …",
-                    "ask headquarters for a line, then yika-edge init --join …",
-                ],
-            );
-            None
-        }
-        Err(error) => {
-            report.add(
-                "membership",
-                Verdict::Wrong,
-                same(format!("{error:#}")),
-                ["重新登记本机", "enrol this box again"],
-            );
-            None
-        }
-    };
     files(&mut report, dir, disk::space(dir).ok());
     if let Some(identity) = joined {
         database(&mut report, dir);
@@ -255,6 +261,20 @@ pub fn when_down(config: &Config) -> Report {
     }
     ports(&mut report, config);
     report
+}
+
+/// A machine that is no box yet: joining comes first, and makes the data folder.
+fn never_joined(report: &mut Report, config: &Config) {
+    let dir = &config.data;
+    let [zh, en] = [Lang::Zh, Lang::En].map(|lang| not_joined(dir, lang));
+    let seen = both(format!("{}: 没有登记", dir.display()), format!("{}: none", dir.display()));
+    report.add("membership", Verdict::Wrong, seen, [&zh, &en]);
+    let seen = both("还没有启动, 登记之后再启动", "not started; it comes after the membership");
+    report.add("process", Verdict::Unknown, seen, ["", ""]);
+    if dir.exists() {
+        files(report, dir, disk::space(dir).ok());
+    }
+    ports(report, config);
 }
 
 /// Keys that others can read, room, inodes.
@@ -307,7 +327,7 @@ fn encryption(report: &mut Report, dir: &Path) {
         AtRest::Plain => (
             Verdict::Note,
             both(
-                "数据盘没有加密: 拿走本机的人可以读出姓名、卡号和密钥",
+                "数据盘没有加密: 拿走这台机器的人可以读出姓名、卡号和密钥",
                 "the disk under the data folder is not encrypted: who takes this box can read names, cards and keys",
             ),
         ),
@@ -329,7 +349,7 @@ fn database(report: &mut Report, dir: &Path) {
     }
     let checked = SqliteReader::open(&path, &Options::default()).and_then(|reader| reader.quick_check());
     let mend = [
-        "停止服务, 保留 data 目录, 在总部用 --replaces 重新登记; 流水在总部和同校区盒子上有副本",
+        "停止服务, 保留 data 目录, 在总部用 --replaces 重新登记; 流水在总部和同园区节点上有副本",
         "stop the service, keep the data folder, enrol again with --replaces; headquarters and siblings hold the journal",
     ];
     match checked {
@@ -381,7 +401,7 @@ fn clock(report: &mut Report, status: &Status) {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let wall_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
     let offset_ms = wall_ms.saturating_sub(status.hub_time_ms);
-    let mend = ["接通总部, 或在本机页面确认时间", "connect headquarters, or confirm the time on this box's page"];
+    let mend = ["接通总部, 或在本节点页面确认时间", "connect headquarters, or confirm the time on this box's page"];
     if !status.clock_trusted {
         let seen = ["启动后还没有可信时间".into(), "no trusted time since the start".into()];
         return report.add("clock", Verdict::Wrong, seen, mend);
@@ -415,7 +435,7 @@ fn certificate(report: &mut Report, status: &Status) {
             "certificate",
             Verdict::Wrong,
             both("无法读取", "cannot be read"),
-            ["重新登记本机", "enrol this box again"],
+            ["重新登记本节点", "enrol this box again"],
         ),
     }
 }

@@ -39,18 +39,29 @@ impl Exit {
 #[derive(Debug)]
 pub struct Ends {
     exit: Exit,
+    code: &'static str,
     words: String,
 }
 
 impl Ends {
     /// Refused for safety.
     pub fn unsafe_to(words: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Ends { exit: Exit::Unsafe, words: words.into() })
+        anyhow::Error::new(Ends { exit: Exit::Unsafe, code: "unsafe", words: words.into() })
     }
 
     /// Wrong command line or configuration.
     pub fn usage(words: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Ends { exit: Exit::Usage, words: words.into() })
+        anyhow::Error::new(Ends { exit: Exit::Usage, code: "usage", words: words.into() })
+    }
+
+    /// Not done, for a reason that programs tell apart.
+    pub fn refused(code: &'static str, words: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Ends { exit: Exit::Failed, code, words: words.into() })
+    }
+
+    /// The short word of an error.
+    pub fn code_of(error: &anyhow::Error) -> &'static str {
+        error.downcast_ref::<Ends>().map_or("failed", |ends| ends.code)
     }
 }
 

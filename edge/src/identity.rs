@@ -3,9 +3,8 @@
 //! `init --join` makes them; `serve` reads them. The key never leaves the box. Leaves to others: the enrolment
 //! conversation (`yika-link`).
 
-use crate::cli;
-use crate::console;
 use crate::exit::Ends;
+use crate::voice;
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use yika_crdt::ids::*;
 use yika_link::{EndpointKeys, JoinString, Joined};
 use yika_store::files;
 use yika_ui::Lang;
+use yika_ui::terminal::tongue;
 use zeroize::Zeroizing;
 
 /// Everything a joined box knows of itself.
@@ -92,7 +92,7 @@ impl Identity {
     /// # Errors
     /// When it never joined, in the language of the terminal with what to do; or as [`Identity::load`].
     pub fn of_member(dir: &Path) -> Result<Identity> {
-        Identity::load(dir)?.with_context(|| not_joined(dir, cli::tongue()))
+        Identity::load(dir)?.with_context(|| not_joined(dir, tongue()))
     }
 
     /// Enrols this box with the line the hub printed. May be repeated until it succeeds: the key stays the same.
@@ -101,21 +101,20 @@ impl Identity {
     /// In words for the person at the box.
     pub async fn join(dir: &Path, line: &JoinString, name: &str, software: &str) -> Result<Identity> {
         if dir.join("node.toml").exists() {
-            return Err(Ends::unsafe_to(format!(
-                "this box has joined already ({}); `yika-edge leave` comes first",
-                dir.display()
-            )));
+            return Err(Ends::unsafe_to(voice::words("init.already", &[("folder", &dir.display())])));
         }
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
-            format!("cannot make {}; run this as root or name another folder with --data", dir.display())
-        })?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .with_context(|| voice::words("init.folder", &[("folder", &dir.display())]))?;
         let key = make_key(dir)?;
-        let addr = tokio::net::lookup_host(&line.hub_addr)
-            .await
-            .with_context(|| format!("cannot find {}; check the address and the name server", line.hub_addr))?
-            .next()
-            .with_context(|| format!("{} has no address", line.hub_addr))?;
-        let joined = yika_link::join(addr, line.pin, &line.token, name, software, &key).await?;
+        let addr =
+            tokio::net::lookup_host(&line.hub_addr).await.ok().and_then(|mut found| found.next()).ok_or_else(|| {
+                Ends::refused("no_connection", voice::words("join.name", &[("address", &line.hub_addr)]))
+            })?;
+        let joined = yika_link::join(addr, line.pin, &line.token, name, software, &key).await;
+        let joined = joined.map_err(|error| voice::join(&error))?;
         keep(dir, &joined, &line.hub_addr)?;
         Identity::load(dir)?.context("the files just written are gone")
     }
@@ -130,7 +129,7 @@ fn hub_key(digits: &str) -> Result<VerifyingKey> {
 
 /// Writes what the hub gave; `node.toml` last, so that a half-written identity does not count as one.
 fn keep(dir: &Path, joined: &Joined, hub_addr: &str) -> Result<()> {
-    let campus = joined.campus.context("the hub gave no campus; make the token with --campus")?;
+    let campus = joined.campus.with_context(|| voice::words("join.no_campus", &[]))?;
     files::write_durably(&dir.join("node.crt"), &joined.certificate_der, 0o644)?;
     files::write_durably(&dir.join("ca.crt"), &joined.ca_der, 0o644)?;
     endpoint_keys(dir)?;
@@ -160,23 +159,17 @@ pub fn keep_certificate(dir: &Path, certificate_der: &[u8]) -> std::io::Result<(
 ///
 /// # Errors
 /// Refused while the box runs, without `yes`, or, without `force`, while headquarters lacks a part of the journal.
-pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
+pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<Writer> {
     let identity = Identity::of_member(dir)?;
     if crate::control::ask::<serde_json::Value>(dir, crate::control::Question::Status)?.is_some() {
-        return Err(Ends::unsafe_to("the box runs; stop it first (systemctl stop yika-edge)"));
+        return Err(Ends::unsafe_to(voice::words("leave.runs", &[])));
     }
     if !yes {
-        return Err(Ends::unsafe_to(format!(
-            "{} would give up its membership for good; say so with --yes",
-            identity.me
-        )));
+        return Err(Ends::unsafe_to(voice::words("leave.say_yes", &[("node", &identity.me.node)])));
     }
     let unsent = crate::status::unsent_when_down(dir, &identity)?;
     if unsent > 0 && !force {
-        return Err(Ends::unsafe_to(format!(
-            "headquarters has not confirmed {unsent} journal entries; let the box run connected until `yika-edge status` \
-             says 0, or leave them behind with --force"
-        )));
+        return Err(Ends::unsafe_to(voice::words("leave.unsent", &[("count", &unsent)])));
     }
     let life = identity.me.incarnation;
     let aside = dir.join(format!("left-n{}-{}-{}", identity.me.node.0, life.generation, life.counter));
@@ -203,7 +196,7 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(identity.me)
 }
 
 /// The key of an earlier attempt, or a new one.
@@ -246,7 +239,5 @@ fn endpoint_keys(dir: &Path) -> Result<EndpointKeys> {
 
 /// What to do with a box that is of no campus yet.
 pub(crate) fn not_joined(dir: &Path, lang: Lang) -> String {
-    // The files are a part of the program; a test of the pages reads them, too.
-    let words = console::words().unwrap_or_default();
-    words.t_args(lang, "cli.not_joined", &[("folder", &dir.display().to_string())])
+    voice::words_in(lang, "not_joined", &[("folder", &dir.display())])
 }

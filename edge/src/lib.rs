@@ -28,3 +28,4 @@ pub mod status;
 pub mod terminals;
 pub mod ticks;
 pub mod vitals;
+pub mod voice;

@@ -1,8 +1,7 @@
 //! The edge program: arguments in, exit code out. Everything else is in the library.
 
-use clap::Parser;
 use std::process::ExitCode;
-use yika_edge::cli::{self, Arguments};
+use yika_edge::cli;
 
 /// Many small rows are made and dropped in every turn: the system's allocator took a sixth of the writer's time, and gave
 /// pages back late. How it is set: `.cargo/config.toml`.
@@ -10,6 +9,6 @@ use yika_edge::cli::{self, Arguments};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    ExitCode::from(cli::run(arguments).code())
+    let ends = cli::parsed().map_or_else(|exit| exit, cli::run);
+    ExitCode::from(ends.code())
 }

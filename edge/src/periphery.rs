@@ -91,6 +91,8 @@ pub struct Counts {
     pub lost: usize,
     /// Never heard since the start.
     pub unheard: usize,
+    /// Suspended or scrapped.
+    pub out_of_use: usize,
 }
 
 impl Periphery {
@@ -117,11 +119,12 @@ impl Periphery {
         }
     }
 
-    /// How many terminals in use stand how.
+    /// How many terminals stand how; each is counted once.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for terminal in self.terminals.iter().filter(|t| t.state == TerminalState::Deployed) {
+        for terminal in &self.terminals {
             match terminal.presence {
+                _ if terminal.state != TerminalState::Deployed => counts.out_of_use += 1,
                 Some(Presence::Online) => counts.online += 1,
                 Some(Presence::Late) => counts.late += 1,
                 Some(Presence::Lost) => counts.lost += 1,
@@ -131,16 +134,24 @@ impl Periphery {
         counts
     }
 
+    /// Doors of the policy that hang on no hardware of this box.
+    pub fn bare_doors(&self) -> usize {
+        self.doors.iter().filter(|door| door.view.line == LineState::NoHardware).count()
+    }
+
     /// Terminals by how they stand, those that are not on line by name, and each door.
     pub fn in_words(&self, lang: Lang) -> Vec<String> {
         let zh = lang == Lang::Zh;
         let counts = self.counts();
-        let (all, online, late, lost, unheard) =
-            (self.terminals.len(), counts.online, counts.late, counts.lost, counts.unheard);
+        let Counts { online, late, lost, unheard, out_of_use } = counts;
+        let all = self.terminals.len();
         let mut lines = vec![match zh {
-            true => format!("终端: 登记 {all}, 在线 {online}, 迟滞 {late}, 失联 {lost}, 启动以来没有消息 {unheard}"),
+            true => format!(
+                "终端: 登记 {all}, 在线 {online}, 迟滞 {late}, 失联 {lost}, 启动以来没有消息 {unheard}, 停用 {out_of_use}"
+            ),
             false => format!(
-                "terminals: {all} registered, {online} on line, {late} late, {lost} lost, {unheard} never heard"
+                "terminals: {all} registered, {online} on line, {late} late, {lost} lost, {unheard} never heard, \
+                 {out_of_use} out of use"
             ),
         }];
         let silent = |t: &&TerminalView| matches!(t.presence, Some(Presence::Late | Presence::Lost));
@@ -325,8 +336,8 @@ fn door(view: DoorView, uptime_ms: u64) -> DoorGlance {
         LineState::NoHardware => (
             false,
             [
-                "这扇门接在同校区另一台主机上时属正常; 否则在配置 doors.bus 中添加控制板, 或在总部改正门的设备",
-                "normal where the door hangs on another box of the campus; else add its board to doors.bus, or set its device right at headquarters",
+                "这扇门接在同园区另一个节点上时属正常; 否则谁也打不开它: 请在配置 doors.bus 中添加控制板, 或在总部改正门的设备",
+                "normal where the door hangs on another box of the campus; else nobody can open it: add its board to doors.bus, or set its device right at headquarters",
             ],
         ),
         LineState::Up => {
@@ -343,7 +354,7 @@ fn door_words(door: &DoorView, lang: Lang) -> String {
         LineState::Up => pick("线路正常", "line up"),
         LineState::Lost => pick("没有应答", "no answer"),
         LineState::DriverDown => pick("驱动未运行", "driver down"),
-        LineState::NoHardware => pick("本机没有硬件", "no hardware here"),
+        LineState::NoHardware => pick("本节点没有硬件", "no hardware here"),
     };
     let leaf = match door.contact {
         ContactState::Open => pick("门开着", "open"),
@@ -383,6 +394,31 @@ mod tests {
     fn beat() -> Heartbeat {
         let held = HeldVersions { parameters: 4, ..HeldVersions::default() };
         Heartbeat { backlog: 0, storage_percent: 10, battery_percent: Some(90), printer_ready: Some(true), held }
+    }
+
+    #[test]
+    fn terminals_by_how_they_stand_add_up_to_all_of_them() {
+        let view = |state, presence| TerminalView {
+            terminal: TerminalId(1),
+            name: String::new(),
+            kind: TerminalKind::Till,
+            state,
+            presence,
+            heard_age_ms: None,
+            model: None,
+            backlog: None,
+            problems: Vec::new(),
+        };
+        let used = [Some(Presence::Online), Some(Presence::Late), Some(Presence::Lost), None];
+        let mut terminals: Vec<_> = used.map(|presence| view(TerminalState::Deployed, presence)).into();
+        terminals.push(view(TerminalState::Suspended, Some(Presence::Online)));
+        terminals.push(view(TerminalState::Scrapped, None));
+        let periphery = Periphery { terminals, ..Periphery::default() };
+        let counts = periphery.counts();
+        assert_eq!(counts, Counts { online: 1, late: 1, lost: 1, unheard: 1, out_of_use: 2 });
+        assert!(
+            periphery.in_words(Lang::Zh)[0].contains("登记 6") && periphery.in_words(Lang::Zh)[0].contains("停用 2")
+        );
     }
 
     #[test]

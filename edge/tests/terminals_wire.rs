@@ -12,6 +12,7 @@ use terminals_hub::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 use yika_crdt::ids::TerminalId;
+use yika_drivers::card_format::Form;
 use yika_drivers::terminal::message::*;
 use yika_drivers::terminal::sign::{self, Signed};
 use yika_drivers::terminal::vectors;
@@ -294,6 +295,39 @@ async fn every_route_is_served_and_in_the_document_and_on_the_page() {
             assert!(page.contains(&vector.signature) && page.contains(&vector.answer_signature), "{}", vector.name);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_names_every_form_of_a_card_number_and_says_what_each_header_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), 1, 1_000, 1).await;
+    let components = serde_json::to_value(openapi()).unwrap()["components"].clone();
+    let named = |schema: &str| components["schemas"][schema]["enum"].as_array().unwrap().clone();
+    let forms: Vec<_> = Form::ALL.iter().map(|form| serde_json::to_value(form).unwrap()).collect();
+    assert_eq!(named("Form"), forms);
+    assert_eq!(named("ByteOrder"), ["canonical", "reversed"]);
+    let said = |schema: &str| components["schemas"][schema]["description"].as_str().unwrap().to_owned();
+    assert!(forms.iter().all(|form| said("Form").contains(form.as_str().unwrap())), "{}", said("Form"));
+    let headers = components["securitySchemes"].as_object().unwrap();
+    assert_eq!(headers.len(), 6);
+    let dumb: Vec<_> = headers.iter().filter(|(_, h)| h["description"].as_str().is_none_or(str::is_empty)).collect();
+    assert!(dumb.is_empty(), "{dumb:?}");
+    assert!(headers["x-yika-key"]["description"].as_str().unwrap().starts_with("Version of the key"));
+
+    for (language, unsigned) in [("zh", "应答不签名"), ("en", "the answer is not signed")] {
+        let page = Request::get(format!("/terminal/v1/?lang={language}")).body(HttpBody::empty()).unwrap();
+        let page = String::from_utf8(send(&campus, page).await.2).unwrap();
+        assert!(page.contains(unsigned), "{language}");
+        for name in headers.keys().map(String::as_str).chain(forms.iter().filter_map(|form| form.as_str())) {
+            assert!(page.contains(&format!("<code>{name}</code>")), "{name} in {language}");
+        }
+    }
+    // What the page calls not signed is not, and what the edge decided is.
+    let nowhere = Request::get("/terminal/v1/nowhere").body(HttpBody::empty()).unwrap();
+    assert_eq!(send(&campus, nowhere).await.1, None);
+    let body = b"{}";
+    let bad = signed(&campus, 900, "POST", PURCHASE, body);
+    assert!(send(&campus, request(&bad, "POST", PURCHASE, body)).await.1.is_some());
 }
 
 #[test]

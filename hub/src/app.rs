@@ -134,7 +134,7 @@ fn start(identity: HubIdentity, dir: &Path) -> Result<(HubIdentity, Arc<HubNode>
     };
     started().map_err(|error: anyhow::Error| match error.downcast_ref() {
         Some(StoreError::Corrupt { .. }) => {
-            error.context(said(control::tongue(), "status.damaged", &[("folder", &dir.display())]))
+            error.context(said(yika_ui::terminal::tongue(), "status.damaged", &[("folder", &dir.display())]))
         }
         _ => error,
     })

@@ -25,7 +25,7 @@ use yika_hub::config::Config;
 use yika_hub::control;
 use yika_hub::desk::{HubStatus, dialable, only_here};
 use yika_hub::identity::HubIdentity;
-use yika_ui::Lang;
+use yika_ui::{Lang, terminal};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed or refused, 2 wrong usage or configuration, 3 a check found problems.
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     data: Option<PathBuf>,
     /// zh or en; as LC_ALL, LC_MESSAGES or LANG say when absent (语言).
-    #[arg(long, global = true, value_parser = lang)]
+    #[arg(long, global = true, value_parser = terminal::lang)]
     lang: Option<Lang>,
     /// Answers with one JSON object, for programs.
     #[arg(long, global = true)]
@@ -54,12 +54,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// How the command line is to speak.
     pub(crate) fn voice(&self) -> Voice {
-        Voice { lang: self.lang.unwrap_or_else(control::tongue), json: self.json }
+        Voice { lang: self.lang.unwrap_or_else(terminal::tongue), json: self.json }
     }
-}
-
-fn lang(code: &str) -> Result<Lang, String> {
-    Lang::from_code(code).ok_or_else(|| "zh or en".to_owned())
 }
 
 #[derive(Subcommand)]
@@ -168,7 +164,7 @@ impl Line {
 /// Does what the arguments say.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let voice = arguments.voice();
-    control::speak(voice.lang);
+    terminal::speak(voice.lang);
     let mut config = Config::load(&arguments.config, std::env::vars()).map_err(|error| Usage(format!("{error:#}")))?;
     if let Some(data) = arguments.data {
         config.data = data;

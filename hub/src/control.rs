@@ -9,8 +9,8 @@ use crate::desk::{
     Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, NewToken, RefundWish,
     TokenMade,
 };
-use crate::findings::said;
 use crate::import;
+use crate::refusal::Refusal as NotPossible;
 use crate::store::people::{self, PeopleQuery};
 use crate::store::read;
 use crate::store::{BackupRow, OperatorRow};
@@ -25,18 +25,28 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use yika_crdt::Fen;
 use yika_crdt::entry::{BlockReason, BlockTarget, CampusRecord, TerminalRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::TariffSheet;
 use yika_ui::Lang;
+use yika_ui::terminal::tongue;
 
 /// Largest request: a file to import.
 const BODY_BYTES_MAX: usize = crate::import::FILE_BYTES_MAX + 4096;
+
+/// How long the hub may take to say how it is.
+pub const STATUS_WAIT: Duration = Duration::from_secs(10);
+/// The same for an act or a list.
+const WAIT: Duration = Duration::from_secs(60);
+/// The same for what reads or writes whole files.
+const LONG_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Serves the socket until the process ends.
 ///
@@ -388,24 +398,6 @@ async fn set_pools(State(desk): State<Desk>, Json(sizes): Json<PoolSizes>) -> An
     desk.set_pools(&Actor::console(), sizes).await.map(Json)
 }
 
-/// What the command line was told to speak.
-static SPOKEN: OnceLock<Lang> = OnceLock::new();
-
-/// Words refusals in this language from here on; the first choice stands.
-pub fn speak(lang: Lang) {
-    SPOKEN.get_or_init(|| lang);
-}
-
-/// The language of the person at the terminal.
-pub fn tongue() -> Lang {
-    if let Some(lang) = SPOKEN.get() {
-        return *lang;
-    }
-    let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    let locale = set("LC_ALL").or_else(|| set("LC_MESSAGES")).or_else(|| set("LANG")).unwrap_or_default();
-    if locale.starts_with("zh") { Lang::Zh } else { Lang::En }
-}
-
 /// Whether a hub answers there.
 pub async fn is_running(socket: &Path) -> bool {
     UnixStream::connect(socket).await.is_ok()
@@ -421,13 +413,37 @@ pub struct NotDone {
     pub words: String,
 }
 
+/// How long the hub may take for an answer: reading and checking whole files takes its time, the state does not.
+fn wait(path: &str) -> Duration {
+    let long = ["/v1/backup", "/v1/snapshot", "/v1/import", "/v1/access", "/v1/ledger"];
+    match path {
+        "/v1/status" => STATUS_WAIT,
+        path if long.iter().any(|head| path.starts_with(head)) => LONG_WAIT,
+        _ => WAIT,
+    }
+}
+
 /// Asks the running hub.
 ///
 /// # Errors
-/// When it does not run, or [`NotDone`].
+/// When it does not run or does not answer in time, or [`NotDone`].
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<T> {
-    let connected = UnixStream::connect(socket).await;
-    let stream = connected.with_context(|| said(tongue(), "status.not_running", &[("socket", &socket.display())]))?;
+    let wait = wait(path);
+    match tokio::time::timeout(wait, ask_untimed(socket, method, path, body)).await {
+        Ok(answer) => answer,
+        Err(_) => bail!(DeskError::from(NotPossible::NoAnswer { seconds: wait.as_secs() })),
+    }
+}
+
+async fn ask_untimed<T: DeserializeOwned>(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> Result<T> {
+    let stream = match UnixStream::connect(socket).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            let folder = socket.parent().unwrap_or(socket).display().to_string();
+            bail!(DeskError::from(NotPossible::NotRunning { folder }))
+        }
+        Err(error) => return Err(error).with_context(|| socket.display().to_string()),
+    };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = hyper::Request::builder()

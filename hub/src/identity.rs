@@ -3,6 +3,8 @@
 //! `init` makes them once; `serve` reads them. Secret ones are sealed (`vault`). Leaves to others: the database.
 
 use crate::clock::wall_ms;
+use crate::desk::DeskError;
+use crate::refusal::Refusal;
 use crate::vault::{Vault, random};
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::SigningKey;
@@ -62,7 +64,7 @@ impl HubIdentity {
     /// When there is one already, or the folder cannot be written.
     pub fn init(dir: &Path, name: &str) -> Result<()> {
         if HubIdentity::exists(dir) {
-            bail!("{} holds a hub already; start it with `yika-hub serve`", dir.display());
+            bail!(DeskError::from(Refusal::HubAlready { folder: dir.display().to_string() }));
         }
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         // The database says who everybody is: nobody else on this machine reads it, also when `init` was run by hand.
@@ -92,7 +94,7 @@ impl HubIdentity {
     /// Which file cannot be used, and what to do.
     pub fn load(dir: &Path) -> Result<HubIdentity> {
         if !HubIdentity::exists(dir) {
-            bail!("{} holds no hub; make one with `yika-hub init`", dir.display());
+            bail!(DeskError::from(Refusal::NoHub { folder: dir.display().to_string() }));
         }
         HubIdentity::load_with(dir, Arc::new(Vault::open(dir)?))
     }
@@ -103,7 +105,7 @@ impl HubIdentity {
     /// As [`HubIdentity::load`].
     pub fn load_with(dir: &Path, vault: Arc<Vault>) -> Result<HubIdentity> {
         let text = std::fs::read_to_string(dir.join(CARD))
-            .with_context(|| format!("{} holds no hub; make one with `yika-hub init`", dir.display()))?;
+            .with_context(|| format!("cannot read {}", dir.join(CARD).display()))?;
         let card: Card =
             toml::from_str(&text).with_context(|| format!("{CARD} is damaged; restore the data folder"))?;
         let seed = open_file(&vault, dir, "hub.key")?;

@@ -101,12 +101,24 @@ fn admit(node: &HubNode, peer: &PeerIdentity) -> Admission {
     }
 }
 
+/// Why a token is not redeemed, and how the next one is made.
+fn token_refused(refused: TokenRefused) -> JoinRefusal {
+    let (code, what, campus) = match refused {
+        TokenRefused::Unknown => (RefusalCode::UnknownToken, "this token is not known here", None),
+        TokenRefused::Expired(campus) => (RefusalCode::ExpiredToken, "the token's time is over", Some(campus)),
+        TokenRefused::Used(campus) => (RefusalCode::UsedToken, "the token was used by another box", Some(campus)),
+    };
+    let which = campus.map_or_else(|| "CAMPUS".to_owned(), |campus| campus.to_string());
+    let words = format!("{what}; make a new one with `yika-hub edge token create --campus {which}`");
+    JoinRefusal { code, words, campus }
+}
+
 /// Redeems tokens through the core.
 struct Tokens(Arc<HubNode>);
 
 impl Enroller for Tokens {
     fn redeem(&self, token_hash: [u8; 32], public_key: [u8; 32], name: &str) -> Result<Granted, JoinRefusal> {
-        let refuse = |code, words: &str| JoinRefusal { code, words: words.to_owned() };
+        let refuse = |code, words: &str| JoinRefusal { code, words: words.to_owned(), campus: None };
         let command = Command::Redeem { hash: token_hash, key: public_key, name: name.to_owned() };
         match self.0.call_blocking(command) {
             Ok(Reply::Redeemed(Ok((used, campus)))) => {
@@ -121,18 +133,7 @@ impl Enroller for Tokens {
                     hub_name: self.0.name.clone(),
                 })
             }
-            Ok(Reply::Redeemed(Err(TokenRefused::Unknown))) => Err(refuse(
-                RefusalCode::UnknownToken,
-                "this token is not known here; make a new one with `yika-hub edge token create`",
-            )),
-            Ok(Reply::Redeemed(Err(TokenRefused::Expired))) => Err(refuse(
-                RefusalCode::ExpiredToken,
-                "the token's time is over; make a new one with `yika-hub edge token create`",
-            )),
-            Ok(Reply::Redeemed(Err(TokenRefused::Used))) => Err(refuse(
-                RefusalCode::UsedToken,
-                "the token was used by another box; make a new one with `yika-hub edge token create`",
-            )),
+            Ok(Reply::Redeemed(Err(refused))) => Err(token_refused(refused)),
             Ok(Reply::Denied(refusal)) => Err(refuse(RefusalCode::Unavailable, &refusal.to_string())),
             Ok(other) => Err(refuse(RefusalCode::Unavailable, &format!("headquarters answered {other:?}"))),
             Err(busy) => Err(refuse(RefusalCode::Unavailable, &busy.to_string())),

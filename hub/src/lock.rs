@@ -1,5 +1,7 @@
 //! One process per data folder: two hubs would write the same feeds.
 
+use crate::desk::DeskError;
+use crate::refusal::Refusal;
 use anyhow::{Context, Result, bail};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -14,6 +16,6 @@ pub fn lock(dir: &Path) -> Result<File> {
     let file = file.with_context(|| format!("cannot use the data folder: {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => bail!("{} is in use by a running headquarters; stop that one first", dir.display()),
+        Err(_) => bail!(DeskError::from(Refusal::FolderInUse { folder: dir.display().to_string() })),
     }
 }

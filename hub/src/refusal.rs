@@ -194,6 +194,17 @@ refusals! {
     RebaseUnderWay { doc: DocId } => "rebase_under_way";
     /// A branch of a journal cannot be posted.
     Branch { feed: FeedId, cause: Cause } => "branch";
+
+    /// `init`, where a hub is.
+    HubAlready { folder: String } => "hub_already";
+    /// The data folder holds no hub.
+    NoHub { folder: String } => "no_hub";
+    /// Another process works in the data folder.
+    FolderInUse { folder: String } => "folder_in_use";
+    /// Nobody answers at the control socket.
+    NotRunning { folder: String } => "not_running";
+    /// Somebody does, but not in time.
+    NoAnswer { seconds: u64 } => "no_answer";
 }
 
 impl fmt::Display for Refusal {

@@ -192,6 +192,11 @@ async fn imports_are_checked_applied_and_repeated_and_broken_files_are_refused_i
     let sheet = sheet_of(&errors);
     assert_eq!(sheet.len(), 2, "header and the refused row");
     assert!(sheet[1].iter().any(|c| c == &rows[3].name) && sheet[1].last().unwrap().contains("没有这个园区"));
+    // As every other: which column, what is wrong, what to do.
+    let told = sheet[1].last().unwrap();
+    let (what, mend) = told.split_once(" → ").unwrap();
+    assert!(what.starts_with(|c: char| c.is_ascii_uppercase()) && what.contains(" 园区"), "{told}");
+    assert!(mend.starts_with("可填：c1 "), "{told}");
     let (_, again) = uploaded(&mut browser, "people.xlsx", &file).await;
     assert!(again.contains("没有需要导入的内容"), "{again}");
     let template = sheet_of(&browser.get("/import/template.xlsx").await);

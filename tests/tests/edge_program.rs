@@ -47,7 +47,7 @@ async fn a_wrong_word_is_answered_with_the_way_out_and_its_code() {
     std::fs::write(&wrong, "[http]\nbnd = \"127.0.0.1:1\"\n").unwrap();
     let wrong = wrong.to_str().unwrap();
     for (words, code, said) in [
-        (vec!["sell"], 2, "unrecognized subcommand"),
+        (vec!["sell"], 2, "there is no command sell"),
         (vec!["--config", wrong, "serve"], 2, "bnd"),
         (vec!["--config", "/nonexistent.toml", "serve"], 2, "/nonexistent.toml"),
         (vec!["serve"], 1, "yika-edge init --join"),
@@ -71,6 +71,69 @@ async fn a_wrong_word_is_answered_with_the_way_out_and_its_code() {
         assert_eq!(finished.status.code(), Some(1), "{finished:?}");
         assert!(finished.stderr.contains(said) && finished.stderr.contains("yika-edge init --join"), "{finished:?}");
     }
+}
+
+/// In Chinese by a flag, whatever the system says.
+async fn in_chinese(dir: &Path, words: &[&str]) -> (i32, String) {
+    let (code, finished) = asked(dir, &[&["--lang", "zh"], words].concat()).await;
+    (code, format!("{}{}", finished.stdout, finished.stderr))
+}
+
+/// The one object that a command prints for programs.
+async fn object(dir: &Path, code: i32, words: &[&str]) -> Value {
+    let (got, finished) = asked(dir, &[words, &["--json"]].concat()).await;
+    assert_eq!(got, code, "{words:?}: {finished:?}");
+    let text = if finished.stdout.is_empty() { &finished.stderr } else { &finished.stdout };
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{words:?}: {e}: {finished:?}"))
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_box_is_said_in_the_language_of_its_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (words, code, said) in [
+        (vec!["sell"], 2, "没有命令 sell"),
+        (vec!["serve", "--http", "here"], 2, "地址:端口"),
+        (vec!["init", "--join", "yika-join:nonsense"], 2, "接入命令不完整"),
+        (vec!["init", "--join", "hello"], 2, "yika-join: 开头"),
+        (vec!["leave", "--yes"], 1, "没有登记"),
+        (vec!["serve", "--check-config"], 0, "配置正确"),
+        (vec!["doctor"], 3, "[故障] 登记"),
+    ] {
+        let (got, text) = in_chinese(&data, &words).await;
+        assert!(got == code && text.contains(said), "{words:?}: {got}: {text}");
+    }
+    // A machine that never joined is told to join, and neither to start what has no folder nor to look at its disk.
+    let (_, text) = in_chinese(&data, &["doctor"]).await;
+    assert!(!text.contains("systemctl start") && !text.contains("磁盘"), "{text}");
+    assert!(text.find("登记").unwrap() < text.find("程序").unwrap(), "{text}");
+    assert_eq!(object(&data, 2, &["sell"]).await["code"], "usage");
+    assert_eq!(object(&data, 1, &["status"]).await["code"], "failed");
+    assert_eq!(object(&data, 3, &["doctor"]).await["running"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_joins_one_box_and_says_to_the_next_where_another_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = HubProgram::start(dir.path(), "总部").await.unwrap();
+    hub.command(&["campus", "put", "c1", "东校区"]).await.unwrap();
+    let line = hub.token("c1", &[]).await.unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    for name in ["", " east", &"x".repeat(41)] {
+        let (code, text) = in_chinese(&first, &["init", "--join", &line, "--name", name]).await;
+        assert!(code == 2 && text.contains("1 到 40 个字符"), "{name:?}: {text}");
+    }
+    // The whole command as headquarters prints it is as good as the line in it.
+    let printed = format!("yika-edge init --join {line} --name 'east-1'");
+    let joined = object(&first, 0, &["init", "--join", &printed, "--name", "east-1"]).await;
+    assert_eq!((&joined["node"], &joined["campus"]), (&"n1@1.1".into(), &1.into()), "{joined}");
+    let (code, text) = in_chinese(&first, &["init", "--join", &line]).await;
+    assert!(code == 4 && text.contains("已经加入"), "{text}");
+    let used = object(&second, 1, &["init", "--join", &line]).await;
+    assert!(used["code"] == "used_token" && used["exit"] == 1, "{used}");
+    let (code, text) = in_chinese(&second, &["init", "--join", &line]).await;
+    assert!(code == 1 && text.contains("在总部重新制作：yika-hub edge token create --campus c1"), "{text}");
+    assert_eq!(text.matches("用过").count(), 1, "said once: {text}");
 }
 
 /// Rows ORG-1.

@@ -39,7 +39,11 @@ async fn a_wrong_word_is_told_from_a_failure_by_its_code() {
         (vec!["backup", "restore", "/nonexistent.backup"], 2, "cannot be read"),
         (vec!["--config", wrong, "status"], 2, "bnd"),
         (vec!["--config", "/nonexistent.toml", "status"], 2, "/nonexistent.toml"),
-        (vec!["--lang", "fr", "status"], 2, "zh or en"),
+        (vec!["--lang", "fr", "status"], 2, "zh / en"),
+        (vec!["--lang", "zh", "status"], 1, "没有运行中的总部"),
+        (vec!["--lang", "zh", "edge", "rename", "x3", "A"], 2, "须为编号，如 n1"),
+        (vec!["--lang", "zh", "top-up", "p1", "--fen", "12.5", "--request", "r"], 2, "12.50 元写作 1250"),
+        (vec!["--lang", "zh", "serve"], 1, "yika-hub --data "),
         (vec!["edge", "token", "create", "--campus", "c1", "--ttl", "soon"], 2, "write 45s, 30m or 2h"),
         (vec!["edge", "release-suspense", "n1"], 2, "say --yes"),
         (vec!["top-up"], 2, "--request"),
@@ -106,6 +110,9 @@ async fn what_was_done_and_what_was_refused_is_said_in_the_language_of_the_termi
     assert_eq!(paid.stdout.trim(), "已充值 88.50 元，现有 88.50 元", "{paid:?}");
     let (_, again) = asked(&hub.dir, "C", &[&["--lang", "zh"], &pay[..]].concat()).await;
     assert!(again.stdout.contains("没有重复充值"), "{again:?}");
+    let other = ["top-up", "p1", "--fen", "1", "--request", "v1"];
+    let (code, used) = asked(&hub.dir, "zh_CN.UTF-8", &other).await;
+    assert!(code == 1 && used.stderr.contains("请换一个新编号"), "{used:?}");
     let (_, answer) = asked(&hub.dir, "zh_CN.UTF-8", &[&pay[..], &["--json"]].concat()).await;
     assert_eq!(answer.stdout.trim(), "{\"total_fen\":8850,\"repeated\":true}");
     let (code, refused) = asked(&hub.dir, "C", &["withdraw", "p1", "--fen", "9000", "--request", "w1"]).await;
@@ -139,7 +146,7 @@ async fn status_speaks_one_language_and_its_code_calls_somebody_when_something_i
     database.commit(&batch).unwrap();
     drop(database);
     let (code, status) = asked(&hub.dir, "zh_CN.UTF-8", &["status"]).await;
-    assert!(code == 1 && status.stderr.contains("总部没有在本机运行"), "{status:?}");
+    assert!(code == 1 && status.stderr.contains("里没有运行中的总部"), "{status:?}");
     hub.restart().await.unwrap();
     let (code, status) = asked(&hub.dir, "C", &["status"]).await;
     assert_eq!(code, 3, "{status:?}");
@@ -150,6 +157,17 @@ async fn status_speaks_one_language_and_its_code_calls_somebody_when_something_i
     let wrong: Vec<_> = findings.iter().filter(|finding| finding["verdict"] == "wrong").collect();
     assert!(code == 3 && wrong.len() == 1, "{status}");
     assert!(wrong[0]["code"] == "quarantine" && wrong[0]["facts"]["count"] == "1", "{status}");
+}
+
+#[tokio::test]
+async fn a_headquarters_that_does_not_answer_is_given_up_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    // As a frozen process: the socket is there, and nobody reads from it.
+    let _frozen = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
+    for (locale, words) in [("C", "has not answered within 10 s"), ("zh_CN.UTF-8", "总部 10 秒内没有答复")] {
+        let (code, given_up) = asked(dir.path(), locale, &["status"]).await;
+        assert!(code == 1 && given_up.stderr.contains(words), "{given_up:?}");
+    }
 }
 
 /// The one object that a command prints for programs, with its exit code.

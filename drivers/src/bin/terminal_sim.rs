@@ -3,7 +3,7 @@
 //! Leaves to others: what a terminal does (`yika_drivers::terminal::simulator`).
 
 use clap::{Args, Parser, Subcommand};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::sync::watch;
@@ -79,6 +79,9 @@ struct Run {
     /// Ends after so many sales; of swipes with a reader only.
     #[arg(long)]
     count: Option<u64>,
+    /// Keyed amounts, in fen: `850`, or `500-1200` for any between.
+    #[arg(long, value_parser = amounts)]
+    fen: Option<(i64, i64)>,
     /// Writes every request and its first answer there, a line of JSON each.
     #[arg(long)]
     log: Option<PathBuf>,
@@ -98,6 +101,8 @@ async fn main() -> ExitCode {
     };
     match done {
         Ok(good) => ExitCode::from(u8::from(!good)),
+        // Whoever read has read enough, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::from(2)
@@ -137,6 +142,13 @@ fn terminal_number(text: &str) -> Result<u32, String> {
     text.strip_prefix('t').unwrap_or(text).parse().map_err(|_| "a terminal is a number, as in 3 or t3".to_owned())
 }
 
+/// Least and greatest of `850` or `500-1200`.
+fn amounts(text: &str) -> Result<(i64, i64), String> {
+    let (least, greatest) = text.split_once('-').unwrap_or((text, text));
+    let fen = |text: &str| text.parse().map_err(|_| "an amount is in fen, as in 850 or 500-1200".to_owned());
+    Ok((fen(least)?, fen(greatest)?))
+}
+
 fn plan_of(run: &Run) -> std::io::Result<Plan> {
     let mut plan = match &run.plan {
         Some(path) => Plan::read(path).map_err(std::io::Error::other)?,
@@ -156,6 +168,7 @@ fn plan_of(run: &Run) -> std::io::Result<Plan> {
     plan.seed = run.seed.unwrap_or(plan.seed);
     plan.seconds = run.seconds.or(plan.seconds);
     plan.count = run.count.or(plan.count);
+    plan.mix.amount_fen = run.fen.unwrap_or(plan.mix.amount_fen);
     plan.resend_all |= run.resend_all;
     Ok(plan)
 }

@@ -52,10 +52,8 @@ pub enum PresentedCard {
         #[schema(max_length = 64, example = "0188626486")]
         text: String,
         /// How the reader writes numbers.
-        #[schema(value_type = String, example = "8h10d")]
         form: Form,
         /// The reader's byte order.
-        #[schema(value_type = String)]
         byte_order: ByteOrder,
     },
 }

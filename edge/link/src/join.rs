@@ -26,7 +26,9 @@ pub const JOIN_ATTEMPTS_PER_ADDRESS_PER_S_MAX: u32 = 5;
 pub const JOIN_ATTEMPTS_PER_S_MAX: u32 = 50;
 /// Source addresses remembered; within a second more are refused.
 pub const JOIN_ADDRESSES_MAX: usize = 1_024;
-/// Longest name of a box, and of a hub.
+/// Longest name of a box, as it is shown.
+pub const NAME_CHARS_MAX: usize = 40;
+/// Longest name of a hub and of a program.
 pub const NAME_BYTES_MAX: usize = 128;
 /// A join must be done within this.
 pub const JOIN_TIMEOUT_MS: u64 = 10_000;
@@ -34,6 +36,12 @@ const REQUEST_BYTES_MAX: usize = CSR_BYTES_MAX + 1024;
 const REPLY_BYTES_MAX: usize = 2 * CERTIFICATE_BYTES_MAX + 2048;
 /// How long the hub waits for the box to take its answer and close.
 const LINGER_MS: u64 = 2_000;
+
+/// Whether a text can be the name of a box: what people read must be there, in one line.
+pub fn is_name(text: &str) -> bool {
+    let chars = text.chars().count();
+    (1..=NAME_CHARS_MAX).contains(&chars) && text.trim() == text && !text.chars().any(char::is_control)
+}
 
 /// Why an enrolment was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -58,6 +66,8 @@ pub struct JoinRefusal {
     pub code: RefusalCode,
     /// Why, and how to mend it.
     pub words: String,
+    /// The campus that the token is for, if it is known.
+    pub campus: Option<CampusId>,
 }
 
 /// What a token gives. The same values give the same certificate, byte for byte.
@@ -111,16 +121,29 @@ pub struct Joined {
 pub enum JoinError {
     /// The hub refused.
     #[error("the hub refused: {0}")]
-    Refused(#[from] JoinRefusal),
+    Refused(JoinRefusal),
     /// No connection, a wrong pin, or the connection ended.
     #[error("no enrolment: {0}")]
-    Link(#[from] LinkError),
+    Link(LinkError),
     /// The box's own key or name.
     #[error("the request cannot be made: {0}")]
     Request(String),
     /// The hub's answer is not one.
     #[error("the hub's answer is unusable: {0}")]
     Answer(String),
+}
+
+// Not as sources: the words have them already, and whoever prints the chain would say them twice.
+impl From<JoinRefusal> for JoinError {
+    fn from(refusal: JoinRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<LinkError> for JoinError {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,7 +165,7 @@ impl Drop for Zeroizing32 {
 #[derive(Serialize, Deserialize)]
 enum JoinReply {
     Granted { certificate_der: Vec<u8>, ca_der: Vec<u8>, hub_name: String },
-    Refused { code: RefusalCode, words: String },
+    Refused { code: RefusalCode, words: String, campus: Option<CampusId> },
 }
 
 /// Enrols this box: checks the pin, then sends token and request, checks the answer.
@@ -171,8 +194,8 @@ async fn join_untimed(
     software: &str,
     key: &SigningKey,
 ) -> Result<Joined, JoinError> {
-    if name.len() > NAME_BYTES_MAX || software.len() > NAME_BYTES_MAX {
-        return Err(JoinError::Request(format!("a name is at most {NAME_BYTES_MAX} bytes")));
+    if !is_name(name) || software.len() > NAME_BYTES_MAX {
+        return Err(JoinError::Request(format!("a name has 1 to {NAME_CHARS_MAX} characters, no space at its ends")));
     }
     let request = Zeroizing::new(wire::encode(&JoinRequest::V1 {
         secret: Zeroizing32(*token.secret()),
@@ -212,9 +235,9 @@ fn read_reply(bytes: &[u8], hub_der: &[u8], ca_pin: Pin, key: &SigningKey) -> Re
     let reply = wire::decode_lenient::<JoinReply>(bytes, REPLY_BYTES_MAX).map_err(|e| unusable(e.to_string()))?;
     let (certificate_der, ca_der, hub_name) = match reply {
         JoinReply::Granted { certificate_der, ca_der, hub_name } => (certificate_der, ca_der, hub_name),
-        JoinReply::Refused { code, words } => {
+        JoinReply::Refused { code, words, campus } => {
             let words = clip(&words).to_owned();
-            return Err(JoinRefusal { code, words }.into());
+            return Err(JoinRefusal { code, words, campus }.into());
         }
     };
     if Pin::of(&ca_der) != ca_pin {
@@ -297,14 +320,15 @@ impl JoinGate {
                 tracing::info!(%remote, name, %identity, "enrolled");
                 reply
             }
-            Ok(Err(JoinRefusal { code, words })) => {
+            Ok(Err(JoinRefusal { code, words, campus })) => {
                 tracing::warn!(%remote, ?code, words, "enrolment refused");
                 let words = clip(&words).to_owned();
-                JoinReply::Refused { code, words }
+                JoinReply::Refused { code, words, campus }
             }
             Err(_) => JoinReply::Refused {
                 code: RefusalCode::Unavailable,
                 words: "the hub failed while it enrolled; see its log and try again".to_owned(),
+                campus: None,
             },
         }
     }
@@ -312,18 +336,18 @@ impl JoinGate {
 
 impl JoinServer {
     fn decide(&self, bytes: &[u8]) -> Result<(String, NodeIdentity, JoinReply), JoinRefusal> {
-        let bad = |words: String| JoinRefusal { code: RefusalCode::BadRequest, words };
+        let bad = |words: String| JoinRefusal { code: RefusalCode::BadRequest, words, campus: None };
         let JoinRequest::V1 { secret, csr, name, software } =
             wire::decode_lenient::<JoinRequest>(bytes, REQUEST_BYTES_MAX).map_err(|e| bad(e.to_string()))?;
-        if name.len() > NAME_BYTES_MAX || software.len() > NAME_BYTES_MAX {
-            return Err(bad(format!("a name is at most {NAME_BYTES_MAX} bytes")));
+        if !is_name(&name) || software.len() > NAME_BYTES_MAX {
+            return Err(bad(format!("the name of a box has 1 to {NAME_CHARS_MAX} characters, no space at its ends")));
         }
         let public_key = csr_public_key(&csr).map_err(|e| bad(e.to_string()))?;
         let granted = self.enroller.redeem(Token::new(secret.0).hash(), public_key, &name)?;
         let certificate_der = self
             .authority
             .issue_from_csr(&csr, &public_key, granted.identity, granted.valid)
-            .map_err(|e| JoinRefusal { code: RefusalCode::Unavailable, words: e.to_string() })?;
+            .map_err(|e| JoinRefusal { code: RefusalCode::Unavailable, words: e.to_string(), campus: None })?;
         let reply = JoinReply::Granted {
             certificate_der,
             ca_der: self.authority.certificate_der().to_vec(),

@@ -27,10 +27,12 @@ pub use frames::{
     FRAME_HEADER_BYTES, FRAME_VERSION, FrameError, Greeting, GreetingError, PROTOCOL_MAX, PROTOCOL_MIN, encode_frame,
 };
 pub use identity::{IdentityError, NodeIdentity, PeerIdentity, Pin, Role};
-pub use join::{Enroller, Granted, JoinError, JoinRefusal, JoinServer, Joined, RefusalCode, join};
+pub use join::{
+    Enroller, Granted, JoinError, JoinRefusal, JoinServer, Joined, NAME_CHARS_MAX, RefusalCode, is_name, join,
+};
 pub use peer::{Counters, Peer, Received, SendError};
 pub use renew::{RenewError, RenewReply, RenewRequest};
-pub use ticket::{JoinString, TicketError, Token, check_address};
+pub use ticket::{JOIN_PREFIX, JoinString, TicketError, Token, check_address};
 pub use tls::{Admission, Expected};
 
 /// Every limit of the link, unit last; each says what happens when it is reached.

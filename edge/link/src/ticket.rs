@@ -11,7 +11,8 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 const TOKEN_PREFIX: &str = "yika1.";
-const JOIN_PREFIX: &str = "yika-join:";
+/// How a join line begins.
+pub const JOIN_PREFIX: &str = "yika-join:";
 const CHECK_CHARS: usize = 8;
 /// Longest join string looked at.
 pub const JOIN_STRING_BYTES_MAX: usize = 512;

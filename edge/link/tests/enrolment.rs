@@ -24,7 +24,7 @@ struct OneToken {
 impl Enroller for OneToken {
     fn redeem(&self, hash: [u8; 32], key: [u8; 32], name: &str) -> Result<Granted, JoinRefusal> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let refuse = |code, words: &str| Err(JoinRefusal { code, words: words.to_owned() });
+        let refuse = |code, words: &str| Err(JoinRefusal { code, words: words.to_owned(), campus: None });
         if hash != self.hash {
             return refuse(RefusalCode::UnknownToken, "no such token: make a new one at the hub");
         }

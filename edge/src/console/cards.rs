@@ -403,7 +403,15 @@ fn places(app: &App, ui: &Ui) -> Vec<PlaceRow> {
         let (tone, word) = far(sibling.connected, sibling.heard_age_ms);
         PlaceRow { tone, name: sibling.name, word }
     });
-    std::iter::once(here).chain(siblings).chain([hub]).collect()
+    let mut places: Vec<PlaceRow> = std::iter::once(here).chain(siblings).collect();
+    let registry = app.node().registry();
+    let others = registry.campuses.keys().any(|campus| Some(*campus) != app.node().place().campus);
+    // What another campus has stored only headquarters or its boxes know; it gets it from whichever reaches it first.
+    let word = if status.hub_connected { "place.others.linked" } else { "place.others.cut" };
+    let far = PlaceRow { tone, name: ui.t("place.others").to_owned(), word: ui.t(word).to_owned() };
+    places.push(hub);
+    places.extend(others.then_some(far));
+    places
 }
 
 fn found_row(app: &App, ui: &Ui, person: &Person) -> FoundRow {

@@ -207,7 +207,7 @@ pub(super) fn lock_words(door: &DoorView) -> (&'static str, &'static str) {
 /// Whether the hardware is heard.
 pub(super) fn line_words(door: &DoorView) -> (&'static str, &'static str) {
     match door.line {
-        LineState::NoHardware => ("plain", "door.line.none"),
+        LineState::NoHardware => ("warn", "door.line.none"),
         LineState::DriverDown => ("bad", "door.line.down"),
         LineState::Lost => ("warn", "door.line.lost"),
         LineState::Up => ("ok", "door.line.up"),

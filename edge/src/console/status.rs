@@ -39,7 +39,7 @@ struct Glance {
     tone: &'static str,
     icon: &'static str,
     word: &'static str,
-    lead: &'static str,
+    lead: String,
     remarks: Vec<String>,
     tiles: Vec<Tile>,
     cut_off: bool,
@@ -71,9 +71,7 @@ struct SiblingRow {
 
 /// How many terminals stand how, as the head of their card says.
 struct Counts {
-    online: String,
-    unheard: String,
-    all: String,
+    words: String,
     registered: bool,
 }
 
@@ -146,7 +144,9 @@ fn parse_time(ui: &Ui, text: &str) -> Option<i64> {
 
 fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
     let status = app.status();
+    let bare_doors = status.periphery.bare_doors();
     let (tone, icon, word, lead) = match status.state {
+        State::Normal if bare_doors > 0 => ("warn", "triangle-alert", "state.notice", "state.notice.lead"),
         State::Normal => ("ok", "circle-check", "state.normal", "state.normal.lead"),
         State::Offline => ("warn", "wifi-off", "state.cut_off", "state.cut_off.lead"),
         State::Attention | State::Down => ("bad", "triangle-alert", "state.attention", "state.attention.lead"),
@@ -159,15 +159,23 @@ fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
         tone,
         icon,
         word,
-        lead,
+        lead: ui.t_args(lead, &[("n", &bare_doors.to_string())]),
         remarks: status.remarks.iter().map(remark).collect(),
         tiles: tiles(ui, &status),
         cut_off: !status.hub_connected,
         siblings: siblings(ui, &status),
         counts: Counts {
-            online: show::count(stand.online as u64),
-            unheard: show::count(stand.unheard as u64),
-            all: show::count(status.periphery.terminals.len() as u64),
+            words: ui.t_args(
+                "status.terminals",
+                &[
+                    ("all", &show::count(status.periphery.terminals.len() as u64)),
+                    ("online", &show::count(stand.online as u64)),
+                    ("late", &show::count(stand.late as u64)),
+                    ("lost", &show::count(stand.lost as u64)),
+                    ("unheard", &show::count(stand.unheard as u64)),
+                    ("off", &show::count(stand.out_of_use as u64)),
+                ],
+            ),
             registered: !status.periphery.terminals.is_empty(),
         },
         terminals: terminals(ui, &status.periphery),
@@ -255,7 +263,7 @@ fn terminals(ui: &Ui, periphery: &Periphery) -> Vec<TerminalRow> {
             tone,
             word,
             heard: t.heard_age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
-            problems: said(ui, &t.problems, &t.label()),
+            problems: said(ui, &t.problems, &t.label(), false),
         }
     };
     looked.iter().map(row).collect()
@@ -280,17 +288,18 @@ fn door_row(ui: &Ui, door: &DoorGlance) -> DoorRow {
         leaf: leaf_words(view),
         lock: lock_words(view),
         age: view.age_ms.map_or_else(|| ui.t("show.never").to_owned(), |age_ms| show::age(ui, age_ms)),
-        problems: said(ui, &door.judged, &format!("{} {}", view.door, view.name)),
+        problems: said(ui, &door.judged, &format!("{} {}", view.door, view.name), true),
     }
 }
 
-/// What was seen, and what to do where it needs hands, without the name that stands beside it; with its class.
-fn said(ui: &Ui, problems: &[Problem], label: &str) -> Vec<(&'static str, String)> {
+/// What was seen, and what to do where it needs hands or `always`, without the name that stands beside it; with its class.
+fn said(ui: &Ui, problems: &[Problem], label: &str, always: bool) -> Vec<(&'static str, String)> {
     let at = usize::from(ui.lang != Lang::Zh);
     let words = |p: &Problem| {
         let seen = p.seen[at].strip_prefix(label).map_or(p.seen[at].as_str(), |rest| rest.trim_start_matches(": "));
         match p.wrong {
             true => ("is-problem", format!("{seen} → {}", p.mend[at])),
+            false if always => ("is-remark", format!("{seen} → {}", p.mend[at])),
             false => ("is-remark", seen.to_owned()),
         }
     };

@@ -112,7 +112,7 @@ pub(super) fn explain(node: &EdgeNode, door: DoorId, card: CardNumber, at: Momen
     let mut say = |zh: String, en: String| words.push((zh, en));
     if !at.time_trusted {
         say(
-            "本机时钟未经总部确认,按已知时间判断".into(),
+            "本节点时钟未经总部确认,按已知时间判断".into(),
             "the clock is not confirmed; decided by the best time known".into(),
         );
     }

@@ -120,7 +120,7 @@ fn line_problem(line: LineState, device: &str) -> Option<Words> {
         LineState::Up => return None,
         LineState::NoHardware if device.is_empty() => ("未设定硬件".to_owned(), "no hardware is set".to_owned()),
         LineState::NoHardware => {
-            (format!("未接硬件:本机配置中没有 {device}"), format!("no hardware: this box has no {device}"))
+            (format!("未接硬件:本节点配置中没有 {device}"), format!("no hardware: this box has no {device}"))
         }
         LineState::DriverDown => {
             ("驱动未运行,正在重启".to_owned(), "the driver does not run; it is started again".to_owned())

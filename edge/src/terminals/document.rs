@@ -38,19 +38,53 @@ use yika_drivers::terminal::sign;
 )]
 struct Schemas;
 
+/// The signing headers with what they carry, in Chinese and English.
+pub(super) const HEADERS: [(&str, &str, &str); 6] = [
+    (sign::TERMINAL, "终端编号,十进制", "Number of the terminal, decimal."),
+    (
+        sign::KEY_VERSION,
+        "密钥的版本,十进制:登记时与密钥一同给出,不是密钥本身",
+        "Version of the key, decimal: told with the key at the registration. Never the key itself.",
+    ),
+    (
+        sign::BOOT,
+        "启动号,十进制:终端丢失计数时加一",
+        "Boot number of the terminal, decimal: raised whenever it lost its counter.",
+    ),
+    (
+        sign::TIME,
+        "终端时钟,1970 年以来的毫秒数(UTC),十进制",
+        "The terminal's clock, milliseconds since 1970, UTC, decimal.",
+    ),
+    (
+        sign::NONCE,
+        "随机数,32 位小写十六进制,每个请求一个",
+        "32 lower-case hexadecimal digits drawn at random, new for each request.",
+    ),
+    (
+        sign::SIGNATURE,
+        "签名,64 位小写十六进制",
+        "HMAC-SHA-256 of the seven lines with the terminal's key, 64 lower-case hexadecimal digits.",
+    ),
+];
+
 /// The document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = Schemas::openapi();
-    let about = "Every request is signed by the terminal, every answer by the edge. The readable page beside this \
-                 document has the rules and a worked example.";
+    let about = "Every request is signed by the terminal, answers by the edge in \
+                 x-yika-answer-signature. Not signed are refusals of a request whose terminal is not proved: 404, 405, 408, \
+                 413, bad_header, unknown_terminal, other_campus, wrong_key_version, bad_signature, and 503 while no key can \
+                 be read. Nothing was decided then. The readable page beside this document has the rules and a worked \
+                 example.";
     document.info.description = Some(about.to_owned());
     document.info.license = None;
-    let headers = [sign::TERMINAL, sign::KEY_VERSION, sign::BOOT, sign::TIME, sign::NONCE, sign::SIGNATURE];
-    let requirement =
-        headers.iter().fold(SecurityRequirement::default(), |all, name| all.add::<&str, [&str; 0], &str>(name, []));
+    let requirement = HEADERS
+        .iter()
+        .fold(SecurityRequirement::default(), |all, (name, ..)| all.add::<&str, [&str; 0], &str>(name, []));
     if let Some(components) = &mut document.components {
-        for name in headers {
-            components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name))));
+        for (name, _, about) in HEADERS {
+            let header = ApiKeyValue::with_description(name, about);
+            components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(header)));
         }
     }
     for route in Route::ALL {

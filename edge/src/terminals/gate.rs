@@ -104,8 +104,7 @@ impl Gate {
 
     /// Whose request it is, proved by its signature.
     fn identify(&self, node: &EdgeNode, arrived: &Arrived<'_>) -> Result<Caller, Refusal> {
-        let signed = Signed::parse(|name| single(arrived.headers, name))
-            .map_err(|error| Refusal::because(Code::BadHeader, error))?;
+        let signed = Signed::parse(|name| single(arrived.headers, name))?;
         let terminal = TerminalId(signed.terminal);
         let registry = node.registry();
         let record = registry.terminals.get(&terminal).ok_or(Code::UnknownTerminal)?;
@@ -116,9 +115,7 @@ impl Gate {
         if version != signed.key_version {
             return Err(Code::WrongKeyVersion.into());
         }
-        signed
-            .verify(&key, arrived.method, arrived.path, arrived.body)
-            .map_err(|error| Refusal::because(Code::BadSignature, error))?;
+        signed.verify(&key, arrived.method, arrived.path, arrived.body)?;
         let now_ms = node.time().0;
         let ahead_ms = signed.time_ms.saturating_sub(now_ms);
         Ok(Caller { record: record.clone(), signed, key, now_ms, ahead_ms })
@@ -150,14 +147,18 @@ impl Gate {
         nonces.follow(caller.now_ms);
         let in_window = (-CLOCK_BEHIND_MS_MAX..=CLOCK_AHEAD_MS_MAX).contains(&caller.ahead_ms);
         if !in_window {
-            let far = || Refusal::because(Code::StaleClock, format!("{} ms ahead", caller.ahead_ms));
+            let ahead_ms = caller.ahead_ms;
+            let far =
+                || Refusal::because(Code::StaleClock, format!("超前 {ahead_ms} 毫秒"), format!("{ahead_ms} ms ahead"));
             return if route.tolerates_drift() { Ok(()) } else { Err(far()) };
         }
         let Signed { time_ms, nonce, .. } = caller.signed;
         match nonces.take(caller.record.terminal, time_ms, nonce, caller.now_ms) {
             Verdict::Fresh => Ok(()),
             Verdict::TooOld if route.tolerates_drift() => Ok(()),
-            Verdict::TooOld => Err(Refusal::because(Code::StaleClock, "older than what this box remembers")),
+            Verdict::TooOld => {
+                Err(Refusal::because(Code::StaleClock, "早于本节点还记得的时间", "older than what this box remembers"))
+            }
             Verdict::Seen => Err(Code::Replayed.into()),
         }
     }

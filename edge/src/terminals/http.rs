@@ -3,7 +3,7 @@
 //! Leaves to others: who may ask (`gate`), what is answered (`sell`, `tell`, `totals`, `lists`).
 
 use super::gate::{Arrived, Caller};
-use super::refusal::{Code, Refusal};
+use super::refusal::{Code, Refusal, too_large};
 use super::route::Route;
 use super::{Terminals, document, page};
 use axum::Router;
@@ -69,7 +69,7 @@ impl Terminals {
     ) -> Result<Vec<u8>, Refusal> {
         let places = if route.is_heavy() { &self.heavy_places } else { &self.places };
         // Never closed; without a place the box could not say so either.
-        let _place = places.acquire().await.map_err(|error| Refusal::because(Code::BoxNotReady, error))?;
+        let _place = places.acquire().await.map_err(Refusal::not_ready)?;
         match route {
             Route::SignIn => json(&self.sign_in(caller, read(body)?)?),
             Route::Time => json(&self.tell_time(caller)),
@@ -88,7 +88,8 @@ impl Terminals {
             Route::Refund => json(&self.refund(caller, read(body)?).await?),
             Route::Batch => json(&self.batch(caller, read(body)?).await?),
             Route::Totals => {
-                let boot = number(query, "boot")?.ok_or_else(|| Refusal::because(Code::BadQuery, "boot is missing"))?;
+                let boot = number(query, "boot")?
+                    .ok_or_else(|| Refusal::because(Code::BadQuery, "缺少 boot", "boot is missing"))?;
                 json(&self.totals(caller, boot, number(query, "from")?)?)
             }
             Route::Swipe => json(&self.swipe(caller, read(body)?).await?),
@@ -102,7 +103,7 @@ impl Terminals {
         tracing::debug!(
             code = refusal.code.word(),
             terminal = caller.map(|c| c.record.terminal.0),
-            detail = refusal.detail,
+            detail = refusal.detail.as_ref().map(|words| words.en.as_str()),
             "a terminal's request is refused"
         );
         let body = json(&refusal.problem(now_ms)).unwrap_or_default();
@@ -122,10 +123,8 @@ async fn read_body(body: Body, len_bytes_max: usize) -> Result<Bytes, Refusal> {
     let reading = axum::body::to_bytes(body, len_bytes_max);
     match tokio::time::timeout(wait, reading).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if is_too_long(&error) => {
-            Err(Refusal::because(Code::BodyTooLarge, format!("at most {len_bytes_max} bytes here")))
-        }
-        Ok(Err(error)) => Err(Refusal::because(Code::SlowBody, error)),
+        Ok(Err(error)) if is_too_long(&error) => Err(too_large(len_bytes_max)),
+        Ok(Err(error)) => Err(Refusal::because(Code::SlowBody, "", error.to_string())),
         Err(_) => Err(Code::SlowBody.into()),
     }
 }
@@ -148,18 +147,24 @@ fn signed(caller: &Caller, status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 fn json(answer: &impl Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(answer).map_err(|error| Refusal::because(Code::BoxNotReady, error))
+    serde_json::to_vec(answer).map_err(Refusal::not_ready)
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::because(Code::BadBody, error))
+    serde_json::from_slice(body).map_err(Refusal::from)
 }
 
 /// A decimal query parameter, given at most once.
 fn number<T: std::str::FromStr>(query: Option<&str>, name: &str) -> Result<Option<T>, Refusal> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
-    let bad = || Refusal::because(Code::BadQuery, format!("{name} is not one decimal number in its range"));
+    let bad = || {
+        Refusal::because(
+            Code::BadQuery,
+            format!("{name} 不是范围内的一个十进制数"),
+            format!("{name} is not one decimal number in its range"),
+        )
+    };
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) if value.bytes().all(|b| b.is_ascii_digit()) => value.parse().map(Some).map_err(|_| bad()),

@@ -2,6 +2,7 @@
 //!
 //! No script, nothing from elsewhere; readable without its style sheet.
 
+use super::document::HEADERS;
 use super::gate::{CLOCK_AHEAD_MS_MAX, CLOCK_BEHIND_MS_MAX};
 use super::refusal::Code;
 use super::route::Route;
@@ -10,6 +11,7 @@ use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use yika_crdt::reason::Reason;
+use yika_drivers::card_format::Form;
 use yika_drivers::terminal::message::{BATCH_RECORDS_MAX, PREFIX};
 use yika_drivers::terminal::vectors::{Vectors, vectors};
 
@@ -30,6 +32,8 @@ struct Page {
     ahead_s: i64,
     batch_records: usize,
     style: String,
+    headers: [(&'static str, &'static str, &'static str); HEADERS.len()],
+    forms: Vec<(String, &'static str, &'static str)>,
 }
 
 impl Page {
@@ -59,11 +63,28 @@ pub(super) async fn show(RawQuery(query): RawQuery, headers: HeaderMap) -> Respo
         ahead_s: CLOCK_AHEAD_MS_MAX / 1000,
         batch_records: BATCH_RECORDS_MAX,
         style: yika_ui::assets::url("app.css"),
+        headers: HEADERS,
+        forms: Form::ALL.iter().filter_map(|form| written(*form)).collect(),
     };
     match page.render() {
         Ok(html) => ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(html)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// How a form is named in a message, and what it is.
+fn written(form: Form) -> Option<(String, &'static str, &'static str)> {
+    let (zh, en) = match form {
+        Form::Dec10 => ("整个号码,10 位十进制", "the whole number, 10 decimal digits"),
+        Form::Dec8 => ("低三字节,8 位十进制", "the low three bytes, 8 decimal digits"),
+        Form::HighDec8 => ("前三字节,8 位十进制", "the first three bytes, 8 decimal digits"),
+        Form::Comma35 => ("第三字节,逗号,低两字节", "the third byte, a comma, the low two bytes"),
+        Form::Joined35 => ("同上,没有逗号", "the same without the comma"),
+        Form::HighJoined35 => ("第一字节和其后两字节,没有逗号", "the first byte and the next two, without a comma"),
+        Form::Hex8 => ("整个号码,8 位十六进制", "the whole number, 8 hexadecimal digits"),
+    };
+    let name = serde_json::to_value(form).ok()?.as_str()?.to_owned();
+    Some((name, zh, en))
 }
 
 /// `?lang=` first, then the browser's wish; Chinese where neither says English.

@@ -4,7 +4,9 @@
 //! are answers, with the codes of `yika_crdt::reason`.
 
 use axum::http::StatusCode;
+use serde_json::error::Category;
 use yika_drivers::terminal::message::{BODY_LEN_BYTES_MAX, Problem, Words};
+use yika_drivers::terminal::sign::{PATH_LEN_BYTES_MAX, SignatureError};
 
 /// Why a request is not served.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -132,7 +134,7 @@ impl Code {
     pub fn message(self) -> (&'static str, &'static str) {
         match self {
             BadHeader => ("签名请求头缺失或格式不对", "a signing header is missing or malformed"),
-            UnknownTerminal => ("本机不认识该终端", "this box does not know the terminal"),
+            UnknownTerminal => ("本节点不认识该终端", "this box does not know the terminal"),
             OtherCampus => ("该终端登记在其他园区", "the terminal is registered at another campus"),
             WrongKeyVersion => ("终端密钥版本不符", "the terminal's key version is not the present one"),
             BadSignature => ("签名不符", "the signature does not match"),
@@ -150,7 +152,7 @@ impl Code {
             BadCard => ("卡号格式不对", "the card is not in its form"),
             BadBatch => ("批次过长或顺序不对", "the batch is too long or not in order"),
             IdReused => ("流水号已用于另一笔交易", "the id was used before with another body"),
-            BoxNotReady => ("本机暂时不能服务", "the box cannot serve at the moment"),
+            BoxNotReady => ("本节点暂时不能服务", "the box cannot serve at the moment"),
             NotFound => ("没有这个接口", "there is no such route"),
             BadMethod => ("请求方法不对", "the route takes another method"),
         }
@@ -163,7 +165,9 @@ impl Code {
             UnknownTerminal => {
                 ("检查终端编号;新登记的终端请等待密钥下发", "check the number; a new key may still be on its way")
             }
-            OtherCampus => ("接入本园区的边缘机,或重新登记", "connect to a box of its campus, or register it here"),
+            OtherCampus => {
+                ("接入它所属园区的节点,或在总部登记到本园区", "connect to a box of its campus, or register it here")
+            }
             WrongKeyVersion => ("在管理端取新密钥并装入终端", "load the key that was shown at the last registration"),
             BadSignature => (
                 "检查密钥,并确认签名的字节就是发送的字节",
@@ -199,21 +203,30 @@ impl Code {
 pub struct Refusal {
     /// Which.
     pub code: Code,
-    /// What exactly, in English, for the maker's log; never a secret or a card number.
-    pub detail: Option<String>,
+    /// What exactly, for the maker; never a secret or a card number. Empty in Chinese where only a log can use it.
+    pub detail: Option<Words>,
 }
 
 impl Refusal {
-    /// A refusal that says where.
-    pub fn because(code: Code, detail: impl ToString) -> Refusal {
-        Refusal { code, detail: Some(detail.to_string()) }
+    /// A refusal that says what exactly.
+    pub fn because(code: Code, zh: impl Into<String>, en: impl Into<String>) -> Refusal {
+        Refusal { code, detail: Some(Words::new(zh, en)) }
+    }
+
+    /// A failure of the box itself: the terminal's user is told that it cannot serve, the log why.
+    pub fn not_ready(cause: impl ToString) -> Refusal {
+        Refusal::because(BoxNotReady, "", cause.to_string())
     }
 
     /// As sent.
     pub fn problem(&self, server_time_ms: i64) -> Problem {
         let ((zh, en), (mend_zh, mend_en)) = (self.code.message(), self.code.mend());
+        let joined = |what: &str, colon: &str, detail: &str| match detail {
+            "" => what.to_owned(),
+            detail => format!("{what}{colon}{detail}"),
+        };
         let message = match &self.detail {
-            Some(detail) => Words::new(format!("{zh}:{detail}"), format!("{en}: {detail}")),
+            Some(detail) => Words::new(joined(zh, "：", &detail.zh), joined(en, ": ", &detail.en)),
             None => Words::new(zh, en),
         };
         Problem { code: self.code.word().to_owned(), message, mend: Words::new(mend_zh, mend_en), server_time_ms }
@@ -222,20 +235,62 @@ impl Refusal {
 
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
-        let detail = (code == BodyTooLarge).then(|| format!("at most {BODY_LEN_BYTES_MAX} bytes"));
-        Refusal { code, detail }
+        match code {
+            BodyTooLarge => too_large(BODY_LEN_BYTES_MAX),
+            code => Refusal { code, detail: None },
+        }
     }
+}
+
+/// A body above the bound of its route.
+pub(super) fn too_large(len_bytes_max: usize) -> Refusal {
+    Refusal::because(BodyTooLarge, format!("最多 {len_bytes_max} 字节"), format!("at most {len_bytes_max} bytes here"))
+}
+
+impl From<SignatureError> for Refusal {
+    fn from(error: SignatureError) -> Self {
+        let zh = match error {
+            SignatureError::Missing(name) => format!("缺少 {name},或出现了两次"),
+            SignatureError::Malformed { name, .. } => format!("{name} 不是规定的格式"),
+            SignatureError::PathTooLong => format!("路径超过 {PATH_LEN_BYTES_MAX} 字节"),
+            // The code and what to do about it say everything.
+            SignatureError::Wrong => return BadSignature.into(),
+        };
+        Refusal::because(BadHeader, zh, error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(error: serde_json::Error) -> Self {
+        let en = error.to_string();
+        Refusal::because(BadBody, json_words(&error, &en), en)
+    }
+}
+
+/// What a JSON text lacks, in Chinese: the parser speaks English, in a few known forms.
+fn json_words(error: &serde_json::Error, en: &str) -> String {
+    let quoted = |head: &str| en.strip_prefix(head).and_then(|rest| rest.split('`').next());
+    let what =
+        [("unknown field `", "不认识的字段"), ("missing field `", "缺少字段"), ("duplicate field `", "字段重复")];
+    let named = what.iter().find_map(|(head, zh)| quoted(head).map(|field| format!("{zh} {field}")));
+    let what = named.unwrap_or_else(|| match error.classify() {
+        Category::Eof => "内容不完整".to_owned(),
+        Category::Syntax | Category::Io => "不是 JSON".to_owned(),
+        Category::Data if en.starts_with("unknown variant `") => "有一个值不在规定的范围内".to_owned(),
+        Category::Data => "有一个值的类型或大小不对".to_owned(),
+    });
+    format!("{what}(第 {} 行第 {} 列)", error.line(), error.column())
 }
 
 impl From<crate::node::Busy> for Refusal {
     fn from(busy: crate::node::Busy) -> Self {
-        Refusal::because(BoxNotReady, busy)
+        Refusal::not_ready(busy)
     }
 }
 
 impl From<yika_crdt::store::StoreError> for Refusal {
     fn from(error: yika_crdt::store::StoreError) -> Self {
-        Refusal::because(BoxNotReady, error)
+        Refusal::not_ready(error)
     }
 }
 
@@ -249,5 +304,29 @@ mod tests {
         let words: BTreeSet<_> = Code::ALL.iter().map(|c| c.word()).collect();
         assert_eq!(words.len(), Code::ALL.len());
         assert!(Code::ALL.iter().all(|c| c.status().is_client_error() || c.status().is_server_error()));
+    }
+
+    #[test]
+    fn what_exactly_is_wrong_is_said_in_both_languages_and_once() {
+        let body = |text| serde_json::from_str::<yika_drivers::terminal::message::SaleId>(text).map_err(Refusal::from);
+        let said = |refusal: Refusal| refusal.problem(0).message;
+        let refused = [
+            (body(r#"{"terminal":1,"boot":1,"seq":1,"pin":1}"#).err(), "不认识的字段 pin"),
+            (body(r#"{"terminal":1,"boot":1}"#).err(), "缺少字段 seq"),
+            (body(r#"{"terminal":1,"#).err(), "内容不完整"),
+            (body(r#"{"terminal":-1,"boot":1,"seq":1}"#).err(), "类型或大小"),
+            (body("sale").err(), "不是 JSON"),
+            (Some(SignatureError::Missing("x-yika-key").into()), "缺少 x-yika-key"),
+            (Some(too_large(64)), "最多 64 字节"),
+            (Some(Refusal::not_ready("disk I/O error")), "本节点暂时不能服务"),
+        ];
+        for (refusal, zh) in refused {
+            let words = refusal.map(said).unwrap_or_default();
+            assert!(words.zh.contains(zh) && !words.en.is_empty(), "{words:?}");
+            let english = words.zh.split(|c: char| !c.is_ascii_lowercase()).filter(|word| word.len() > 2).count();
+            assert!(english <= 3, "{}", words.zh);
+        }
+        let wrong = said(SignatureError::Wrong.into());
+        assert_eq!(wrong.en, "the signature does not match");
     }
 }

@@ -85,14 +85,23 @@ impl Terminals {
 
     fn facts(&self, caller: &Caller, records: &[Purchase]) -> Result<Vec<PurchaseRequest>, Refusal> {
         if records.len() > BATCH_RECORDS_MAX {
-            return Err(Refusal::because(Code::BadBatch, format!("{} records", records.len())));
+            return Err(Refusal::because(
+                Code::BadBatch,
+                format!("共 {} 笔", records.len()),
+                format!("{} records", records.len()),
+            ));
         }
         let people = self.node.people.read();
         let mut requests: Vec<PurchaseRequest> = Vec::with_capacity(records.len());
         for (n, record) in records.iter().enumerate() {
-            let id = own_id(caller, record.id).map_err(|r| Refusal::because(r.code, format!("record {n}")))?;
+            let id = own_id(caller, record.id)
+                .map_err(|r| Refusal::because(r.code, format!("序号 {n} 的记录"), format!("record {n}")))?;
             if requests.last().is_some_and(|before| before.id >= id) {
-                return Err(Refusal::because(Code::BadBatch, format!("record {n} is not after the one before it")));
+                return Err(Refusal::because(
+                    Code::BadBatch,
+                    format!("序号 {n} 的记录不在前一笔之后"),
+                    format!("record {n} is not after the one before it"),
+                ));
             }
             // A card that cannot be read is a card nobody knows: the meal was eaten all the same.
             let card = card_of(&people, &record.card).unwrap_or(CardNumber(0));
@@ -228,11 +237,14 @@ fn mode_of(mode: SaleMode) -> Result<Mode, Refusal> {
             if portions == 0 || portions > PORTIONS_MAX {
                 return Err(Refusal::because(
                     Code::BadAmount,
+                    format!("{portions} 份,须为 1 到 {PORTIONS_MAX}"),
                     format!("{portions} portions, 1 to {PORTIONS_MAX} can be"),
                 ));
             }
             let sum = possible(unit_fen)?.times(u32::from(portions));
-            possible(sum.map_err(|error| Refusal::because(Code::BadAmount, error))?.0)?;
+            possible(
+                sum.map_err(|error| Refusal::because(Code::BadAmount, "超出可以计算的范围", error.to_string()))?.0,
+            )?;
         }
         SaleMode::Fixed {} | SaleMode::Count {} => {}
     }
@@ -243,14 +255,18 @@ fn possible(fen: i64) -> Result<Fen, Refusal> {
     if (1..=PURCHASE_FEN_MAX).contains(&fen) {
         return Ok(Fen(fen));
     }
-    Err(Refusal::because(Code::BadAmount, format!("{fen} fen, 1 to {PURCHASE_FEN_MAX} can be")))
+    Err(Refusal::because(
+        Code::BadAmount,
+        format!("{fen} 分,须为 1 到 {PURCHASE_FEN_MAX}"),
+        format!("{fen} fen, 1 to {PURCHASE_FEN_MAX} can be"),
+    ))
 }
 
 /// The card number of what was presented; of a chip that no record names, a number that no card has.
 fn card_of(people: &People, presented: &PresentedCard) -> Result<CardNumber, Refusal> {
     match presented {
         PresentedCard::Number { number } if *number < UNKNOWN_CHIP => Ok(CardNumber(*number)),
-        PresentedCard::Number { .. } => Err(Refusal::because(Code::BadCard, "the number is too large")),
+        PresentedCard::Number { .. } => Err(Refusal::because(Code::BadCard, "号码过大", "the number is too large")),
         PresentedCard::Uid { .. } | PresentedCard::Reader { .. } => {
             let chip = presented.chip().ok_or(Code::BadCard)?;
             Ok(people.card_of_uid(chip).unwrap_or_else(|| unknown_chip(chip)))

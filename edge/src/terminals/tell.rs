@@ -35,7 +35,7 @@ impl Terminals {
 
     pub(super) fn heartbeat(&self, caller: &Caller, told: Heartbeat) -> Result<HeartbeatAnswer, Refusal> {
         if told.storage_percent > 100 || told.battery_percent.is_some_and(|p| p > 100) {
-            return Err(Refusal::because(Code::BadBody, "a percentage is above 100"));
+            return Err(Refusal::because(Code::BadBody, "百分数大于 100", "a percentage is above 100"));
         }
         self.board.beat(caller.record.terminal, told);
         let standing = match caller.record.state {
@@ -54,13 +54,17 @@ impl Terminals {
     pub(super) fn parameters(&self, caller: &Caller, have: u32) -> Result<ParametersAnswer, Refusal> {
         let registry = self.node.registry();
         let Some(sheet) = &registry.tariff else {
-            return Err(Refusal::because(Code::BoxNotReady, "no tariff has reached this box yet"));
+            return Err(Refusal::because(
+                Code::BoxNotReady,
+                "本节点还没有收到价目",
+                "no tariff has reached this box yet",
+            ));
         };
         let version = sheet.version.0;
         let parameters = parameters_of(sheet, &caller.record);
         // Through a value, whose fields are sorted by name: one spelling for all makers.
         let canonical = serde_json::to_value(&parameters).and_then(|value| serde_json::to_vec(&value));
-        let canonical = canonical.map_err(|error| Refusal::because(Code::BoxNotReady, error))?;
+        let canonical = canonical.map_err(Refusal::not_ready)?;
         Ok(ParametersAnswer {
             version,
             parameters: (have != version).then_some(parameters),

@@ -89,9 +89,11 @@ async fn the_status_page_shows_terminals_and_doors() {
     let dir = tempfile::tempdir().unwrap();
     let campus = Campus::new(dir.path(), Seed::Lunch).await;
     let page = Browser::signed_in(&campus.app, "lin").await.get("/status").await.text;
-    for words in ["没有需要处理的终端", "：在线 0，尚无消息", "东门大厅", "没有硬件"] {
+    let stand = "：在线 0，迟滞 0，失联 0，尚无消息";
+    for words in ["没有需要处理的终端", stand, "东门大厅", "没有硬件", "谁也打不开它"] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    assert!(!page.contains("门禁正常"), "a door without hardware is not well: {page}");
     // What a clerk may not open is not linked for him.
     let clerk = Browser::signed_in(&campus.app, "he").await.get("/status").await.text;
     assert!(page.contains("href=\"/doors\">查看全部") && !clerk.contains("href=\"/doors\">查看全部"));
@@ -144,7 +146,7 @@ async fn a_person_is_found_by_card_number_staff_number_and_name() {
     let none = clerk.get("/cards?q=99999").await;
     assert!(none.text.contains("/cards/numbers/99999"));
     let person = clerk.get("/cards/people/2").await;
-    assert!(person.text.contains("本机可用额度") && person.text.contains("¥82.74"), "{}", person.text);
+    assert!(person.text.contains("本节点可用额度") && person.text.contains("¥82.74"), "{}", person.text);
     assert_eq!(clerk.get("/cards/people/4711").await.status, StatusCode::NOT_FOUND);
     assert_clean("/cards/people/2", &person.text);
 }
@@ -340,7 +342,7 @@ async fn a_door_is_opened_only_with_a_reason_and_says_what_became_of_it() {
     let bare = admin.call("/doors/1/open", &[("reason", "  ")]).await;
     assert!(bare.status == StatusCode::UNPROCESSABLE_ENTITY && bare.text.contains("请写明原因"));
     let none = admin.call("/doors/1/open", &[("reason", "送货")]).await;
-    assert!(none.text.contains("本机没有接 modbus:board1/1"), "{}", none.text);
+    assert!(none.text.contains("本节点没有接 modbus:board1/1"), "{}", none.text);
     assert_eq!(admin.call("/doors/77/open", &[("reason", "送货")]).await.status, StatusCode::NOT_FOUND);
 }
 

@@ -6,15 +6,15 @@
 use super::Arguments;
 use super::words::Voice;
 use clap::Parser;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::ErrorKind;
 use serde::Serialize;
-use std::error::Error;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
-use yika_hub::control::{self, NotDone};
+use yika_crdt::ids::IdError;
+use yika_hub::control::NotDone;
 use yika_hub::desk::DeskError;
-use yika_ui::Lang;
+use yika_ui::{Lang, terminal};
 
 /// Exit code: failed, or refused by headquarters.
 const FAILED: u8 = 1;
@@ -27,6 +27,11 @@ pub(super) const PROBLEMS: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
+
+/// A value is not in its form: the key of the words that say which.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Form(pub(super) &'static str);
 
 /// Why a command is not done, as programs read it.
 #[derive(Serialize)]
@@ -91,47 +96,19 @@ pub(crate) fn parsed() -> Result<Arguments, ExitCode> {
 
 /// How arguments that could not be read wish to be answered.
 fn voice_of(words: &[OsString]) -> Voice {
-    let texts = words.iter().skip(1).filter_map(|word| word.to_str());
-    let texts: Vec<&str> = texts.take_while(|word| *word != "--").collect();
-    let apart = texts.windows(2).find(|pair| pair[0] == "--lang").map(|pair| pair[1]);
-    let named = apart.or_else(|| texts.iter().find_map(|word| word.strip_prefix("--lang=")));
-    let lang = named.and_then(Lang::from_code).unwrap_or_else(control::tongue);
-    Voice { lang, json: texts.contains(&"--json") }
+    let (lang, json) = terminal::wishes(words);
+    Voice { lang: lang.unwrap_or_else(terminal::tongue), json }
 }
 
-/// What is wrong with the arguments, in words, with the form that they should have.
+/// What is wrong with the arguments, in words; numbers of campuses, boxes and the like are types of our own.
 fn mistake(voice: Voice, error: &clap::Error) -> String {
-    let told = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
-    let (argument, value) = (told(ContextKind::InvalidArg), told(ContextKind::InvalidValue));
-    let mut words = match error.kind() {
-        ErrorKind::InvalidSubcommand => {
-            voice.words("usage.no_command", &[("command", &told(ContextKind::InvalidSubcommand))])
+    terminal::mistake(voice.lang, "yika-hub", error, |cause| match cause.downcast_ref() {
+        Some(Form(key)) => Some(voice.words(key, &[])),
+        None => {
+            let id: &IdError = cause.downcast_ref()?;
+            Some(voice.words("form.id", &[("example", &id.example())]))
         }
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            voice.words("usage.incomplete", &[])
-        }
-        ErrorKind::UnknownArgument => voice.words("usage.no_argument", &[("argument", &argument)]),
-        ErrorKind::MissingRequiredArgument => voice.words("usage.missing", &[("arguments", &argument)]),
-        ErrorKind::ArgumentConflict => {
-            let other = told(ContextKind::PriorArg);
-            voice.words("usage.conflict", &[("argument", &argument), ("other", &other)])
-        }
-        ErrorKind::InvalidValue if value.is_empty() => voice.words("usage.no_value", &[("argument", &argument)]),
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let cause = error.source().map_or_else(|| told(ContextKind::ValidValue), ToString::to_string);
-            voice.words("usage.value", &[("argument", &argument), ("value", &value), ("cause", &cause)])
-        }
-        _ => error.to_string().lines().next().unwrap_or_default().to_owned(),
-    };
-    let suggested = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    if let Some(near) = suggested.into_iter().map(told).find(|near| !near.is_empty()) {
-        words = format!("{words}\n{}", voice.words("usage.near", &[("near", &near)]));
-    }
-    let form = told(ContextKind::Usage);
-    if let Some(form) = form.trim().strip_prefix("Usage: ") {
-        words = format!("{words}\n{}", voice.words("usage.form", &[("form", &form)]));
-    }
-    format!("{words}\n{}", voice.words("usage.help", &[]))
+    })
 }
 
 /// What stands in a file that was named in the arguments.

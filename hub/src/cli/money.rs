@@ -1,5 +1,6 @@
 //! `yika-hub top-up|withdraw|refund|pools|ledger …`: money in, out and back, and the books.
 
+use super::failure::Form;
 use super::words::Facts;
 use super::{Line, PROBLEMS, Usage};
 use anyhow::Result;
@@ -48,9 +49,8 @@ pub(super) struct Movement {
 }
 
 /// A bare number might be meant as a staff number, which is somebody else's.
-fn person(text: &str) -> Result<PersonId, String> {
-    let number = text.strip_prefix('p').and_then(|_| text.parse().ok());
-    number.ok_or_else(|| format!("{text:?} is no person's number: write it as in p17, as the console shows it"))
+fn person(text: &str) -> Result<PersonId, Form> {
+    text.strip_prefix('p').and_then(|_| text.parse().ok()).ok_or(Form("form.person"))
 }
 
 #[derive(Args)]
@@ -149,10 +149,11 @@ pub(super) async fn ledger(hub: &Line, command: Ledger) -> Result<ExitCode> {
 }
 
 /// A sale's id as printed: t5-1-204.
-fn sale(text: &str) -> Result<PurchaseId, String> {
+fn sale(text: &str) -> Result<PurchaseId, Form> {
+    let wrong = Form("form.sale");
     let parts: Vec<&str> = text.split('-').collect();
-    let [terminal, boot, seq] = parts[..] else { return Err("a sale is terminal-boot-number, as in t5-1-204".into()) };
-    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is not a number"));
-    let terminal = terminal.parse::<TerminalId>().map_err(|e| e.to_string())?;
+    let [terminal, boot, seq] = parts[..] else { return Err(wrong) };
+    let number = |text: &str| text.parse::<u32>().map_err(|_| wrong);
+    let terminal = terminal.parse::<TerminalId>().map_err(|_| wrong)?;
     Ok(PurchaseId { terminal, boot: number(boot)?, seq: number(seq)? })
 }

@@ -43,10 +43,10 @@ pub struct Used {
 pub enum TokenRefused {
     /// No such token.
     Unknown,
-    /// Its time is over.
-    Expired,
-    /// Redeemed by another key.
-    Used,
+    /// The time of this campus' token is over.
+    Expired(CampusId),
+    /// This campus' token was redeemed by another key.
+    Used(CampusId),
 }
 
 impl Hub {
@@ -84,11 +84,12 @@ impl Hub {
             return Ok(Reply::Redeemed(Err(TokenRefused::Unknown)));
         };
         if turn.stamp.hub_time_ms > token.expires_ms {
-            return Ok(Reply::Redeemed(Err(TokenRefused::Expired)));
+            return Ok(Reply::Redeemed(Err(TokenRefused::Expired(token.campus))));
         }
         if let Some(used) = token.used {
             let same = used.key == key;
-            return Ok(Reply::Redeemed(if same { Ok((used, token.campus)) } else { Err(TokenRefused::Used) }));
+            let campus = token.campus;
+            return Ok(Reply::Redeemed(if same { Ok((used, campus)) } else { Err(TokenRefused::Used(campus)) }));
         }
         if let Some(replaced) = token.replaces.and_then(|node| self.mesh.current(node)) {
             self.fence(turn, replaced, format!("replaced by a box enrolled as {name:?}"))?;

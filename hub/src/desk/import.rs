@@ -5,7 +5,7 @@
 
 use super::{Actor, Desk, DeskError, facts};
 use crate::core::{Command, Reply};
-use crate::import::{self, Keys, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
+use crate::import::{self, Column, Header, Keys, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
 use crate::refusal::{Cause, Refusal};
 use crate::store::{ProfileRow, TableRow, people};
 use crate::vault::Vault;
@@ -78,8 +78,9 @@ impl Desk {
     ) -> Result<ImportReport, DeskError> {
         let sheet = self.read_file(file_name, bytes.into()).await?;
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
+        let header = sheet.header.clone();
         let (plan, known) = self.judge(sheet).await?;
-        let (entering, errors) = self.place(actor, &plan, &known, lang);
+        let (entering, errors) = self.place(actor, &plan, &known, (&header, lang));
         let new = entering.iter().filter(|e| e.person.is_none()).count();
         let report = ImportReport {
             dry_run,
@@ -110,8 +111,9 @@ impl Desk {
         let sheet = self.read_file(file_name, bytes.into()).await?;
         let wrong = sheet.rows.iter().filter(|row| row.record.is_err());
         let mut cells: BTreeMap<u32, Vec<String>> = wrong.map(|row| (row.line, row.cells.clone())).collect();
+        let header = sheet.header.clone();
         let (plan, known) = self.judge(sheet).await?;
-        let (_, errors) = self.place(actor, &plan, &known, lang);
+        let (_, errors) = self.place(actor, &plan, &known, (&header, lang));
         let records = plan.new.iter().map(|p| (p.line, &p.record));
         let records = records.chain(plan.changed.iter().map(|c| (c.line, &c.after)));
         cells.extend(records.map(|(line, record)| (line, import::record_cells(record, lang))));
@@ -156,7 +158,7 @@ impl Desk {
         actor: &Actor,
         plan: &Plan,
         known: &BTreeMap<PersonId, ProfileRow>,
-        lang: Lang,
+        (header, lang): (&Header, Lang),
     ) -> (Vec<Entering>, Vec<ImportRow>) {
         let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.values().map(|p| (p.id_hash, p)).collect();
         let before = |keys: &Keys| -> Option<&ProfileRow> {
@@ -168,7 +170,7 @@ impl Desk {
         for (line, record) in fresh.chain(changed) {
             let keys = Keys::of(record);
             let before = before(&keys);
-            let errors = self.objections(actor, &keys, before, lang);
+            let errors = self.objections(actor, &keys, before, (header, lang));
             match self.campus_named(&record.campus) {
                 Some(home) if errors.is_empty() => {
                     let moved = before.is_some_and(|p| p.campus != home.0);
@@ -180,38 +182,49 @@ impl Desk {
         }
         for row in &plan.errors {
             let mut errors: Vec<String> = row.errors.iter().map(|error| import::reason(error, lang)).collect();
-            errors.extend(self.objections(actor, &row.sound, before(&row.sound), lang));
+            errors.extend(self.objections(actor, &row.sound, before(&row.sound), (header, lang)));
             refused.push(ImportRow { line: row.line, errors });
         }
         refused.sort_by_key(|row| row.line);
         (entering, refused)
     }
 
-    /// What the registry has against a row of a person whom it may know already.
-    fn objections(&self, actor: &Actor, keys: &Keys, before: Option<&ProfileRow>, lang: Lang) -> Vec<String> {
+    /// What the registry has against a row of a person whom it may know already; each with its column and how to mend it.
+    fn objections(
+        &self,
+        actor: &Actor,
+        keys: &Keys,
+        before: Option<&ProfileRow>,
+        (header, lang): (&Header, Lang),
+    ) -> Vec<String> {
+        let at = |column, what: &str, mend: &str| format!("{}: {what} → {mend}", header.name(column, lang));
         let mut words = Vec::new();
         match self.campus_named(&keys.campus) {
             Some(home) => words.extend(actor.may_touch(home).err().map(|refused| refused.words(lang.of_pages()))),
             // An empty cell is told as such.
             None if keys.campus.is_empty() => {}
             None => {
-                let missing = lang.pick("没有这个园区", "no such campus");
-                words.push(format!("{missing} {:?}: {}", keys.campus, self.campus_names().join(", ")));
+                let (missing, mend) = lang.pick(("没有这个园区", "可填："), ("no such campus", "one of: "));
+                let all = self.campus_names().join(lang.pick("、", ", "));
+                words.push(at(Column::Campus, &format!("{missing} {:?}", keys.campus), &format!("{mend}{all}")));
             }
         }
         let Some(card) = keys.card_number else { return words };
         if before.and_then(|before| before.card).is_some_and(|held| held != card) {
-            let replace = lang.pick(
-                "此人已有一张有效卡；换卡请在柜台办理补卡",
-                "this person has a valid card; replace it at the counter",
+            let (held, mend) = lang.pick(
+                ("此人已有一张有效卡", "换卡请在柜台办理补卡；只改资料时请留空"),
+                ("this person has a valid card", "replace it at the counter; leave the cell empty to change the rest"),
             );
-            words.push(replace.to_owned());
+            words.push(at(Column::CardNumber, held, mend));
         }
         let holder = self.node.people.read().person_of(CardNumber(card));
         // Who stands in the row is not known when its document is wrong.
         if keys.identity.is_some() && holder.is_some() && holder != before.map(|before| PersonId(before.person)) {
-            let taken = lang.pick("此卡号属于另一人", "this card number is another person's");
-            words.push(format!("{taken}: {card}"));
+            let (taken, mend) = lang.pick(
+                ("此卡号属于另一人", "请核对卡面号码，或换一张卡"),
+                ("this card number is another person's", "compare it with the card, or take another card"),
+            );
+            words.push(at(Column::CardNumber, &format!("{taken}: {card}"), mend));
         }
         words
     }

@@ -162,6 +162,13 @@ impl Header {
         self.titles.get(column as usize).map_or("", String::as_str)
     }
 
+    /// Column as shown to a person, for instance `E 证件号码`: as the file calls it, else as the template does.
+    pub fn name(&self, column: Column, lang: Lang) -> String {
+        let letters = self.place(column).map(column_letters).unwrap_or_default();
+        let title = if self.title(column).is_empty() { column.title(lang) } else { self.title(column) };
+        format!("{letters} {title}").trim().to_owned()
+    }
+
     /// Whether a row looks like the header.
     pub(crate) fn matches(cells: &[String]) -> bool {
         cells.iter().filter(|cell| Column::parse(cell).is_some()).count() >= HEADER_MATCHES_MIN

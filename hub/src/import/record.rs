@@ -17,7 +17,7 @@ pub enum Lang {
 
 impl Lang {
     /// The word of this language.
-    pub(crate) fn pick<'a>(self, zh: &'a str, en: &'a str) -> &'a str {
+    pub(crate) fn pick<T>(self, zh: T, en: T) -> T {
         match self {
             Lang::Zh => zh,
             Lang::En => en,

@@ -40,6 +40,52 @@ def fits(page, what):
         failures.append(f"{what}: {wide} px wider than the screen")
 
 
+CUT = """() => [...document.querySelectorAll('.main :is(button, a, td, th, input, .tag)')]
+    .filter(e => e.offsetParent && !e.closest('.tabs') && e.getBoundingClientRect().right > innerWidth + 1)
+    .map(e => (e.textContent || e.name).trim()).slice(0, 5)"""
+
+
+def whole(page, what):
+    """Nothing to press or to read is cut off at the edge of the screen."""
+    cut = page.evaluate(CUT)
+    if cut:
+        failures.append(f"{what}: cut off: {cut}")
+    fits(page, what)
+
+
+def on_a_phone(page):
+    for lang in ["zh", "en"]:
+        page.goto(f"{BASE}/ui/lang/{lang}?back=/")
+        for path in ["/", "/tariff", "/transactions", "/backups", f"/people/{PERSON}"]:
+            page.goto(BASE + path)
+            whole(page, f"{path} in {lang}")
+        page.goto(BASE + "/transactions")
+        for day in page.locator("input[type=date]").all():
+            width = day.bounding_box()["width"]
+            if width < 140:
+                failures.append(f"a date has {width} px for its ten characters")
+        lines = page.evaluate("[...document.querySelectorAll('.pager a')].map(e => e.getBoundingClientRect().height)")
+        if any(height > 32 for height in lines):
+            failures.append(f"an arrow of the pager stands on a line of its own: {lines}")
+    page.goto(f"{BASE}/ui/lang/zh?back=/")
+
+
+def on_paper(page):
+    """A sheet says whose it is, what it shows and when it was printed."""
+    page.goto(f"{BASE}/transactions?terminal=t1")
+    head = page.locator(".print-head")
+    expect(head).to_be_hidden()
+    page.emulate_media(media="print")
+    says(head, "–", "t1", "打印于 20")
+    for path in ["/audit?who=clerk", f"/people/{PERSON}/statement"]:
+        page.goto(BASE + path)
+        expect(head).to_be_visible()
+        says(head, "打印于 20")
+    page.goto(f"{BASE}/audit?who=clerk")
+    says(head, "clerk")
+    page.emulate_media(media="screen")
+
+
 def pay_out(page):
     page.goto(f"{BASE}/people/{PERSON}")
     page.click("button[hx-get$='/withdraw']")
@@ -133,7 +179,10 @@ with sync_playwright() as playwright:
     clerk.set_viewport_size(PHONE)
     undo_a_top_up(clerk)
     give_back(clerk)
-    back_up(signed_in(browser, "chief", PHONE))
+    chief = signed_in(browser, "chief", PHONE)
+    on_a_phone(chief)
+    on_paper(chief)
+    back_up(chief)
     browser.close()
 
 if failures:

@@ -1,5 +1,5 @@
 // Yika console kit: the few things a server cannot render. No inline script, no framework.
-// Markup hooks: data-open, data-close, data-confirm (+ data-confirm-ok), data-copy, data-print,
+// Markup hooks: data-open, data-close, data-confirm (+ data-confirm-ok), data-copy, data-print, data-printed,
 // data-submit-on-change, data-countdown, data-reveal, data-toggle-side, data-fold-side, data-upload, data-check-all.
 "use strict";
 (() => {
@@ -26,6 +26,14 @@
     host.append(box);
     expire(box);
   }
+  // A page that lay open is printed later than it was made: its clock is the server's and goes on.
+  addEventListener("beforeprint", () => {
+    for (const time of document.querySelectorAll("[data-printed]")) {
+      time.dataset.printed ||= time.textContent;
+      const made = Date.parse(time.dataset.printed.replace(" ", "T") + "Z");
+      if (made) time.textContent = new Date(made + performance.now()).toISOString().slice(0, 19).replace("T", " ");
+    }
+  });
   function expire(box) {
     setTimeout(() => box.remove(), TOAST_MS);
   }

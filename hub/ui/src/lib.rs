@@ -16,6 +16,7 @@ pub mod gallery;
 pub mod lang;
 pub mod page;
 pub mod serve;
+pub mod terminal;
 pub mod view;
 
 pub use askama;
