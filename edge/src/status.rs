@@ -348,7 +348,7 @@ fn judge(status: &mut Status) {
         remark(
             status,
             "journal",
-            format!("本机数据落后于已写出的流水, 暂停消费 (门照常): {shut}"),
+            format!("本节点数据落后于已写出的流水, 暂停消费 (门照常): {shut}"),
             format!("nothing is sold (doors go on): {shut}"),
         );
     }
@@ -356,7 +356,7 @@ fn judge(status: &mut Status) {
         remark(
             status,
             "clock",
-            "启动后还没有可信时间: 只按散客限额消费; 等待总部或在本机页面确认时间",
+            "启动后还没有可信时间: 只按散客限额消费; 等待总部或在本节点页面确认时间",
             "no trusted time since the start: only guest purchases; wait for headquarters or confirm the time on this box's page",
         );
     }
@@ -447,12 +447,12 @@ impl Status {
             lines.lines.push(format!("  ! {}", lang.pick([&remark.zh, &remark.en])));
         }
         let campus_name = self.campus_name.as_deref().unwrap_or("");
-        let where_ = format!("{} {} {campus_name}", lang.pick(["校区", "campus"]), self.campus);
-        lines.add("本机", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
+        let where_ = format!("{} {} {campus_name}", lang.pick(["园区", "campus"]), self.campus);
+        lines.add("本节点", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
         self.tell_hub(&mut lines);
         for sibling in &self.siblings {
             let (connected, heard) = (lang.yes(sibling.connected), lang.ago(sibling.heard_age_ms));
-            lines.add("同校区", "sibling", format!("n{} {} · {connected} · {heard}", sibling.node, sibling.name));
+            lines.add("同园区节点", "sibling", format!("n{} {} · {connected} · {heard}", sibling.node, sibling.name));
         }
         lines.add("时钟可信", "clock trusted", lang.yes(self.clock_trusted).to_owned());
         if let Some(disk) = self.disk {

@@ -14,6 +14,7 @@ use yika_crdt::entry::{ActRecord, Body, RefundKind, RefundRecord, Source, Wallet
 use yika_crdt::ids::*;
 use yika_hub::desk::{Actor, NewOperator};
 use yika_hub::store::read::{self, AuditQuery};
+use yika_hub::store::transactions::sales_of;
 
 const PAGES: [&str; 14] = [
     "/",
@@ -248,9 +249,9 @@ async fn what_operators_do_at_a_box_stands_at_headquarters_with_who_and_why() {
     assert!(browser.get("/audit?who=mallory").await.text.contains("来自 10.0.0.9"));
     let person = browser.get(&format!("/people/{}", holder.person)).await.text;
     assert!(person.contains("节点柜台退款") && person.contains("饭菜有问题"), "{person}");
-    let list = browser.get(&format!("/transactions?who={}", sale.id)).await.text;
-    let href = list.split("href=\"/transactions/n").nth(1).unwrap().split('"').next().unwrap();
-    let page = browser.get(&format!("/transactions/n{href}")).await.text;
+    let id = sale.id;
+    let sold = site.desk.node.query(move |conn| sales_of(conn, id)).await.unwrap();
+    let page = browser.get(&format!("/transactions/{}/{}", sold[0].place.writer(), sold[0].place.seq)).await.text;
     assert!(page.contains("退款 -5.00 · 经办 cashier · 饭菜有问题"), "{page}");
 }
 

@@ -250,8 +250,8 @@ async fn a_clerk_on_a_cut_campus_reports_a_card_lost_and_it_holds_everywhere() {
     .unwrap();
     assert_books_agree(world).await;
     let told = rusqlite::Connection::open(world.hub.database()).unwrap().query_row(
-        "SELECT who, object FROM audit WHERE act = 'card.block' AND origin = 'n1'",
-        [],
+        "SELECT who, object FROM audit WHERE act = 'card.block' AND origin = ?1",
+        [format!("n{}", world.boxes[0].node().unwrap())],
         |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
     );
     assert_eq!(told, Ok((world.operators[0].login.clone(), format!("card {card}"))), "in the audit of headquarters");
@@ -267,7 +267,8 @@ async fn one_altered_record_shows_in_the_sums() {
     yika_tests::books::inject_fault(&scene.world.hub.database()).unwrap();
     let compared = scene.world.settle(SETTLE).await.unwrap();
     assert!(compared.differences > 0 && compared.edges_sum_fen != compared.hub_sum_fen, "{compared:?}");
-    assert!(compared.found.iter().any(|told| told.starts_with("transfers of sale n3@1.1 #")), "{compared:?}");
+    let sale = format!("transfers of sale n{}@1.1 #", scene.world.boxes[2].node().unwrap());
+    assert!(compared.found.iter().any(|told| told.starts_with(&sale)), "{compared:?}");
     let refused = scene.world.hub.command(&["ledger", "verify"]).await.unwrap_err().to_string();
     assert!(refused.contains("accounts_differing"), "{refused}");
     let books = Books::read(&scene.world.hub.database()).unwrap();

@@ -234,8 +234,9 @@ fn refunds_arm(q: &TransactionQuery, w: &mut Where) -> String {
         w.conditions.push(format!("kind = {place}"));
     }
     format!(
-        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial, NULL AS card, person,
-             merchant, -total AS total, '' AS detail, 0 AS offline, 0 AS doubtful, NULL AS asked, NULL AS asked_mode,
+        "SELECT kind, at_ms, node, generation, counter, seq, day, terminal, boot, serial,
+             (SELECT s.card FROM sales s WHERE s.terminal = of_terminal AND s.boot = of_boot AND s.serial = of_serial
+                 LIMIT 1) AS card, person, merchant, -total AS total, '' AS detail, 0 AS offline, 0 AS doubtful, NULL AS asked, NULL AS asked_mode,
              1 AS arm, rowid AS mark FROM refunds INDEXED BY {index} WHERE {}",
         w.text()
     )
