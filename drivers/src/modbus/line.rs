@@ -196,7 +196,7 @@ impl Line {
             Framing::Rtu => 0,
         };
         let request = Adu { transaction, unit, pdu: vec![5, a0, a1, v0, v1] };
-        sleep_until(self.not_before).await;
+        silence_until(self.not_before).await;
         let exchange = raw_exchange(&mut self.stream, self.framing, &request);
         let result = timeout(limit, exchange).await;
         self.not_before = Instant::now() + self.gap;
@@ -213,7 +213,7 @@ impl Line {
 
     async fn call(&mut self, unit: u8, request: Request<'_>, limit: Duration) -> Result<Response, CallError> {
         self.context.set_slave(Slave(unit));
-        sleep_until(self.not_before).await;
+        silence_until(self.not_before).await;
         let result = timeout(limit, self.context.call(request)).await;
         self.not_before = Instant::now() + self.gap;
         match result {
@@ -226,6 +226,13 @@ impl Line {
             }
             Ok(Err(tokio_modbus::Error::Transport(error))) => Err(CallError::Broken(error.to_string())),
         }
+    }
+}
+
+/// Waits out the silence between two frames. A timer that is due already would still wait for its next tick.
+async fn silence_until(end: Instant) {
+    if Instant::now() < end {
+        sleep_until(end).await;
     }
 }
 
