@@ -26,6 +26,7 @@ use yika_crdt::store::Read;
 use yika_link::CloseCode;
 use yika_store::{Options, SqliteReader};
 use yika_ui::Lang;
+use yika_ui::terminal::columns;
 
 /// How long a name may take to be looked up.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -123,11 +124,6 @@ impl Report {
         let ([zh, en], [mend_zh, mend_en]) = (seen, mend.map(str::to_owned));
         self.checks.push(Check { code: code.to_owned(), verdict, zh, en, mend_zh, mend_en });
     }
-}
-
-/// Columns of a terminal: Chinese characters are two wide.
-fn columns(text: &str) -> usize {
-    text.chars().map(|letter| if letter > '\u{2e7f}' { 2 } else { 1 }).sum()
 }
 
 fn same(text: impl Into<String>) -> [String; 2] {

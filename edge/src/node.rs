@@ -324,6 +324,11 @@ impl EdgeNode {
         bytes.map(|b| decode_row(key, &b)).transpose()
     }
 
+    /// Whether headquarters is connected.
+    pub fn hears_hub(&self) -> bool {
+        self.peers().iter().any(|peer| peer.node.is_hub())
+    }
+
     /// What the holder of a card can spend at this box, without asking anybody; nothing of a stranger.
     ///
     /// # Errors

@@ -471,7 +471,7 @@ fn mode_of(form: &SaleForm) -> Option<Mode> {
 fn header(app: &App, ui: &Ui, terminal: &TerminalRecord) -> Result<Header, UiError> {
     let (now_ms, _) = app.node().time();
     let registry = app.node().registry();
-    let offline = !app.node().peers().iter().any(|w| w.node.is_hub());
+    let offline = !app.node().hears_hub();
     let minute = civil::civil(now_ms, ui.kit.utc_offset_minutes).minute;
     let sheet = registry.tariff.as_deref();
     let period = sheet.and_then(|sheet| tariff::period_at(sheet, minute));

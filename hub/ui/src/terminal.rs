@@ -51,6 +51,11 @@ pub fn wishes(words: &[OsString]) -> (Option<Lang>, bool) {
     (named.and_then(Lang::from_code), texts.contains(&"--json"))
 }
 
+/// Columns that a text takes on a terminal: Chinese characters are two wide.
+pub fn columns(text: &str) -> usize {
+    text.chars().map(|letter| if letter > '\u{2e7f}' { 2 } else { 1 }).sum()
+}
+
 /// What is wrong with a program's arguments, in words, with the form that they should have. `worded` knows the causes of
 /// the program's own types.
 pub fn mistake(

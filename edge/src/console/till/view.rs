@@ -195,7 +195,7 @@ impl App {
             && let Some(here) = self.node().spendable(card).map_err(|e| UiError::unavailable(e, Saved::Nothing))?
         {
             notes.push(ui.t_args("till.balance", &[("sum", &show::money(here))]));
-            if !self.node().peers().iter().any(|peer| peer.node.is_hub()) {
+            if !self.node().hears_hub() {
                 notes.push(ui.t("till.share").to_owned());
             }
         }
