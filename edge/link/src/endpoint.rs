@@ -24,7 +24,7 @@ pub(crate) mod limits {
     pub const KEEP_ALIVE_MS: u64 = 2_000;
     /// A connection is given up after this silence. A cut line backs the retransmissions off: a new connection is back sooner
     /// after the line than an old one that was cut for longer than this.
-    pub const IDLE_MS: u32 = 5_000;
+    pub const IDLE_MS: u32 = 4_000;
     /// Least time between two resets sent: a killed hub must answer a thousand edges within a second.
     pub const RESET_INTERVAL_MIN_US: u64 = 200;
     /// Round trip that is assumed before one was measured: what is lost of a first packet, to a peer that just starts, is
