@@ -417,7 +417,7 @@ impl AccessSheet {
         let numbers = |persons: &BTreeSet<PersonId>| persons.iter().map(|person| staff_number(*person)).collect();
         let group = |(id, group): (&GroupId, &yika_crdt::access::Group)| {
             let rule = rules.get(id);
-            let by_rule = rule.map(|rule| &rule.of_categories(who) - &rule.named).unwrap_or_default();
+            let by_rule = rule.map(|rule| &rule.of_categories(&who.categories) - &rule.named).unwrap_or_default();
             GroupRow {
                 id: id.0,
                 name: group.name.clone(),
@@ -541,13 +541,13 @@ impl Plan {
         let rule = match (self.rules.remove(&id), written) {
             (Some(rule), None) => Some(rule),
             (Some(rule), Some(categories)) => Some(Rule { categories, ..rule }),
-            (None, Some(categories)) if !categories.is_empty() => Some(Rule::of(group, categories, who)),
+            (None, Some(categories)) if !categories.is_empty() => Some(Rule::of(group, categories, &who.categories)),
             (None, _) => None,
         };
         let wanted = match rule {
             Some(mut rule) => {
-                rule.change(&named, &leaving, who);
-                let wanted = rule.members(who);
+                rule.change(&named, &leaving, &who.categories);
+                let wanted = rule.members(&who.categories);
                 if !rule.categories.is_empty() {
                     self.rules.insert(id, rule);
                 }

@@ -1,7 +1,7 @@
 //! Headquarters: people, cards, ledger, rights, enrolment, console.
 //!
-//! Pure parts (`core`, `rights`, `ledger`, `import`) know no socket and no database; SQL stands only in `store`, QUIC only
-//! in `link`.
+//! The pure machine is a crate of its own (`hub/core`); `import` and `access` are pure, too: they know no socket and no
+//! database. SQL stands only in `store`, QUIC only in `link`.
 
 pub mod access;
 pub mod app;
@@ -10,12 +10,10 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod control;
-pub mod core;
 pub mod desk;
 pub mod findings;
 pub mod identity;
 pub mod import;
-pub mod ledger;
 pub mod link;
 pub mod lock;
 pub mod machine;
@@ -23,7 +21,9 @@ pub mod metrics;
 pub mod node;
 pub mod provision;
 pub mod refusal;
-pub mod rights;
 pub mod snapshot;
 pub mod store;
 pub mod vault;
+
+pub use yika_hub_core as core;
+pub use yika_hub_core::{ledger, rights};

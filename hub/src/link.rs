@@ -7,6 +7,7 @@ use crate::core::{Command, Reply};
 use crate::identity::HubIdentity;
 use crate::node::{HubNode, SOFTWARE};
 use crate::provision;
+use crate::refusal::Refusal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use yika_crdt::registry::Standing;
@@ -134,7 +135,7 @@ impl Enroller for Tokens {
                 })
             }
             Ok(Reply::Redeemed(Err(refused))) => Err(token_refused(refused)),
-            Ok(Reply::Denied(refusal)) => Err(refuse(RefusalCode::Unavailable, &refusal.to_string())),
+            Ok(Reply::Denied(denial)) => Err(refuse(RefusalCode::Unavailable, &Refusal::from(denial).to_string())),
             Ok(other) => Err(refuse(RefusalCode::Unavailable, &format!("headquarters answered {other:?}"))),
             Err(busy) => Err(refuse(RefusalCode::Unavailable, &busy.to_string())),
         }

@@ -9,6 +9,7 @@ use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::findings::{self, Finding, Verdict};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order, Recovering};
+use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshots};
 use crate::store;
 use crate::vault::Vault;
@@ -390,7 +391,8 @@ impl HubNode {
     async fn wanted_branch(&self, of: Writer, command: Command) -> Option<Message> {
         match self.call(command).await {
             Ok(Reply::Branch { feed, from }) => Some(Message::Branch { feed, from }),
-            Ok(Reply::Denied(refusal)) => {
+            Ok(Reply::Denied(denial)) => {
+                let refusal = Refusal::from(denial);
                 tracing::warn!(%of, %refusal, "another branch was shown and is not taken");
                 None
             }

@@ -5,7 +5,7 @@
 
 mod facts;
 
-pub use facts::{AtBox, BoxLine, Cause, Fact, Kept, Weakness};
+pub use facts::{AtBox, BoxLine, Cause, Fact, Weakness};
 
 use crate::access::AccessProblem;
 use crate::import::FileError;
@@ -18,6 +18,7 @@ use yika_crdt::documents::Denied;
 use yika_crdt::entry::BlockTarget;
 use yika_crdt::ids::*;
 use yika_crdt::tariff::SheetError;
+use yika_hub_core::denial::{Denial, Kept};
 use yika_ui::{Lang, Words};
 
 /// The list, with each refusal's code and the facts that its words may name.
@@ -218,6 +219,35 @@ impl std::error::Error for Refusal {}
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Refusal {
         Refusal::Document { denied }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Refusal {
+        match denial {
+            Denial::UnknownPerson { person } => Refusal::UnknownPerson { person },
+            Denial::NothingToLift { target } => Refusal::NothingToLift { target },
+            Denial::Recovering { kept, waiting_for } => Refusal::Recovering { kept, waiting_for },
+            Denial::NumberUsed => Refusal::NumberUsed {},
+            Denial::NotPositive { amount } => Refusal::NotPositive { amount },
+            Denial::BeyondBounds => Refusal::BeyondBounds {},
+            Denial::UnknownTopUp => Refusal::UnknownTopUp {},
+            Denial::OthersTopUp => Refusal::OthersTopUp {},
+            Denial::BalanceTooSmall { balance } => Refusal::BalanceTooSmall { balance },
+            Denial::NotEnough { available } => Refusal::NotEnough { available },
+            Denial::UnknownSale { sale } => Refusal::UnknownSale { sale },
+            Denial::BoxStillMay { writer, day } => Refusal::BoxStillMay { writer, day },
+            Denial::NotSoMuchLeft { sale } => Refusal::NotSoMuchLeft { sale },
+            Denial::PoolNegative => Refusal::PoolNegative {},
+            Denial::UnknownBox { node } => Refusal::UnknownBox { node },
+            Denial::NotFenced { node } => Refusal::NotFenced { node },
+            Denial::BoxElsewhere { node, campus } => Refusal::BoxElsewhere { node, campus },
+            Denial::UnknownCampus { campus, known } => Refusal::UnknownCampus { campus, known },
+            Denial::PersonNumbers { count } => Refusal::PersonNumbers { count },
+            Denial::Document { denied } => Refusal::Document { denied },
+            Denial::RebaseUnderWay { doc } => Refusal::RebaseUnderWay { doc },
+            Denial::Branch { feed, cause } => Refusal::Branch { feed, cause: Cause(cause) },
+        }
     }
 }
 

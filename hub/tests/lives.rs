@@ -12,9 +12,8 @@ use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::Answer;
 use yika_crdt::store::Read;
-use yika_hub::core;
+use yika_hub::core::{self, denial::Denial};
 use yika_hub::ledger::Account;
-use yika_hub::refusal::Refusal;
 
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
@@ -586,7 +585,7 @@ fn what_a_fenced_box_blocked_is_lifted_as_a_whole() {
     block(&mut world, 0, 12);
     world.switch_off(0);
     let lift = core::Command::LiftWritten { node: world.edges[0].me.node, operator: OperatorId(1) };
-    assert!(matches!(world.order(lift.clone()), core::Reply::Denied(Refusal::NotFenced { .. })));
+    assert!(matches!(world.order(lift.clone()), core::Reply::Denied(Denial::NotFenced { .. })));
     fence(&mut world, 0);
     assert_eq!(world.order(lift.clone()), core::Reply::Lifted(1), "headquarters has heard of one");
     assert_eq!(world.order(lift), core::Reply::Lifted(0), "once");

@@ -15,9 +15,8 @@ use yika_crdt::sale::{Answer, RefundRequest};
 use yika_crdt::store::Read;
 use yika_crdt::tariff;
 use yika_crdt::tariff::sheet::*;
-use yika_hub::core;
+use yika_hub::core::{self, denial::Denial};
 use yika_hub::ledger::Account;
-use yika_hub::refusal::Refusal;
 
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
@@ -129,7 +128,7 @@ fn money_is_paid_out_after_it_was_called_back_and_never_more() {
         amount: Fen(amount),
         by: TELLER,
     };
-    let too_much = Refusal::BalanceTooSmall { balance: Fen(10_000) };
+    let too_much = Denial::BalanceTooSmall { balance: Fen(10_000) };
     assert_eq!(world.order(withdraw(10_001, 9)), core::Reply::Denied(too_much), "nothing is called back for it");
     assert_eq!(world.order(withdraw(9_000, 1)), core::Reply::Short { available: Fen::ZERO, recalled: 2 });
     world.run_ms(500);

@@ -8,6 +8,7 @@ use std::process::Command as Program;
 use std::time::Duration;
 use tokio::time::Instant;
 use yika_crdt::entry::*;
+use yika_crdt::ids::DoorId;
 use yika_crdt::reason::Reason;
 use yika_edge::doors::LineState;
 

@@ -5,51 +5,12 @@
 
 use super::Members;
 use crate::import::{Category, Lang};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use yika_crdt::access::{Group, GroupId, Policy};
+use std::collections::BTreeSet;
+use yika_crdt::access::{GroupId, Policy};
 use yika_crdt::docs::PolicyAct;
 use yika_crdt::docs::policy::GROUP_ITEMS_MAX;
 use yika_crdt::ids::PersonId;
-
-/// The rules of a campus.
-pub type Rules = BTreeMap<GroupId, Rule>;
-
-/// Who is in a group: everybody of its categories but those taken out, and those named.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Rule {
-    /// Categories, each by its one word.
-    pub categories: BTreeSet<String>,
-    /// Named one by one.
-    pub named: BTreeSet<PersonId>,
-    /// Taken out one by one, though they are of a category.
-    pub out: BTreeSet<PersonId>,
-}
-
-impl Rule {
-    /// The rule of a group that had none: who is in it already and of no category was named.
-    pub(super) fn of(group: &Group, categories: BTreeSet<String>, who: &Members) -> Rule {
-        let mut rule = Rule { categories, ..Rule::default() };
-        rule.named = group.members.difference(&rule.of_categories(who)).copied().collect();
-        rule
-    }
-
-    /// Everybody of the categories.
-    pub(super) fn of_categories(&self, who: &Members) -> BTreeSet<PersonId> {
-        self.categories.iter().filter_map(|word| who.categories.get(word)).flatten().copied().collect()
-    }
-
-    /// Who is in the group by this rule.
-    pub(super) fn members(&self, who: &Members) -> BTreeSet<PersonId> {
-        &(&self.of_categories(who) - &self.out) | &self.named
-    }
-
-    /// These are named, those taken out.
-    pub(super) fn change(&mut self, named: &BTreeSet<PersonId>, leaving: &BTreeSet<PersonId>, who: &Members) {
-        self.named = &(&self.named | named) - leaving;
-        self.out = &(&self.out - named) | &(leaving & &self.of_categories(who));
-    }
-}
+pub use yika_hub_core::filling::{Rule, Rules};
 
 /// The one word of a category, however it is written.
 pub fn category_word(written: &str) -> Option<&'static str> {
@@ -61,7 +22,7 @@ pub fn follow(policy: &Policy, rules: &Rules, who: &Members) -> Vec<PolicyAct> {
     let mut acts = Vec::new();
     for (id, rule) in rules {
         if let Some(group) = policy.groups.get(id) {
-            acts.extend(member_acts(*id, &group.members, &rule.members(who)));
+            acts.extend(member_acts(*id, &group.members, &rule.members(&who.categories)));
         }
     }
     acts

@@ -65,8 +65,8 @@ impl Desk {
         }
         // The rules first: what is left undone of the acts, whatever stops it, is done when categories are next followed.
         let rules = Command::AccessRules { campus, rules: plan.rules };
-        if let Reply::Denied(refusal) = self.node.call(rules).await? {
-            return Err(refusal.into());
+        if let Reply::Denied(denial) = self.node.call(rules).await? {
+            return refused(denial);
         }
         self.change_policy(actor, campus, "access.apply", plan.acts).await?;
         let counts = plan.changes.facts().map(|(name, count)| (name, count.to_string()));
@@ -126,8 +126,8 @@ impl Desk {
         for (done, act) in acts.into_iter().enumerate() {
             let command = Command::Policy { campus, operator: actor.operator, act: Box::new(act) };
             let stopped: DeskError = match self.node.call(command).await {
-                Ok(Reply::Denied(refusal)) => {
-                    Refusal::OneOfSeveral { number: done + 1, refusal: Box::new(refusal) }.into()
+                Ok(Reply::Denied(denial)) => {
+                    Refusal::OneOfSeveral { number: done + 1, refusal: Box::new(denial.into()) }.into()
                 }
                 Ok(_) => continue,
                 Err(busy) => DeskError::from(busy),

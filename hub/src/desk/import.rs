@@ -3,7 +3,7 @@
 //! A file is judged whole against the registry before anything is written; rows are then applied in groups, each group in
 //! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
 
-use super::{Actor, Desk, DeskError, facts};
+use super::{Actor, Desk, DeskError, facts, refused};
 use crate::core::{Command, Reply};
 use crate::import::{self, Column, Header, Keys, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
 use crate::refusal::{Cause, Refusal};
@@ -289,7 +289,7 @@ impl Desk {
                 }
                 Ok(())
             }
-            Reply::Denied(refusal) => Err(refusal.into()),
+            Reply::Denied(denial) => refused(denial),
             other => Err(DeskError::Busy(format!("the core answered a wish for numbers with {other:?}"))),
         }
     }

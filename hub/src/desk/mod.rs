@@ -178,7 +178,7 @@ impl Desk {
             origin: actor.origin.clone(),
         }));
         match self.node.call(Order { command, rows }).await? {
-            Reply::Denied(refusal) => refused(refusal),
+            Reply::Denied(denial) => refused(denial),
             reply => Ok(reply),
         }
     }

@@ -16,29 +16,13 @@ use yika_crdt::ids::*;
 use yika_crdt::tariff::SheetError;
 use yika_crdt::tariff::check::REPEAT_TAP_SECONDS_MAX;
 use yika_crdt::tariff::sheet::NAME_CHARS_MAX;
+use yika_hub_core::denial::Kept;
 use yika_ui::Lang;
 
 /// Something that a refusal names.
 pub trait Fact {
     /// In words.
     fn words(&self, lang: Lang) -> String;
-}
-
-/// What a hub in recovery keeps back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kept {
-    /// Withdrawals, and top-ups to be undone.
-    PayOut,
-    /// Refunds by headquarters.
-    GiveBack,
-    /// Suspense released early.
-    Release,
-    /// Campuses, terminals, tariffs.
-    Registry,
-    /// New boxes.
-    Enrolment,
-    /// New people.
-    NewPeople,
 }
 
 /// What lies at a box of somebody's money.

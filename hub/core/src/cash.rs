@@ -4,8 +4,8 @@
 
 use super::books::Owner;
 use super::{CoreError, Hub, Reply, Turn, named, wallets_of};
+use crate::denial::{Denial, Kept};
 use crate::ledger::{Account, Kind, Posting};
-use crate::refusal::{Kept, Refusal};
 use crate::rights::WalletError;
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
@@ -43,20 +43,20 @@ impl Hub {
         by: Teller,
     ) -> Result<Reply, CoreError> {
         if self.mesh.people.read().holder(person).is_none() {
-            return Ok(Reply::Denied(Refusal::UnknownPerson { person }));
+            return Ok(Reply::Denied(Denial::UnknownPerson { person }));
         }
         let slip = Slip { person, amount, by, undone: false };
         match turn.tx.get::<Slip>(&slip_key(&id))? {
             Some(known) if (known.person, known.amount) == (person, amount) => {
                 return Ok(Reply::ToppedUp { total: wallets_of(turn.tx, person)?.total()?, repeated: true });
             }
-            Some(_) => return Ok(Reply::Denied(Refusal::NumberUsed {})),
+            Some(_) => return Ok(Reply::Denied(Denial::NumberUsed)),
             None => {}
         }
         if let Err(refused) = self.open(turn, Owner::Person(person))?.wallet(WalletKey::Main).deposit(amount) {
             return Ok(Reply::Denied(match refused {
-                WalletError::NotPositive(amount) => Refusal::NotPositive { amount },
-                _ => Refusal::BeyondBounds {},
+                WalletError::NotPositive(amount) => Denial::NotPositive { amount },
+                _ => Denial::BeyondBounds,
             }));
         }
         turn.tx.put(slip_key(&id), &slip);
@@ -76,10 +76,10 @@ impl Hub {
         by: Teller,
     ) -> Result<Reply, CoreError> {
         let Some(mut slip) = turn.tx.get::<Slip>(&slip_key(&of))?.filter(|s| s.amount.is_positive()) else {
-            return Ok(Reply::Denied(Refusal::UnknownTopUp {}));
+            return Ok(Reply::Denied(Denial::UnknownTopUp));
         };
         if slip.by != by {
-            return Ok(Reply::Denied(Refusal::OthersTopUp {}));
+            return Ok(Reply::Denied(Denial::OthersTopUp));
         }
         if slip.undone {
             return Ok(Reply::Paid { left: wallets_of(turn.tx, slip.person)?.total()?, repeated: true });
@@ -102,14 +102,14 @@ impl Hub {
         by: Teller,
     ) -> Result<Reply, CoreError> {
         if !amount.is_positive() {
-            return Ok(Reply::Denied(Refusal::NotPositive { amount }));
+            return Ok(Reply::Denied(Denial::NotPositive { amount }));
         }
         let slip = Slip { person, amount: amount.negated()?, by, undone: false };
         match turn.tx.get::<Slip>(&slip_key(&id))? {
             Some(known) if (known.person, known.amount) == (slip.person, slip.amount) => {
                 return Ok(Reply::Paid { left: wallets_of(turn.tx, person)?.total()?, repeated: true });
             }
-            Some(_) => return Ok(Reply::Denied(Refusal::NumberUsed {})),
+            Some(_) => return Ok(Reply::Denied(Denial::NumberUsed)),
             None => {}
         }
         let reply = self.pay_out(turn, person, amount, withdrawal_source(&id))?;
@@ -134,7 +134,7 @@ impl Hub {
         let wallet = self.open(turn, Owner::Person(person))?.wallet(WalletKey::Main);
         let (available, balance) = (wallet.available()?, wallet.balance()?);
         if balance < amount {
-            return Ok(Reply::Denied(Refusal::BalanceTooSmall { balance }));
+            return Ok(Reply::Denied(Denial::BalanceTooSmall { balance }));
         }
         if available < amount {
             let wallet = wallet.clone();
@@ -142,7 +142,7 @@ impl Hub {
             let before = turn.effects.len();
             return Ok(match self.recall(turn, row, &wallet, missing, None)? {
                 true => Reply::Short { available, recalled: turn.effects.len() - before },
-                false => Reply::Denied(Refusal::NotEnough { available }),
+                false => Reply::Denied(Denial::NotEnough { available }),
             });
         }
         wallet.withdraw(amount)?;

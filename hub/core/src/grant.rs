@@ -4,8 +4,8 @@
 
 use super::books::Owner;
 use super::{CoreError, Effect, Hub, Reply, Turn, named};
+use crate::denial::Denial;
 use crate::ledger::{Account, Kind, Posting};
-use crate::refusal::Refusal;
 use crate::rights::WalletError;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -327,7 +327,7 @@ impl Hub {
         sizes: PoolSizes,
     ) -> Result<Reply, CoreError> {
         if sizes.guest.is_negative() || sizes.float.is_negative() {
-            return Ok(Reply::Denied(Refusal::PoolNegative {}));
+            return Ok(Reply::Denied(Denial::PoolNegative));
         }
         turn.tx.put(pools_key(), &sizes);
         Ok(Reply::Done)

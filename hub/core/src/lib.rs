@@ -1,23 +1,27 @@
 //! The hub as a pure machine: commands in, entries, state rows and ledger rows out, all of one transaction.
 //!
-//! The same shape as `yika_crdt::edge`. Leaves to others: SQL (`store`), sockets (`link`), certificates (`enrol`).
+//! The same shape as `yika_crdt::edge`. Leaves to others, all in `yika-hub`: SQL, sockets, certificates, the words of what is refused.
 #![deny(clippy::float_arithmetic)]
 
 mod address;
 mod aside;
 mod books;
 mod cash;
+pub mod denial;
 pub mod enrol;
 mod fence;
+pub mod filling;
 mod fork;
 mod grant;
 mod journal;
+pub mod ledger;
 mod notes;
 mod people;
 mod price;
 mod receipts;
 mod recover;
 mod refund;
+pub mod rights;
 mod rows;
 mod tally;
 mod upkeep;
@@ -35,8 +39,8 @@ pub use refund::{is_cut, refund_source};
 pub use rows::TableRow;
 pub use upkeep::{EPOCH_DAYS_MAX, VISITS_KEPT_DAYS};
 
-use crate::access::Rules;
-use crate::refusal::Refusal;
+use crate::denial::Denial;
+use crate::filling::Rules;
 use crate::rights::{PersonWallets, WalletError};
 use books::Books;
 use ed25519_dalek::SigningKey;
@@ -340,7 +344,7 @@ pub enum Reply {
     /// A part is done: ask again.
     More,
     /// Refused.
-    Denied(Refusal),
+    Denied(Denial),
 }
 
 impl Reply {

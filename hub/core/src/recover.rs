@@ -7,8 +7,8 @@
 use super::books::Owner;
 use super::receipts::LEASE_MS;
 use super::{Command, CoreError, Effect, Hub, Reply, Turn, named};
+use crate::denial::{Denial, Kept};
 use crate::ledger::Kind;
-use crate::refusal::{Kept, Refusal};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -272,7 +272,7 @@ impl Hub {
             return Ok(None);
         }
         let waiting_for = self.awaited_in(turn)?.iter().map(|w| w.node).collect();
-        Ok(Some(Reply::Denied(Refusal::Recovering { kept, waiting_for })))
+        Ok(Some(Reply::Denied(Denial::Recovering { kept, waiting_for })))
     }
 
     /// Acts that give out numbers, versions or lives are not done while those given out since the backup are not known.

@@ -4,7 +4,7 @@
 //! ends. Leaves to others: certificates (`enrol` of the shell), the conversation (`yika-link`).
 
 use super::{CoreError, Hub, Reply, Turn, named};
-use crate::refusal::Refusal;
+use crate::denial::Denial;
 use serde::{Deserialize, Serialize};
 use yika_crdt::channel::Channel;
 use yika_crdt::entry::{Body, NodeRecord};
@@ -58,13 +58,13 @@ impl Hub {
     ) -> Result<Reply, CoreError> {
         if !self.mesh.campuses.contains_key(&row.campus) {
             let known = self.mesh.campuses.keys().copied().collect();
-            return Ok(Reply::Denied(Refusal::UnknownCampus { campus: row.campus, known }));
+            return Ok(Reply::Denied(Denial::UnknownCampus { campus: row.campus, known }));
         }
         if let Some(node) = row.replaces {
             let lives = self.mesh.current(node);
             let stands = lives.and_then(|w| self.mesh.place_of(w)).and_then(|p| p.campus);
             if stands != Some(row.campus) {
-                return Ok(Reply::Denied(Refusal::BoxElsewhere { node, campus: row.campus }));
+                return Ok(Reply::Denied(Denial::BoxElsewhere { node, campus: row.campus }));
             }
         }
         turn.tx.put(token_key(&hash), &row);

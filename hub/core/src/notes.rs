@@ -1,7 +1,7 @@
 //! Rows that headquarters keeps for itself: when boxes were last heard, and how groups of the access policy are filled.
 
 use super::{Reply, named};
-use crate::access::Rules;
+use crate::filling::Rules;
 use yika_crdt::ids::{CampusId, Writer};
 use yika_crdt::store::{Read, StoreError, Tx, decode_row};
 

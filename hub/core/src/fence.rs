@@ -6,8 +6,8 @@
 use super::books::Owner;
 use super::journal::heard_key;
 use super::{CoreError, Effect, Hub, Reply, Turn, named};
+use crate::denial::{Denial, Kept};
 use crate::ledger::{Account, Kind};
-use crate::refusal::{Kept, Refusal};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
@@ -56,7 +56,7 @@ impl Hub {
         reason: String,
     ) -> Result<Reply, CoreError> {
         if writer.node.is_hub() || !self.mesh.nodes.contains_key(&writer) {
-            return Ok(Reply::Denied(Refusal::UnknownBox { node: writer.node }));
+            return Ok(Reply::Denied(Denial::UnknownBox { node: writer.node }));
         }
         if self.mesh.is_fenced(writer) {
             return Ok(Reply::Done);
@@ -77,7 +77,7 @@ impl Hub {
     ) -> Result<Reply, CoreError> {
         let open = self.mesh.people.read().open_blocks(target);
         if open.is_empty() {
-            return Ok(Reply::Denied(Refusal::NothingToLift { target }));
+            return Ok(Reply::Denied(Denial::NothingToLift { target }));
         }
         for (block, _) in &open {
             let lift = Body::Lift(LiftRecord::One { block: *block, operator });
@@ -95,7 +95,7 @@ impl Hub {
     ) -> Result<Reply, CoreError> {
         let fenced: Vec<_> = self.mesh.fences.keys().filter(|writer| writer.node == node).copied().collect();
         if fenced.is_empty() {
-            return Ok(Reply::Denied(Refusal::NotFenced { node }));
+            return Ok(Reply::Denied(Denial::NotFenced { node }));
         }
         let mut lifted = 0;
         for writer in fenced {
@@ -134,7 +134,7 @@ impl Hub {
         operator: OperatorId,
     ) -> Result<Reply, CoreError> {
         let Some(mut winding) = turn.tx.get::<Winding>(&winding_key(writer))? else {
-            return Ok(Reply::Denied(Refusal::NotFenced { node: writer.node }));
+            return Ok(Reply::Denied(Denial::NotFenced { node: writer.node }));
         };
         if let Some(denied) = self.recovering(turn, Kept::Release)? {
             return Ok(denied);

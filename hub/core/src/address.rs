@@ -2,7 +2,7 @@
 //! change is an entry at every node, so a box may not say what it likes.
 
 use super::{CoreError, Hub, Reply, Turn, named};
-use crate::refusal::Refusal;
+use crate::denial::Denial;
 use yika_crdt::channel::Channel;
 use yika_crdt::entry::{Body, NodeRecord};
 use yika_crdt::ids::{NodeId, Writer};
@@ -25,7 +25,7 @@ impl Hub {
         let newest = self.mesh.nodes.iter().rev().find(|(writer, _)| writer.node == node && !node.is_hub());
         let living = newest.filter(|(writer, _)| !self.mesh.is_fenced(**writer));
         let Some(record) = living.map(|(_, known)| known.record.clone()) else {
-            return Ok(Reply::Denied(Refusal::UnknownBox { node }));
+            return Ok(Reply::Denied(Denial::UnknownBox { node }));
         };
         self.append(turn, Channel::Registry, Body::Node(NodeRecord { name, ..record }))?;
         Ok(Reply::Done)

@@ -4,7 +4,7 @@
 
 use super::journal::{cut_key, given_back_key, seen};
 use super::{CoreError, Hub, Reply, Turn, named, sale_error};
-use crate::refusal::{Kept, Refusal};
+use crate::denial::{Denial, Kept};
 use serde::{Deserialize, Serialize};
 use yika_crdt::Fen;
 use yika_crdt::entry::*;
@@ -38,26 +38,26 @@ impl Hub {
         if let Some((known, back)) = turn.tx.get::<(Wanted, Vec<(Source, Fen)>)>(&key)? {
             return Ok(match known == wanted {
                 true => Reply::Refunded { back, repeated: true },
-                false => Reply::Denied(Refusal::NumberUsed {}),
+                false => Reply::Denied(Denial::NumberUsed),
             });
         }
         if let Some(denied) = self.recovering(turn, Kept::GiveBack)? {
             return Ok(denied);
         }
         let Some(kept) = seen(turn, wanted.of)?.into_iter().find(|seen| !seen.reversed) else {
-            return Ok(Reply::Denied(Refusal::UnknownSale { sale: wanted.of }));
+            return Ok(Reply::Denied(Denial::UnknownSale { sale: wanted.of }));
         };
         let Some(sale) = kept.place.sale(turn)? else {
-            return Ok(Reply::Denied(Refusal::UnknownSale { sale: wanted.of }));
+            return Ok(Reply::Denied(Denial::UnknownSale { sale: wanted.of }));
         };
         let writer = kept.place.feed.writer;
         let cut: Option<Day> = turn.tx.get(&cut_key(writer))?;
         if cut.is_none_or(|cut| cut < sale.day) && !self.mesh.is_fenced(writer) {
-            return Ok(Reply::Denied(Refusal::BoxStillMay { writer, day: sale.day }));
+            return Ok(Reply::Denied(Denial::BoxStillMay { writer, day: sale.day }));
         }
         let given: GivenBack = turn.tx.get(&given_back_key(&kept.place, sale.id))?.unwrap_or_default();
         let Some(back) = share_back(&sale.paid, &given, wanted.amount).map_err(sale_error)? else {
-            return Ok(Reply::Denied(Refusal::NotSoMuchLeft { sale: wanted.of }));
+            return Ok(Reply::Denied(Denial::NotSoMuchLeft { sale: wanted.of }));
         };
         turn.tx.put(key, &(wanted, &back));
         let source = refund_source(&wanted.id);

@@ -6,7 +6,7 @@
 
 use super::journal::Place;
 use super::{CoreError, Effect, Hub, Reply, Turn, named};
-use crate::refusal::{Cause, Refusal};
+use crate::denial::Denial;
 use std::collections::BTreeSet;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
@@ -144,5 +144,5 @@ fn tips_key(feed: &FeedId) -> Vec<u8> {
 }
 
 fn denied(feed: FeedId, cause: &str) -> Reply {
-    Reply::Denied(Refusal::Branch { feed, cause: Cause(cause.to_owned()) })
+    Reply::Denied(Denial::Branch { feed, cause: cause.to_owned() })
 }

@@ -4,7 +4,7 @@
 //! never leave the hub (`store`).
 
 use super::{CoreError, Hub, Reply, TableRow, Turn};
-use crate::refusal::Refusal;
+use crate::denial::Denial;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Author, PersonChange, Say, Written};
@@ -48,7 +48,7 @@ impl Hub {
         to: CampusId,
     ) -> Result<Reply, CoreError> {
         let Some(known) = turn.tx.get::<Person>(&keys::person(person))? else {
-            return Ok(Reply::Denied(Refusal::UnknownPerson { person }));
+            return Ok(Reply::Denied(Denial::UnknownPerson { person }));
         };
         if known.home == to {
             return Ok(Reply::Done);
@@ -63,7 +63,7 @@ impl Hub {
         count: u32,
     ) -> Result<Reply, CoreError> {
         if count == 0 || count > PERSON_IDS_MAX {
-            return Ok(Reply::Denied(Refusal::PersonNumbers { count }));
+            return Ok(Reply::Denied(Denial::PersonNumbers { count }));
         }
         Ok(Reply::PersonIds(next_person_id(turn.tx, self.mesh.me, count)?))
     }
@@ -98,7 +98,7 @@ impl Hub {
         self.documents.turn_kind(&mut self.mesh, turn.tx, Say::Now(turn.stamp), kind, &mut turn.events)?;
         let record = self.documents.rebase_record(&self.mesh, turn.tx, kind)?;
         if turn.tx.get_bytes(&keys::rebase(&record.old))?.is_some() {
-            return Ok(Reply::Denied(Refusal::RebaseUnderWay { doc: record.old }));
+            return Ok(Reply::Denied(Denial::RebaseUnderWay { doc: record.old }));
         }
         self.append(turn, Channel::Registry, Body::Rebase(record))?;
         Ok(Reply::Done)
