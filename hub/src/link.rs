@@ -52,6 +52,10 @@ pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> any
 async fn serve_peer(node: Arc<HubNode>, peer: Peer) {
     let writer = peer.identity().writer();
     let words = node.connected(&peer);
+    // Fenced since the handshake was judged: nobody closes it later.
+    if let Admission::Refuse { code, words } = admit(&node, peer.identity()) {
+        peer.close(code, &words);
+    }
     let provisioning = tokio::spawn(provision::keep_up(Arc::clone(&node), peer.identity().clone()));
     let reason = serve(Arc::clone(&node), peer.clone(), words).await;
     provisioning.abort();

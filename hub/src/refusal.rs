@@ -76,6 +76,8 @@ refusals! {
     BeyondBounds {} => "beyond_bounds";
     /// No top-up has this number.
     UnknownTopUp {} => "unknown_top_up";
+    /// The asker's number stands for a top-up that was undone since.
+    TopUpUndone {} => "top_up_undone";
     /// Somebody else took it, or in another shift.
     OthersTopUp {} => "others_top_up";
     /// The reason is missing or too long.
@@ -232,6 +234,7 @@ impl From<Denial> for Refusal {
             Denial::NotPositive { amount } => Refusal::NotPositive { amount },
             Denial::BeyondBounds => Refusal::BeyondBounds {},
             Denial::UnknownTopUp => Refusal::UnknownTopUp {},
+            Denial::TopUpUndone => Refusal::TopUpUndone {},
             Denial::OthersTopUp => Refusal::OthersTopUp {},
             Denial::BalanceTooSmall { balance } => Refusal::BalanceTooSmall { balance },
             Denial::NotEnough { available } => Refusal::NotEnough { available },

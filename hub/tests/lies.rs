@@ -472,3 +472,46 @@ fn a_run_of_too_many_entries_is_refused_and_an_honest_box_sends_several() {
     world.run_ms(2 * SECOND_MS);
     assert!(world.hub.store.feed(&feed).unwrap().end.seq.0 >= held.seq.0 + count);
 }
+
+/// A fenced box whose journal is found: it charged somebody of whom headquarters had granted it nothing.
+///
+/// Rows POS-4, 5.
+#[test]
+fn the_journal_of_a_fenced_box_is_posted_also_for_holders_it_had_no_rights_of() {
+    let mut world = two_campuses();
+    let now_ms = world.now_ms;
+    let writer = world.edges[1].me;
+    world.switch_off(1);
+    world.order(core::Command::Fence { writer, reason: "lost".into() });
+    let stranger = PersonId(2);
+    let has =
+        world.hub.wallets(stranger).wallets.get(&WalletKey::Main).is_some_and(|w| w.replicas.contains_key(&writer));
+    assert!(!has, "nothing was granted");
+    let sold = PurchaseRecord { person: stranger, ..sale(id(FAR_TERMINAL, 1), Source::Wallet(WalletKey::Main), 700) };
+    lie(&mut world, now_ms, vec![Body::Purchase(sold)]);
+    world.hub.check();
+    assert_eq!(world.hub.wallets(stranger).owed().unwrap(), Fen(700));
+}
+
+/// What a lying box charges without any right is the holder's debt, and told at once, as is a place that is not its
+/// terminal's; the first of a box and day speaks for the others.
+///
+/// Rows POS-5.
+#[test]
+fn made_up_facts_are_told_once_a_day() {
+    let mut world = two_campuses();
+    world.top_up(2, 600_000);
+    world.run_ms(2 * SECOND_MS);
+    let (before, now_ms) = (world.total(2), world.now_ms);
+    let fact = |n| {
+        let sold = sale(id(FAR_TERMINAL, n), Source::Receivable, 250_000);
+        Body::Purchase(PurchaseRecord { person: PersonId(2), merchant: MerchantId(77), ..sold })
+    };
+    lie(&mut world, now_ms, vec![fact(1), fact(2)]);
+    assert_eq!(world.total(2), before - 500_000, "posted as reported");
+    for word in ["unbacked: ", "sold_elsewhere: "] {
+        let told: Vec<_> = world.hub.alarms.iter().filter(|alarm| alarm.starts_with(word)).collect();
+        assert_eq!(told.len(), 1, "{word}{told:?}");
+    }
+    assert!(world.hub.alarms.iter().any(|alarm| alarm.contains("2500.00 yuan were sold beyond the rights")));
+}

@@ -600,3 +600,28 @@ fn what_a_fenced_box_blocked_is_lifted_as_a_whole() {
     assert_eq!((blocked(&world, 1), blocked(&world, 2)), ([false, true, false], [false, true, false]));
     assert!(!world.hub.hub.mesh.people.read().is_blocked(target(10)));
 }
+
+/// As above, but the holder got his first money after the backup.
+///
+/// Rows ACC-1, NFR-1.
+#[test]
+fn a_restored_hub_posts_what_a_dead_and_fenced_box_sold_of_rights_it_forgot() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 100_000);
+    world.run_ms(2 * SECOND_MS);
+    let (night, transfers) = (world.hub.store.clone(), world.hub.transfers.clone());
+    world.top_up(2, 20_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(paid(&world.buy(1, 1, 2, 4_000)), 4_000);
+    world.run_ms(2 * SECOND_MS);
+    fence(&mut world, 1);
+    world.switch_off(1);
+    world.run_ms(SECOND_MS);
+    world.hub.restore(night, transfers);
+    world.hub.hub.mesh.me = HUB;
+    world.restart_hub();
+    world.run_ms(5 * SECOND_MS);
+    world.hub.check();
+    let merchants = world.sold();
+    assert_eq!(merchants, (4_000, 4_000), "what the dead box sold is in the books");
+}

@@ -154,6 +154,8 @@ fn a_top_up_is_undone_by_its_teller_in_his_shift_only() {
     assert_eq!(world.order(undo(1)), paid_out(0, false));
     assert_eq!(world.order(undo(1)), paid_out(0, true));
     assert_eq!(world.hub.books()[&Account::Cash], 0);
+    let again = core::Command::TopUp { id: of, person: PersonId(1), amount: Fen(5_000), by: TELLER };
+    assert_eq!(world.order(again), core::Reply::Denied(Denial::TopUpUndone), "no cash is taken for nothing");
     assert!(is_refused(&world.buy(0, 1, 1, 1), Reason::NotEnough));
 }
 

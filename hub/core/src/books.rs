@@ -196,6 +196,13 @@ impl Hub {
         }
     }
 
+    /// A life's part of a wallet. A part that is made for a life fenced before begins in suspense, where all that is
+    /// posted to it lies.
+    pub(super) fn replica_of<'w>(&self, wallet: &'w mut Wallet, of: Writer) -> &'w mut Replica {
+        let suspended = self.mesh.is_fenced(of);
+        wallet.replicas.entry(of).or_insert_with(|| Replica { suspended, ..Replica::default() })
+    }
+
     /// A posting of the hub's own making, under a number of its own.
     pub(super) fn posting<R: Read + ?Sized>(
         &self,

@@ -47,6 +47,7 @@ impl Hub {
         }
         let slip = Slip { person, amount, by, undone: false };
         match turn.tx.get::<Slip>(&slip_key(&id))? {
+            Some(known) if known.undone => return Ok(Reply::Denied(Denial::TopUpUndone)),
             Some(known) if (known.person, known.amount) == (person, amount) => {
                 return Ok(Reply::ToppedUp { total: wallets_of(turn.tx, person)?.total()?, repeated: true });
             }

@@ -27,6 +27,8 @@ pub enum Denial {
     BeyondBounds,
     /// No top-up has this number.
     UnknownTopUp,
+    /// The asker's number stands for a top-up that was undone since.
+    TopUpUndone,
     /// Somebody else took it, or in another shift.
     OthersTopUp,
     /// The holder has not so much anywhere.

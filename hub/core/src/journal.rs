@@ -115,7 +115,15 @@ pub(super) fn cut_key(writer: Writer) -> Vec<u8> {
 }
 
 fn waiting_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
-    named(b"!cheque", &(feed, seq))
+    named(WAITING_CHEQUES, &(feed, seq))
+}
+
+/// Prefix of cheques that are taken, and of which the giver's word has not come yet.
+const WAITING_CHEQUES: &[u8] = b"!cheque";
+
+/// Whether there are any.
+pub(super) fn has_waiting_cheques<R: Read + ?Sized>(turn: &Turn<'_, '_, R>) -> Result<bool, StoreError> {
+    Ok(!turn.tx.scan(WAITING_CHEQUES, None, 1)?.is_empty())
 }
 
 impl Hub {
@@ -217,7 +225,7 @@ impl Hub {
         };
         let card = sale.map_or(CardNumber(0), |sale| sale.card);
         let mode = Mode::Amount(refused.amount.unwrap_or_default());
-        Ok(RefusedRecord { id: refused.id, card, mode, reason: refused.reason, day: refused.day })
+        Ok(RefusedRecord { id: refused.id, card, mode, offline: false, reason: refused.reason, day: refused.day })
     }
 
     fn post_sale<R: Read + ?Sized>(
@@ -229,8 +237,9 @@ impl Hub {
     ) -> Result<(), CoreError> {
         let writer = place.feed.writer;
         let mut posting = Posting::new(place.source(), sale.day);
-        self.move_sale(turn, writer, sale, &sale.paid, &mut posting, Sign::Charge)?;
+        let overdrawn = self.move_sale(turn, writer, sale, &sale.paid, &mut posting, Sign::Charge)?;
         turn.post(posting)?;
+        self.doubt_backing(turn, place, sale, overdrawn)?;
         let doubt = self.doubt_price(turn, place, sale)?;
         let record = Box::new(sale.clone());
         let (feed, seq, received_ms) = (place.feed, place.seq, turn.stamp.hub_time_ms);
@@ -238,7 +247,8 @@ impl Hub {
         self.pair(turn, Seen { at_ms, place, reversed: false }, sale.id)
     }
 
-    /// Moves the parts of a sale, or of what the selling box gave back of it, through wallets and books.
+    /// Moves the parts of a sale, or of what the selling box gave back of it, through wallets and books; returns what it
+    /// took beyond the box's rights.
     fn move_sale<R: Read + ?Sized>(
         &self,
         turn: &mut Turn<'_, '_, R>,
@@ -247,7 +257,8 @@ impl Hub {
         parts: &[(Source, Fen)],
         posting: &mut Posting,
         sign: Sign,
-    ) -> Result<(), CoreError> {
+    ) -> Result<Fen, CoreError> {
+        let mut overdrawn = Fen::ZERO;
         let (person, pool) = (Owner::Person(sale.person), Owner::Pool(writer));
         let merchant = Account::Merchant(sale.merchant);
         let owed = Account::Receivable(sale.person);
@@ -261,12 +272,14 @@ impl Hub {
                     let wallet = self.open(turn, person)?.wallet(WalletKey::Main);
                     wallet.charged = wallet.charged.add(signed)?;
                     posting.shift(sign.kind(), owed, merchant, signed);
+                    overdrawn = overdrawn.add(*amount)?;
                     continue;
                 }
             };
-            let replica = self.open(turn, owner)?.named(key)?.replica(writer);
-            let before = (replica.used, replica.returned);
+            let replica = self.replica_of(self.open(turn, owner)?.named(key)?, writer);
+            let (before, was) = ((replica.used, replica.returned), replica.overdrawn()?);
             sign.count(replica, *amount)?;
+            overdrawn = overdrawn.add(replica.overdrawn()?.sub(was)?.max(Fen::ZERO))?;
             let after = (replica.used, replica.returned);
             let right = right_account(owner, key, writer, replica);
             let row = Row { person: if owner == pool { PersonId(0) } else { sale.person }, wallet: key };
@@ -289,9 +302,10 @@ impl Hub {
             && let Ok(counter) = wallets.named(key)
         {
             // Where there is no room nothing was ever granted of it, and the sale itself counts all the same.
-            sign.count(counter.replica(writer), total)?;
+            sign.count(self.replica_of(counter, writer), total)?;
         }
-        Ok(wallets.note_spent(sale.day, sign.of(total)?)?)
+        wallets.note_spent(sale.day, sign.of(total)?)?;
+        Ok(overdrawn)
     }
 
     /// One id sold at two boxes: all but the oldest sale are reversed by the hub, their money goes back to the holder.
@@ -522,11 +536,13 @@ impl Hub {
             return Ok(());
         }
         let wallet = wallets.named(key)?;
-        wallet.replica(taker).taken_in.insert(giver, total);
-        let to = right_account(owner, key, taker, wallet.replica(taker));
-        let given_out = wallet.replica(giver).taken_out.entry(taker).or_default();
+        let taking = self.replica_of(wallet, taker);
+        taking.taken_in.insert(giver, total);
+        let to = right_account(owner, key, taker, taking);
+        let giving = self.replica_of(wallet, giver);
+        let given_out = giving.taken_out.entry(taker).or_default();
         *given_out = given_out.add(amount)?;
-        let from = right_account(owner, key, giver, wallet.replica(giver));
+        let from = right_account(owner, key, giver, giving);
         if crate::rights::is_money(key) {
             let mut posting = Posting::new(place.source(), self.today(turn));
             posting.transfer(Kind::Cheque, from, to, amount);
@@ -564,7 +580,7 @@ impl Hub {
         if !grant.total.is_positive() {
             return Ok(touched);
         }
-        let replica = self.open(turn, owner)?.named(grant.row.wallet)?.replica(feed.writer);
+        let replica = self.replica_of(self.open(turn, owner)?.named(grant.row.wallet)?, feed.writer);
         let back = replica.back.entry(receiver.incarnation).or_default();
         *back = grant.total.max(*back);
         Ok(touched)

@@ -1,7 +1,7 @@
 //! Double entry: every movement of money is a transfer between two accounts, linked to the entry it follows from.
 //!
-//! Pure: builds transfers, stores nothing. Append-only; corrections are transfers of their own. A transfer's key is the
-//! hash of its entry and a part number, so applying a journal twice posts once. Leaves to others: SQL (`store`).
+//! Pure: builds transfers, stores nothing. Append-only; corrections are transfers of their own. A transfer names the hash
+//! of its entry and a part number; a feed's chain makes each entry come once. Leaves to others: SQL (`yika-hub`).
 #![deny(clippy::float_arithmetic)]
 
 use serde::{Deserialize, Serialize};
@@ -136,7 +136,7 @@ pub struct Transfer {
     /// Hash of the entry or act it follows from.
     pub source: Hash,
     /// Part number within the source.
-    pub part: u16,
+    pub part: u32,
     /// Why.
     pub kind: Kind,
     /// Where it leaves.
@@ -167,7 +167,7 @@ impl Posting {
     /// Moves an amount; zero moves nothing.
     pub fn transfer(&mut self, kind: Kind, debit: Account, credit: Account, amount: Fen) {
         if amount.is_positive() {
-            let part = u16::try_from(self.transfers.len()).unwrap_or(u16::MAX);
+            let part = u32::try_from(self.transfers.len()).unwrap_or(u32::MAX);
             let (source, day) = (self.source, self.day);
             self.transfers.push(Transfer { source, part, kind, debit, credit, amount, day });
         }

@@ -24,6 +24,7 @@ mod refund;
 pub mod rights;
 mod rows;
 mod tally;
+mod unbacked;
 mod upkeep;
 
 pub use books::balances;

@@ -68,20 +68,33 @@ impl Hub {
         let Some(doubt) = doubt(sheet.as_deref(), sale)? else { return Ok(None) };
         let count: u64 = turn.tx.get(DOUBTS)?.unwrap_or_default();
         turn.tx.put(DOUBTS.to_vec(), &count.saturating_add(1));
-        let key = named(b"!price", &(place.feed.writer, doubt.name()));
-        if turn.tx.get::<Day>(&key)? != Some(sale.day) {
-            turn.tx.put(key, &sale.day);
-            let charged = Fen::sum(sale.paid.iter().map(|(_, part)| *part))?;
-            let by = format!("{} of {}: {charged} yuan charged; by tariff {}", sale.id, sale.day, sale.tariff);
-            let detail = match doubt {
-                PriceDoubt::UnknownTariff => format!("{by}, which headquarters does not have"),
-                PriceDoubt::NotForSale => format!("{by} it is not sold"),
-                PriceDoubt::Due(total) => format!("{by} it is {total}"),
-            };
-            let more = "it is posted as charged; others of this box and day are marked in the list of transactions";
-            Hub::alarm(turn, place, doubt.name(), format!("{detail}; {more}"));
-        }
+        let charged = Fen::sum(sale.paid.iter().map(|(_, part)| *part))?;
+        let by = format!("{} of {}: {charged} yuan charged; by tariff {}", sale.id, sale.day, sale.tariff);
+        let detail = match doubt {
+            PriceDoubt::UnknownTariff => format!("{by}, which headquarters does not have"),
+            PriceDoubt::NotForSale => format!("{by} it is not sold"),
+            PriceDoubt::Due(total) => format!("{by} it is {total}"),
+        };
+        let more = "it is posted as charged; others of this box and day are marked in the list of transactions";
+        self.alarm_once(turn, place, sale.day, doubt.name(), format!("{detail}; {more}"))?;
         Ok(Some(doubt))
+    }
+
+    /// Alarms the first of a kind about a box and day.
+    pub(super) fn alarm_once<R: Read + ?Sized>(
+        &self,
+        turn: &mut Turn<'_, '_, R>,
+        place: Place,
+        day: Day,
+        word: &str,
+        detail: String,
+    ) -> Result<(), StoreError> {
+        let key = named(b"!told", &(place.feed.writer, word));
+        if turn.tx.get::<Day>(&key)? != Some(day) {
+            turn.tx.put(key, &day);
+            Hub::alarm(turn, place, word, detail);
+        }
+        Ok(())
     }
 }
 

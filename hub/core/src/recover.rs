@@ -201,7 +201,7 @@ impl Hub {
         let owner = if person == PersonId(0) { Owner::Pool(receiver) } else { Owner::Person(person) };
         let wallet = self.open(turn, owner)?.wallet(key);
         wallet.last_day = wallet.last_day.max(grant.last_day);
-        let replica = wallet.replica(receiver);
+        let replica = self.replica_of(wallet, receiver);
         let more = replica.merge_granted(feed.writer.incarnation, grant.total)?;
         let right = super::books::right_account(owner, key, receiver, replica);
         if more.is_positive() && is_money(key) {

@@ -281,6 +281,7 @@ pub(super) async fn audit(
         object: shortened(&filter.object),
         before: filter.before,
         limit: AUDIT_ROWS + 1,
+        ..AuditQuery::default()
     };
     let (who, act, object) = (query.who.clone(), query.act.clone(), query.object.clone());
     let read = site.desk.node.query(move |conn| {

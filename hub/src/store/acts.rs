@@ -131,9 +131,9 @@ pub struct CounterRefund {
 /// Of the database.
 pub fn counter_refunds(conn: &Connection, sale: PurchaseId, buyer: PersonId) -> Result<Vec<CounterRefund>, StoreError> {
     let object = if buyer == PersonId(0) { sale.to_string() } else { buyer.to_string() };
-    let query = AuditQuery { object, act: COUNTER_REFUND.into(), limit: REFUNDS_READ_MAX, ..AuditQuery::default() };
-    let of = format!("sale={sale}; ");
-    let lines = read::audit(conn, &query)?.into_iter().filter(|line| line.row.detail.starts_with(&of));
+    let (act, detail) = (COUNTER_REFUND.into(), format!("sale={sale}; "));
+    let query = AuditQuery { object, act, detail, limit: REFUNDS_READ_MAX, ..AuditQuery::default() };
+    let lines = read::audit(conn, &query)?.into_iter();
     let reason = |detail: &str| detail.split_once("; reason=").map_or_else(String::new, |(_, why)| why.to_owned());
     Ok(lines
         .map(|line| CounterRefund { at_ms: line.row.at_ms, who: line.row.who, reason: reason(&line.row.detail) })

@@ -157,6 +157,8 @@ pub struct AuditQuery {
     pub act: String,
     /// On exactly this object; all when empty.
     pub object: String,
+    /// With a detail that begins so; any when empty.
+    pub detail: String,
     /// Only older than this number: the last line of the page before.
     pub before: Option<i64>,
     /// Most lines.
@@ -174,6 +176,7 @@ pub fn audit(conn: &Connection, q: &AuditQuery) -> Result<Vec<AuditLine>, StoreE
     let sql = format!(
         "SELECT number, at_ms, who, act, object, detail, origin FROM audit {index}
          WHERE number < ?1 AND (?2 = '' OR who = ?2) AND (?3 = '' OR substr(act, 1, length(?3)) = ?3) AND {object}
+           AND (?6 = '' OR substr(detail, 1, length(?6)) = ?6)
          ORDER BY number DESC LIMIT ?4"
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
@@ -191,7 +194,7 @@ pub fn audit(conn: &Connection, q: &AuditQuery) -> Result<Vec<AuditLine>, StoreE
         })
     };
     statement
-        .query_map(params![q.before.unwrap_or(i64::MAX), q.who, q.act, q.limit, q.object], row)
+        .query_map(params![q.before.unwrap_or(i64::MAX), q.who, q.act, q.limit, q.object, q.detail], row)
         .and_then(Iterator::collect)
         .map_err(failed(doing))
 }

@@ -21,7 +21,7 @@ pub struct HubBox {
     pub hub: Hub,
     pub transfers: Vec<Transfer>,
     pub(super) sums: BTreeMap<Account, i64>,
-    pub(super) sources: BTreeSet<(yika_crdt::feed::Hash, u16)>,
+    pub(super) sources: BTreeSet<(yika_crdt::feed::Hash, u32)>,
     pub rows: Vec<TableRow>,
     pub alarms: Vec<String>,
 }

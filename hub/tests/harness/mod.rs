@@ -771,7 +771,7 @@ pub fn sheet() -> TariffSheet {
 pub fn request(terminal: TerminalId, seq: u32, person: u64, fen: i64) -> PurchaseRequest {
     let id = PurchaseId { terminal, boot: 1, seq };
     let card = CardNumber(800_000 + person);
-    PurchaseRequest { id, card, mode: Mode::Amount(Fen(fen)), terminal_time_ms: 0, offline: false }
+    PurchaseRequest { id, card, mode: Mode::Amount(Fen(fen)), terminal_time_ms: 0, offline: false, tariff: None }
 }
 
 pub fn paid(answer: &Answer) -> i64 {

@@ -283,7 +283,7 @@ impl Site {
         let sale =
             Holder { person: PersonId(0), card, name: String::new(), staff_number: String::new(), campus: CampusId(1) };
         let sale = self.sale(at, &sale, 1_000, at_ms);
-        Body::Refused(RefusedRecord { id: sale.id, card, mode: sale.mode, reason, day: sale.day })
+        Body::Refused(RefusedRecord { id: sale.id, card, mode: sale.mode, offline: false, reason, day: sale.day })
     }
 
     /// The sales of a day a week ago, of yesterday and of today until now, with a refund, refusals and alarms.
