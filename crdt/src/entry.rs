@@ -417,6 +417,8 @@ pub struct RefusedRecord {
     pub card: CardNumber,
     /// What was asked.
     pub mode: Mode,
+    /// Whether the terminal had decided it alone: the same id then asks for the same.
+    pub offline: bool,
     /// Why not.
     pub reason: Reason,
     /// Business day.

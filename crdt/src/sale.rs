@@ -46,6 +46,8 @@ pub struct PurchaseRequest {
     pub terminal_time_ms: i64,
     /// Decided by the terminal alone; a fact that is never refused for money.
     pub offline: bool,
+    /// Tariff that such a terminal showed, if it says so: a fact is priced by it.
+    pub tariff: Option<TariffVersion>,
 }
 
 /// What a terminal asks to give back.
@@ -186,6 +188,11 @@ pub fn cut_if_due<R: Read + ?Sized>(
     Ok(false)
 }
 
+fn refusal_of(request: &PurchaseRequest, reason: Reason, day: Day) -> RefusedRecord {
+    let PurchaseRequest { id, card, mode, offline, .. } = *request;
+    RefusedRecord { id, card, mode, offline, reason, day }
+}
+
 /// Decides a purchase. The same id gets its first answer again, also a refusal, also after a restart.
 pub fn purchase<R: Read + ?Sized>(
     mesh: &mut Mesh,
@@ -205,9 +212,7 @@ pub fn purchase<R: Read + ?Sized>(
     };
     let decided = match decided {
         Decided::Sell(record) => Body::Purchase(*record),
-        Decided::Refuse(reason) => {
-            Body::Refused(RefusedRecord { id: request.id, card: request.card, mode: request.mode, reason, day })
-        }
+        Decided::Refuse(reason) => Body::Refused(refusal_of(request, reason, day)),
         Decided::Short { row, missing } => return Ok(Outcome::Short { row, missing }),
     };
     let answer = answer_of(&decided).unwrap_or(Answer::Voided);
@@ -230,7 +235,7 @@ pub fn refuse<R: Read + ?Sized>(
         return Ok(answer);
     }
     let day = open_day(tx, mesh, now)?;
-    let refused = RefusedRecord { id: request.id, card: request.card, mode: request.mode, reason, day };
+    let refused = refusal_of(request, reason, day);
     record(mesh, tx, request.id, body, Body::Refused(refused), now, events)?;
     Ok(Answer::Refused(reason))
 }
@@ -401,8 +406,7 @@ pub fn mark_theirs<R: Read + ?Sized>(
 fn asked(answer: &Body) -> Option<(PurchaseId, Hash)> {
     Some(match answer {
         Body::Purchase(sale) => (sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline))),
-        // Only sales that a terminal did not decide alone are refused.
-        Body::Refused(refused) => (refused.id, digest_of(&(&refused.card, &refused.mode, false))),
+        Body::Refused(refused) => (refused.id, digest_of(&(&refused.card, &refused.mode, refused.offline))),
         // Whether all or a part was asked for is not in the record: any body gets the answer.
         Body::Refund(refund) => (refund.id, Hash::default()),
         Body::NotRefunded(refused) => (refused.id, asked_back(refused.of, refused.kind, refused.amount)),

@@ -12,10 +12,11 @@ use crate::reason::Reason;
 use crate::sale::{self, Now};
 use crate::store::{Read, StoreError, Tx};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-/// Boots drawn by one node are this far apart; the rest tells nodes apart, so that two boxes of a campus at which the
-/// same terminal is signed on never number sales alike.
-const BOOT_STEP: u32 = 16;
+/// Boots drawn by one node are this far apart; the rest tells the boxes of a campus apart (at most so many), so that two
+/// of them at which the same terminal is signed on never number sales alike.
+const BOOT_STEP: u32 = 32;
 
 /// A cashier's time at a till (POS-28).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub fn sign_on<R: Read + ?Sized>(
     if let Some(open) = last.filter(Shift::is_open) {
         return Ok(if open.operator == operator { SignOn::Open(open) } else { SignOn::Taken(open) });
     }
-    let Some(boot) = next_boot(last.map(|s| s.boot), mesh.me.node, now.stamp.hub_time_ms) else {
+    let Some(boot) = next_boot(last.map(|s| s.boot), rank(mesh), now.stamp.hub_time_ms) else {
         return Ok(SignOn::Refused(Reason::BoxNotReady));
     };
     let shift = Shift { terminal, operator, boot, from_ms: now.stamp.hub_time_ms, until_ms: None };
@@ -105,12 +106,19 @@ fn keep<R: Read + ?Sized>(
     Ok(())
 }
 
+/// How many boxes of this campus, ended ones too, were enrolled before this one.
+fn rank(mesh: &Mesh) -> u32 {
+    let ours = mesh.nodes.iter().filter(|(_, node)| node.record.campus == mesh.place.campus);
+    let before: BTreeSet<NodeId> = ours.map(|(writer, _)| writer.node).filter(|node| *node < mesh.me.node).collect();
+    before.len() as u32
+}
+
 /// A boot greater than the last one, near the hub time in seconds, so that it is greater than a sibling's, too.
-fn next_boot(last: Option<u32>, node: NodeId, hub_time_ms: i64) -> Option<u32> {
+fn next_boot(last: Option<u32>, rank: u32, hub_time_ms: i64) -> Option<u32> {
     let seconds = u32::try_from(hub_time_ms.div_euclid(1000).max(0)).ok()?;
     let after_last = last.map_or(Some(0), |boot| boot.checked_add(BOOT_STEP))?;
     let slot = seconds.max(after_last) / BOOT_STEP * BOOT_STEP;
-    Some(slot + node.0 % BOOT_STEP)
+    Some(slot + rank % BOOT_STEP)
 }
 
 #[cfg(test)]
@@ -121,16 +129,16 @@ mod tests {
     #[test]
     fn two_boxes_in_the_same_second_draw_different_boots() {
         let at_ms = 1_795_494_600_000;
-        assert_ne!(next_boot(None, NodeId(1), at_ms), next_boot(None, NodeId(2), at_ms));
-        assert_eq!(next_boot(Some(u32::MAX), NodeId(1), at_ms), None);
+        assert_ne!(next_boot(None, 1, at_ms), next_boot(None, 2, at_ms));
+        assert_eq!(next_boot(Some(u32::MAX), 1, at_ms), None);
     }
 
     proptest! {
-        /// Whatever the clock does, a boot is greater than the one before and keeps the node's mark.
+        /// Whatever the clock does, a boot is greater than the one before and keeps the box's mark.
         #[test]
-        fn boots_grow(last in 0u32..u32::MAX - 64, node in 0u32..100, at_ms in any::<u32>().prop_map(|s| i64::from(s) * 500)) {
-            let boot = next_boot(Some(last), NodeId(node), at_ms);
-            prop_assert!(boot.is_some_and(|b| b > last && b % BOOT_STEP == node % BOOT_STEP), "{boot:?}");
+        fn boots_grow(last in 0u32..u32::MAX - 64, rank in 0u32..100, at_ms in any::<u32>().prop_map(|s| i64::from(s) * 500)) {
+            let boot = next_boot(Some(last), rank, at_ms);
+            prop_assert!(boot.is_some_and(|b| b > last && b % BOOT_STEP == rank % BOOT_STEP), "{boot:?}");
         }
     }
 }

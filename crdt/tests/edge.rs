@@ -248,7 +248,7 @@ fn sheet() -> TariffSheet {
 
 fn request(terminal: TerminalId, seq: u32, fen: i64) -> PurchaseRequest {
     let id = PurchaseId { terminal, boot: 1, seq };
-    PurchaseRequest { id, card: CARD, mode: Mode::Amount(Fen(fen)), terminal_time_ms: 0, offline: false }
+    PurchaseRequest { id, card: CARD, mode: Mode::Amount(Fen(fen)), terminal_time_ms: 0, offline: false, tariff: None }
 }
 
 fn refund(seq: u32, of: u32, kind: RefundKind, amount: Option<i64>) -> Command {

@@ -40,7 +40,7 @@ async fn lunch(campus: &mut Campus) {
         let mode = if n % 3 == 0 { Mode::Fixed } else { Mode::Amount(Fen(600 + 50 * i64::from(n))) };
         let id = PurchaseId { terminal: TerminalId(12), boot: 1, seq: n };
         let card = card(u64::from(n));
-        let request = PurchaseRequest { id, card, mode, terminal_time_ms: 0, offline: false };
+        let request = PurchaseRequest { id, card, mode, terminal_time_ms: 0, offline: false, tariff: None };
         campus.node.purchase(request).await.unwrap();
     }
     let pass = |n: u64, event| DoorRecord {

@@ -80,7 +80,7 @@ impl App {
 
     /// Reads committed state off the runtime's own work.
     fn look<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, UiError> {
-        tokio::task::block_in_place(|| self.node().look(read)).map_err(|e| UiError::unavailable(e, Saved::Nothing))
+        self.node().look(read).map_err(|e| UiError::unavailable(e, Saved::Nothing))
     }
 
     /// The box at a glance.

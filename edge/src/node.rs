@@ -12,7 +12,7 @@ use crate::snapshot::{self, Heard};
 use crate::ticks::TickSource;
 use crate::vitals::Vitals;
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -196,7 +196,7 @@ impl EdgeNode {
     }
 
     async fn decide(&self, request: PurchaseRequest, until: Instant) -> Result<Answer, Busy> {
-        let mut asked = BTreeSet::new();
+        let mut asked = BTreeMap::new();
         loop {
             // Listen before deciding, so that a grant in between is not missed.
             let rights = self.ears.rights.subscribe();
@@ -208,13 +208,13 @@ impl EdgeNode {
                 other => return Err(Busy(format!("the core answered a purchase with {other:?}"))),
             };
             let has_time = Instant::now() + Duration::from_millis(ASK_MS_MAX) <= until;
-            let Some((whom, words)) = self.next_to_ask(row, &asked).filter(|_| has_time) else {
+            let next = if has_time { self.next_to_ask(row, missing, &asked)? } else { None };
+            let Some((whom, total, words)) = next else {
                 return self.give_up(request, row).await;
             };
-            asked.insert((whom, row));
-            let total = self.granted_by(whom, row)?.add(missing).map_err(|e| Busy(e.to_string()))?;
+            asked.insert((whom, row), total);
             if words.try_send(Message::Ask { row, total }).is_ok() {
-                let answered = self.wait_for_rights(rights, (whom, row, total)).await;
+                let answered = self.wait_for_rights(rights, (whom, row, total)).await?;
                 self.note_answer(whom, answered);
             }
         }
@@ -264,14 +264,29 @@ impl EdgeNode {
         }
     }
 
-    /// The next one who may have rights: the hub if it is there, else boxes, each once for a row.
-    fn next_to_ask(&self, row: Row, asked: &BTreeSet<(Writer, Row)>) -> Option<(Writer, mpsc::Sender<Message>)> {
-        let peers = self.lock_peers();
-        let hub_is_there = peers.iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
-        // With the hub there, it alone is asked: it knows who holds what and recalls.
-        let mut candidates = peers.iter().filter(|(w, peer)| peer.answers() && (w.node.is_hub() || !hub_is_there));
-        let next = candidates.find(|(w, _)| !asked.contains(&(**w, row)));
-        next.map(|(writer, peer)| (*writer, peer.words.clone()))
+    /// The next one who may have rights, and the total to ask for: the hub if it is there, else boxes. Who gave what was
+    /// asked for, and it went to another purchase of the holder, is asked again for more.
+    fn next_to_ask(
+        &self,
+        row: Row,
+        missing: Fen,
+        asked: &BTreeMap<(Writer, Row), Fen>,
+    ) -> Result<Option<(Writer, Fen, mpsc::Sender<Message>)>, Busy> {
+        let candidates: Vec<_> = {
+            let peers = self.lock_peers();
+            let hub_is_there = peers.iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
+            // With the hub there, it alone is asked: it knows who holds what and recalls.
+            let able = peers.iter().filter(|(w, peer)| peer.answers() && (w.node.is_hub() || !hub_is_there));
+            able.map(|(writer, peer)| (*writer, peer.words.clone())).collect()
+        };
+        for (writer, words) in candidates {
+            let granted = self.granted_by(writer, row)?;
+            if asked.get(&(writer, row)).is_none_or(|total| granted >= *total) {
+                let total = granted.add(missing).map_err(|e| Busy(e.to_string()))?;
+                return Ok(Some((writer, total, words)));
+            }
+        }
+        Ok(None)
     }
 
     /// Remembers whether somebody who was asked has answered.
@@ -289,21 +304,28 @@ impl EdgeNode {
         }
     }
 
-    /// Waits for a grant or a denial; `false` when neither came within the bound.
-    async fn wait_for_rights(&self, mut rights: broadcast::Receiver<PersonId>, asked: (Writer, Row, Fen)) -> bool {
-        let (_, row, _) = asked;
+    /// Waits for a grant of so much, or a denial; `false` when neither came within the bound. Other news about the holder
+    /// is no answer.
+    async fn wait_for_rights(
+        &self,
+        mut rights: broadcast::Receiver<PersonId>,
+        asked: (Writer, Row, Fen),
+    ) -> Result<bool, Busy> {
+        let (whom, row, total) = asked;
         let mut denied = self.denied.subscribe();
         let until = Instant::now() + Duration::from_millis(ASK_MS_MAX);
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return false,
+                () = tokio::time::sleep_until(until) => return Ok(false),
                 person = rights.recv() => match person {
                     Ok(person) if person != row.person => {}
-                    _ => return true,
+                    // More news than the ear holds: what was granted stands in the row.
+                    _ if self.granted_by(whom, row)? < total => {}
+                    _ => return Ok(true),
                 },
                 said = denied.recv() => match said {
                     Ok(said) if said != asked => {}
-                    _ => return true,
+                    _ => return Ok(true),
                 },
             }
         }
@@ -382,12 +404,12 @@ impl EdgeNode {
         (clock.now_ms(ticks), clock.is_trusted(ticks))
     }
 
-    /// Runs a reading over committed state.
+    /// Runs a reading over committed state; it may wait for one of the readers.
     ///
     /// # Errors
     /// Those of `read`.
     pub fn look<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        self.pool.read(|store| read(store))
+        tokio::task::block_in_place(|| self.pool.read(|store| read(store)))
     }
 
     /// Feeds, rights, directory, changes: to listen to.

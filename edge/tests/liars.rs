@@ -41,7 +41,7 @@ async fn campus(dir: &std::path::Path) -> Campus {
 fn request(seq: u32) -> PurchaseRequest {
     let id = PurchaseId { terminal: TerminalId(TILL), boot: 1, seq };
     let mode = Mode::Amount(Fen(100));
-    PurchaseRequest { id, card: CardNumber(FIRST_CARD + 1), mode, terminal_time_ms: 0, offline: false }
+    PurchaseRequest { id, card: CardNumber(FIRST_CARD + 1), mode, terminal_time_ms: 0, offline: false, tariff: None }
 }
 
 fn alarms(campus: &Campus, kind: &str) -> usize {

@@ -181,12 +181,15 @@ async fn a_chip_that_becomes_known_keeps_its_first_answer() {
     let asked = Purchase { card: chip, ..sale(1, 100) };
     let first = client.purchase(&asked).await.unwrap();
     assert_eq!(first.reason.as_deref(), Some("unknown_card"));
+    let eaten = Batch { records: vec![Purchase { id: id(5), ..asked.clone() }] };
+    assert_eq!(client.batch(&eaten).await.unwrap().records[0].state, RecordState::New);
     let person = campus.node.row(&yika_crdt::keys::person(PersonId(1))).unwrap();
     let mut person: yika_crdt::person::Person = person.unwrap();
     person.cards[0].uid = Some(0x11_2233_4455_6677);
     campus.node.people.write().put(&person, None);
     assert_eq!(timeless(&client.purchase(&asked).await.unwrap()), timeless(&first));
-    let next = Purchase { id: id(2), ..asked };
+    assert_eq!(client.batch(&eaten).await.unwrap().records[0].state, RecordState::Seen, "its answer was lost");
+    let next = Purchase { id: id(6), ..asked };
     assert_eq!(client.purchase(&next).await.unwrap().decision, Decision::Approved);
 }
 

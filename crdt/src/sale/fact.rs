@@ -1,6 +1,6 @@
 //! Sales that a terminal decided alone and tells afterwards: the meal is eaten, so they are facts (design section 4).
 //!
-//! Priced by the moment at which they happened, charged to rights, then the terminal's float, then what the holder owes;
+//! Priced by the tariff that the terminal showed and the moment at which they happened, charged to rights, then the terminal's float, then what the holder owes;
 //! refused only where no sum follows at all. What is odd about one is alarmed, so that a person looks. Leaves to others:
 //! prices (`tariff`), journaling (`sale`).
 
@@ -39,6 +39,8 @@ pub(super) enum Remark {
     OtherMeal,
     /// The tariff has no price for it.
     Unpriced,
+    /// The tariff that its terminal showed is not held here.
+    UnknownTariff,
 }
 
 impl Remark {
@@ -49,6 +51,9 @@ impl Remark {
             Remark::NotInUse => "the terminal is not in use".into(),
             Remark::Barred => "its holder may not buy there".into(),
             Remark::OtherMeal => "no meal with a price was open; it is of the one before".into(),
+            Remark::UnknownTariff => {
+                "the tariff that its terminal showed is not known here; the newest is taken".into()
+            }
             Remark::Unpriced => "the tariff has no price for it; it is charged as keyed, a meal is only counted".into(),
         }
     }
@@ -74,9 +79,12 @@ pub(super) fn decide<R: Read + ?Sized>(
     let Some(terminal) = mesh.terminals.get(&request.id.terminal).filter(|till| is_till_here(mesh, till)) else {
         return refuse(Reason::TerminalNotAllowed);
     };
-    let Some(sheet) = mesh.tariff() else {
+    let Some(newest) = mesh.tariff() else {
         return refuse(Reason::NoPrice);
     };
+    let shown = request.tariff.map(|version| mesh.tariff_of(tx, version)).transpose()?.flatten();
+    let is_unknown = request.tariff.is_some() && shown.is_none();
+    let sheet = shown.unwrap_or(newest);
     let (offset, cut) = calendar(mesh);
     let at_ms = happened_ms(request.terminal_time_ms, now.stamp.hub_time_ms);
     let people = mesh.people.read();
@@ -90,6 +98,7 @@ pub(super) fn decide<R: Read + ?Sized>(
     };
     let mut remarks: Vec<_> = unusable.filter(|_| known.is_some()).map(Remark::Unusable).into_iter().collect();
     remarks.extend((!may_sell(mesh, terminal)).then_some(Remark::NotInUse));
+    remarks.extend(is_unknown.then_some(Remark::UnknownTariff));
     remarks.extend((period != tariff::period_at(&sheet, minute)).then_some(Remark::OtherMeal));
     let by_rule = category.map_or(Ok(quote), |category| tariff::price(&sheet, category, outlet, period, mode));
     remarks.extend(match by_rule {

@@ -200,6 +200,8 @@ pub(super) fn uncount<R: Read + ?Sized>(
             *sum = less(*sum)?;
             *times = fewer(*times);
         }
+        let guest = back.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
+        counters.guest_sum = counters.guest_sum.sub(Fen::sum(guest)?)?.max(Fen::ZERO);
         counters.last = None;
         Ok(())
     })

@@ -180,3 +180,51 @@ fn yesterdays_meal_takes_nothing_of_todays_limits() {
     edge.mono_ms += 6 * HOUR_MS as u64;
     assert_eq!(edge.buy(5, 500), Answer::Refused(Reason::OverDayTimes), "today's facts count today");
 }
+
+/// Rows POS-5, 11.
+#[test]
+fn a_fact_is_priced_by_the_tariff_that_its_terminal_showed() {
+    let (mut hub, mut edge) = canteen();
+    let shown = edge.edge.mesh.tariff().unwrap().version;
+    let dearer = FixedPrice { outlet: None, category: None, period: Some(PeriodId(2)), price: Fen(1_800) };
+    let sheet = (*edge.edge.mesh.tariff().unwrap()).clone();
+    let sheet = TariffSheet { version: TariffVersion(shown.0 + 1), fixed: vec![dearer], ..sheet };
+    edge.run(Command::Ingest(hub.say(Channel::Registry, vec![Body::Tariff(Box::new(sheet))]).into()));
+    let eaten_before = PurchaseRequest { tariff: Some(shown), ..fact(1, Mode::Fixed, NOON_MS) };
+    let record = told(&mut edge, eaten_before);
+    assert_eq!((record.tariff, record.price), (shown, Fen(1_200)), "as it was shown when it was eaten");
+    let unsaid = told(&mut edge, fact(2, Mode::Fixed, NOON_MS));
+    assert_eq!((unsaid.tariff.0, unsaid.price), (shown.0 + 1, Fen(1_800)), "else by the newest");
+    let unknown = PurchaseRequest { tariff: Some(TariffVersion(99)), ..fact(3, Mode::Fixed, NOON_MS) };
+    assert_eq!(told(&mut edge, unknown).price, Fen(1_800));
+    assert!(edge.alarms("fact").iter().any(|alarm| alarm.contains("showed is not known here")));
+}
+
+#[test]
+fn a_refused_fact_gets_its_first_answer_at_a_sibling_too() {
+    let mut hub = HubVoice::default();
+    let mut one = Box_::ready(1, 1, &mut hub);
+    let mut two = Box_::ready(2, 1, &mut hub);
+    let nothing = || fact(1, Mode::Amount(Fen(0)), NOON_MS);
+    let first = one.sell(nothing());
+    assert_eq!(first, Answer::Refused(Reason::BadAmount));
+    assert_eq!(one.sell(nothing()), first);
+    one.feed_to(Channel::Journal, &mut two);
+    assert_eq!(two.sell(nothing()), first);
+    let online = PurchaseRequest { offline: false, ..nothing() };
+    assert_eq!(two.sell(online), Answer::Refused(Reason::IdReused), "another question under the same id");
+}
+
+/// Rows POS-5, 20.
+#[test]
+fn a_guest_sale_taken_back_frees_the_guest_cap() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let row = Row { person: PersonId(0), wallet: WalletKey::Guest };
+    let grant = GrantRecord { row, total: Fen(100_000), last_day: None, basis: None, lease: None };
+    edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![Body::Grant(grant)]).into()));
+    assert!(matches!(edge.buy(1, 2_000), Answer::Approved(_)));
+    let back = edge.run(refund(2, 1, RefundKind::Correction, None));
+    assert!(matches!(back, Reply::Answer(Answer::Refunded(_))), "{back:?}");
+    assert!(matches!(edge.buy(3, 2_000), Answer::Approved(_)), "the cap of the day is free again");
+}

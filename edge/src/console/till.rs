@@ -269,7 +269,7 @@ pub(super) async fn sale(
         let act = ActRecord { operator: shift.operator, act: "till.typed_card".into(), detail };
         app.node().call(Command::Act(act)).await.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
     }
-    let request = PurchaseRequest { id, card, mode, terminal_time_ms: form.at_ms, offline: false };
+    let request = PurchaseRequest { id, card, mode, terminal_time_ms: form.at_ms, offline: false, tariff: None };
     match app.node().purchase(request).await {
         Ok(answer) => {
             let panel = app.panel_of(&ui, &answer, card, again)?;

@@ -26,14 +26,21 @@ impl Terminals {
         let id = own_id(caller, asked.id)?;
         let mode = mode_of(asked.mode)?;
         let card = card_of(&self.node.people.read(), &asked.card)?;
-        let request = PurchaseRequest { id, card, mode, terminal_time_ms: asked.time_ms, offline: false };
-        let mut answer = self.node.purchase(request.clone()).await?;
-        if answer == Answer::Refused(Reason::IdReused)
-            && let Some(card) = self.first_card(id, &asked.card)?
-        {
-            answer = self.node.purchase(PurchaseRequest { card, ..request }).await?;
-        }
+        let terminal_time_ms = asked.time_ms;
+        let request = PurchaseRequest { id, card, mode, terminal_time_ms, offline: false, tariff: None };
+        let answer = self.sell(request, &asked.card).await?;
         self.sale_answer(caller, asked.id, &answer)
+    }
+
+    /// Sells; an id that was first asked with a chip that nobody's card had then is asked with it again.
+    async fn sell(&self, request: PurchaseRequest, presented: &PresentedCard) -> Result<Answer, Busy> {
+        let answer = self.node.purchase(request.clone()).await?;
+        if answer == Answer::Refused(Reason::IdReused)
+            && let Some(card) = self.first_card(request.id, presented)?
+        {
+            return self.node.purchase(PurchaseRequest { card, ..request }).await;
+        }
+        Ok(answer)
     }
 
     pub(super) async fn reversal(&self, caller: &Caller, asked: Reversal) -> Result<SaleAnswer, Refusal> {
@@ -59,13 +66,13 @@ impl Terminals {
     /// Facts: whatever is in them is answered record by record, so that no record can hold up those behind it.
     pub(super) async fn batch(&self, caller: &Caller, asked: Batch) -> Result<BatchAnswer, Refusal> {
         let requests = self.facts(caller, &asked.records)?;
-        let seen = tokio::task::block_in_place(|| {
-            let known = |store: &dyn yika_crdt::store::Read| {
-                requests.iter().map(|request| sold::is_known(store, request.id)).collect::<Result<Vec<_>, _>>()
-            };
-            self.node.look(known)
-        })?;
-        let answers = join_all(requests.into_iter().map(|request| self.node.purchase(request))).await;
+        let known = |store: &dyn yika_crdt::store::Read| {
+            requests.iter().map(|request| sold::is_known(store, request.id)).collect::<Result<Vec<_>, _>>()
+        };
+        let seen = self.node.look(known)?;
+        let asked_cards = asked.records.iter().map(|record| &record.card);
+        let answers =
+            join_all(requests.into_iter().zip(asked_cards).map(|(request, card)| self.sell(request, card))).await;
         let mut records = Vec::with_capacity(answers.len());
         let mut stopped = false;
         for ((record, answer), seen) in asked.records.iter().zip(answers).zip(seen) {
@@ -106,7 +113,8 @@ impl Terminals {
             // A card that cannot be read is a card nobody knows: the meal was eaten all the same.
             let card = card_of(&people, &record.card).unwrap_or(CardNumber(0));
             let mode = core_mode(record.mode);
-            requests.push(PurchaseRequest { id, card, mode, terminal_time_ms: record.time_ms, offline: true });
+            let (terminal_time_ms, tariff) = (record.time_ms, record.tariff.map(TariffVersion));
+            requests.push(PurchaseRequest { id, card, mode, terminal_time_ms, offline: true, tariff });
         }
         Ok(requests)
     }
@@ -123,9 +131,9 @@ impl Terminals {
     }
 
     /// The card an id was first asked with, if that was this very chip before a card record named it.
-    fn first_card(&self, id: PurchaseId, presented: &PresentedCard) -> Result<Option<CardNumber>, Refusal> {
+    fn first_card(&self, id: PurchaseId, presented: &PresentedCard) -> Result<Option<CardNumber>, Busy> {
         let Some(chip) = presented.chip() else { return Ok(None) };
-        let card = tokio::task::block_in_place(|| self.node.look(|store| sold::card_of(store, id)))?;
+        let card = self.node.look(|store| sold::card_of(store, id))?;
         Ok(card.filter(|card| *card == unknown_chip(chip)))
     }
 

@@ -14,7 +14,7 @@ impl Terminals {
     pub(super) fn sign_in(&self, caller: &Caller, told: SignIn) -> Result<SignedIn, Refusal> {
         let TerminalRecord { terminal, campus, outlet, merchant, ref name, .. } = caller.record;
         let boot = caller.signed.boot;
-        let last_seq = tokio::task::block_in_place(|| self.node.look(|s| sold::last_seq(s, terminal, boot)))?;
+        let last_seq = self.node.look(|s| sold::last_seq(s, terminal, boot))?;
         self.board.signed_in(terminal, told.model, told.firmware);
         Ok(SignedIn {
             name: name.clone(),

@@ -10,8 +10,14 @@ use yika_crdt::sale::{Answer, PurchaseRequest};
 
 async fn sell(campus: &Campus, seq: u32, fen: i64) {
     let id = PurchaseId { terminal: TerminalId(11), boot: 1, seq };
-    let request =
-        PurchaseRequest { id, card: card(1), mode: Mode::Amount(Fen(fen)), terminal_time_ms: 0, offline: false };
+    let request = PurchaseRequest {
+        id,
+        card: card(1),
+        mode: Mode::Amount(Fen(fen)),
+        terminal_time_ms: 0,
+        offline: false,
+        tariff: None,
+    };
     assert!(matches!(campus.node.purchase(request).await, Ok(Answer::Approved(_))));
 }
 

@@ -392,6 +392,7 @@ impl Box {
             mode: Mode::Amount(Fen(100 + i64::from(seq % 400))),
             terminal_time_ms: self.node.time().0,
             offline: false,
+            tariff: None,
         };
         match self.node.purchase(request).await? {
             Answer::Approved(_) => Ok(()),

@@ -71,6 +71,7 @@ async fn sell_at(campus: Arc<Campus>, till: u32, ends: Instant) -> Vec<u64> {
             mode: Mode::Amount(Fen(100 + i64::from(seq % 900))),
             terminal_time_ms: campus.node.time().0,
             offline: false,
+            tariff: None,
         };
         let answer = campus.node.purchase(request).await.unwrap();
         assert!(matches!(answer, Answer::Approved(_)), "{answer:?}");

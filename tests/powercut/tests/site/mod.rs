@@ -156,6 +156,7 @@ pub fn sale(seq: u32) -> PurchaseRequest {
         mode: Mode::Amount(Fen(700 + i64::from(seq * 7 % 500))),
         terminal_time_ms: 0,
         offline: false,
+        tariff: None,
     }
 }
 
