@@ -103,6 +103,8 @@ pub enum Command {
         /// All but this.
         keep: Fen,
     },
+    /// Headquarters, proved by the handshake, says that this life has ended.
+    Fenced,
     /// The hub's node record, proved by the handshake.
     TrustHub(NodeRecord),
     /// An operator confirms the time while no hub is there.
@@ -240,7 +242,8 @@ impl Edge {
     pub fn load<R: Read + ?Sized>(store: &R, me: Writer, place: Place) -> Result<Edge, StoreError> {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
-        let shut = store.get(keys::FORKED)?.map(|_| Shut::Forked);
+        let forked = store.get(keys::FORKED)?.map(|_| Shut::Forked);
+        let shut = forked.or(store.get(keys::FENCED)?.map(|_| Shut::Fenced));
         Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut, shut_before: shut })
     }
 
@@ -329,6 +332,10 @@ impl Edge {
             Command::Ask { from, row, total } => Reply::Granted(self.cheque(tx, from, row, total, &now, events)?),
             Command::Level { from, row, right } => Reply::Granted(self.level(tx, from, row, right, &now, events)?),
             Command::Recall { row, keep } => Reply::Granted(self.give_up(tx, row, keep, &now, events)?),
+            Command::Fenced => {
+                self.fenced(tx);
+                Reply::Done
+            }
             Command::TrustHub(record) => {
                 mesh.trust_hub(tx, record);
                 events.push(Event::Registry);
@@ -455,6 +462,9 @@ impl Edge {
         if feed.writer == self.mesh.me {
             return self.take_back(tx, run, now, events);
         }
+        if self.mesh.know_hub_life(tx, &run.head) {
+            events.push(Event::Registry);
+        }
         if self.shows_a_fork(tx, &run, now, events)? {
             return Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()));
         }
@@ -481,7 +491,12 @@ impl Edge {
         let mut later = Vec::new();
         for event in events {
             match event {
-                Event::Registry => effects.push(Effect::Directory(self.mesh.directory())),
+                Event::Registry => {
+                    if self.mesh.is_fenced(self.mesh.me) {
+                        self.fenced(tx);
+                    }
+                    effects.push(Effect::Directory(self.mesh.directory()));
+                }
                 Event::Rights(person) => effects.push(Effect::Rights(person)),
                 Event::Granted { feed, seq, grant } => {
                     if feed.channel == Channel::Rights(self.mesh.me) {

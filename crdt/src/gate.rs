@@ -61,6 +61,9 @@ pub enum Shut {
     Behind(OwnEnds),
     /// Peers hold another continuation signed with this box's key: for ever, the box must be enrolled again.
     Forked,
+    /// Headquarters has ended this life: what it writes from here on is taken by nobody. For ever, the box must be
+    /// enrolled again.
+    Fenced,
     /// Peers were asked; what has waited is being appended. Short.
     Opening,
 }
@@ -85,7 +88,17 @@ impl Shut {
             Shut::Forked => "another box writes with this box's key: nothing is spent; enrol this box again with \
                              --replaces"
                 .into(),
+            Shut::Fenced => {
+                "headquarters has fenced this box and takes nothing more from it: nothing is sold; enrol it \
+                             again with --replaces"
+                    .into()
+            }
         }
+    }
+
+    /// Whether only a new enrolment ends it.
+    pub fn is_for_ever(&self) -> bool {
+        matches!(self, Shut::Forked | Shut::Fenced)
     }
 }
 
@@ -105,6 +118,7 @@ impl Command {
                 | Command::Alarm(_)
                 | Command::Ingest(_)
                 | Command::Diverged(_)
+                | Command::Fenced
                 | Command::TrustHub(_)
                 | Command::ConfirmTime { .. }
                 | Command::Restore(_)
@@ -137,7 +151,7 @@ impl Edge {
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
         let opens = match self.shut {
-            None | Some(Shut::Forked) => false,
+            None | Some(Shut::Forked | Shut::Fenced) => false,
             Some(Shut::Asking | Shut::Opening) => true,
             Some(Shut::Unsure) => hub,
             Some(Shut::Behind(kept)) => !self.own_ends(tx)?.is_behind(&kept),
@@ -150,6 +164,14 @@ impl Edge {
             Some(Shut::Opening) => Reply::More,
             Some(shut) => Reply::Shut(shut),
         })
+    }
+
+    /// Headquarters has ended this life: nothing is appended from here on, also after a restart.
+    pub(crate) fn fenced<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>) {
+        if !self.shut.is_some_and(|shut| shut.is_for_ever()) {
+            tx.put(keys::FENCED.to_vec(), &true);
+            self.shut = Some(Shut::Fenced);
+        }
     }
 
     /// Appends to the journal, or keeps the entry until that is allowed.

@@ -26,6 +26,8 @@ pub const LEASE: &[u8] = b"!lease";
 
 /// `gate.rs`: this node's key was used by another; the head that proves it.
 pub const FORKED: &[u8] = b"!forked";
+/// `gate.rs`: headquarters has ended this life.
+pub const FENCED: &[u8] = b"!fenced";
 /// `gate.rs`: prefix of journal entries that wait until this node may append.
 pub const HELD: &[u8] = b"h";
 

@@ -495,6 +495,20 @@ impl Mesh {
         }
     }
 
+    /// A feed of a life of the hub that is not known here, signed with its key, is the hub's own: it was restored more than
+    /// once, and this node met no one of that life. True when the life is new.
+    pub fn know_hub_life<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, head: &SignedHead) -> bool {
+        let writer = head.feed.writer;
+        if !writer.node.is_hub() || self.nodes.contains_key(&writer) {
+            return false;
+        }
+        let mut lives = self.nodes.values().filter(|node| node.record.writer.node.is_hub());
+        let Some(known) = lives.find(|node| head.verify(&node.key).is_ok()) else { return false };
+        let record = NodeRecord { writer, ..known.record.clone() };
+        self.trust_hub(tx, record);
+        true
+    }
+
     /// Two signed heads of one feed whose chains differ at the position of `other`: kept as proof. `one` covers that
     /// position, and the caller has compared the chains there. True if they prove a fork.
     pub fn prove_fork<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, one: &SignedHead, other: &SignedHead) -> bool {

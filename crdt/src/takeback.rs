@@ -170,7 +170,7 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<(), SaleError> {
-        if self.shut == Some(Shut::Forked) {
+        if self.shut.is_some_and(|shut| shut.is_for_ever()) {
             return Ok(());
         }
         tx.put(keys::FORKED.to_vec(), &head);

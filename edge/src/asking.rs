@@ -7,7 +7,6 @@ use crate::node::EdgeNode;
 use std::sync::Arc;
 use std::time::Duration;
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::gate::Shut;
 use yika_crdt::ids::NodeId;
 
 /// How long a box whose process was restarted waits for peers before it goes on without them.
@@ -37,7 +36,8 @@ pub async fn ask_and_open(node: Arc<EdgeNode>) {
             }
         }
         match node.shut() {
-            None | Some(Shut::Forked) => return,
+            None => return,
+            Some(shut) if shut.is_for_ever() => return,
             Some(shut) => tracing::debug!(?shut, "nothing is appended"),
         }
         tokio::time::sleep(Duration::from_millis(LOOK_BEHIND_MS)).await;

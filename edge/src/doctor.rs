@@ -143,7 +143,7 @@ fn ends_at(seq: u64) -> [String; 2] {
     both(format!("到第 {seq} 条"), format!("ends at {seq}"))
 }
 
-fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
+pub(crate) fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
     let zh = match shut {
         Shut::Asking => "正在向总部和同园区节点核对本节点流水".to_owned(),
         Shut::Opening => "正在写入启动以来等待的流水".to_owned(),
@@ -153,6 +153,9 @@ fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
             kept.journal.seq
         ),
         Shut::Forked => "另有一台节点在使用本节点密钥: 不再消费, 在总部用 --replaces 重新登记本节点".to_owned(),
+        Shut::Fenced => {
+            "总部已封禁本节点, 不再接收它的任何记录: 不再消费, 在总部用 --replaces 重新登记本节点".to_owned()
+        }
     };
     both(zh, shut.words(held))
 }
@@ -179,10 +182,16 @@ pub async fn examine(node: &EdgeNode, doors: &Doors, board: &Board) -> Report {
             "journal",
             Verdict::Wrong,
             shut_words(shut, Seq(status.journal)),
-            [
-                "接通总部或同园区的另一个节点; 若仍不恢复, 在总部用 --replaces 重新登记本节点",
-                "connect headquarters or a sibling; if it does not recover, enrol this box again with --replaces",
-            ],
+            match shut.is_for_ever() {
+                true => [
+                    "在总部运行 yika-hub edge token create --replaces, 再在本节点 init --join",
+                    "at headquarters: yika-hub edge token create --replaces; then init --join here",
+                ],
+                false => [
+                    "接通总部或同园区的另一个节点; 若仍不恢复, 在总部用 --replaces 重新登记本节点",
+                    "connect headquarters or a sibling; if it does not recover, enrol this box again with --replaces",
+                ],
+            },
         ),
     }
     clock(&mut report, &status);

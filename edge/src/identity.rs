@@ -167,9 +167,10 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<Writer> {
     if !yes {
         return Err(Ends::unsafe_to(voice::words("leave.say_yes", &[("node", &identity.me.node)])));
     }
-    let unsent = crate::status::unsent_when_down(dir, &identity)?;
+    let (unsent, is_fenced) = crate::status::unsent_when_down(dir, &identity)?;
     if unsent > 0 && !force {
-        return Err(Ends::unsafe_to(voice::words("leave.unsent", &[("count", &unsent)])));
+        let why = if is_fenced { "leave.fenced" } else { "leave.unsent" };
+        return Err(Ends::unsafe_to(voice::words(why, &[("count", &unsent)])));
     }
     let life = identity.me.incarnation;
     let aside = dir.join(format!("left-n{}-{}-{}", identity.me.node.0, life.generation, life.counter));

@@ -18,7 +18,7 @@ use yika_crdt::registry::Standing;
 use yika_crdt::sync::Message;
 use yika_link::sync::{Node, serve};
 use yika_link::{
-    Admission, DialState, Dialer, Expected, Link, LinkConfig, LinkError, Peer, PeerIdentity, Role, Target,
+    Admission, CloseCode, DialState, Dialer, Expected, Link, LinkConfig, LinkError, Peer, PeerIdentity, Role, Target,
 };
 
 /// New connections that wait to be served.
@@ -237,8 +237,16 @@ async fn level_when_low(node: Arc<EdgeNode>) {
 /// Keeps what a dialler does on the status page.
 async fn report(node: Arc<EdgeNode>, whom: NodeId, mut state: watch::Receiver<DialState>) {
     loop {
-        if let DialState::Waiting { words, .. } = &*state.borrow_and_update() {
+        let now = state.borrow_and_update().clone();
+        if let DialState::Waiting { words, code, .. } = &now {
             node.vitals().lost(whom, words);
+            // Only headquarters ends a life; what a sibling says of it counts for nothing.
+            if whom.is_hub()
+                && *code == Some(CloseCode::FENCED)
+                && let Err(error) = node.call(Command::Fenced).await
+            {
+                tracing::error!(%error, "the fence could not be kept");
+            }
         }
         if state.changed().await.is_err() {
             return;

@@ -504,9 +504,10 @@ impl EdgeNode {
 
     /// Whether a peer holds more of this box's own feeds than this box.
     pub fn takes_back(&self) -> bool {
-        let lost = self.losses.lock().ends.clone();
+        let shown = self.losses.lock().ends.clone();
         let behind = |feed: &FeedId, seq: &Seq| self.look(|store| store.feed(feed)).is_ok_and(|s| s.end.seq < *seq);
-        self.shut() != Some(Shut::Forked) && lost.iter().any(|(feed, seq)| behind(feed, seq))
+        let is_over = self.shut().is_some_and(|shut| shut.is_for_ever());
+        !is_over && shown.values().flatten().any(|(feed, seq)| behind(feed, seq))
     }
 
     /// What peers say of snapshots: for the one task that fetches them.
@@ -557,7 +558,8 @@ struct Losses(Mutex<Shown>);
 
 #[derive(Default)]
 struct Shown {
-    ends: BTreeMap<FeedId, Seq>,
+    /// By node, as it greeted last: a hub that was restored meanwhile cannot give back what it held before.
+    ends: BTreeMap<NodeId, BTreeMap<FeedId, Seq>>,
     /// Peers that said more than they could show; an alarm each, once.
     liars: BTreeMap<Writer, bool>,
 }
@@ -567,10 +569,13 @@ impl Losses {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, feed: FeedId, end: Seq) {
-        let mut shown = self.lock();
-        let seq = shown.ends.entry(feed).or_default();
-        *seq = end.max(*seq);
+    /// A node greets anew.
+    fn begin(&self, from: NodeId) {
+        self.lock().ends.remove(&from);
+    }
+
+    fn note(&self, from: NodeId, feed: FeedId, end: Seq) {
+        self.lock().ends.entry(from).or_default().insert(feed, end);
     }
 
     fn note_liar(&self, peer: Writer) {
@@ -701,6 +706,7 @@ impl Node for EdgeNode {
     }
 
     fn on_greeting(&self, from: &PeerIdentity, software: &str) {
+        self.losses.begin(from.node);
         self.vitals.met(from.node, software, self.ticks.now().mono_ms);
     }
 
@@ -715,7 +721,7 @@ impl Node for EdgeNode {
             if from.node.is_hub() && claim.feed.channel == Channel::Journal {
                 self.vitals.hub_has(claim.end.seq);
             }
-            self.losses.note(claim.feed, claim.end.seq);
+            self.losses.note(from.node, claim.feed, claim.end.seq);
         }
     }
 

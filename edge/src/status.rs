@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::disk::{self, Space};
+use crate::doctor;
 use crate::doors::Doors;
 use crate::identity::Identity;
 use crate::node::{EdgeNode, SOFTWARE};
@@ -131,8 +132,8 @@ pub struct Status {
     pub writer_waiting: usize,
     /// Why the box does not write, if so.
     pub refusing: Option<String>,
-    /// Why nothing may be appended to its own feeds, if so.
-    pub shut: Option<String>,
+    /// Why nothing may be appended to its own feeds, if so: Chinese, English.
+    pub shut: Option<[String; 2]>,
 }
 
 /// Reads everything; blocks for a moment.
@@ -184,7 +185,7 @@ pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
     if let Err(error) = read {
         status.refusing.get_or_insert(error.to_string());
     }
-    status.shut = node.shut().map(|shut| shut.words(Seq(status.journal)));
+    status.shut = node.shut().map(|shut| doctor::shut_words(shut, Seq(status.journal)));
     judge(&mut status);
     status
 }
@@ -281,20 +282,22 @@ fn newest_of_hub(store: &dyn Read) -> Result<Option<i64>, yika_crdt::store::Stor
     Ok(newest)
 }
 
-/// Journal entries that headquarters has not confirmed, while the box is down.
+/// Journal entries that headquarters has not confirmed, while the box is down, and whether it has fenced the box, so that
+/// it never will.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn unsent_when_down(dir: &Path, identity: &Identity) -> Result<u64> {
+pub fn unsent_when_down(dir: &Path, identity: &Identity) -> Result<(u64, bool)> {
     let path = database(dir);
     if !path.exists() {
-        return Ok(0);
+        return Ok((0, false));
     }
     let reader = SqliteReader::open(&path, &Options::default())?;
     let feed = FeedId { writer: identity.me, channel: Channel::Journal };
     let receipt: Option<ReceiptRecord> = row(&reader, &keys::receipt(identity.me.incarnation))?;
     let held = receipt.map_or(Seq::ZERO, |r| r.held);
-    Ok(reader.feed(&feed)?.end.seq.0.saturating_sub(held.0))
+    let is_fenced = reader.get(keys::FENCED)?.is_some();
+    Ok((reader.feed(&feed)?.end.seq.0.saturating_sub(held.0), is_fenced))
 }
 
 /// Counting stops here: more than this is not worth knowing exactly.
@@ -344,13 +347,8 @@ fn remark(status: &mut Status, code: &str, zh: impl Into<String>, en: impl Into<
 /// Finds the one word.
 fn judge(status: &mut Status) {
     common_remarks(status);
-    if let Some(shut) = status.shut.clone() {
-        remark(
-            status,
-            "journal",
-            format!("本节点数据落后于已写出的流水, 暂停消费 (门照常): {shut}"),
-            format!("nothing is sold (doors go on): {shut}"),
-        );
+    if let Some([zh, en]) = status.shut.clone() {
+        remark(status, "journal", format!("暂停消费 (门照常): {zh}"), format!("nothing is sold (doors go on): {en}"));
     }
     if !status.clock_trusted {
         remark(

@@ -11,9 +11,9 @@ use yika_crdt::feed::{self, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::Answer;
-use yika_crdt::store::Read;
+use yika_crdt::store::{MemoryStore, Read};
 use yika_hub::core::{self, denial::Denial};
-use yika_hub::ledger::Account;
+use yika_hub::ledger::{Account, Transfer};
 
 const MAIN: WalletKey = WalletKey::Main;
 const P1: PersonId = PersonId(1);
@@ -624,4 +624,60 @@ fn a_restored_hub_posts_what_a_dead_and_fenced_box_sold_of_rights_it_forgot() {
     world.hub.check();
     let merchants = world.sold();
     assert_eq!(merchants, (4_000, 4_000), "what the dead box sold is in the books");
+}
+
+fn restore(world: &mut World, (night, transfers): (MemoryStore, Vec<Transfer>)) {
+    world.hub.restore(night, transfers);
+    world.hub.hub.mesh.me = HUB;
+    world.restart_hub();
+    world.order(core::Command::Restored);
+}
+
+fn lost(person: u64) -> core::Command {
+    let target = BlockTarget::Card(CardNumber(800_000 + person));
+    core::Command::Block(BlockRecord { target, reason: BlockReason::Lost, operator: OperatorId(7) })
+}
+
+/// What was written and not yet signed when the backup was made is signed by nobody else: the new life signs it.
+///
+/// Rows CRD-6, NFR-1.
+#[test]
+fn a_loss_reported_right_before_the_backup_reaches_boxes_after_the_restore() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    world.cut_all(true);
+    world.order(lost(1));
+    let night = (world.hub.store.clone(), world.hub.transfers.clone());
+    restore(&mut world, night);
+    world.cut_all(false);
+    world.run_ms(3 * SECOND_MS);
+    for n in 0..3 {
+        let serial = 10 + n as u32;
+        assert!(is_refused(&world.buy(n, serial, 1, 100), Reason::Blocked), "box {n}");
+    }
+}
+
+/// Headquarters is restored twice while a box is away, which met nobody of the life in between.
+///
+/// Rows CRD-6, NFR-1.
+#[test]
+fn a_box_takes_what_a_life_of_headquarters_wrote_that_it_never_met() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    world.cut_all(true);
+    let night = (world.hub.store.clone(), world.hub.transfers.clone());
+    restore(&mut world, night);
+    world.order(lost(1));
+    let later = (world.hub.store.clone(), world.hub.transfers.clone());
+    world.run_ms(2 * SECOND_MS);
+    restore(&mut world, later);
+    world.cut_all(false);
+    world.run_ms(5 * SECOND_MS);
+    assert!(world.hub.hub.recovery().is_none(), "every box has reported");
+    for n in 0..3 {
+        let serial = 10 + n as u32;
+        assert!(is_refused(&world.buy(n, serial, 1, 100), Reason::Blocked), "box {n}");
+    }
 }

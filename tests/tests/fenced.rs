@@ -6,6 +6,7 @@ use yika_crdt::channel::Channel;
 use yika_crdt::ids::Seq;
 use yika_crdt::store::Read;
 use yika_store::{Options, SqliteReader};
+use yika_tests::http::Client;
 use yika_tests::site::{BoxProgram, until};
 use yika_tests::world::World;
 
@@ -46,6 +47,12 @@ async fn a_box_fenced_while_it_is_connected_is_cut_off_by_every_other_box() {
             .await
             .unwrap_or_else(|e| panic!("{}: {e}{}", edge.name, edge.process.tail()));
     }
+    // It knows, says so, and sells nothing more, also after a restart without a line.
+    let knows = async || {
+        let ready = Client::new(world.boxes[1].url()).get("/readyz").await?;
+        Ok(ready.status == 503 && ready.text().contains("fenced this box"))
+    };
+    until("it knows that it is fenced", BOUND, knows).await.unwrap();
     // Nothing that comes later reaches it by any way.
     let before = registry_end(ended);
     world.hub.command(&["campus", "put", "c3", "北校区"]).await.unwrap();
@@ -54,5 +61,13 @@ async fn a_box_fenced_while_it_is_connected_is_cut_off_by_every_other_box() {
     }
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(registry_end(ended), before, "told to a box that is fenced");
+    world.boxes[1].cut_wan();
+    world.boxes[1].restart().await.unwrap();
+    until("it remembers", BOUND, async || {
+        let ready = Client::new(world.boxes[1].url()).get("/readyz").await?;
+        Ok(ready.status == 503 && ready.text().contains("fenced this box"))
+    })
+    .await
+    .unwrap();
     world.stop().await.unwrap();
 }

@@ -87,7 +87,7 @@ impl Edge {
     pub(super) fn say(&self, now: &Now) -> Say {
         match self.shut {
             None => Say::Now(now.stamp),
-            Some(Shut::Forked) => Say::Never,
+            Some(Shut::Forked | Shut::Fenced) => Say::Never,
             Some(_) => Say::Later,
         }
     }

@@ -95,6 +95,25 @@ fn a_box_that_has_lost_the_file_beside_its_key_waits_for_the_hub() {
     assert_eq!(approved(&back.buy(2, 100)), Fen(100));
 }
 
+/// Rows ORG-1, POS-4.
+#[test]
+fn a_box_that_hears_of_its_fence_sells_nothing_more() {
+    let (mut hub, mut edge, _) = sold_once();
+    assert_eq!(approved(&edge.buy(2, 100)), Fen(100));
+    let mut by_the_registry = Box_::from_copy(&edge, None);
+    assert_eq!(by_the_registry.run(Command::Asked { hub: true }), Reply::Done);
+    assert_eq!(edge.run(Command::Fenced), Reply::Done, "said by headquarters on the line");
+    assert_eq!(edge.run(purchase(3, 100)), Reply::Shut(Shut::Fenced));
+    assert_eq!(edge.run(Command::Asked { hub: true }), Reply::Shut(Shut::Fenced), "for ever");
+    edge.restart();
+    assert_eq!(edge.run(purchase(3, 100)), Reply::Shut(Shut::Fenced), "also after a restart");
+
+    let fence = FenceRecord { writer: edge_writer(1), reason: "lost".into(), last: Vec::new() };
+    let run = hub.say(Channel::Registry, vec![Body::Fence(fence)]);
+    by_the_registry.run(Command::Ingest(run.into()));
+    assert_eq!(by_the_registry.run(purchase(3, 100)), Reply::Shut(Shut::Fenced));
+}
+
 #[test]
 fn two_boxes_with_one_key_are_noticed_by_the_second_and_by_the_sibling() {
     let (_hub, mut edge, mut sibling) = sold_once();

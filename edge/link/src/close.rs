@@ -110,6 +110,14 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The code that the other side closed with, if it did.
+    pub fn by_peer(&self) -> Option<CloseCode> {
+        match self {
+            Self::ByPeer { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
     /// The code that travelled, if one did.
     pub fn code(&self) -> Option<CloseCode> {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: what to do with the connection.
 
-use crate::close::CloseReason;
+use crate::close::{CloseCode, CloseReason};
 use crate::endpoint::limits::GREETING_TIMEOUT_MS;
 use crate::endpoint::{Link, LinkError};
 use crate::peer::Peer;
@@ -48,6 +48,8 @@ pub enum DialState {
         wait_ms: u64,
         /// Why the last attempt or connection ended, in words.
         words: String,
+        /// The code that the other side closed with, if it did.
+        code: Option<CloseCode>,
     },
 }
 
@@ -86,7 +88,7 @@ async fn run(link: Link, target: Target, peers: mpsc::Sender<Peer>, report: watc
     let mut failures = 0u32;
     loop {
         report.send_replace(DialState::Dialling);
-        let (words, slow) = match dial(&link, &target, patience_ms(failures)).await {
+        let (words, code, slow) = match dial(&link, &target, patience_ms(failures)).await {
             Ok(peer) => {
                 let since = Instant::now();
                 report.send_replace(DialState::Connected);
@@ -98,14 +100,14 @@ async fn run(link: Link, target: Target, peers: mpsc::Sender<Peer>, report: watc
                 if since.elapsed() >= Duration::from_millis(STABLE_MS) {
                     failures = 0;
                 }
-                (reason.to_string(), needs_operator(&reason))
+                (reason.to_string(), reason.by_peer(), needs_operator(&reason))
             }
-            Err(error) => (error.to_string(), error.needs_operator()),
+            Err(error) => (error.to_string(), error.by_peer(), error.needs_operator()),
         };
         failures = failures.saturating_add(1);
         let wait_ms = backoff_ms(failures, slow, random());
         tracing::info!(addr = %target.addr, failures, wait_ms, words, "not connected");
-        report.send_replace(DialState::Waiting { failures, wait_ms, words });
+        report.send_replace(DialState::Waiting { failures, wait_ms, words, code });
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
 }

@@ -139,6 +139,14 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// The code that the other side closed with, if it did.
+    pub fn by_peer(&self) -> Option<CloseCode> {
+        match self {
+            Self::Refused { reason, .. } => reason.by_peer(),
+            _ => None,
+        }
+    }
+
     /// True where an operator must act before another attempt can succeed.
     pub fn needs_operator(&self) -> bool {
         match self {

@@ -170,8 +170,19 @@ impl Hub {
         self.waiting.clear();
         self.keep_recovery(turn);
         self.append(turn, Channel::Registry, Body::Node(self.own_record(&name)))?;
+        self.sign_former_lives(turn)?;
         self.assume_leases(turn)?;
         turn.effects.push(Effect::Recovering(self.mesh.me));
+        Ok(())
+    }
+
+    /// What a former life had written and not yet signed when it was copied: nobody else signs it now, and unsigned it
+    /// would reach no box, though the books say that it was granted or blocked. It is where that life's chain went on.
+    fn sign_former_lives<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        let former = |feed: &FeedId| feed.writer.node.is_hub() && feed.writer != self.mesh.me;
+        for (feed, held) in turn.tx.feeds()?.into_iter().filter(|(feed, _)| former(feed)) {
+            turn.tx.keep_head(SignedHead::sign(feed, held.end, &self.key));
+        }
         Ok(())
     }
 
@@ -286,19 +297,6 @@ impl Hub {
             Command::CreateToken { .. } | Command::Redeem { .. } => self.recovering(turn, Kept::Enrolment),
             Command::PersonIds(_) => self.recovering(turn, Kept::NewPeople),
             _ => Ok(None),
-        }
-    }
-
-    /// A feed of a life of this hub that the backup does not know, signed with this hub's key, is its own.
-    pub(super) fn know_former_life<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, head: &SignedHead) {
-        let writer = head.feed.writer;
-        if writer.node.is_hub()
-            && !self.mesh.nodes.contains_key(&writer)
-            && head.verify(&self.key.verifying_key()).is_ok()
-        {
-            let name = self.mesh.nodes.get(&self.mesh.me).map(|n| n.record.name.clone()).unwrap_or_default();
-            let record = NodeRecord { writer, ..self.own_record(&name) };
-            self.mesh.trust_hub(turn.tx, record);
         }
     }
 }

@@ -1,0 +1,344 @@
+//! Terminals and the people in front of them: they ask until they are answered, and remember what they were told.
+//!
+//! The reference model of a purchase is here: an id has one answer for ever, nobody spends more than was ever paid in for
+//! him, and who is blocked at a box is not served there. Leaves to others: what a box answers (`selling`).
+
+use crate::plan::Class;
+use crate::world::{Event, World};
+use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::Fen;
+use yika_crdt::channel::Channel;
+use yika_crdt::edge::{Command, Reply};
+use yika_crdt::entry::*;
+use yika_crdt::feed;
+use yika_crdt::ids::*;
+use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
+use yika_crdt::store::Read;
+
+/// A terminal asks again after this.
+const RETRY_MS: i64 = 1_500;
+/// First card number; person n has this plus n.
+pub const FIRST_CARD: u64 = 800_000;
+
+/// A terminal.
+pub struct Terminal {
+    /// Its number.
+    pub id: TerminalId,
+    /// Its campus.
+    pub campus: CampusId,
+    /// The box it asks.
+    pub at: usize,
+    boot: u32,
+    seq: u32,
+    /// What it waits for.
+    waiting: Option<PurchaseRequest>,
+    /// What it decided alone and has not told yet.
+    facts: Vec<PurchaseRequest>,
+}
+
+/// What everybody was told.
+#[derive(Default)]
+pub struct Crowd {
+    /// All terminals.
+    pub terminals: Vec<Terminal>,
+    /// First answers.
+    pub answers: BTreeMap<PurchaseId, (PurchaseRequest, Answer, NodeId)>,
+    /// Of each person's own money, what was sold and not given back, as terminals know it.
+    pub spent: BTreeMap<PersonId, i64>,
+    /// What was ever paid in for a person.
+    pub paid_in: BTreeMap<PersonId, i64>,
+    /// What was paid out to a person.
+    pub paid_out: BTreeMap<PersonId, i64>,
+}
+
+/// The person of a card.
+fn person_of(card: CardNumber) -> PersonId {
+    PersonId(card.0 - FIRST_CARD)
+}
+
+/// Own money in the parts of a sale.
+fn own(parts: &[(Source, Fen)]) -> i64 {
+    parts.iter().filter(|(source, _)| matches!(source, Source::Wallet(_))).map(|(_, part)| part.0).sum()
+}
+
+impl Terminal {
+    /// A terminal at a box.
+    pub fn new(id: TerminalId, campus: CampusId, at: usize) -> Terminal {
+        Terminal { id, campus, at, boot: 1, seq: 0, waiting: None, facts: Vec::new() }
+    }
+
+    fn next_id(&mut self) -> PurchaseId {
+        self.seq += 1;
+        PurchaseId { terminal: self.id, boot: self.boot, seq: self.seq }
+    }
+}
+
+impl World {
+    /// Somebody comes to a terminal.
+    pub fn customer(&mut self, t: usize) {
+        if self.is_busy() {
+            let after_ms = self.chance.between(150, 2_500);
+            self.later(after_ms, Event::Customer { t });
+        }
+        if self.plan.has(Class::Terminal) && self.chance.one_in(25) {
+            self.terminal_trouble(t);
+        }
+        if self.crowd.terminals[t].waiting.is_some() || !self.is_busy() {
+            return;
+        }
+        match self.chance.below(12) {
+            0 => self.give_back(t),
+            1 => self.ask_again(t),
+            _ => self.sell(t),
+        }
+    }
+
+    /// Power loss, another box, a queue that cannot wait.
+    fn terminal_trouble(&mut self, t: usize) {
+        self.struck(Class::Terminal);
+        match self.chance.below(3) {
+            0 => {
+                let terminal = &mut self.crowd.terminals[t];
+                // What it waited for is forgotten, sold or not; the next boot numbers anew.
+                terminal.waiting = None;
+                terminal.boot += 1;
+                terminal.seq = 0;
+            }
+            1 => {
+                let (campus, at) = (self.crowd.terminals[t].campus, self.crowd.terminals[t].at);
+                let others =
+                    |n: &usize| *n != at && self.boxes[*n].place.campus == Some(campus) && !self.boxes[*n].gone;
+                let others: Vec<usize> = (0..self.boxes.len()).filter(others).collect();
+                if let Some(other) = self.chance.pick(&others).copied() {
+                    self.note(|| format!("terminal {t} goes to box {other}"));
+                    self.crowd.terminals[t].at = other;
+                }
+            }
+            _ => {
+                if self.crowd.terminals[t].waiting.is_none() {
+                    let request = self.draw_request(t, true);
+                    self.tally.facts += 1;
+                    self.crowd.terminals[t].facts.push(request);
+                }
+            }
+        }
+    }
+
+    fn draw_request(&mut self, t: usize, offline: bool) -> PurchaseRequest {
+        let person = 1 + self.chance.below(self.plan.people);
+        let fen = self.chance.between(100, 4_000);
+        let terminal_time_ms = self.now_ms;
+        let id = self.crowd.terminals[t].next_id();
+        let (card, mode) = (CardNumber(FIRST_CARD + person), Mode::Amount(Fen(fen)));
+        PurchaseRequest { id, card, mode, terminal_time_ms, offline, tariff: None }
+    }
+
+    fn sell(&mut self, t: usize) {
+        let fact = self.crowd.terminals[t].facts.pop();
+        let request = match fact {
+            Some(fact) => fact,
+            None => self.draw_request(t, false),
+        };
+        self.crowd.terminals[t].waiting = Some(request.clone());
+        self.tally.purchases += 1;
+        self.ask(t, request);
+    }
+
+    /// Sends a request to the terminal's box, which may not arrive.
+    fn ask(&mut self, t: usize, request: PurchaseRequest) {
+        let n = self.crowd.terminals[t].at;
+        let lost = self.plan.has(Class::Terminal) && self.chance.one_in(30);
+        if !lost {
+            let after_ms = self.chance.between(1, 15);
+            self.later(after_ms, Event::Asked { n, request: request.clone(), start: self.boxes[n].start });
+        }
+        self.later(RETRY_MS, Event::Retry { t, id: request.id });
+    }
+
+    /// A terminal that has no answer asks again.
+    pub fn retry(&mut self, t: usize, id: PurchaseId) {
+        let Some(request) = self.crowd.terminals[t].waiting.clone().filter(|request| request.id == id) else { return };
+        self.tally.retries += 1;
+        let at = self.crowd.terminals[t].at;
+        if self.boxes[at].gone {
+            let campus = self.boxes[at].place.campus;
+            let living = |n: &usize| self.boxes[*n].place.campus == campus && !self.boxes[*n].gone;
+            match (0..self.boxes.len()).find(living) {
+                Some(other) => self.crowd.terminals[t].at = other,
+                // The last box of its campus is gone, and with it the canteen.
+                None => return self.crowd.terminals[t].waiting = None,
+            }
+        }
+        self.ask(t, request);
+    }
+
+    /// A box has answered; the terminal hears of it, or not.
+    pub fn answered(&mut self, n: usize, request: &PurchaseRequest, answer: Answer, was_known: bool) {
+        let lost = self.plan.has(Class::Terminal) && self.chance.one_in(30);
+        let me = self.boxes[n].me;
+        self.trace(|| format!("{me} answers {}: {}", request.id, told(&answer)));
+        self.judge(n, request, &answer, was_known);
+        if lost {
+            self.struck(Class::Terminal);
+            return;
+        }
+        let waits = |terminal: &&mut Terminal| terminal.waiting.as_ref().is_some_and(|w| w.id == request.id);
+        if let Some(terminal) = self.crowd.terminals.iter_mut().find(waits) {
+            terminal.waiting = None;
+        }
+    }
+
+    /// The reference model.
+    fn judge(&mut self, n: usize, request: &PurchaseRequest, answer: &Answer, was_known: bool) {
+        let by = self.boxes[n].me.node;
+        match self.crowd.answers.get(&request.id) {
+            Some((_, first, _)) if first == answer => {
+                self.tally.first_answers += 1;
+                return;
+            }
+            // Two boxes that could not ask each other: headquarters pairs them.
+            Some((_, first, whose)) if *whose == by && !self.was_put_back(n) => {
+                let (first, now) = (told(first), told(answer));
+                return self.fail(format!("{} was answered {first}, and then {now}", request.id));
+            }
+            Some(_) => {}
+            None => _ = self.crowd.answers.insert(request.id, (request.clone(), answer.clone(), by)),
+        }
+        match answer {
+            Answer::Approved(sale) => {
+                self.tally.approved += 1;
+                let person = person_of(request.card);
+                let own = own(&sale.paid);
+                *self.crowd.spent.entry(person).or_default() += own;
+                if own != sale.paid.iter().map(|(_, part)| part.0).sum::<i64>() {
+                    self.tally.by_guest_or_fact += 1;
+                }
+                if !was_known && !request.offline && self.is_blocked(n, request.card) {
+                    self.fail(format!("{by} sells to {}, which it holds a block of", request.card));
+                }
+                self.check_spent(person);
+            }
+            Answer::Refused(reason) => *self.tally.refused.entry(reason.code()).or_default() += 1,
+            Answer::Refunded(_) | Answer::Voided => {}
+        }
+    }
+
+    /// Nobody's own money is spent twice.
+    fn check_spent(&mut self, person: PersonId) {
+        let sum = |map: &BTreeMap<PersonId, i64>| map.get(&person).copied().unwrap_or_default();
+        let (spent, out, paid_in) = (sum(&self.crowd.spent), sum(&self.crowd.paid_out), sum(&self.crowd.paid_in));
+        if spent + out > paid_in {
+            self.fail(format!("{person} spent {} and got {} of {}", Fen(spent), Fen(out), Fen(paid_in)));
+        }
+    }
+
+    /// Whether a box holds a block of a card that nobody has lifted, read from the entries themselves.
+    fn is_blocked(&self, n: usize, card: CardNumber) -> bool {
+        let disk = &self.boxes[n].disk;
+        let feeds = disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed);
+        let (mut blocks, mut lifted) = (BTreeSet::new(), BTreeSet::new());
+        let mut ranges = Vec::new();
+        for feed in feeds.filter(|feed| matches!(feed.channel, Channel::Blocks(_))) {
+            let entries = disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default();
+            for (seq, bytes) in (1u64..).map(Seq).zip(entries) {
+                match Entry::decode(&bytes).map(|entry| entry.body) {
+                    Ok(Body::Block(block)) if is_of(block.target, card) => {
+                        blocks.insert((feed, seq, feed::entry_hash(&feed, seq, &bytes)));
+                    }
+                    Ok(Body::Lift(LiftRecord::One { block, .. })) => _ = lifted.insert(block),
+                    Ok(Body::Lift(LiftRecord::Range { feed, from, to, .. })) => ranges.push((feed, from, to)),
+                    _ => {}
+                }
+            }
+        }
+        let in_range = |feed, seq| ranges.iter().any(|(of, from, to)| *of == feed && *from <= seq && seq <= *to);
+        blocks.into_iter().any(|(feed, seq, hash)| !lifted.contains(&hash) && !in_range(feed, seq))
+    }
+
+    /// A cashier gives back what was just sold at this terminal's box.
+    fn give_back(&mut self, t: usize) {
+        let n = self.crowd.terminals[t].at;
+        let me = self.boxes[n].me.node;
+        let id = self.crowd.terminals[t].id;
+        let sold = self.crowd.answers.iter().rev().find_map(|(of, (_, answer, by))| match answer {
+            Answer::Approved(sale) if of.terminal == id && *by == me => {
+                Some((*of, person_of(sale.card), own(&sale.paid)))
+            }
+            _ => None,
+        });
+        let Some((of, person, paid)) = sold else { return };
+        let amount = self.chance.one_in(2).then(|| Fen(1 + self.chance.below(300) as i64));
+        let request = RefundRequest {
+            id: self.crowd.terminals[t].next_id(),
+            of,
+            kind: RefundKind::Correction,
+            amount,
+            operator: OperatorId(1),
+        };
+        let number = request.id;
+        let reply = self.tell(n, Command::Refund(request));
+        let back = match reply {
+            Ok(Reply::Answer(Answer::Refunded(refund))) => {
+                self.tally.refunds += 1;
+                self.boxes[n].resends.begin(number);
+                self.boxes[n].resends.end(number, Some(me));
+                own(&refund.back)
+            }
+            // It may be written, and nobody heard of it.
+            Err(_) => paid,
+            Ok(_) => 0,
+        };
+        *self.crowd.spent.entry(person).or_default() -= back;
+    }
+
+    /// A terminal that was answered asks again all the same: the first answer.
+    fn ask_again(&mut self, t: usize) {
+        let terminal = &self.crowd.terminals[t];
+        let n = terminal.at;
+        let me = self.boxes[n].me.node;
+        let mine = |(id, (_, _, by)): &(&PurchaseId, &(PurchaseRequest, Answer, NodeId))| {
+            id.terminal == terminal.id && *by == me
+        };
+        let known: Vec<PurchaseRequest> =
+            self.crowd.answers.iter().filter(mine).map(|(_, (request, _, _))| request.clone()).collect();
+        if let Some(request) = self.chance.pick(&known).cloned() {
+            let start = self.boxes[n].start;
+            self.later(5, Event::Asked { n, request, start });
+        }
+    }
+
+    /// A box that still owes a terminal its answer though it is open.
+    pub fn still_asked(&self) -> Option<usize> {
+        let owes = |terminal: &&Terminal| terminal.waiting.is_some() && self.boxes[terminal.at].shut().is_none();
+        self.crowd.terminals.iter().find(owes).map(|terminal| terminal.at)
+    }
+
+    /// After the busy time, terminals tell what they decided alone.
+    pub fn tell_facts(&mut self) {
+        for t in 0..self.crowd.terminals.len() {
+            if self.crowd.terminals[t].waiting.is_none() && !self.crowd.terminals[t].facts.is_empty() {
+                self.sell(t);
+            }
+        }
+    }
+}
+
+fn is_of(target: BlockTarget, card: CardNumber) -> bool {
+    match target {
+        BlockTarget::Card(blocked) => blocked == card,
+        BlockTarget::Person(person) => person == person_of(card),
+    }
+}
+
+/// An answer in brief.
+pub fn told(answer: &Answer) -> String {
+    match answer {
+        Answer::Approved(sale) => {
+            let parts: Vec<String> = sale.paid.iter().map(|(source, part)| format!("{part} {source:?}")).collect();
+            format!("sold for {}", parts.join(" and "))
+        }
+        Answer::Refused(reason) => format!("refused, {}", reason.code()),
+        Answer::Refunded(refund) => format!("given back {:?}", refund.back),
+        Answer::Voided => "voided".into(),
+    }
+}

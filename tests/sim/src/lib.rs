@@ -1,0 +1,78 @@
+//! Yika's simulator: the real cores of headquarters and boxes in one thread, under a seed that decides everything.
+//!
+//! `World::run` plays one history; [`run`] plays one seed and says what became of it. See `tests/sim/README.md`.
+
+pub mod books;
+pub mod chance;
+pub mod crowd;
+pub mod disk;
+pub mod nodes;
+pub mod office;
+pub mod plan;
+pub mod selling;
+pub mod strike;
+pub mod talk;
+pub mod turn;
+pub mod verdict;
+pub mod world;
+
+use plan::Plan;
+use serde::Serialize;
+use std::panic::AssertUnwindSafe;
+use world::{NOON_MS, Tally, World};
+
+/// What became of a history.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// What was drawn.
+    pub plan: Plan,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: i64,
+    /// Events.
+    pub events: u64,
+    /// Folded over everything that happened.
+    pub hash: String,
+    /// What was done.
+    pub tally: Tally,
+    /// What is wrong, if anything.
+    pub failure: Option<String>,
+}
+
+/// Plays a plan. A panic of a core is a failure like others.
+pub fn run(plan: Plan, is_traced: bool) -> Outcome {
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(plan.clone(), is_traced);
+        world.run();
+        let (hash, events) = world.digest();
+        Outcome {
+            plan: world.plan,
+            virtual_ms: world.now_ms - NOON_MS,
+            events,
+            hash: format!("{hash:016x}"),
+            tally: world.tally,
+            failure: world.failure,
+        }
+    }));
+    played.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        let failure = Some(format!("panic: {}", words.unwrap_or_default()));
+        let tally = Tally::default();
+        Outcome { plan, virtual_ms: 0, events: 0, hash: String::new(), tally, failure }
+    })
+}
+
+/// The smallest plan found that still fails, and how.
+pub fn shrink(plan: Plan) -> Outcome {
+    let mut smallest = run(plan, false);
+    'again: loop {
+        for smaller in smallest.plan.smaller() {
+            let outcome = run(smaller, false);
+            if outcome.failure.is_some() {
+                smallest = outcome;
+                continue 'again;
+            }
+        }
+        return smallest;
+    }
+}

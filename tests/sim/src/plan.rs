@@ -1,0 +1,140 @@
+//! What a seed draws before anything happens: how many campuses and boxes, which faults, how hostile.
+//!
+//! A seed without any fault is drawn, too: what fails without faults is easier to read. Leaves to others: when a fault
+//! strikes (`world`).
+
+use crate::chance::Chance;
+use serde::Serialize;
+
+/// Classes of faults; each is drawn on or off.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// A line between two nodes is cut and heals.
+    Cut,
+    /// A line carries in one direction only.
+    OneWay,
+    /// A connection is lost with what was under way.
+    Drop,
+    /// Messages arrive twice.
+    Twice,
+    /// Messages take long, and those of other streams overtake.
+    Delay,
+    /// A box's process dies before a commit or after it, and is started again.
+    BoxCrash,
+    /// Headquarters' process dies so.
+    HubCrash,
+    /// A box's disk is full for a while.
+    BoxDiskFull,
+    /// Headquarters' disk is full for a while.
+    HubDiskFull,
+    /// A box's database is put back to an older copy.
+    BoxPutBack,
+    /// Headquarters is restored from an older backup.
+    HubRestore,
+    /// Clocks drift and are set.
+    Clock,
+    /// A box is fenced while it lives on.
+    Fence,
+    /// Terminals lose power, answers to terminals are lost, terminals go to another box or decide alone.
+    Terminal,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 14] = [
+        Class::Cut,
+        Class::OneWay,
+        Class::Drop,
+        Class::Twice,
+        Class::Delay,
+        Class::BoxCrash,
+        Class::HubCrash,
+        Class::BoxDiskFull,
+        Class::HubDiskFull,
+        Class::BoxPutBack,
+        Class::HubRestore,
+        Class::Clock,
+        Class::Fence,
+        Class::Terminal,
+    ];
+
+    /// Name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Cut => "cut",
+            Class::OneWay => "one_way",
+            Class::Drop => "drop",
+            Class::Twice => "twice",
+            Class::Delay => "delay",
+            Class::BoxCrash => "box_crash",
+            Class::HubCrash => "hub_crash",
+            Class::BoxDiskFull => "box_disk_full",
+            Class::HubDiskFull => "hub_disk_full",
+            Class::BoxPutBack => "box_put_back",
+            Class::HubRestore => "hub_restore",
+            Class::Clock => "clock",
+            Class::Fence => "fence",
+            Class::Terminal => "terminal",
+        }
+    }
+}
+
+/// One history, before it happens.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Plan {
+    /// The seed of everything else that is drawn.
+    pub seed: u64,
+    /// The campus of each box.
+    pub boxes: Vec<u16>,
+    /// How many people.
+    pub people: u64,
+    /// Virtual time in which people eat and things fail, in milliseconds.
+    pub busy_ms: i64,
+    /// Faults that may strike.
+    pub faults: Vec<Class>,
+}
+
+impl Plan {
+    /// What a seed draws.
+    pub fn of(seed: u64) -> Plan {
+        let mut chance = Chance::new(seed);
+        let boxes = match chance.below(4) {
+            0 => vec![1, 1],
+            1 => vec![1, 2],
+            _ => vec![1, 1, 2],
+        };
+        let people = 2 + chance.below(4);
+        let busy_ms = chance.between(40_000, 160_000);
+        // One in eight has no fault at all, the others about a third of the classes.
+        let faults = match chance.one_in(8) {
+            true => Vec::new(),
+            false => Class::ALL.into_iter().filter(|_| chance.one_in(3)).collect(),
+        };
+        Plan { seed, boxes, people, busy_ms, faults }
+    }
+
+    /// Whether a class of faults may strike.
+    pub fn has(&self, class: Class) -> bool {
+        self.faults.contains(&class)
+    }
+
+    /// Smaller histories that may fail in the same way, the boldest cut first.
+    pub fn smaller(&self) -> Vec<Plan> {
+        let mut smaller: Vec<Plan> = Vec::new();
+        for without in &self.faults {
+            let faults = self.faults.iter().copied().filter(|class| class != without).collect();
+            smaller.push(Plan { faults, ..self.clone() });
+        }
+        if self.boxes.len() > 1 {
+            smaller.push(Plan { boxes: self.boxes[..self.boxes.len() - 1].to_vec(), ..self.clone() });
+        }
+        if self.people > 1 {
+            smaller.push(Plan { people: self.people - 1, ..self.clone() });
+        }
+        if self.busy_ms > 5_000 {
+            smaller.push(Plan { busy_ms: self.busy_ms * 2 / 3, ..self.clone() });
+        }
+        smaller
+    }
+}

@@ -1,0 +1,164 @@
+//! Faults strike here, as the plan allows, and what they broke is mended after a while.
+//!
+//! Leaves to others: deaths within a turn (`turn`), what terminals suffer (`crowd`), delays (`talk`).
+
+use crate::plan::Class;
+use crate::talk::IDLE_MS;
+use crate::world::{Event, World};
+use yika_crdt::ids::*;
+use yika_hub_core as core;
+
+/// What ends a fault.
+#[derive(Clone)]
+pub enum Mend {
+    /// A line carries again.
+    Line(NodeId, NodeId),
+    /// A box's disk has room.
+    BoxDisk(usize),
+    /// Headquarters' disk has room.
+    HubDisk,
+}
+
+impl World {
+    /// One of the plan's faults strikes.
+    pub fn strike(&mut self) {
+        if !self.is_busy() {
+            return;
+        }
+        let after_ms = self.chance.between(500, 9_000);
+        self.later(after_ms, Event::Strike);
+        let Some(class) = self.chance.pick(&self.plan.faults.clone()).copied() else { return };
+        let n = self.chance.below(self.boxes.len() as u64) as usize;
+        match class {
+            Class::Cut => self.cut_some(n, true),
+            Class::OneWay => self.cut_some(n, false),
+            Class::BoxCrash if self.boxes[n].core.is_some() => self.kill_box(n, "suddenly"),
+            Class::HubCrash if self.hub.core.is_some() => self.kill_hub("suddenly"),
+            Class::BoxDiskFull => {
+                self.struck(class);
+                self.boxes[n].disk.full = true;
+                self.mend_later(Mend::BoxDisk(n));
+            }
+            Class::HubDiskFull => {
+                self.struck(class);
+                self.hub.disk.full = true;
+                self.mend_later(Mend::HubDisk);
+            }
+            Class::BoxPutBack => self.put_back(n),
+            Class::HubRestore => self.restore(),
+            Class::Clock => self.set_clocks(n),
+            Class::Fence => self.fence(n),
+            _ => {}
+        }
+    }
+
+    fn mend_later(&mut self, mend: Mend) {
+        let after_ms = self.chance.between(300, 20_000);
+        self.later(after_ms, Event::Mend(mend));
+    }
+
+    fn cut_some(&mut self, n: usize, both_ways: bool) {
+        let me = self.boxes[n].me.node;
+        let others: Vec<NodeId> = std::iter::once(NodeId::HUB)
+            .chain(self.boxes.iter().map(|node| node.me.node).filter(|node| *node != me))
+            .collect();
+        let Some(other) = self.chance.pick(&others).copied() else { return };
+        self.struck(if both_ways { Class::Cut } else { Class::OneWay });
+        let (from, to) = if self.chance.one_in(2) { (me, other) } else { (other, me) };
+        self.note(|| format!("the line {from} → {to} is cut{}", if both_ways { " both ways" } else { "" }));
+        self.net.cut.insert((from, to));
+        if both_ways {
+            self.net.cut.insert((to, from));
+        }
+        // Both sides notice after the idle time.
+        self.later(IDLE_MS, Event::Silent(from, to));
+        self.mend_later(Mend::Line(from, to));
+    }
+
+    /// What ends a fault has come.
+    pub fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Line(a, b) => {
+                self.net.cut.remove(&(a, b));
+                self.net.cut.remove(&(b, a));
+            }
+            Mend::BoxDisk(n) => self.boxes[n].disk.full = false,
+            Mend::HubDisk => self.hub.disk.full = false,
+        }
+    }
+
+    /// A line that is still cut after the idle time has lost its connection.
+    pub fn silent(&mut self, a: NodeId, b: NodeId) {
+        if self.net.cut.contains(&(a, b)) || self.net.cut.contains(&(b, a)) {
+            self.disconnect(a, b);
+        }
+    }
+
+    /// Somebody copies a box's disk, or puts the copy back.
+    fn put_back(&mut self, n: usize) {
+        match self.boxes[n].copy.take() {
+            None => self.boxes[n].copy = Some(self.boxes[n].disk.copy()),
+            Some(copy) if !self.boxes[n].gone => {
+                self.struck(Class::BoxPutBack);
+                let me = self.boxes[n].me;
+                self.note(|| format!("the disk of {me} is put back"));
+                let node = me.node;
+                self.disconnect_all(node);
+                let mirror_is_lost = self.chance.one_in(3);
+                let at = &mut self.boxes[n];
+                at.core = None;
+                at.disk = copy;
+                if mirror_is_lost {
+                    at.mirror = None;
+                }
+                self.put_back.insert(n);
+                self.later(500, Event::StartBox { n, after_boot: true });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Headquarters is backed up, or restored from the backup.
+    fn restore(&mut self) {
+        match self.hub.backup.take() {
+            None => {
+                self.hub.backup = Some((self.hub.disk.copy(), self.hub.books.clone(), self.hub.newest_ms));
+            }
+            Some((disk, books, newest_ms)) => {
+                self.struck(Class::HubRestore);
+                self.note(|| "headquarters is restored from its backup".into());
+                self.disconnect_all(NodeId::HUB);
+                self.hub.core = None;
+                (self.hub.disk, self.hub.books, self.hub.newest_ms) = (disk, books, newest_ms);
+                self.was_restored = true;
+                self.hub.is_restored = true;
+                self.later(2_000, Event::StartHub);
+            }
+        }
+    }
+
+    fn set_clocks(&mut self, n: usize) {
+        self.struck(Class::Clock);
+        match self.chance.below(3) {
+            0 => self.boxes[n].skew_ms = self.chance.between(-86_400_000, 86_400_000),
+            1 => self.boxes[n].drift_ppm = self.chance.between(-200, 200),
+            // Headquarters' clock never goes back; it is set by seconds, as a time service does.
+            _ => self.hub.skew_ms = self.chance.between(-30_000, 5_000),
+        }
+    }
+
+    /// An operator fences a box that lives on; one box of a campus stays.
+    fn fence(&mut self, n: usize) {
+        let campus = self.boxes[n].place.campus;
+        let living = self.boxes.iter().filter(|node| node.place.campus == campus && !self.fenced.contains(&node.me));
+        let writer = self.boxes[n].me;
+        if living.count() < 2 || self.fenced.contains(&writer) {
+            return;
+        }
+        if self.order(core::Command::Fence { writer, reason: "lost".into() }).is_ok() {
+            self.struck(Class::Fence);
+            self.note(|| format!("{writer} is fenced"));
+            self.fenced.insert(writer);
+        }
+    }
+}

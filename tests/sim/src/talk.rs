@@ -1,0 +1,546 @@
+//! What nodes say to each other: connections, messages under way, and what a node does with one that arrives.
+//!
+//! The same steps as the link's loop takes over QUIC: streams of a class in order, classes overtake each other, a lost
+//! connection loses what was under way. Leaves to others: what is said (`yika_crdt::sync`), purchases (`selling`).
+
+use crate::nodes::key_of;
+use crate::plan::Class;
+use crate::world::{Event, World};
+use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::channel::{FeedId, Place};
+use yika_crdt::edge;
+use yika_crdt::feed::{Run, SignedHead};
+use yika_crdt::ids::*;
+use yika_crdt::mesh::RunRefused;
+use yika_crdt::store::Read;
+use yika_crdt::sync::{Claim, Message, PeerSync};
+use yika_hub_core as core;
+
+/// How often a node dials whom it has no connection to.
+pub const DIAL_MS: i64 = 250;
+/// What is lost on a line is sent again after this.
+const RESEND_MS: i64 = 200;
+/// What arrives before its turn waits so long.
+const IN_ORDER_MS: i64 = 3;
+/// The stream of greetings.
+const GREETING: u8 = u8::MAX;
+/// A silent connection is given up after this.
+pub const IDLE_MS: i64 = 4_000;
+
+/// One side of a connection.
+struct End {
+    sync: PeerSync,
+    /// Of which connection.
+    number: u64,
+}
+
+/// A message under way.
+#[derive(Clone)]
+pub struct Flight {
+    from: NodeId,
+    to: NodeId,
+    number: u64,
+    /// Its stream, and its place in it.
+    stream: (u8, u64),
+    bytes: Vec<u8>,
+}
+
+/// Lines between nodes.
+#[derive(Default)]
+pub struct Net {
+    ends: BTreeMap<(NodeId, NodeId), End>,
+    /// Directions in which nothing passes.
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    connections: u64,
+    /// Messages sent and taken in each stream of a connection.
+    sent: BTreeMap<(NodeId, NodeId, u64, u8), u64>,
+    taken: BTreeMap<(NodeId, NodeId, u64, u8), u64>,
+}
+
+impl World {
+    /// All nodes that are up, with their lives.
+    fn nodes_up(&self) -> Vec<(NodeId, Writer)> {
+        let hub = self.hub.core.as_ref().map(|hub| (NodeId::HUB, hub.mesh.me));
+        let boxes = self.boxes.iter().filter(|node| node.core.is_some()).map(|node| (node.me.node, node.me));
+        hub.into_iter().chain(boxes).collect()
+    }
+
+    /// Number of a box in the list.
+    pub fn index(&self, node: NodeId) -> Option<usize> {
+        self.boxes.iter().position(|b| b.me.node == node && !b.gone)
+    }
+
+    fn place(&self, node: NodeId) -> Place {
+        self.index(node).map_or(Place { node, campus: None }, |n| self.boxes[n].place)
+    }
+
+    /// Whether two nodes have a connection.
+    pub fn is_connected(&self, a: NodeId, b: NodeId) -> bool {
+        self.net.ends.contains_key(&(a, b))
+    }
+
+    /// Whom a node is connected to.
+    pub fn peers(&self, of: NodeId) -> Vec<Writer> {
+        let range = self.net.ends.range((of, NodeId(0))..=(of, NodeId(u32::MAX)));
+        range.map(|(_, end)| end.sync.peer()).collect()
+    }
+
+    /// Ends a connection with everything under way.
+    pub fn disconnect(&mut self, a: NodeId, b: NodeId) {
+        self.net.ends.remove(&(a, b));
+        self.net.ends.remove(&(b, a));
+    }
+
+    /// Ends all connections of a node.
+    pub fn disconnect_all(&mut self, node: NodeId) {
+        self.net.ends.retain(|(a, b), _| *a != node && *b != node);
+    }
+
+    /// Connects whoever may and can.
+    pub fn dial(&mut self) {
+        let up = self.nodes_up();
+        for (i, (a, a_life)) in up.iter().enumerate() {
+            for (b, b_life) in &up[i + 1..] {
+                let cut = self.net.cut.contains(&(*a, *b)) || self.net.cut.contains(&(*b, *a));
+                if !cut && !self.is_connected(*a, *b) && self.admits(*a, *b_life) && self.admits(*b, *a_life) {
+                    self.connect((*a, *a_life), (*b, *b_life));
+                }
+            }
+        }
+    }
+
+    /// The registry's word on a peer, as a node holds it.
+    fn admits(&self, node: NodeId, peer: Writer) -> bool {
+        let mesh = match self.index(node) {
+            None => self.hub.core.as_ref().map(|hub| &hub.mesh),
+            Some(n) => self.boxes[n].core.as_ref().map(|edge| &edge.mesh),
+        };
+        // A box that knows nothing yet takes headquarters on its certificate alone.
+        mesh.is_some_and(|mesh| !mesh.is_fenced(peer) && (peer.node.is_hub() || mesh.nodes.contains_key(&peer)))
+    }
+
+    fn connect(&mut self, (a, a_life): (NodeId, Writer), (b, b_life): (NodeId, Writer)) {
+        self.net.connections += 1;
+        let number = self.net.connections;
+        if a.is_hub()
+            && let (Some(n), Some(hub)) = (self.index(b), &self.hub.core)
+        {
+            let record = hub.own_record("总部");
+            if self.tell(n, edge::Command::TrustHub(record)).is_err() {
+                return;
+            }
+        }
+        let one = PeerSync::new(a_life, self.place(b), b_life);
+        let other = PeerSync::new(b_life, self.place(a), a_life);
+        self.net.ends.insert((a, b), End { sync: one, number });
+        self.net.ends.insert((b, a), End { sync: other, number });
+        self.tally.connections += 1;
+        for (from, to) in [(a, b), (b, a)] {
+            for part in self.greeting(from, to) {
+                self.say(from, to, part);
+            }
+        }
+    }
+
+    fn greeting(&mut self, from: NodeId, to: NodeId) -> Vec<Message> {
+        let Some(end) = self.net.ends.get(&(from, to)) else { return Vec::new() };
+        let parts = match self.index(from) {
+            None => self.hub.core.as_ref().map(|hub| (hub.mesh.directory(), &self.hub.disk)),
+            Some(n) => self.boxes[n].core.as_ref().map(|edge| (edge.mesh.directory(), &self.boxes[n].disk)),
+        };
+        let Some((directory, disk)) = parts else { return Vec::new() };
+        let feeds: Vec<FeedId> = disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed).collect();
+        end.sync.greeting(&directory, disk, &feeds, "sim").unwrap_or_default()
+    }
+
+    /// Says something to a peer, if it is connected.
+    pub fn say(&mut self, from: NodeId, to: NodeId, message: Message) {
+        if let Some(end) = self.net.ends.get_mut(&(from, to)) {
+            end.sync.say(message);
+        }
+    }
+
+    /// A feed of a node has grown: its peers are told.
+    pub fn grown(&mut self, node: NodeId, feed: FeedId) {
+        for (_, end) in self.net.ends.range_mut((node, NodeId(0))..=(node, NodeId(u32::MAX))) {
+            end.sync.on_grown([&feed]);
+        }
+    }
+
+    /// Puts everything that can be said on its way.
+    pub fn send(&mut self) {
+        let pairs: Vec<_> = self.net.ends.keys().copied().collect();
+        for (from, to) in pairs {
+            while let Some((message, number)) = self.poll(from, to) {
+                self.fly(from, to, number, &message);
+            }
+        }
+    }
+
+    fn poll(&mut self, from: NodeId, to: NodeId) -> Option<(Message, u64)> {
+        let key = key_of(from);
+        let n = self.index(from);
+        let end = self.net.ends.get_mut(&(from, to)).filter(|end| end.sync.may_speak())?;
+        let (directory, disk, known) = match n {
+            None => (self.hub.core.as_ref()?.mesh.directory(), &self.hub.disk, &mut self.hub.known),
+            Some(n) => {
+                let node = &mut self.boxes[n];
+                (node.core.as_ref()?.mesh.directory(), &node.disk, &mut node.known)
+            }
+        };
+        let next = match end.sync.poll_known(&directory, known) {
+            Some(next) => Some(next),
+            None => end.sync.poll(&directory, disk, &key).ok().flatten().inspect(|message| {
+                if let Message::Entries(run) = message
+                    && run.head.feed.writer.node == from
+                {
+                    known.said(run);
+                }
+            }),
+        };
+        next.map(|message| (message, end.number))
+    }
+
+    fn fly(&mut self, from: NodeId, to: NodeId, number: u64, message: &Message) {
+        if self.plan.has(Class::Drop) && self.is_busy() && self.chance.one_in(900) {
+            self.note(|| format!("the connection {from}–{to} is lost"));
+            self.struck(Class::Drop);
+            self.disconnect(from, to);
+            return;
+        }
+        let greets = matches!(message, Message::Hello { .. } | Message::Have { .. });
+        let twice = self.plan.has(Class::Twice) && !greets && self.chance.one_in(12);
+        if twice {
+            self.struck(Class::Twice);
+        }
+        for _ in 0..if twice { 2 } else { 1 } {
+            let mut delay_ms = 2 + self.chance.below(4) as i64;
+            if self.plan.has(Class::Delay) && self.chance.one_in(6) {
+                self.struck(Class::Delay);
+                delay_ms += self.chance.between(20, 900);
+            }
+            let class = if greets { GREETING } else { message.class() as u8 };
+            let sent = self.net.sent.entry((from, to, number, class)).or_default();
+            let stream = (class, *sent);
+            *sent += 1;
+            self.tally.messages += 1;
+            self.later(delay_ms, Event::Arrives(Flight { from, to, number, stream, bytes: message.encode() }));
+        }
+    }
+
+    /// A message arrives, unless its connection has ended or nothing passes.
+    pub fn arrives(&mut self, flight: Flight) {
+        let (from, to) = (flight.from, flight.to);
+        if self.net.cut.contains(&(from, to)) {
+            // Sent again until it arrives, or the connection is given up.
+            return self.later(RESEND_MS, Event::Arrives(flight));
+        }
+        let Some(end) = self.net.ends.get(&(to, from)).filter(|end| end.number == flight.number) else { return };
+        let peer = end.sync.peer();
+        // In order within a class, overtaking between them; the greeting comes first.
+        let (class, place) = flight.stream;
+        let taken = |class| self.net.taken.get(&(from, to, flight.number, class)).copied().unwrap_or_default();
+        if taken(class) != place || class != GREETING && taken(GREETING) == 0 {
+            return self.later(IN_ORDER_MS, Event::Arrives(flight));
+        }
+        self.net.taken.insert((from, to, flight.number, class), place + 1);
+        let message = match Message::decode(&flight.bytes) {
+            Ok(message) => message,
+            Err(error) => return self.fail(format!("{from} → {to}: what was sent cannot be read: {error}")),
+        };
+        self.trace(|| format!("{from} → {to}: {}", brief(&message)));
+        if let Some(n) = self.index(to) {
+            self.boxes[n].silent.remove(&from);
+        }
+        match message {
+            Message::Hello { .. } | Message::Have { .. } => self.greets(to, from, peer, &message),
+            Message::Stored(marks) => {
+                if let Some(end) = self.net.ends.get_mut(&(to, from)) {
+                    end.sync.on_stored(&marks);
+                }
+            }
+            Message::Entries(run) => self.takes(to, from, run),
+            other => self.hears(to, from, peer, other),
+        }
+    }
+
+    fn greets(&mut self, to: NodeId, from: NodeId, peer: Writer, message: &Message) {
+        let Some(end) = self.net.ends.get_mut(&(to, from)) else { return };
+        match end.sync.on_greeting(message) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.fail(format!("{from} → {to}: a greeting is refused: {error}")),
+        }
+        let have: Vec<Claim> = match message {
+            Message::Hello { have, .. } | Message::Have { have, .. } => have.clone(),
+            _ => Vec::new(),
+        };
+        let n = self.index(to);
+        let disk = n.map_or(&self.hub.disk, |n| &self.boxes[n].disk);
+        let feeds: Vec<FeedId> = disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed).collect();
+        let mut said = Vec::new();
+        if let Some(end) = self.net.ends.get_mut(&(to, from)) {
+            said = end.sync.contradictions(disk, &key_of(to)).unwrap_or_default();
+            end.sync.on_grown(feeds.iter());
+        }
+        said.into_iter().for_each(|message| self.say(to, from, message));
+        match n {
+            None => {
+                _ = self.order(core::Command::Greeted { from: peer, have });
+                if self.is_connected(to, from) {
+                    _ = self.order(core::Command::Connected(peer));
+                }
+            }
+            Some(n) => self.note_claims(n, &have),
+        }
+    }
+
+    /// How far a peer shows that it holds a box's own feeds.
+    fn note_claims(&mut self, n: usize, have: &[Claim]) {
+        let node = &mut self.boxes[n];
+        let key = key_of(node.me.node).verifying_key();
+        for claim in have.iter().filter(|c| c.feed.writer == node.me && c.end.seq > Seq::ZERO && c.is_signed_by(&key)) {
+            let seq = node.lost.entry(claim.feed).or_default();
+            *seq = claim.end.seq.max(*seq);
+        }
+    }
+
+    fn takes(&mut self, to: NodeId, from: NodeId, run: Box<Run>) {
+        if let Some(end) = self.net.ends.get_mut(&(to, from)) {
+            end.sync.on_entries(&run);
+        }
+        let (feed, end) = (run.head.feed, run.head.end.seq);
+        let mark = match self.index(to) {
+            None => match self.order(core::Command::Ingest(run)) {
+                Ok(core::Reply::Stored(feed, seq)) => Ok((feed, seq)),
+                Ok(core::Reply::Branch { feed, from: wanted }) => {
+                    self.say(to, from, Message::Branch { feed, from: wanted });
+                    Ok((feed, end))
+                }
+                Ok(core::Reply::Refused(refused)) => self.refused(to, from, refused, (feed, end)),
+                Ok(other) => Err(format!("{other:?}")),
+                Err(_) => return self.disconnect(to, from),
+            },
+            Some(n) => match self.tell(n, edge::Command::Ingest(run)) {
+                Ok(edge::Reply::Stored(feed, seq)) => Ok((feed, seq)),
+                Ok(edge::Reply::Branch { feed, from: wanted }) => {
+                    self.say(to, from, Message::Branch { feed, from: wanted });
+                    Ok(self.own_refused(n, from, feed))
+                }
+                Ok(edge::Reply::Refused(_)) if feed.writer == self.boxes[n].me => Ok(self.own_refused(n, from, feed)),
+                Ok(edge::Reply::Refused(refused)) => self.refused(to, from, refused, (feed, end)),
+                Ok(other) => Err(format!("{other:?}")),
+                Err(_) => return self.disconnect(to, from),
+            },
+        };
+        match mark {
+            Ok(mark) => self.say(to, from, Message::Stored(vec![mark])),
+            Err(words) => {
+                self.note(|| format!("{from} → {to}: {feed} is refused: {words}"));
+                self.disconnect(to, from);
+            }
+        }
+    }
+
+    /// What becomes of a run that is refused: fences that the peer has not heard of, and forks, are no offence.
+    fn refused(
+        &mut self,
+        to: NodeId,
+        from: NodeId,
+        refused: RunRefused,
+        mark: (FeedId, Seq),
+    ) -> Result<(FeedId, Seq), String> {
+        if matches!(refused, RunRefused::Fenced { .. }) {
+            return Ok(mark);
+        }
+        if refused.is_fork() {
+            let disk = self.index(to).map_or(&self.hub.disk, |n| &self.boxes[n].disk);
+            let shown = disk.feed(&mark.0).and_then(|held| disk.head_from(&mark.0, held.end.seq)).ok().flatten();
+            if let Some(head) = shown.filter(|_| !to.is_hub()) {
+                self.say(to, from, Message::Diverged(Box::new(head)));
+            }
+            return Ok(mark);
+        }
+        // A node that is just told of others, or of an end of one, may be ahead of the registry: it comes again.
+        let passing = ["UnknownWriter", "UnknownReceiver", "NotForUs"];
+        let words = format!("{refused:?}");
+        if !passing.iter().any(|word| words.contains(word)) && self.honest() {
+            self.fail(format!("{from} → {to}: {} of an honest node is refused: {words}", mark.0));
+        }
+        Err(words)
+    }
+
+    /// An own feed that does not continue as the box's: the peer is shown its end.
+    fn own_refused(&mut self, n: usize, from: NodeId, feed: FeedId) -> (FeedId, Seq) {
+        let node = &self.boxes[n];
+        let me = node.me.node;
+        let end = node.disk.feed(&feed).map(|state| state.end).unwrap_or_default();
+        if end.seq > Seq::ZERO {
+            let head = SignedHead::sign(feed, end, &key_of(me));
+            self.say(me, from, Message::Diverged(Box::new(head)));
+        }
+        (feed, end.seq)
+    }
+
+    fn hears(&mut self, to: NodeId, from: NodeId, peer: Writer, message: Message) {
+        let answer = match self.index(to) {
+            None => self.hub_hears(from, peer, message),
+            Some(n) => self.box_hears(n, peer, message),
+        };
+        if let Some(answer) = answer {
+            self.say(to, from, answer);
+        }
+    }
+
+    fn hub_hears(&mut self, from: NodeId, peer: Writer, message: Message) -> Option<Message> {
+        let wanted = |reply| match reply {
+            Ok(core::Reply::Branch { feed, from }) => Some(Message::Branch { feed, from }),
+            _ => None,
+        };
+        match message {
+            Message::Ask { row, total } => {
+                let denied = Message::Denied { row, total };
+                match self.order(core::Command::Ask { from: peer, row, total }) {
+                    Ok(core::Reply::Granted(true)) => None,
+                    Ok(core::Reply::Waiting) => {
+                        self.later(core::WAIT_MS_MAX, Event::Says { from: NodeId::HUB, to: from, message: denied });
+                        None
+                    }
+                    _ => Some(denied),
+                }
+            }
+            Message::Diverged(head) => wanted(self.order(core::Command::Diverged(*head))),
+            Message::Other(run) => wanted(self.order(core::Command::Branch(run))),
+            Message::Branch { feed, from: seq } if feed.writer == peer => {
+                let me = self.hub.core.as_ref()?.mesh.me;
+                let run = yika_crdt::sync::run_from(&self.hub.disk, feed, seq, me, &key_of(NodeId::HUB));
+                run.ok().flatten().map(|run| Message::Other(Box::new(run)))
+            }
+            _ => None,
+        }
+    }
+
+    fn box_hears(&mut self, n: usize, peer: Writer, message: Message) -> Option<Message> {
+        match message {
+            Message::Ask { row, total } => {
+                let granted = self.tell(n, edge::Command::Ask { from: peer, row, total });
+                (granted != Ok(edge::Reply::Granted(true))).then_some(Message::Denied { row, total })
+            }
+            Message::Denied { row, total } => {
+                self.denied(n, peer, row, total);
+                None
+            }
+            Message::Answered(id) if self.boxes[n].place.campus == self.place(peer.node).campus => {
+                self.asked_about(n, peer.node, id)
+            }
+            Message::Unknown(id) => {
+                self.unknown_at(n, peer.node, id);
+                None
+            }
+            Message::Level { row, right } => {
+                _ = self.tell(n, edge::Command::Level { from: peer, row, right });
+                None
+            }
+            Message::Recall { row, keep } if peer.node.is_hub() => {
+                _ = self.tell(n, edge::Command::Recall { row, keep });
+                None
+            }
+            Message::Branch { feed, from } if peer.node.is_hub() || feed.writer == peer => {
+                let node = &self.boxes[n];
+                let run = yika_crdt::sync::run_from(&node.disk, feed, from, node.me, &key_of(node.me.node));
+                run.ok().flatten().map(|run| Message::Other(Box::new(run)))
+            }
+            Message::Other(run) if run.head.feed.writer == self.boxes[n].me => {
+                let asked = run.from;
+                match self.tell(n, edge::Command::Ingest(run)) {
+                    Ok(edge::Reply::Branch { feed, from }) if from < asked => Some(Message::Branch { feed, from }),
+                    _ => None,
+                }
+            }
+            Message::Diverged(head) => {
+                _ = self.tell(n, edge::Command::Diverged(*head));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// What follows from a turn of a box.
+    pub fn follow_box(&mut self, n: usize, effects: Vec<edge::Effect>) {
+        let me = self.boxes[n].me.node;
+        for effect in effects {
+            match effect {
+                edge::Effect::Grown(feed) => {
+                    if let Ok(held) = self.boxes[n].disk.feed(&feed) {
+                        self.boxes[n].known.grown(feed, held.end.seq);
+                    }
+                    self.grown(me, feed);
+                    if feed.writer.node != me {
+                        self.look_at_pending(n);
+                    }
+                }
+                edge::Effect::Rights(person) => self.rights_grew(n, person),
+                edge::Effect::Low { row, right } if !self.is_connected(me, NodeId::HUB) => {
+                    let campus = self.boxes[n].place.campus;
+                    let siblings = self.peers(me).into_iter().filter(|peer| self.place(peer.node).campus == campus);
+                    if let Some(sibling) = siblings.min() {
+                        self.say(me, sibling.node, Message::Level { row, right });
+                    }
+                }
+                edge::Effect::Directory(_) => self.close_refused(me),
+                edge::Effect::Quarantined { feed, seq, cause } if self.honest() => {
+                    self.fail(format!("{me}: {feed} #{seq} of an honest node is in quarantine: {cause}"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What follows from a turn of headquarters.
+    pub fn follow_hub(&mut self, effects: Vec<core::Effect>) {
+        for effect in effects {
+            match effect {
+                core::Effect::Grown(feed) => {
+                    if let Ok(held) = self.hub.disk.feed(&feed) {
+                        self.hub.known.grown(feed, held.end.seq);
+                    }
+                    self.grown(NodeId::HUB, feed);
+                }
+                core::Effect::Say(to, message) => self.say(NodeId::HUB, to.node, message),
+                core::Effect::Fenced(writer) => self.disconnect(NodeId::HUB, writer.node),
+                core::Effect::Recovering(life) => {
+                    // The program starts its link again under the new life.
+                    self.note(|| format!("headquarters goes on as {life}, in recovery"));
+                    self.tally.recoveries += 1;
+                    self.disconnect_all(NodeId::HUB);
+                }
+                core::Effect::Recovered => self.note(|| "headquarters has recovered".into()),
+                core::Effect::Quarantined { feed, seq, cause } if self.honest() => {
+                    self.fail(format!("headquarters: {feed} #{seq} of an honest node is in quarantine: {cause}"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A node closes connections to whom its registry does not admit any more.
+    fn close_refused(&mut self, node: NodeId) {
+        for peer in self.peers(node) {
+            if !self.admits(node, peer) {
+                self.disconnect(node, peer.node);
+            }
+        }
+    }
+}
+
+fn brief(message: &Message) -> String {
+    match message {
+        Message::Entries(run) => format!("{} #{}–{}", run.head.feed, run.from, run.head.end.seq),
+        Message::Hello { have, .. } => format!("hello, holds {} feeds", have.len()),
+        Message::Stored(marks) => {
+            let each: Vec<String> = marks.iter().map(|(feed, seq)| format!("{feed} #{seq}")).collect();
+            format!("stored {}", each.join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}

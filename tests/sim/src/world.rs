@@ -1,0 +1,493 @@
+//! A whole mesh in one thread: nodes, lines, people and clerks, and an agenda of what happens when.
+//!
+//! First the busy time, in which people eat and faults strike; then everything is healed, and it must come to rest and
+//! agree. Leaves to others: every part (`turn`, `talk`, `selling`, `crowd`, `office`, `strike`), the judgement (`verdict`).
+
+use crate::chance::Chance;
+use crate::crowd::{Crowd, Terminal};
+use crate::nodes::{BoxNode, HUB, HubNode, LIFE, record_of};
+use crate::office;
+use crate::plan::{Class, Plan};
+use crate::strike::Mend;
+use crate::talk::{DIAL_MS, Flight, Net};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::Fen;
+use yika_crdt::documents::PersonChange;
+use yika_crdt::edge;
+use yika_crdt::entry::*;
+use yika_crdt::gate::Shut;
+use yika_crdt::ids::*;
+use yika_crdt::sale::PurchaseRequest;
+use yika_crdt::sync::Message;
+use yika_crdt::tariff::sheet::*;
+use yika_hub_core as core;
+
+/// 2026-11-24 12:30 in Beijing.
+pub const NOON_MS: i64 = 1_795_494_600_000;
+/// Everything must agree so long after it was healed, in virtual time.
+pub const REST_MS: i64 = 60_000;
+const TICK_MS: i64 = 1_000;
+const GATE_LOOK_MS: i64 = 100;
+const GATE_LOOK_BEHIND_MS: i64 = 1_000;
+const ASKING_MS: i64 = 700;
+const ASKING_AFTER_BOOT_MS: i64 = 5_000;
+
+/// What happens at a moment.
+pub enum Event {
+    /// A message arrives.
+    Arrives(Flight),
+    /// A node says something of its own accord.
+    Says {
+        /// Who.
+        from: NodeId,
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Nodes dial.
+    Dial,
+    /// A second has passed.
+    Tick,
+    /// A box looks whether its gate may open.
+    Gate {
+        /// Which box.
+        n: usize,
+        /// In which start.
+        start: u64,
+    },
+    /// A box's process starts.
+    StartBox {
+        /// Which box.
+        n: usize,
+        /// The operating system, too.
+        after_boot: bool,
+    },
+    /// Headquarters' process starts.
+    StartHub,
+    /// A customer comes to a terminal.
+    Customer {
+        /// Which.
+        t: usize,
+    },
+    /// A terminal asks again, unless it was answered.
+    Retry {
+        /// Which.
+        t: usize,
+        /// What.
+        id: PurchaseId,
+    },
+    /// A terminal's request arrives at a box.
+    Asked {
+        /// Which box.
+        n: usize,
+        /// In which start.
+        start: u64,
+        /// What.
+        request: PurchaseRequest,
+    },
+    /// The bound of a wait within a purchase.
+    Bound {
+        /// Which box.
+        n: usize,
+        /// In which start.
+        start: u64,
+        /// Which purchase.
+        id: PurchaseId,
+        /// Which wait.
+        number: u64,
+    },
+    /// A clerk does something.
+    Office,
+    /// A clerk asks headquarters again.
+    Orders(Box<core::Command>),
+    /// A fault strikes.
+    Strike,
+    /// A fault ends.
+    Mend(Mend),
+    /// The idle time of a line is over.
+    Silent(NodeId, NodeId),
+}
+
+/// What a history did, so that a test cannot pass by doing nothing.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct Tally {
+    /// Requests of terminals.
+    pub purchases: u64,
+    /// Sold.
+    pub approved: u64,
+    /// Of these, paid by the guest pool, a float, or owed.
+    pub by_guest_or_fact: u64,
+    /// Refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Given back at boxes.
+    pub refunds: u64,
+    /// Paid out at headquarters.
+    pub withdrawals: u64,
+    /// Cards blocked.
+    pub blocks: u64,
+    /// Requests repeated because no answer came.
+    pub retries: u64,
+    /// First answers given again.
+    pub first_answers: u64,
+    /// Decided by terminals alone.
+    pub facts: u64,
+    /// Questions for rights.
+    pub asks: u64,
+    /// Of these denied.
+    pub denials: u64,
+    /// Decided though a sibling could not be asked.
+    pub unasked: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// Messages between nodes.
+    pub messages: u64,
+    /// Times headquarters went into recovery.
+    pub recoveries: u64,
+    /// Faults that struck, by class.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Alarms at headquarters, by word.
+    pub alarms: BTreeMap<String, u64>,
+}
+
+/// One history.
+pub struct World {
+    /// What was drawn for it.
+    pub plan: Plan,
+    /// True time.
+    pub now_ms: i64,
+    /// Draws everything.
+    pub chance: Chance,
+    /// Headquarters.
+    pub hub: HubNode,
+    /// Boxes.
+    pub boxes: Vec<BoxNode>,
+    /// Lines.
+    pub net: Net,
+    /// Terminals and people.
+    pub crowd: Crowd,
+    /// What was done.
+    pub tally: Tally,
+    /// Boxes whose disk was put back.
+    pub put_back: BTreeSet<usize>,
+    /// Lives that were fenced.
+    pub fenced: BTreeSet<Writer>,
+    /// Headquarters was restored from a backup.
+    pub was_restored: bool,
+    /// Purchases at boxes, counted.
+    pub purchases: u64,
+    /// Requests of clerks, counted.
+    pub requests: u64,
+    /// What is wrong, if anything.
+    pub failure: Option<String>,
+    agenda: BTreeMap<(i64, u64), Event>,
+    events: u64,
+    /// Folded over everything that happened: two runs of a seed are the same.
+    hash: u64,
+    is_traced: bool,
+}
+
+impl World {
+    /// Everything connected, people and tariff known, nothing has failed yet.
+    pub fn new(plan: Plan, is_traced: bool) -> World {
+        let hub = HubNode::new();
+        let mut chance = Chance::new(plan.seed ^ 0x5EED);
+        let failure = hub.as_ref().err().map(|error| format!("headquarters cannot start: {error}"));
+        let mut world = World {
+            now_ms: NOON_MS,
+            hub: hub.unwrap_or_else(|_| unreachable!("a new disk can be read")),
+            boxes: Vec::new(),
+            net: Net::default(),
+            crowd: Crowd::default(),
+            tally: Tally::default(),
+            put_back: BTreeSet::new(),
+            fenced: BTreeSet::new(),
+            was_restored: false,
+            purchases: 0,
+            requests: 0,
+            failure,
+            agenda: BTreeMap::new(),
+            events: 0,
+            hash: 0xCBF2_9CE4_8422_2325,
+            is_traced,
+            chance: chance.split(),
+            plan,
+        };
+        world.set_up();
+        world
+    }
+
+    fn set_up(&mut self) {
+        let campuses: BTreeSet<u16> = self.plan.boxes.iter().copied().collect();
+        let mut bodies = vec![Body::Node(record_of(HUB, None))];
+        for campus in &campuses {
+            bodies.push(Body::Campus(CampusRecord {
+                campus: CampusId(*campus),
+                name: format!("校区{campus}"),
+                utc_offset_minutes: 480,
+                cut_minute: 180,
+                people_shards: 2,
+            }));
+            bodies.extend((0..2).map(|till| Body::Terminal(till_of(*campus, till))));
+        }
+        bodies.push(Body::Tariff(Box::new(sheet())));
+        for (n, campus) in self.plan.boxes.clone().into_iter().enumerate() {
+            let me = Writer { node: NodeId(n as u32 + 1), incarnation: LIFE };
+            bodies.push(Body::Node(record_of(me, Some(CampusId(campus)))));
+            self.boxes.push(BoxNode::new(me, campus));
+        }
+        for body in bodies {
+            _ = self.order(core::Command::Registry(Box::new(body)));
+        }
+        _ = self.order(core::Command::Pools(core::PoolSizes { guest: Fen(20_000), float: Fen(10_000) }));
+        let acts = (1..=self.plan.people).map(|number| PersonChange::add(office::person(number))).collect();
+        _ = self.order(core::Command::People { operator: OperatorId(0), acts });
+        for campus in campuses {
+            let at = self.plan.boxes.iter().position(|c| *c == campus).unwrap_or_default();
+            for till in 0..2 {
+                self.crowd.terminals.push(Terminal::new(till_of(campus, till).terminal, CampusId(campus), at));
+            }
+        }
+        for n in 0..self.boxes.len() {
+            self.start_box(n, true);
+        }
+        self.later(0, Event::Dial);
+        self.later(TICK_MS, Event::Tick);
+        for person in 1..=self.plan.people {
+            let fen = self.chance.between(0, 30_000);
+            if fen > 0 {
+                self.top_up(person, fen);
+            }
+        }
+    }
+
+    /// Lets it happen, to the verdict.
+    pub fn run(&mut self) {
+        // Everything gets to know everything, before anything fails.
+        self.run_until(NOON_MS + 8_000);
+        for t in 0..self.crowd.terminals.len() {
+            self.later(200 + 100 * t as i64, Event::Customer { t });
+        }
+        self.later(1_000, Event::Office);
+        self.later(2_000, Event::Strike);
+        self.run_until(self.busy_until());
+        self.heal();
+        self.run_until(self.busy_until() + REST_MS / 2);
+        self.tell_facts();
+        self.run_until(self.busy_until() + REST_MS);
+        if self.failure.is_none() {
+            self.conclude();
+        }
+    }
+
+    fn busy_until(&self) -> i64 {
+        NOON_MS + 8_000 + self.plan.busy_ms
+    }
+
+    /// Whether people eat and faults strike.
+    pub fn is_busy(&self) -> bool {
+        (NOON_MS + 8_000..self.busy_until()).contains(&self.now_ms)
+    }
+
+    /// Everything that failed works again.
+    fn heal(&mut self) {
+        self.note(|| "all is healed".into());
+        self.net.cut.clear();
+        self.hub.disk.full = false;
+        self.hub.skew_ms = self.hub.skew_ms.max(0);
+        self.boxes.iter_mut().for_each(|node| node.disk.full = false);
+    }
+
+    fn run_until(&mut self, until_ms: i64) {
+        while self.failure.is_none() {
+            self.send();
+            let Some(((at_ms, _), event)) = self.next_event(until_ms) else { break };
+            self.now_ms = at_ms;
+            self.events += 1;
+            self.happens(event);
+        }
+        self.now_ms = self.now_ms.max(until_ms);
+    }
+
+    fn next_event(&mut self, until_ms: i64) -> Option<((i64, u64), Event)> {
+        let first = self.agenda.first_key_value()?.0.0;
+        (first <= until_ms).then(|| self.agenda.pop_first()).flatten()
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Arrives(flight) => self.arrives(flight),
+            Event::Says { from, to, message } => self.say(from, to, message),
+            Event::Dial => {
+                self.dial();
+                self.later(DIAL_MS, Event::Dial);
+            }
+            Event::Tick => self.tick(),
+            Event::Gate { n, start } if self.boxes[n].start == start => self.look_at_gate(n),
+            Event::StartBox { n, after_boot } => self.start_box(n, after_boot),
+            Event::StartHub => self.start_hub(),
+            Event::Customer { t } => self.customer(t),
+            Event::Retry { t, id } => self.retry(t, id),
+            Event::Asked { n, start, request } if self.boxes[n].start == start => self.purchase(n, request),
+            Event::Bound { n, start, id, number } if self.boxes[n].start == start => self.bound(n, id, number),
+            Event::Office => self.office(),
+            Event::Orders(command) => {
+                if self.order((*command).clone()).is_err() {
+                    self.later(9_000, Event::Orders(command));
+                }
+            }
+            Event::Strike => self.strike(),
+            Event::Mend(mend) => self.mend(mend),
+            Event::Silent(a, b) => self.silent(a, b),
+            // Meant for a process that has died since.
+            Event::Gate { .. } | Event::Asked { .. } | Event::Bound { .. } => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        self.later(TICK_MS, Event::Tick);
+        let connected = self.boxes.iter().map(|node| node.me);
+        let connected = connected.filter(|me| self.is_connected(NodeId::HUB, me.node)).collect();
+        _ = self.order(core::Command::Tick { connected });
+        for n in 0..self.boxes.len() {
+            _ = self.tell(n, edge::Command::Tick);
+        }
+    }
+
+    fn start_hub(&mut self) {
+        if self.hub.core.is_some() {
+            return;
+        }
+        if let Err(error) = self.hub.start() {
+            return self.fail(format!("headquarters cannot start: {error}"));
+        }
+        // The restored database says so at its first start, before anything else is served.
+        if self.hub.is_restored {
+            match self.order(core::Command::Restored) {
+                Ok(_) => self.hub.is_restored = false,
+                Err(_) if self.hub.core.is_some() => self.kill_hub("as it cannot begin its new life"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn start_box(&mut self, n: usize, after_boot: bool) {
+        let now_ms = self.now_ms;
+        let node = &mut self.boxes[n];
+        if node.gone || node.core.is_some() {
+            return;
+        }
+        let asking_ms = if after_boot { ASKING_AFTER_BOOT_MS } else { ASKING_MS };
+        if let Err(error) = node.start(now_ms, after_boot, asking_ms) {
+            return self.fail(format!("{} cannot start: {error}", self.boxes[n].me));
+        }
+        let start = self.boxes[n].start;
+        self.later(GATE_LOOK_MS, Event::Gate { n, start });
+    }
+
+    /// Opens the gate when peers were asked and nothing more is given back, and goes on asking while it may not.
+    fn look_at_gate(&mut self, n: usize) {
+        let node = &self.boxes[n];
+        let me = node.me.node;
+        let (start, is_asking) = (node.start, self.now_ms < node.asking_until_ms);
+        let hub_asked = self.is_connected(me, NodeId::HUB);
+        if !node.takes_back() && (!is_asking || hub_asked && self.now_ms + 400 > node.asking_until_ms) {
+            while self.tell(n, edge::Command::Asked { hub: hub_asked }) == Ok(edge::Reply::More) {}
+        }
+        match self.boxes[n].shut() {
+            None | Some(Shut::Forked) => {}
+            Some(shut) => {
+                let again_ms = if shut.is_short() { GATE_LOOK_MS } else { GATE_LOOK_BEHIND_MS };
+                self.later(again_ms, Event::Gate { n, start });
+            }
+        }
+    }
+
+    /// Puts something on the agenda.
+    pub fn later(&mut self, after_ms: i64, event: Event) {
+        self.at(self.now_ms + after_ms, event);
+    }
+
+    /// Puts something on the agenda, at a moment.
+    pub fn at(&mut self, at_ms: i64, event: Event) {
+        self.events += 1;
+        self.agenda.insert((at_ms.max(self.now_ms), self.events), event);
+    }
+
+    /// Something is wrong; the first finding stands.
+    pub fn fail(&mut self, words: String) {
+        self.note(|| format!("FAILED: {words}"));
+        self.failure.get_or_insert(words);
+    }
+
+    /// A fault has struck.
+    pub fn struck(&mut self, class: Class) {
+        *self.tally.faults.entry(class.name()).or_default() += 1;
+    }
+
+    /// Tells what happened, where a history is told; it is part of the hash all the same.
+    pub fn note(&mut self, words: impl FnOnce() -> String)
+    where
+        Self: Sized,
+    {
+        let words = words();
+        self.fold(&words);
+        if self.is_traced {
+            let since_ms = self.now_ms - NOON_MS;
+            println!("{:>7}.{:03} {words}", since_ms / 1_000, since_ms % 1_000);
+        }
+    }
+
+    /// As `note`, for what is told by the thousand.
+    pub fn trace(&mut self, words: impl FnOnce() -> String) {
+        if self.is_traced {
+            self.note(words);
+        } else {
+            let at = self.now_ms.to_be_bytes();
+            self.fold_bytes(&at);
+        }
+    }
+
+    fn fold(&mut self, words: &str) {
+        self.fold_bytes(words.as_bytes());
+    }
+
+    /// FNV-1a.
+    fn fold_bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3);
+        }
+    }
+
+    /// The hash over everything that happened, and how many events there were.
+    pub fn digest(&self) -> (u64, u64) {
+        (self.hash, self.events)
+    }
+}
+
+fn till_of(campus: u16, number: u32) -> TerminalRecord {
+    TerminalRecord {
+        terminal: TerminalId(u32::from(campus) * 10 + number),
+        campus: CampusId(campus),
+        kind: TerminalKind::Till,
+        outlet: OutletId(1),
+        merchant: MerchantId(u32::from(campus)),
+        door: None,
+        name: format!("{number} 号窗口"),
+        state: TerminalState::Deployed,
+    }
+}
+
+fn sheet() -> TariffSheet {
+    TariffSheet {
+        version: TariffVersion(1),
+        periods: Vec::new(),
+        fixed: Vec::new(),
+        adjustments: Vec::new(),
+        limits: Vec::new(),
+        barred: Vec::new(),
+        repeat_tap_seconds: 0,
+        guest: GuestRule { per_purchase: Fen(2_000), per_card_day: Fen(3_000) },
+    }
+}
