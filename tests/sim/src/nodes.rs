@@ -62,8 +62,8 @@ pub struct BoxNode {
     pub resends: Resends,
     /// Purchases under way.
     pub pending: BTreeMap<PurchaseId, Pending>,
-    /// Own feeds that peers have shown to hold further.
-    pub lost: BTreeMap<FeedId, Seq>,
+    /// Own feeds that peers have shown to hold further, as each greeted last.
+    pub lost: BTreeMap<NodeId, BTreeMap<FeedId, Seq>>,
     /// Peers that did not answer in time, until they are heard again.
     pub silent: BTreeSet<NodeId>,
     /// Ends of feeds in memory.
@@ -132,7 +132,7 @@ impl BoxNode {
     /// Whether a peer holds more of this box's own feeds.
     pub fn takes_back(&self) -> bool {
         let behind = |feed: &FeedId, seq: &Seq| self.disk.feed(feed).is_ok_and(|held| held.end.seq < *seq);
-        self.shut() != Some(Shut::Forked) && self.lost.iter().any(|(feed, seq)| behind(feed, seq))
+        self.shut() != Some(Shut::Forked) && self.lost.values().flatten().any(|(feed, seq)| behind(feed, seq))
     }
 
     /// Why it may not append, if so.

@@ -20,8 +20,6 @@ use yika_hub_core as core;
 pub const DIAL_MS: i64 = 250;
 /// What is lost on a line is sent again after this.
 const RESEND_MS: i64 = 200;
-/// What arrives before its turn waits so long.
-const IN_ORDER_MS: i64 = 3;
 /// The stream of greetings.
 const GREETING: u8 = u8::MAX;
 /// A silent connection is given up after this.
@@ -55,6 +53,8 @@ pub struct Net {
     /// Messages sent and taken in each stream of a connection.
     sent: BTreeMap<(NodeId, NodeId, u64, u8), u64>,
     taken: BTreeMap<(NodeId, NodeId, u64, u8), u64>,
+    /// What has arrived before its turn.
+    early: BTreeMap<(NodeId, NodeId, u64, u8), BTreeMap<u64, Flight>>,
 }
 
 impl World {
@@ -89,11 +89,13 @@ impl World {
     pub fn disconnect(&mut self, a: NodeId, b: NodeId) {
         self.net.ends.remove(&(a, b));
         self.net.ends.remove(&(b, a));
+        self.net.early.retain(|(from, to, ..), _| (*from, *to) != (a, b) && (*from, *to) != (b, a));
     }
 
     /// Ends all connections of a node.
     pub fn disconnect_all(&mut self, node: NodeId) {
         self.net.ends.retain(|(a, b), _| *a != node && *b != node);
+        self.net.early.retain(|(a, b, ..), _| *a != node && *b != node);
     }
 
     /// Connects whoever may and can.
@@ -240,10 +242,13 @@ impl World {
         // In order within a class, overtaking between them; the greeting comes first.
         let (class, place) = flight.stream;
         let taken = |class| self.net.taken.get(&(from, to, flight.number, class)).copied().unwrap_or_default();
-        if taken(class) != place || class != GREETING && taken(GREETING) == 0 {
-            return self.later(IN_ORDER_MS, Event::Arrives(flight));
+        let is_greeted = class == GREETING || taken(GREETING) > 0;
+        if taken(class) != place || !is_greeted {
+            self.net.early.entry((from, to, flight.number, class)).or_default().insert(place, flight);
+            return;
         }
         self.net.taken.insert((from, to, flight.number, class), place + 1);
+        self.release_early(from, to, flight.number);
         let message = match Message::decode(&flight.bytes) {
             Ok(message) => message,
             Err(error) => return self.fail(format!("{from} → {to}: what was sent cannot be read: {error}")),
@@ -262,6 +267,17 @@ impl World {
             Message::Entries(run) => self.takes(to, from, run),
             other => self.hears(to, from, peer, other),
         }
+    }
+
+    /// What came before its turn, and whose turn it is now.
+    fn release_early(&mut self, from: NodeId, to: NodeId, number: u64) {
+        let stream = |class| (from, to, number, class);
+        let mut next = Vec::new();
+        for (key, early) in self.net.early.range_mut(stream(u8::MIN)..=stream(u8::MAX)) {
+            let taken = self.net.taken.get(key).copied().unwrap_or_default();
+            next.extend(early.remove(&taken));
+        }
+        next.into_iter().for_each(|flight| self.later(0, Event::Arrives(flight)));
     }
 
     fn greets(&mut self, to: NodeId, from: NodeId, peer: Writer, message: &Message) {
@@ -291,17 +307,18 @@ impl World {
                     _ = self.order(core::Command::Connected(peer));
                 }
             }
-            Some(n) => self.note_claims(n, &have),
+            Some(n) => self.note_claims(n, from, &have),
         }
     }
 
     /// How far a peer shows that it holds a box's own feeds.
-    fn note_claims(&mut self, n: usize, have: &[Claim]) {
+    fn note_claims(&mut self, n: usize, from: NodeId, have: &[Claim]) {
         let node = &mut self.boxes[n];
         let key = key_of(node.me.node).verifying_key();
+        let lost = node.lost.entry(from).or_default();
+        lost.clear();
         for claim in have.iter().filter(|c| c.feed.writer == node.me && c.end.seq > Seq::ZERO && c.is_signed_by(&key)) {
-            let seq = node.lost.entry(claim.feed).or_default();
-            *seq = claim.end.seq.max(*seq);
+            lost.insert(claim.feed, claim.end.seq);
         }
     }
 
