@@ -11,7 +11,7 @@ impl Chance {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -21,7 +21,7 @@ impl Chance {
 
     /// Less than `bound`; 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.draw() % bound.max(1)
     }
 
     /// From `least` to `most`, both included.
@@ -41,6 +41,6 @@ impl Chance {
 
     /// A sequence for somebody else, so that what one draws does not shift what another draws.
     pub fn split(&mut self) -> Chance {
-        Chance(self.next())
+        Chance(self.draw())
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `World::run` plays one history; [`run`] plays one seed and says what became of it. See `tests/sim/README.md`.
 
+#![allow(clippy::print_stdout)] // a traced history is told as it happens
+
 pub mod books;
 pub mod chance;
 pub mod crowd;

@@ -135,38 +135,36 @@ impl World {
     }
 
     fn decide(&mut self, n: usize, id: PurchaseId) {
-        loop {
-            let me = self.boxes[n].me.node;
-            let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
-            pending.wait = Wait::Nobody;
-            let (request, until_ms) = (pending.request.clone(), pending.until_ms);
-            let was_known = sold::is_known(&self.boxes[n].disk, id).unwrap_or(false);
-            if let Some(pending) = self.boxes[n].pending.get_mut(&id) {
-                pending.was_known = was_known;
-            }
-            let may_ask = !self.peers(me).is_empty();
-            let (row, missing) = match self.tell(n, Command::Purchase { request, may_ask }) {
-                Ok(Reply::Outcome(Outcome::Answered(answer))) => return self.over(n, id, Some(answer)),
-                Ok(Reply::Outcome(Outcome::Short { row, missing })) => (row, missing),
-                // Not done: the terminal asks again.
-                Ok(Reply::Shut(_)) | Err(_) => return self.over(n, id, None),
-                Ok(other) => return self.fail(format!("{me} answers a purchase with {other:?}")),
-            };
-            let has_time = self.now_ms + ASK_MS <= until_ms;
-            let Some((whom, total)) = self.next_to_ask(n, id, row, missing).filter(|_| has_time) else {
-                return self.give_up(n, id, row);
-            };
-            self.say(me, whom.node, Message::Ask { row, total });
-            let start = self.boxes[n].start;
-            let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
-            pending.asked.insert((whom, row), total);
-            pending.wait = Wait::Rights { whom, row, total };
-            self.purchases += 1;
-            pending.number = self.purchases;
-            let number = pending.number;
-            self.tally.asks += 1;
-            return self.later(ASK_MS, Event::Bound { n, id, number, start });
+        let me = self.boxes[n].me.node;
+        let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
+        pending.wait = Wait::Nobody;
+        let (request, until_ms) = (pending.request.clone(), pending.until_ms);
+        let was_known = sold::is_known(&self.boxes[n].disk, id).unwrap_or(false);
+        if let Some(pending) = self.boxes[n].pending.get_mut(&id) {
+            pending.was_known = was_known;
         }
+        let may_ask = !self.peers(me).is_empty();
+        let (row, missing) = match self.tell(n, Command::Purchase { request, may_ask }) {
+            Ok(Reply::Outcome(Outcome::Answered(answer))) => return self.over(n, id, Some(answer)),
+            Ok(Reply::Outcome(Outcome::Short { row, missing })) => (row, missing),
+            // Not done: the terminal asks again.
+            Ok(Reply::Shut(_)) | Err(_) => return self.over(n, id, None),
+            Ok(other) => return self.fail(format!("{me} answers a purchase with {other:?}")),
+        };
+        let has_time = self.now_ms + ASK_MS <= until_ms;
+        let Some((whom, total)) = self.next_to_ask(n, id, row, missing).filter(|_| has_time) else {
+            return self.give_up(n, id, row);
+        };
+        self.say(me, whom.node, Message::Ask { row, total });
+        let start = self.boxes[n].start;
+        let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
+        pending.asked.insert((whom, row), total);
+        pending.wait = Wait::Rights { whom, row, total };
+        self.purchases += 1;
+        pending.number = self.purchases;
+        let number = pending.number;
+        self.tally.asks += 1;
+        self.later(ASK_MS, Event::Bound { n, id, number, start });
     }
 
     /// The hub if it is there, else boxes; who gave what was asked for is asked again for more.

@@ -1,0 +1,39 @@
+//! A few seeds in every test run: they pass, do something, and are the same twice. `deploy/test` plays more of them, faster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+use yika_sim::plan::{Class, Plan};
+use yika_sim::run;
+
+/// Rows NFR-1, POS-4.
+#[test]
+fn histories_pass_and_are_the_same_twice() {
+    let (mut sold, mut refused, mut struck) = (0, 0, 0);
+    for seed in 1..=6 {
+        let one = run(Plan::of(seed), false);
+        assert_eq!(one.failure, None, "seed {seed}");
+        let again = run(Plan::of(seed), false);
+        assert_eq!((one.hash, one.events), (again.hash, again.events), "seed {seed} twice");
+        sold += one.tally.approved;
+        refused += one.tally.refused.values().sum::<u64>();
+        struck += one.tally.faults.values().sum::<u64>();
+    }
+    assert!(sold > 100 && refused > 50 && struck > 20, "{sold} sold, {refused} refused, {struck} faults");
+}
+
+/// Seeds that found something, with what they found; they are played first.
+#[test]
+fn what_failed_once_passes() {
+    let kept = include_str!("../kept.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    for line in kept {
+        let seed: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+        assert_eq!(run(Plan::of(seed), false).failure, None, "seed {seed}: {line}");
+    }
+}
+
+/// Every class of faults is drawn by some of the first seeds, and some have none.
+#[test]
+fn plans_of_all_classes_are_drawn() {
+    let drawn = (1..200).flat_map(|seed| Plan::of(seed).faults).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(drawn.len(), Class::ALL.len());
+    assert!((1..200).any(|seed| Plan::of(seed).faults.is_empty()), "and none at all");
+}
