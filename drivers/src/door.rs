@@ -142,7 +142,7 @@ pub enum CommandFailure {
         cause: String,
     },
     /// The device refused.
-    #[error("the device refused with exception {code} ({meaning}): check the board profile's addresses")]
+    #[error("the device refused with exception {code} ({meaning}): check the board's addresses and pulse method")]
     Refused {
         /// The protocol's error code.
         code: u8,

@@ -311,7 +311,7 @@ fn units_and_samples_are_what_the_service_manager_and_the_program_accept() {
     let sources = yika_edge::config::Sources { files: vec![file], ..Default::default() };
     let all = yika_edge::config::load(&sources).unwrap().config;
     assert_eq!((&all.link, &all.discovery, &all.data), (&built_in.link, &built_in.discovery, &built_in.data));
-    assert_eq!((all.http.bind, all.doors.bus.len()), (built_in.http.bind, 1));
+    assert_eq!((all.http.bind, all.doors.bus.len()), (built_in.http.bind, 3));
     yika_hub::config::Config::load(&[root.join("deploy/samples/hub.toml")], std::iter::empty()).unwrap();
     verify_units(root);
 }

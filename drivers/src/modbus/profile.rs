@@ -26,7 +26,12 @@ pub struct BusConfig {
 
 /// How a line is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "snake_case",
+    deny_unknown_fields,
+    expecting = "a way to the board such as { kind = \"tcp\", address = \"10.0.8.21:502\" }"
+)]
 pub enum Transport {
     /// Modbus TCP, usually port 502.
     Tcp {
@@ -109,7 +114,12 @@ pub struct BoardProfile {
 
 /// Who times a pulse. Prefer the board: then a dead edge cannot leave a door open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(
+    tag = "method",
+    rename_all = "snake_case",
+    deny_unknown_fields,
+    expecting = "who times a pulse, such as { method = \"edge_timed\" }"
+)]
 pub enum PulseMethod {
     /// Function 05 at `on_base` + relay - 1 with the time in 100 ms (Waveshare); `off_base` for relays
     /// that unlock by switching off.
@@ -162,7 +172,10 @@ impl Level {
 
 /// An input and the level at which it speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an input such as { input = 1 }, or with its level { input = 1, level = \"off\" }"
+)]
 pub struct InputWiring {
     /// Input number from 1.
     pub input: u16,
@@ -191,7 +204,8 @@ pub struct DoorWiring {
     /// On an escape route: the fire signal frees it.
     #[serde(default)]
     pub escape: bool,
-    /// How long the leaf may stand open, in milliseconds (ACS-24); counted from the end of a pulse.
+    /// How long the leaf may stand open, in milliseconds (ACS-24); counted from the end of a pulse. Where a door of the
+    /// policy names this lock, the policy's own time holds.
     #[serde(default = "default_held_open_ms")]
     pub held_open_ms: u32,
 }

@@ -125,6 +125,68 @@ mod tests {
         assert_eq!(again, config);
     }
 
+    const COMMENTED: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/samples/edge.toml"));
+
+    /// The commented examples of the installed settings, each line by itself and without its comment signs.
+    fn examples() -> Vec<String> {
+        let bare = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+        let lines: Vec<String> = COMMENTED.lines().filter_map(bare).collect();
+        let begins = |line: &&String| *line == "[[doors.bus]]";
+        let first = lines.iter().position(|line| begins(&line)).unwrap();
+        let mut examples: Vec<String> = Vec::new();
+        for line in &lines[first..] {
+            if begins(&line) {
+                examples.push(String::new());
+            }
+            *examples.last_mut().unwrap() += &format!("{line}\n");
+        }
+        examples
+    }
+
+    #[derive(Deserialize)]
+    struct Settings {
+        doors: DoorsConfig,
+    }
+
+    #[test]
+    fn every_commented_example_can_be_used_as_it_stands() {
+        let examples = examples();
+        let read =
+            |text: &str| toml::from_str::<Settings>(text).unwrap_or_else(|error| panic!("{error}\n{text}")).doors;
+        let kinds: Vec<Transport> = examples.iter().map(|text| read(text).bus[0].transport.clone()).collect();
+        let [Transport::Tcp { .. }, Transport::RtuOverTcp { .. }, Transport::Rtu { .. }] = kinds.as_slice() else {
+            panic!("{kinds:?}");
+        };
+        for doors in examples.iter().map(|text| read(text)).chain([read(&examples.concat())]) {
+            assert_eq!(doors.validate(), Ok(()));
+            let locks: Vec<_> = doors.bus.iter().flat_map(|line| &line.boards).flat_map(|board| &board.doors).collect();
+            assert!(!locks.is_empty() && locks.iter().all(|lock| lock.contact.is_some()), "{locks:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_example_names_every_key_with_its_built_in_value() {
+        let example = &examples()[0];
+        let said: DoorsConfig = toml::from_str::<Settings>(example).unwrap().doors;
+        let text = toml::to_string(&said).unwrap();
+        for key in text.lines().filter_map(|line| line.split_once(" = ").map(|(key, _)| key)) {
+            assert!(example.lines().any(|line| line.starts_with(key) || line.contains(&format!("{key} = "))), "{key}");
+        }
+        // What is built in need not be written: without it the same is read.
+        let built_in = ["unit", "response", "relays", "coil", "inputs", "input_base", "verify", "poll", "line_lost"];
+        let built_in = [&built_in[..], &["unlock", "escape", "held"]].concat();
+        let short = example.lines().filter(|line| !built_in.iter().any(|key| line.starts_with(key)));
+        let short = short.map(|line| line.replace(", level = \"on\"", "") + "\n").collect::<String>();
+        assert!(short.len() < example.len() - 200, "{short}");
+        assert_eq!(toml::from_str::<Settings>(&short).unwrap().doors, said);
+    }
+
+    #[test]
+    fn a_bare_number_for_an_input_is_answered_with_its_form() {
+        let error = toml::from_str::<DoorsConfig>(&SAMPLE.replace("{ input = 3 }", "3")).unwrap_err().to_string();
+        assert!(error.contains("an input such as { input = 1 }") && !error.contains("struct"), "{error}");
+    }
+
     #[test]
     fn a_misspelt_key_is_told_and_not_ignored() {
         for (right, wrong) in [("escape", "escpae"), ("relay =", "relais ="), ("transport", "transprot")] {
