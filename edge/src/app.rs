@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use yika_crdt::edge::Command;
 use yika_crdt::store::StoreError;
+use yika_link::LinkError;
 use yika_store::{Health, WriterThread};
 use yika_ui::serve::{Bounds, serve};
 
@@ -65,7 +66,7 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     let _lock = lock(dir)?;
     let identity = Identity::of_member(dir)?;
     let (node, writer) = start(&identity, dir)?;
-    let links = link::run(Arc::clone(&node), &identity, &config.link).await?;
+    let links = link::run(Arc::clone(&node), &identity, &config.link).await.map_err(unlinked)?;
     let doors = Doors::start(Arc::clone(&node), &config.doors).context("doors")?;
     let (stop, stopped) = watch::channel(false);
     let mut serving = JoinSet::new();
@@ -112,6 +113,16 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A port that is taken, with the setting that names it.
+fn unlinked(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(LinkError::Bind { addr, error }) => {
+            anyhow::anyhow!(voice::words("serve.link_taken", &[("address", addr), ("cause", error)]))
+        }
+        _ => error,
+    }
 }
 
 /// The node over its database.

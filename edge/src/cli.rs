@@ -13,6 +13,7 @@ use crate::node::SOFTWARE;
 use crate::{app, control, doctor, logging, snapshot, status, voice};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -147,7 +148,7 @@ pub fn run(arguments: Arguments) -> Exit {
 }
 
 fn obey(arguments: Arguments) -> Result<Exit> {
-    let loaded = match config::load(&sources(&arguments)) {
+    let loaded = match config::load(&sources(&arguments, std::env::vars_os().collect())) {
         Ok(loaded) => loaded,
         Err(error) => return Err(Ends::usage(format!("{error:#}"))),
     };
@@ -190,7 +191,15 @@ fn give(json: bool, answer: &serde_json::Value, key: &str, facts: voice::Facts<'
     Ok(Exit::Done)
 }
 
-fn sources(arguments: &Arguments) -> Sources {
+/// The data folder of a box that was started with this command line and environment; `None` where that serves nothing.
+pub(crate) fn folder_served(words: &[OsString], env: Vec<(OsString, OsString)>) -> Option<PathBuf> {
+    let arguments = Arguments::try_parse_from(words).ok()?;
+    let serves = matches!(&arguments.command, Command::Serve(serve) if !serve.check_config);
+    let loaded = config::load(&sources(&arguments, env)).ok()?;
+    serves.then_some(loaded.config.data)
+}
+
+fn sources(arguments: &Arguments, env: Vec<(OsString, OsString)>) -> Sources {
     let mut flags: Vec<(&'static str, Value)> = Vec::new();
     let mut set = |key, value: Option<String>| flags.extend(value.map(|v| (key, Value::String(v))));
     set("data", arguments.data.as_ref().map(|d| d.display().to_string()));
@@ -203,7 +212,7 @@ fn sources(arguments: &Arguments) -> Sources {
             flags.push(("discovery.mdns", Value::Boolean(false)));
         }
     }
-    Sources { files: arguments.config.clone(), env: std::env::vars_os().collect(), flags }
+    Sources { files: arguments.config.clone(), env, flags }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

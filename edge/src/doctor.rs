@@ -11,6 +11,7 @@ use crate::identity::{Identity, not_joined};
 use crate::mirror;
 use crate::node::EdgeNode;
 use crate::periphery::{Counts, Periphery};
+use crate::processes;
 use crate::status::{self, AgeWords, Status};
 use crate::terminals::Board;
 use crate::voice;
@@ -246,15 +247,8 @@ pub fn when_down(config: &Config) -> Report {
             None
         }
     };
-    report.add(
-        "process",
-        Verdict::Wrong,
-        ["程序没有运行".into(), "the program does not run".into()],
-        [
-            "systemctl start yika-edge; 日志: journalctl -u yika-edge",
-            "systemctl start yika-edge; log: journalctl -u yika-edge",
-        ],
-    );
+    let serving = processes::serving(dir);
+    process_unasked(&mut report, serving);
     files(&mut report, dir, disk::space(dir).ok());
     if let Some(identity) = joined {
         database(&mut report, dir);
@@ -264,8 +258,36 @@ pub fn when_down(config: &Config) -> Report {
         }
         look_up(&mut report, &identity.hub_addr);
     }
-    ports(&mut report, config);
+    if serving.is_none() {
+        ports(&mut report, config);
+    }
     report
+}
+
+/// The process of a member, where nothing answers in its folder.
+fn process_unasked(report: &mut Report, serving: Option<u32>) {
+    let Some(number) = serving else {
+        return report.add(
+            "process",
+            Verdict::Wrong,
+            both("程序没有运行", "the program does not run"),
+            [
+                "systemctl start yika-edge; 日志: journalctl -u yika-edge",
+                "systemctl start yika-edge; log: journalctl -u yika-edge",
+            ],
+        );
+    };
+    report.add(
+        "process",
+        Verdict::Wrong,
+        both(
+            format!("正在运行 (进程 {number}), 但在数据目录里问不到它: 启动之后目录被移动或重新挂载过"),
+            format!(
+                "runs (process {number}) but cannot be asked: its folder was moved or mounted again since it started"
+            ),
+        ),
+        ["systemctl restart yika-edge", "systemctl restart yika-edge"],
+    );
 }
 
 /// A machine that is no box yet: joining comes first, and makes the data folder.
@@ -274,12 +296,33 @@ fn never_joined(report: &mut Report, config: &Config) {
     let [zh, en] = [Lang::Zh, Lang::En].map(|lang| not_joined(dir, lang));
     let seen = both(format!("{}: 没有登记", dir.display()), format!("{}: none", dir.display()));
     report.add("membership", Verdict::Wrong, seen, [&zh, &en]);
-    let seen = both("还没有启动, 登记之后再启动", "not started; it comes after the membership");
-    report.add("process", Verdict::Unknown, seen, ["", ""]);
+    let serving = processes::serving(dir);
+    match serving {
+        None => {
+            let seen = both("还没有启动, 登记之后再启动", "not started; it comes after the membership");
+            report.add("process", Verdict::Unknown, seen, ["", ""]);
+        }
+        Some(number) => report.add(
+            "process",
+            Verdict::Wrong,
+            both(
+                format!("正在运行 (进程 {number}): 它启动时这里有登记, 数据盘或目录是后来不见的"),
+                format!(
+                    "runs (process {number}): there was a membership when it started; the disk or folder went away"
+                ),
+            ),
+            [
+                "不要重新登记; 重新挂载数据盘 (findmnt, lsblk), 再 systemctl restart yika-edge",
+                "do not enrol again; mount the disk (findmnt, lsblk), then systemctl restart yika-edge",
+            ],
+        ),
+    }
     if dir.exists() {
         files(report, dir, disk::space(dir).ok());
     }
-    ports(report, config);
+    if serving.is_none() {
+        ports(report, config);
+    }
 }
 
 /// Keys that others can read, room, inodes.

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod node;
 pub mod periphery;
+mod processes;
 pub mod snapshot;
 pub mod status;
 pub mod terminals;

@@ -79,7 +79,7 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let identity = HubIdentity::load(&dir)?;
     let _lock = lock(&dir)?;
     let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, &dir))?;
-    let link = link::run(&node, &identity, config.link.bind)?;
+    let link = link::run(&node, &identity, config.link.bind).context("link.bind")?;
     let bound = link.local_addr()?;
     let desk = Desk::new(Arc::clone(&node), config.advertised(bound), identity.authority.pin());
     let backups = Arc::new(backups(config)?);
