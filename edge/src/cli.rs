@@ -81,7 +81,7 @@ struct Init {
     /// The whole line, `yika-join:…`; `-` reads it from standard input, where it stays out of the shell's history.
     #[arg(long, value_name = "LINE")]
     join: String,
-    /// Name of the box as shown at headquarters; the host's name if absent.
+    /// Name of the box as shown at headquarters; that of the line if absent, or the host's.
     #[arg(long)]
     name: Option<String>,
 }
@@ -230,7 +230,7 @@ fn join(dir: &Path, init: &Init, json: bool) -> Result<Exit> {
         line => line.to_owned(),
     };
     let line: JoinString = pasted(&text).parse().map_err(|error| voice::ticket(&error))?;
-    let name = init.name.clone().or_else(host_name).unwrap_or_else(|| "edge".into());
+    let name = init.name.clone().or_else(|| line.name.clone()).or_else(host_name).unwrap_or_else(|| "edge".into());
     if !is_name(&name) {
         return Err(Ends::usage(voice::words("init.name", &[("most", &NAME_CHARS_MAX)])));
     }

@@ -181,6 +181,7 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     assert!(code == 3 && finished.stdout.contains("check the uplink"), "{finished:?}");
     let chinese = edge_words(&data, "zh_CN.UTF-8").await;
     assert!(chinese.contains("脱机营业"), "{chinese}");
+    a_lost_disk_is_no_reason_to_enrol(&data).await;
 
     let code = edge.process.terminate(Duration::from_secs(10)).await.unwrap();
     assert!(code.success(), "{code}{}", edge.process.tail());
@@ -196,9 +197,32 @@ async fn a_box_is_installed_asked_cut_off_stopped_and_leaves() {
     assert_eq!(code, 0, "{finished:?}");
     assert!(!data.join("sessions").exists(), "nobody stays signed in");
     assert!(!data.join("node.key").exists() && data.join("left-n1-1-1").join("edge.db").exists());
-    let line = hub.token("c1", &[]).await.unwrap();
-    let (code, finished) = asked(&data, &["init", "--join", &line, "--name", "east-2"]).await;
-    assert_eq!(code, 0, "{finished:?}");
+    // The name that headquarters wished is in the line.
+    let line = hub.token("c1", &["--name", "东门-2"]).await.unwrap();
+    let (code, finished) = asked(&data, &["init", "--join", &line]).await;
+    assert!(code == 0 && finished.stdout.contains("东门-2"), "{finished:?}");
+    the_setting_of_a_taken_port_is_named(&data).await;
+}
+
+async fn the_setting_of_a_taken_port_is_named(data: &Path) {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let (code, finished) = asked(data, &["serve", "--link", &port, "--http", "127.0.0.1:0", "--no-mdns"]).await;
+    let said = &finished.stderr;
+    assert!(code == 1 && said.contains("link.bind: cannot listen on UDP") && said.contains(&port), "{finished:?}");
+}
+
+/// The folder of a running box is not there, as when its disk went away: nobody is to make a second box of it.
+async fn a_lost_disk_is_no_reason_to_enrol(data: &Path) {
+    let aside = data.with_extension("aside");
+    std::fs::rename(data, &aside).unwrap();
+    let (code, finished) = asked(data, &["doctor"]).await;
+    let (_, status) = asked(data, &["status"]).await;
+    std::fs::rename(&aside, data).unwrap();
+    let said = &finished.stdout;
+    assert!(code == 3 && said.contains("runs (process") && !said.contains("not started"), "{said}");
+    assert!(said.contains("do not enrol again") && !said.contains("ss -lntup"), "{said}");
+    assert!(status.stderr.contains("mount the disk") && status.stderr.contains("a second box"), "{status:?}");
 }
 
 async fn first_box(hub: &HubProgram) -> Value {

@@ -3,6 +3,7 @@
 //! Leaves to others: which tokens are valid (the enroller) and the connection (`join`).
 
 use crate::identity::Pin;
+use crate::join::is_name;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ const TOKEN_PREFIX: &str = "yika1.";
 pub const JOIN_PREFIX: &str = "yika-join:";
 const CHECK_CHARS: usize = 8;
 /// Longest join string looked at.
-pub const JOIN_STRING_BYTES_MAX: usize = 512;
+pub const JOIN_STRING_BYTES_MAX: usize = 640;
 /// Longest host name (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
 
@@ -101,7 +102,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The line to paste: `yika-join:<host:port>/<pin>/<token>/<check>`; pin and token in base64url, eight check digits.
+/// The line to paste: `yika-join:<host:port>/<pin>/<token>[/<name>]/<check>`; pin, token and name in base64url, eight
+/// check digits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JoinString {
     /// Hub address, `host:port`.
@@ -110,23 +112,32 @@ pub struct JoinString {
     pub pin: Pin,
     /// The one-time token.
     pub token: Token,
+    /// The name that the box is to take, if headquarters wished one.
+    pub name: Option<String>,
 }
 
 impl JoinString {
     /// The parts, with the address checked.
     pub fn new(hub_addr: &str, pin: Pin, token: Token) -> Result<Self, TicketError> {
         check_address(hub_addr)?;
-        Ok(Self { hub_addr: hub_addr.to_owned(), pin, token })
+        Ok(Self { hub_addr: hub_addr.to_owned(), pin, token, name: None })
+    }
+
+    /// The same with the name that the box is to take.
+    #[must_use]
+    pub fn named(self, name: Option<String>) -> Self {
+        Self { name, ..self }
     }
 
     /// The line to show once.
     pub fn to_text(&self) -> Zeroizing<String> {
         let encode = |bytes: &[u8; 32]| URL_SAFE_NO_PAD.encode(bytes);
         let body = Zeroizing::new(format!(
-            "{JOIN_PREFIX}{}/{}/{}",
+            "{JOIN_PREFIX}{}/{}/{}{}",
             self.hub_addr,
             encode(&self.pin.0),
-            encode(self.token.secret())
+            encode(self.token.secret()),
+            self.name.as_ref().map_or_else(String::new, |name| format!("/{}", URL_SAFE_NO_PAD.encode(name)))
         ));
         Zeroizing::new(format!("{}/{}", *body, check_digits(&body)))
     }
@@ -149,8 +160,10 @@ impl FromStr for JoinString {
             return Err(TicketError::Space);
         }
         let parts: Vec<&str> = rest.split('/').collect();
-        let [addr, pin, token, check] = parts.as_slice() else {
-            return Err(TicketError::Incomplete);
+        let (addr, pin, token, name, check) = match parts.as_slice() {
+            [addr, pin, token, check] => (addr, pin, token, None, check),
+            [addr, pin, token, name, check] => (addr, pin, token, Some(name), check),
+            _ => return Err(TicketError::Incomplete),
         };
         if check.len() < CHECK_CHARS {
             return Err(TicketError::Incomplete);
@@ -161,8 +174,14 @@ impl FromStr for JoinString {
         }
         let pin = Pin(bytes32(pin).ok_or(TicketError::Pin)?);
         let token = Token::new(bytes32(token).ok_or(TicketError::Token)?);
-        Self::new(addr, pin, token)
+        let name = name.map(|encoded| name_in(encoded).ok_or(TicketError::Check)).transpose()?;
+        Ok(Self::new(addr, pin, token)?.named(name))
     }
+}
+
+fn name_in(encoded: &str) -> Option<String> {
+    let name = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    is_name(&name).then_some(name)
 }
 
 fn check_digits(body: &str) -> String {
@@ -241,6 +260,28 @@ mod tests {
             assert!(matches!(made, Err(TicketError::Address(_))), "{addr}");
         }
         assert!(JoinString::new("[::1]:7443", Pin([0; 32]), Token::new([0; 32])).is_ok());
+    }
+
+    #[test]
+    fn the_wished_name_travels_in_the_line_and_lines_without_one_stay_readable() {
+        let named = sample().named(Some("east-2 东门".into()));
+        let line = named.to_text();
+        assert_eq!(line.parse(), Ok(named));
+        assert_eq!(line[..line.len() - 1].parse::<JoinString>(), Err(TicketError::Incomplete));
+        // As printed before lines could carry a name.
+        let old = "yika-join:hub.example.org:7443/BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc/\
+                   CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk";
+        let old = format!("{old}/{}", check_digits(old));
+        assert_eq!(*sample().to_text(), old);
+        assert_eq!(old.parse(), Ok(sample()));
+        let longest = JoinString::new(&format!("{}:7443", ["a"; 127].join(".")), Pin([7; 32]), Token::new([9; 32]));
+        let longest = longest.unwrap().named(Some("园".repeat(crate::join::NAME_CHARS_MAX)));
+        let line = longest.to_text();
+        assert_eq!(line.parse(), Ok(longest), "{} bytes", line.len());
+        for bad in ["", " x", "a\nb", &"x".repeat(41)] {
+            let line = sample().named(Some(bad.to_owned())).to_text();
+            assert_eq!(line.parse::<JoinString>(), Err(TicketError::Check), "{bad:?}");
+        }
     }
 
     #[test]

@@ -153,13 +153,15 @@ impl Desk {
         let token = Token::generate().map_err(|e| DeskError::Busy(e.to_string()))?;
         let hash = token.hash();
         let line = JoinString::new(address, self.pin, token)
-            .map_err(|_| Refusal::AdvertisedAddress { address: address.to_owned() })?;
+            .map_err(|_| Refusal::AdvertisedAddress { address: address.to_owned() })?
+            .named(name.clone());
         let row = TokenRow { campus, expires_ms: wall_ms().saturating_add(ttl_s * 1000), replaces, used: None };
         let replaced = replaces.map_or_else(String::new, |node| node.to_string());
         let detail = facts(&[("replaces", &replaced), ("name", name.as_deref().unwrap_or_default())]);
         let command = Command::CreateToken { hash, row };
         self.act(actor, "edge.token", campus.to_string(), detail, command, Vec::new()).await?;
         let line = line.to_text().to_string();
+        // The line has the name in it; the command shows it to whoever pastes it.
         let command = match &name {
             Some(name) => format!("yika-edge init --join {line} --name {}", quoted(name)),
             None => format!("yika-edge init --join {line}"),
