@@ -83,6 +83,9 @@ async fn altered_replayed_and_malformed_requests_are_refused() {
     assert_eq!(status, 200);
     sign::verify_answer(&terminal_key(TILL), &good.signature, 200, &answer, &signature.unwrap()).unwrap();
     assert_eq!(refusal(&campus, request(&good, "POST", PURCHASE, &body)).await, (409, "replayed".into()));
+    let later = Signed { time_ms: good.time_ms + 1, ..good };
+    let later = later.sign(&terminal_key(TILL), "POST", PURCHASE, &body).unwrap();
+    assert_eq!(refusal(&campus, request(&later, "POST", PURCHASE, &body)).await, (409, "replayed".into()));
     let fresh_nonce = signed(&campus, 2, "POST", PURCHASE, &body);
     let (status, _, again) = send(&campus, request(&fresh_nonce, "POST", PURCHASE, &body)).await;
     let fen = |bytes: &[u8]| serde_json::from_slice::<SaleAnswer>(bytes).unwrap().balance_fen;

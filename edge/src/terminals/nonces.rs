@@ -1,6 +1,7 @@
 //! Which requests were seen: a replay is refused although memory is bounded and a restart forgets everything.
 //!
-//! Per terminal the newest nonces by their signed time, and a floor: nothing at or before the floor is taken, so what
+//! A terminal uses a nonce once within the window, whatever time stands beside it. Per terminal the newest nonces with
+//! their signed time, and a floor: nothing at or before the floor is taken, so what
 //! was forgotten cannot come back. A full memory raises the floor; so does the start of the box, for requests that an
 //! earlier run answered. A refused terminal signs again with the present time and goes on. What remains: a request
 //! stamped up to `CLOCK_AHEAD_MS_MAX` in the future, caught just before a restart and repeated just after it.
@@ -9,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::ids::TerminalId;
 
-/// Most nonces remembered of one terminal (about 100 KiB; a till in a rush makes two requests in a second).
+/// Most nonces remembered of one terminal (about 150 KiB; a till in a rush makes two requests in a second).
 pub const NONCES_PER_TERMINAL_MAX: usize = 2_048;
 /// The box's clock may seem to go back this much between two threads; more is a new time of the hub.
 const CLOCK_STEP_MS: i64 = 1_000;
@@ -37,7 +38,10 @@ pub(super) struct Nonces {
 #[derive(Debug, Default)]
 struct Window {
     floor_ms: Option<i64>,
+    /// By signed time, so that the oldest are forgotten first.
     seen: BTreeSet<(i64, u128)>,
+    /// The same nonces by themselves.
+    used: BTreeSet<u128>,
 }
 
 impl Nonces {
@@ -60,20 +64,31 @@ impl Nonces {
     pub(super) fn take(&mut self, terminal: TerminalId, time_ms: i64, nonce: u128, now_ms: i64) -> Verdict {
         self.follow(now_ms);
         let window = self.terminals.entry(terminal).or_default();
-        if time_ms <= window.floor_ms.unwrap_or(self.floor_ms) {
-            return if window.seen.contains(&(time_ms, nonce)) { Verdict::Seen } else { Verdict::TooOld };
-        }
-        if !window.seen.insert((time_ms, nonce)) {
+        let oldest_ms = now_ms.saturating_sub(self.keep_ms);
+        window.forget(oldest_ms, self.floor_ms);
+        if window.used.contains(&nonce) {
             return Verdict::Seen;
         }
-        let oldest_ms = now_ms.saturating_sub(self.keep_ms);
-        while let Some((first_ms, _)) = window.seen.first().copied()
-            && (first_ms < oldest_ms || window.seen.len() > NONCES_PER_TERMINAL_MAX)
-        {
-            window.seen.pop_first();
-            window.floor_ms = Some(window.floor_ms.unwrap_or(self.floor_ms).max(first_ms));
+        if time_ms <= window.floor_ms.unwrap_or(self.floor_ms) {
+            return Verdict::TooOld;
         }
+        window.used.insert(nonce);
+        window.seen.insert((time_ms, nonce));
+        window.forget(oldest_ms, self.floor_ms);
         Verdict::Fresh
+    }
+}
+
+impl Window {
+    /// Drops what is older than the caller looks at, and what is too much; the floor keeps it out.
+    fn forget(&mut self, oldest_ms: i64, floor_ms: i64) {
+        while let Some((first_ms, nonce)) = self.seen.first().copied()
+            && (first_ms < oldest_ms || self.seen.len() > NONCES_PER_TERMINAL_MAX)
+        {
+            self.seen.pop_first();
+            self.used.remove(&nonce);
+            self.floor_ms = Some(self.floor_ms.unwrap_or(floor_ms).max(first_ms));
+        }
     }
 }
 
@@ -102,6 +117,17 @@ mod tests {
         assert_eq!(nonces.take(TILL, 1_000_001, 2, 1_000_000), Verdict::Fresh);
     }
 
+    #[test]
+    fn a_nonce_passes_once_within_the_window_also_under_another_time() {
+        let mut nonces = Nonces::new(0, 60_000);
+        assert_eq!(nonces.take(TILL, 1_000, 7, 1_000), Verdict::Fresh);
+        for time_ms in [999, 1_000, 1_001, 31_000] {
+            assert_eq!(nonces.take(TILL, time_ms, 7, 31_000), Verdict::Seen, "{time_ms}");
+        }
+        assert_eq!(nonces.take(TerminalId(2), 31_000, 7, 31_000), Verdict::Fresh, "another terminal draws its own");
+        assert_eq!(nonces.take(TILL, 61_001, 7, 61_001), Verdict::Fresh, "the window is over");
+    }
+
     proptest! {
         /// The model remembers everything: nothing that it has seen passes a second time.
         #[test]
@@ -109,11 +135,14 @@ mod tests {
             let (mut nonces, mut model) = (Nonces::new(5, 10), BTreeSet::new());
             for (now, (terminal, time, nonce)) in requests.into_iter().enumerate() {
                 let verdict = nonces.take(TerminalId(terminal), time, nonce, now as i64 / 4);
+                let of = |&&(t, _, n): &&(u32, i64, u128)| (t, n) == (terminal, nonce);
                 if verdict == Verdict::Fresh {
                     prop_assert!(time > 5);
+                    let oldest = now as i64 / 4 - 10;
+                    prop_assert!(model.iter().filter(of).all(|(_, before, _)| *before < oldest));
                     prop_assert!(model.insert((terminal, time, nonce)));
                 } else if verdict == Verdict::Seen {
-                    prop_assert!(model.contains(&(terminal, time, nonce)));
+                    prop_assert!(model.iter().any(|entry| of(&entry)));
                 }
             }
         }

@@ -23,7 +23,7 @@ pub enum Code {
     BadSignature,
     /// The terminal's clock is out of the window, or the request lay about too long.
     StaleClock,
-    /// The nonce was used before.
+    /// The terminal used the nonce within the window.
     Replayed,
     /// The terminal is suspended.
     Suspended,
