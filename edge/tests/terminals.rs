@@ -26,7 +26,7 @@ fn sale(seq: u32, fen: i64) -> Purchase {
 }
 
 fn refund(seq: u32, of: u32, fen: Option<i64>) -> Refund {
-    Refund { id: id(seq), of: id(of), reason: RefundReason::Correction, fen, operator: 3 }
+    Refund { id: id(seq), of: id(of), reason: RefundReason::Correction, fen, operator: CASHIER }
 }
 
 fn code<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, String) {
@@ -38,6 +38,26 @@ fn code<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, String) {
 
 fn timeless(answer: &SaleAnswer) -> SaleAnswer {
     SaleAnswer { server_time_ms: 0, ..answer.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_names_an_operator_that_the_box_knows_or_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut campus = Campus::new(dir.path(), 1, 5_000, 1).await;
+    let client = campus.client(TILL);
+    client.purchase(&sale(1, 1_000)).await.unwrap();
+    let stranger = Refund { operator: 999, ..refund(2, 1, Some(100)) };
+    assert_eq!(code(client.refund(&stranger).await), (422, "unknown_operator".to_owned()));
+    // Nothing was decided under the id: the same one serves again.
+    let back = client.refund(&refund(2, 1, Some(100))).await.unwrap();
+    assert_eq!((back.decision, back.fen), (Decision::Refunded, 100));
+    let nobody = Refund { operator: 0, ..refund(3, 1, Some(100)) };
+    assert_eq!(client.refund(&nobody).await.unwrap().decision, Decision::Refunded);
+
+    let removed = campus.hub.say(Channel::Receipts(EDGE.node), vec![cashier("")]);
+    campus.ingest(removed).await;
+    assert_eq!(timeless(&client.refund(&refund(2, 1, Some(100))).await.unwrap()), timeless(&back), "the first answer");
+    assert_eq!(code(client.refund(&refund(4, 1, Some(100))).await), (422, "unknown_operator".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

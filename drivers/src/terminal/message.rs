@@ -152,7 +152,8 @@ pub struct Refund {
     /// How much in fen; all that is left when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fen: Option<i64>,
-    /// The cashier's operator number.
+    /// The cashier's number as headquarters gave it, without its letters; 0 while nobody is signed in at the terminal.
+    /// A number that the box does not know is refused as `unknown_operator`.
     pub operator: u32,
 }
 

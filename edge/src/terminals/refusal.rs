@@ -47,6 +47,8 @@ pub enum Code {
     BadCard,
     /// A batch is too long or not in ascending order.
     BadBatch,
+    /// No operator of that number is known here.
+    UnknownOperator,
     /// The id was used before with another body.
     IdReused,
     /// The box cannot write.
@@ -61,7 +63,7 @@ use Code::*;
 
 impl Code {
     /// Every code, as the page lists them.
-    pub const ALL: [Code; 22] = [
+    pub const ALL: [Code; 23] = [
         BadHeader,
         UnknownTerminal,
         OtherCampus,
@@ -80,6 +82,7 @@ impl Code {
         BadAmount,
         BadCard,
         BadBatch,
+        UnknownOperator,
         IdReused,
         BoxNotReady,
         NotFound,
@@ -107,6 +110,7 @@ impl Code {
             BadAmount => "bad_amount",
             BadCard => "bad_card",
             BadBatch => "bad_batch",
+            UnknownOperator => "unknown_operator",
             IdReused => "id_reused",
             BoxNotReady => "box_not_ready",
             NotFound => "not_found",
@@ -123,7 +127,7 @@ impl Code {
             Replayed | IdReused => StatusCode::CONFLICT,
             SlowBody => StatusCode::REQUEST_TIMEOUT,
             BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            BadId | BadAmount | BadCard | BadBatch => StatusCode::UNPROCESSABLE_ENTITY,
+            BadId | BadAmount | BadCard | BadBatch | UnknownOperator => StatusCode::UNPROCESSABLE_ENTITY,
             BoxNotReady => StatusCode::SERVICE_UNAVAILABLE,
             NotFound => StatusCode::NOT_FOUND,
             BadMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -151,6 +155,7 @@ impl Code {
             BadAmount => ("金额无效", "the amount is not possible"),
             BadCard => ("卡号格式不对", "the card is not in its form"),
             BadBatch => ("批次过长或顺序不对", "the batch is too long or not in order"),
+            UnknownOperator => ("本节点不认识该操作员", "this box does not know the operator"),
             IdReused => ("流水号已用于另一笔交易", "the id was used before with another body"),
             BoxNotReady => ("本节点暂时不能服务", "the box cannot serve at the moment"),
             NotFound => ("没有这个接口", "there is no such route"),
@@ -190,6 +195,10 @@ impl Code {
             BadAmount => ("以分为单位,大于 0 且不超过单笔上限", "use fen, above 0 and below the largest purchase"),
             BadCard => ("检查读卡器格式设置", "check the reader's format setting"),
             BadBatch => ("每批最多 200 笔,按启动号和序号递增", "at most 200 records, ascending by boot and sequence"),
+            UnknownOperator => (
+                "使用本园区操作员的编号,无人登录时填 0;新增的操作员请等待下发",
+                "send the number of an operator of this campus, 0 while nobody is signed in; a new one may be on its way",
+            ),
             IdReused => ("换新流水号;原交易用冲正处理", "draw a new id; undo the earlier one by a reversal"),
             BoxNotReady => ("稍后用同一流水号重发", "send again later with the same id"),
             NotFound => ("见 /terminal/v1/", "see /terminal/v1/"),

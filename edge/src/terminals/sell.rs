@@ -8,8 +8,9 @@ use super::refusal::{Code, Refusal};
 use crate::node::Busy;
 use futures::future::join_all;
 use yika_crdt::Fen;
-use yika_crdt::entry::{Body, Mode, PurchaseRecord, RefundKind, RefundRecord};
+use yika_crdt::entry::{Body, Mode, OperatorRecord, PurchaseRecord, RefundKind, RefundRecord};
 use yika_crdt::ids::*;
+use yika_crdt::keys;
 use yika_crdt::people::People;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
@@ -58,9 +59,28 @@ impl Terminals {
             RefundReason::Refund => RefundKind::Refund,
         };
         let amount = asked.fen.map(possible).transpose()?;
+        self.check_operator(id, OperatorId(asked.operator))?;
         let request = RefundRequest { id, of, kind, amount, operator: OperatorId(asked.operator) };
         let answer = self.node.refund(request).await?;
         self.sale_answer(caller, asked.id, &answer)
+    }
+
+    /// A refund is journaled under its cashier's number: one that nobody has would name nobody. An id that was answered
+    /// before gets that answer again, whatever became of its cashier since.
+    fn check_operator(&self, id: PurchaseId, operator: OperatorId) -> Result<(), Refusal> {
+        if operator == OperatorId(0) || self.node.look(|store| sold::is_known(store, id))? {
+            return Ok(());
+        }
+        let record: Option<OperatorRecord> = self.node.row(&keys::operator(operator))?;
+        // An empty verifier is how headquarters removes an operator.
+        match record.is_some_and(|record| !record.verifier.is_empty()) {
+            true => Ok(()),
+            false => Err(Refusal::because(
+                Code::UnknownOperator,
+                format!("编号 {}", operator.0),
+                format!("number {}", operator.0),
+            )),
+        }
     }
 
     /// Facts: whatever is in them is answered record by record, so that no record can hold up those behind it.

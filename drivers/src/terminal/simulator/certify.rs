@@ -200,7 +200,7 @@ impl List<'_> {
         let held = decided(self.client.reversal(&reversal).await, Decision::Voided);
         self.rule("冲正重发:结果相同", "The reversal again: the same answer", held);
         let refund =
-            Refund { id: self.draw(), of: self.draw(), reason: RefundReason::Refund, fen: Some(1), operator: 1 };
+            Refund { id: self.draw(), of: self.draw(), reason: RefundReason::Refund, fen: Some(1), operator: 0 };
         let held = said(self.client.refund(&refund).await)
             .and_then(|a| must(a.reason.as_deref() == Some("no_such_sale"), "no refusal no_such_sale"));
         self.rule("退款无原交易:拒绝 no_such_sale", "A refund without its sale: refused as no_such_sale", held);

@@ -230,7 +230,7 @@ impl<'r> Teller<'r> {
     async fn after_sale(&mut self, sale: &SaleAnswer) {
         if self.dice.percent(self.plan.mix.correction) && sale.fen > 1 {
             let fen = Some(1 + self.dice.below(sale.fen as u64 - 1) as i64);
-            let refund = Refund { id: self.draw(), of: sale.id, reason: RefundReason::Correction, fen, operator: 1 };
+            let refund = Refund { id: self.draw(), of: sale.id, reason: RefundReason::Correction, fen, operator: 0 };
             self.due.push_back(Asked::Refund(refund));
         }
         if self.dice.percent(self.plan.mix.reversal) {
