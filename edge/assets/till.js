@@ -311,6 +311,7 @@
   let last = 0; // time of the last key
   let typed = null; // the keys taken as typed last, and the amount before them
   let flushing = 0;
+  let asides = false; // the keys of this burst went to a dialog, which may be closed before they are taken
   const inField = (event) => event.target instanceof HTMLInputElement && event.target.type !== "hidden";
   function charOf(event) {
     // Under a Chinese input method the key is "Process"; the place on the keyboard still tells what readers send.
@@ -320,13 +321,13 @@
     const letter = /^Key([A-F])$/.exec(event.code);
     return letter ? letter[1] : event.code === "Comma" ? "," : "";
   }
-  function flush(dropped) {
+  function flush() {
     clearTimeout(flushing);
     const keys = burst;
     burst = "";
     if (!keys) return;
-    typed = { keys, began, last, amount: { terms: [...terms], entry, unit, refused }, earlier: typed?.last ?? -UNSURE_MS };
-    if (dropped) return;
+    typed = { keys, asides, began, last, amount: { terms: [...terms], entry, unit, refused }, earlier: typed?.last ?? -UNSURE_MS };
+    if (asides) return;
     if (keys.length >= NOISE_CHARS_MIN) {
       if (pending) return;
       clear();
@@ -340,7 +341,7 @@
   function rejoin(now) {
     if (burst || !typed?.keys || now - typed.last > GAP_MS) return;
     ({ terms, entry, unit, refused } = typed.amount);
-    ({ keys: burst, began } = typed);
+    ({ keys: burst, asides, began } = typed);
     typed = { last: typed.earlier };
     show();
   }
@@ -391,24 +392,32 @@
         event.stopPropagation();
         return;
       }
-      flush(Boolean(dialog));
+      flush();
       if (event.key === "Tab") return;
       typed = null;
-      if (dialog) return;
+      if (dialog) {
+        // An Enter by hand; a reader's follows its last character at once.
+        if (event.target.id !== "reduce-to" || now - last <= GAP_MS) return;
+        event.preventDefault();
+        return act("reduce");
+      }
       event.preventDefault();
       return act("go");
     }
     if (char) {
-      if (now - last > GAP_MS) flush(Boolean(dialog));
-      if (!burst) began = now;
+      if (now - last > GAP_MS) flush();
+      if (!burst) {
+        began = now;
+        asides = Boolean(dialog);
+      }
       last = now;
       burst += char;
       if (!inField(event)) event.preventDefault();
       clearTimeout(flushing);
-      flushing = setTimeout(() => flush(Boolean($("dialog[open]"))), GAP_MS + 10);
+      flushing = setTimeout(flush, GAP_MS + 10);
       return;
     }
-    flush(Boolean(dialog));
+    flush();
     const key = { F1: "amount", F2: "fixed", F3: "portions", F4: "count" }[event.key];
     if (dialog) return;
     if (key) choose(key);

@@ -140,6 +140,12 @@ with sync_playwright() as playwright:
     shows(page, "approved", "¥6.00")
 
     page.keyboard.press("F2")
+    # A range of prices, as long as they come, pushes nothing out of its column.
+    page.evaluate("document.getElementById('till-sum').textContent = '¥112.00–¥117.25'")
+    edges = page.evaluate("""() => ['.till-amount', '#till-sum', '.keypad', '.till-modes']
+        .map(s => document.querySelector(s).getBoundingClientRect().right)""")
+    if max(edges) > 1024 - 16 + 1 or edges[0] != edges[2]:
+        failures.append(f"the right column is pushed: {edges}")
     reader(page, card(2))
     shows(page, "approved", "¥9.00", "优惠")
     page.keyboard.press("F3")
@@ -180,6 +186,27 @@ with sync_playwright() as playwright:
     receipt.emulate_media(media="print")
     assert receipt.locator("[data-print]").is_hidden(), "the button is not for paper"
     receipt.close()
+    # Keyed and clicked at once: the digits are the question's, none is left for the next sale. Enter answers it, too.
+    for keyed, back in (("click", "-¥2.00"), ("enter", "-¥3.00")):
+        person(page, "8")
+        reader(page, card(3))
+        shows(page, "approved", "¥8.00")
+        page.click("[data-act=undo]")
+        page.click("#reduce-to")
+        if keyed == "click":
+            page.keyboard.type("6")
+            page.click("[data-act=reduce]")
+        else:
+            reader(page, "62")
+            expect(page.locator("#undo")).to_be_visible()
+            page.fill("#reduce-to", "")
+            page.keyboard.type("5", delay=PERSON_MS)
+            page.wait_for_timeout(PERSON_MS)
+            page.keyboard.press("Enter")
+        shows(page, "undone", back)
+        page.wait_for_timeout(300)
+        shows(page, "undone", back)
+        expect(page.locator("#till-sum")).to_have_text("¥0.00")
     # The receipt took the keys; they are the till's again, whatever was touched last.
     person(page, "2")
     page.keyboard.press("Escape")
@@ -222,7 +249,7 @@ with sync_playwright() as playwright:
     page.click("[data-act=off]")
     page.click("#off button[type=submit]")
     page.wait_for_url("**/till/shifts/**")
-    expect(page.locator(".slip")).to_contain_text("¥49.00")
+    expect(page.locator(".slip")).to_contain_text("¥60.00")
 
     # On a phone nothing to press or to read is cut off: the state of the box, and a person with sales to give back.
     phone = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
@@ -237,6 +264,12 @@ with sync_playwright() as playwright:
         phone.goto(BASE + "/cards/people/1")
         expect(phone.locator("button[hx-get*='/cards/refund/']").first).to_be_visible()
         whole(phone, f"a person in {lang}")
+    # What to do about a door stands below its line, not squeezed into its first column.
+    phone.set_viewport_size({"width": 1366, "height": 768})
+    phone.goto(BASE + "/status")
+    told = phone.locator("tr.told .cell-2").first.bounding_box()
+    if told["width"] < 300:
+        failures.append(f"a door's advice is {told['width']} px wide")
     browser.close()
 
 if failures:
