@@ -93,6 +93,7 @@ async fn the_status_page_shows_terminals_and_doors() {
     for words in ["没有需要处理的终端", stand, "东门大厅", "没有硬件", "谁也打不开它"] {
         assert!(page.contains(words), "{words}: {page}");
     }
+    assert!(page.contains("当日退款：在售出的节点办理"), "what works in a cut is what the box does: {page}");
     assert!(!page.contains("门禁正常"), "a door without hardware is not well: {page}");
     // What a clerk may not open is not linked for him.
     let clerk = Browser::signed_in(&campus.app, "he").await.get("/status").await.text;
