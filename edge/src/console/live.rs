@@ -6,10 +6,11 @@
 use super::App;
 use super::events::{About, EventLine};
 use askama::Template;
+use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
 use yika_crdt::ids::*;
+use yika_ui::serve::Stopping;
 use yika_ui::{Page, Saved, Ui, UiError, View};
 
 /// Rows shown and kept on the page; a page further behind begins with the newest.
@@ -127,6 +129,7 @@ pub(super) async fn stream(
     State(app): State<App>,
     Query(query): Query<LiveQuery>,
     headers: HeaderMap,
+    stopping: Option<Extension<Stopping>>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, UiError> {
     let seat = Arc::clone(&app.0.live.0).try_acquire_owned();
     let seat = seat.map_err(|_| UiError::unavailable("too many live pages are open", Saved::Nothing))?;
@@ -146,6 +149,14 @@ pub(super) async fn stream(
         let event = listener.next().await?;
         Some((Ok(event), listener))
     });
+    // A page that listens would hold up the stop of the box.
+    let stopped = async move {
+        match stopping {
+            Some(Extension(stopping)) => stopping.told().await,
+            None => std::future::pending().await,
+        }
+    };
+    let rows = rows.take_until(Box::pin(stopped));
     Ok(Sse::new(rows).keep_alive(KeepAlive::new().interval(Duration::from_secs(HEARTBEAT_S)).event(beat())))
 }
 

@@ -374,6 +374,29 @@ async fn without_headquarters_an_administrator_confirms_the_time() {
     assert_eq!(admin.post("/status/clock", &[("time", typed)]).await.status, StatusCode::CONFLICT);
 }
 
+/// A box that stops does not wait for the pages that listen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_page_ends_when_the_box_stops() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let cookie = Browser::signed_in(&campus.app, "lin").await.cookie_header();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopped = async { _ = stopped.await };
+    let serving = tokio::spawn(yika_ui::serve::serve(listener, campus.app.clone(), Default::default(), stopped));
+    let mut page = tokio::net::TcpStream::connect(address).await.unwrap();
+    let asked = format!("GET /live/stream HTTP/1.1\r\nhost: box\r\ncookie: {cookie}\r\n\r\n");
+    page.write_all(asked.as_bytes()).await.unwrap();
+    let mut head = [0; 4096];
+    let read = page.read(&mut head).await.unwrap();
+    let head = String::from_utf8_lossy(&head[..read]).into_owned();
+    assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
+    stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(3), serving).await.expect("the page held up the stop").unwrap();
+}
+
 /// Reads a stream until a text has come, or the time is over.
 async fn read_until(app: &Router, cookie: &str, path: &str, last: &str, wanted: &str) -> String {
     let request = Request::get(path).header("cookie", cookie).header("last-event-id", last);

@@ -41,6 +41,18 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after the system refused to accept (no file handles left), in milliseconds.
 const ACCEPT_RETRY_MS: u64 = 200;
 
+/// Carried by every request that [`serve`] takes: whether the listener stops. An answer without an end ends then, or it
+/// would be cut off after a wait.
+#[derive(Clone, Debug)]
+pub struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Returns when the listener stops.
+    pub async fn told(mut self) {
+        told(&mut self.0).await;
+    }
+}
+
 /// The bounds of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -69,7 +81,7 @@ impl Default for Bounds {
 }
 
 /// Serves HTTP/1.1 until `stop`, then takes no more connections and returns when the requests under way have ended.
-/// Every request carries [`ConnectInfo`] of the peer's [`SocketAddr`].
+/// Every request carries [`ConnectInfo`] of the peer's [`SocketAddr`], and [`Stopping`].
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: impl Future<Output = ()>) {
     let app = router.layer(RequestBodyTimeoutLayer::new(bounds.body_still));
     let room = Arc::new(Semaphore::new(bounds.connections));
@@ -127,8 +139,10 @@ async fn connection(
 ) {
     // An answer is one small write: it must not wait for the acknowledgement of the last one.
     let _ = stream.set_nodelay(true);
+    let stopping = Stopping(stopped.clone());
     let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
+        request.extensions_mut().insert(stopping.clone());
         tower::Service::call(&mut app.clone(), request.map(Body::new))
     });
     let mut http = http1::Builder::new();

@@ -1,16 +1,18 @@
 //! The listener as its peers meet it: full, slow, silent, and stopping.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use futures::StreamExt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use yika_ui::serve::{Bounds, serve};
+use yika_ui::serve::{Bounds, Stopping, serve};
 
 /// Far more than a busy machine needs.
 const SOON: Duration = Duration::from_secs(30);
@@ -32,6 +34,7 @@ async fn served(bounds: Bounds) -> Served {
     let app = Router::new()
         .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
         .route("/slow", get(slow))
+        .route("/endless", get(endless))
         .route("/large", get(|| async { vec![b'x'; LARGE_BYTES] }))
         .route("/read", post(|body: String| async move { body }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,6 +42,12 @@ async fn served(bounds: Bounds) -> Served {
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(serve(listener, app, bounds, async { _ = stopped.await }));
     Served { at, stop, task }
+}
+
+/// Says one thing, and ends when the listener stops.
+async fn endless(Extension(stopping): Extension<Stopping>) -> Body {
+    let begun = futures::stream::iter([Ok::<_, std::io::Error>("begun")]);
+    Body::from_stream(begun.chain(futures::stream::pending()).take_until(Box::pin(stopping.told())))
 }
 
 async fn ask(stream: &mut TcpStream, text: &str) -> String {
@@ -106,6 +115,21 @@ async fn an_answer_that_nobody_reads_is_given_up_and_one_that_is_read_comes_whol
     let mut rest = Vec::new();
     _ = tokio::time::timeout(SOON, deaf.read_to_end(&mut rest)).await.expect("closed");
     assert!(rest.len() < LARGE_BYTES, "{} bytes", rest.len());
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_ends_at_the_stop() {
+    let served = served(Bounds::default()).await;
+    let mut open = TcpStream::connect(served.at).await.unwrap();
+    let mut said = ask(&mut open, "GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    while !said.contains("begun") {
+        said += &ask(&mut open, "").await;
+    }
+    let begun = std::time::Instant::now();
+    served.stop.send(()).unwrap();
+    assert!(rest(&mut open).await.ends_with("0\r\n\r\n"), "ended and not cut off");
+    tokio::time::timeout(SOON, served.task).await.expect("it returns").unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
