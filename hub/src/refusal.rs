@@ -287,6 +287,13 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_what_is_known_is_never_left_empty() {
+        let refused = Refusal::UnknownCampus { campus: CampusId(9), known: Vec::new() };
+        assert_eq!(refused.words(Lang::En), "c9 is not a campus; known are none yet");
+        assert_eq!(refused.words(Lang::Zh), "没有园区 c9；已有园区：无");
+    }
+
+    #[test]
     fn no_english_sentence_stands_in_the_chinese_words() {
         for line in include_str!("../words/refusal.zh.words").lines().filter(|l| !l.starts_with('#')) {
             let (key, text) = line.split_once(" = ").unwrap();

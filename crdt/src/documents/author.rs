@@ -75,6 +75,9 @@ pub enum Denied {
 }
 
 fn listed(campuses: &[CampusId]) -> String {
+    if campuses.is_empty() {
+        return "none yet".to_owned();
+    }
     campuses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Leaves to others: the words of each refusal (they are made where the refusal is decided).
 
+use crate::tls;
 use std::fmt;
 
 /// Longest words sent with a close; longer ones are cut at a character boundary.
@@ -127,7 +128,7 @@ impl CloseReason {
     }
 
     fn below(code: u64, words: &str) -> Self {
-        let words = clip(words).to_owned();
+        let words = clip(tls::plain(words)).to_owned();
         if TLS_ALERT_CODES.contains(&code) { Self::Handshake { words } } else { Self::Transport { words } }
     }
 

@@ -183,17 +183,34 @@ impl Chain {
     }
 }
 
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+fn other(error: impl std::error::Error) -> Error {
+    words(error.to_string())
 }
 
 fn words(text: impl Into<String>) -> Error {
-    other(Refusal(text.into()))
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refusal(text.into())))))
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);
+
+/// What stands around the words of a [`Refusal`] where TLS shows it by `Debug`, as it does at the end of a connection.
+const REFUSED: [&str; 2] = ["refused «", "»"];
+
+impl std::fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [begin, end] = REFUSED;
+        write!(f, "{begin}{}{end}", self.0)
+    }
+}
+
+/// Our own words of a refusal out of the text that TLS made of it; other texts as they are.
+pub(crate) fn plain(text: &str) -> &str {
+    let [begin, end] = REFUSED;
+    let words = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end));
+    words.map_or(text, |(words, _)| words)
+}
 
 macro_rules! tls13_signatures {
     () => {

@@ -71,6 +71,9 @@ said_as_they_are!(
 
 impl<T: Fact> Fact for Vec<T> {
     fn words(&self, lang: Lang) -> String {
+        if self.is_empty() {
+            return filled(lang, "none_yet", &[]);
+        }
         let each: Vec<String> = self.iter().map(|one| one.words(lang)).collect();
         each.join(if lang == Lang::Zh { "、" } else { ", " })
     }
