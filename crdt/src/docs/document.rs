@@ -288,6 +288,10 @@ impl Document {
         let effect = Effect::of(act.writes(&self.id.kind)?);
         let batch = Batch::default();
         let ops = self.ops_for(&effect, &batch);
+        // What the document says already is written by no change at all.
+        if ops.is_empty() {
+            return Ok(());
+        }
         self.build(actor_of(writer), act.to_message()?, ops, 0, &batch).map(drop)
     }
 
