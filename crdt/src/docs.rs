@@ -22,7 +22,9 @@ pub use act::{Act, ActBody, ActError, ActId, Write};
 pub use chunk::{CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeRefused, Value};
 pub use document::{ActorKey, Document, ParsedChange, WAITING_CHANGES_MAX, actor_of, admit};
 pub use outcome::{Applied, Authored, DocError, DocState, Patch, Results, Taken};
-pub use people::{PEOPLE_SHARDS_DEFAULT, PEOPLE_SHARDS_MAX, PeoplePatch, PersonAct, shard_count_for, shard_of};
+pub use people::{
+    PEOPLE_SHARDS_DEFAULT, PEOPLE_SHARDS_MAX, PERSON_CARDS_MAX, PeoplePatch, PersonAct, shard_count_for, shard_of,
+};
 pub use policy::{PolicyAct, PolicyPatch};
 pub use rebase::{rebase, uncovered_acts};
 pub use set::{DocSet, Outcome, Restored, SetError};

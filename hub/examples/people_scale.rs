@@ -74,7 +74,7 @@ fn import(dir: &Path, people: u64) -> anyhow::Result<()> {
     let started = Instant::now();
     let acts = (1..=people).map(|n| PersonChange::add(person(n))).collect();
     for acts in chunks(&hub.mesh, acts) {
-        match say(&mut hub, &mut store, Command::People { operator: OperatorId(1), acts })? {
+        match say(&mut hub, &mut store, Command::People { operator: OperatorId(1), moves: Default::default(), acts })? {
             Reply::Done => {}
             other => bail!("{other:?}"),
         }

@@ -105,6 +105,9 @@ enum Command {
     /// Cards (卡片).
     #[command(subcommand)]
     Card(people::Card),
+    /// People (人员).
+    #[command(subcommand)]
+    Person(people::Person),
     /// Operators (操作员).
     #[command(subcommand)]
     User(people::User),
@@ -182,6 +185,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Import(command) => return people::import(&hub, command).await,
         Command::Access(command) => people::access(&hub, command).await?,
         Command::Card(command) => people::card(&hub, command).await?,
+        Command::Person(command) => people::person(&hub, command).await?,
         Command::User(command) => people::user(&hub, command).await?,
         Command::TopUp(command) => money::top_up(&hub, command).await?,
         Command::Withdraw(movement) => money::withdraw(&hub, movement).await?,

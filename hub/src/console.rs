@@ -9,6 +9,7 @@ mod directory;
 mod edges;
 mod export;
 mod import;
+mod moving;
 mod operators;
 mod overview;
 mod people;
@@ -55,6 +56,8 @@ const ADMIN: Gate = Gate { roles: &[Role::Admin], headquarters: false };
 const CHIEF: Gate = Gate { headquarters: true, ..ADMIN };
 /// Card service.
 const COUNTER: Gate = Gate { roles: &[Role::Admin, Role::Clerk], headquarters: false };
+/// Card service of all campuses.
+const COUNTERS: Gate = Gate { headquarters: true, ..COUNTER };
 /// Takes money in.
 const TILL: Gate = Gate { roles: &[Role::Admin, Role::Clerk, Role::Cashier], headquarters: false };
 /// Checks what was done.
@@ -152,6 +155,7 @@ fn counter() -> Vec<Row> {
         ("/people/{person}/reveal", COUNTER, post(person::reveal)),
         ("/people/{person}/lost", COUNTER, get(person::ask_lost).post(person::report_lost)),
         ("/people/{person}/lift", COUNTER, get(person::ask_lift).post(person::lift)),
+        ("/people/{person}/campus", COUNTERS, get(moving::form).post(moving::set)),
         ("/people/{person}/withdraw", COUNTER, get(withdraw::form).post(withdraw::check)),
         ("/people/{person}/withdraw/confirm", COUNTER, post(withdraw::confirm)),
         (refund, COUNTER, get(refund::form).post(refund::check)),

@@ -70,6 +70,7 @@ pub fn serve(desk: Desk, socket: &Path) -> Result<()> {
         .route("/v1/tariff", get(show_tariff).post(tariff))
         .route("/v1/import", post(import))
         .route("/v1/people", get(find_people))
+        .route("/v1/person/campus", post(move_person))
         .route("/v1/top-up", post(top_up))
         .route("/v1/access", get(show_access).post(apply_access))
         .route("/v1/block", post(block))
@@ -257,6 +258,20 @@ async fn find_people(State(desk): State<Desk>, Query(wish): Query<PeopleWish>) -
         category: row.category,
     };
     Ok(Json(rows.into_iter().map(line).collect()))
+}
+
+/// Another campus is to be a person's home.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveWish {
+    /// Who.
+    pub person: PersonId,
+    /// The new home.
+    pub campus: CampusId,
+}
+
+async fn move_person(State(desk): State<Desk>, Json(wish): Json<MoveWish>) -> Answer<CampusId> {
+    desk.move_person(&Actor::console(), wish.person, wish.campus).await.map(Json)
 }
 
 /// Money to be paid in.

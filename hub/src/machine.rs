@@ -172,7 +172,7 @@ impl Machine for HubMachine {
     fn weight(order: &Order) -> usize {
         match &order.command {
             Command::Ingest(run) => run.entries.iter().map(|e| e.len() + 64).sum(),
-            Command::People { acts, .. } => COMMAND_BYTES * (acts.len() + order.rows.len()),
+            Command::People { moves, acts, .. } => COMMAND_BYTES * (moves.len() + acts.len() + order.rows.len()),
             _ => COMMAND_BYTES + order.rows.len() * COMMAND_BYTES,
         }
     }

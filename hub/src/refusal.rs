@@ -191,6 +191,14 @@ refusals! {
     PersonNumbers { count: u32 } => "person_numbers";
     /// One of several acts is refused.
     OneOfSeveral { number: usize, refusal: Box<Refusal> } => "one_of_several";
+    /// Who does not work for both campuses cannot take a person from one to the other.
+    PersonElsewhere { person: PersonId, campus: CampusId } => "person_elsewhere";
+    /// The campus is the person's home.
+    AtHomeThere { person: PersonId, campus: CampusId } => "at_home_there";
+    /// Some people were done before the act was refused.
+    Stopped { done: usize, all: usize, refusal: Box<Refusal> } => "stopped";
+    /// Some people were done before headquarters could not write.
+    StoppedBusy { done: usize, all: usize, cause: Cause } => "stopped_busy";
     /// A document takes the act not.
     Document { denied: Denied } => "document";
     /// The document has an order for a new epoch already.

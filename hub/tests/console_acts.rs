@@ -12,13 +12,15 @@ use calamine::{Data, Reader, Xlsx};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use yika_crdt::Fen;
+use yika_crdt::documents::PersonChange;
 use yika_crdt::entry::{BlockTarget, Body, Mode, RefusedRecord, TerminalState};
 use yika_crdt::ids::*;
+use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 use yika_crdt::reason::Reason;
 use yika_hub::clock::wall_ms;
-use yika_hub::core::Command;
+use yika_hub::core::{Command, Reply};
 use yika_hub::desk::{Actor, Desk, DeskError, NewToken};
-use yika_hub::import::demo_people;
+use yika_hub::import::{Lang, demo_people};
 use yika_hub::refusal::Refusal;
 use yika_hub::store::read::{self, AuditQuery};
 use yika_hub::store::transactions::{TransactionQuery, transactions};
@@ -201,6 +203,137 @@ async fn imports_are_checked_applied_and_repeated_and_broken_files_are_refused_i
     assert!(again.contains("没有需要导入的内容"), "{again}");
     let template = sheet_of(&browser.get("/import/template.xlsx").await);
     assert!(template[0].iter().any(|title| title.contains("姓名")));
+}
+
+const HEAD: &str = "姓名,证件类型,证件号码,工号,身份类别,园区,联系方式,卡号\n";
+
+fn sheet(rows: &str) -> Vec<u8> {
+    format!("{HEAD}{rows}").into_bytes()
+}
+
+/// Where the documents and the profile have a person's home.
+async fn homes(desk: &Desk, person: PersonId) -> (CampusId, CampusId) {
+    let home = desk.node.people.read().holder(person).unwrap().home;
+    (home, CampusId(desk.profile(&Actor::console(), person).await.unwrap().unwrap().campus))
+}
+
+/// Rows ORG-3, ORG-7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_another_campus_moves_its_person_or_is_refused_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    site.operator("clerk", "clerk", None).await;
+    site.operator("east", "clerk", Some(CampusId(1))).await;
+    let (here, west) = (PersonId(1), PersonId(2));
+    site.import_as("p.csv", sheet("甲,护照,E1,w1,员工,c1,,71\n乙,护照,E2,w2,员工,c2,,72\n")).await;
+    let (c1, c2) = (CampusId(1), CampusId(2));
+    let pulled = sheet("乙,护照,E2,w2,员工,c1,,72\n丙,护照,E3,w3,员工,c1,,73\n");
+    let app = app(&site.desk);
+
+    let mut east = Browser::signed_in(&app, "east").await;
+    let (job, state) = uploaded(&mut east, "pull.csv", &pulled).await;
+    assert!(state.contains("p2 属于园区 c2") && state.contains("导入 1 人"), "{state}");
+    east.get("/import").await;
+    east.post(&format!("{job}/apply"), &[]).await;
+    assert!(settled(&mut east, &job).await.contains("导入完成"));
+    assert_eq!(homes(&site.desk, west).await, (c2, c2), "who is of another campus stays there");
+    assert_eq!(homes(&site.desk, PersonId(3)).await, (c1, c1), "the other rows go in");
+
+    let mut clerk = Browser::signed_in(&app, "clerk").await;
+    let (job, state) = uploaded(&mut clerk, "pull.csv", &pulled).await;
+    let told = between(&state, "原园区", "</tbody>");
+    assert!(state.contains("转园区") && told.contains("p2") && told.contains("西校区"), "{state}");
+    assert_eq!(homes(&site.desk, west).await, (c2, c2), "a dry run moves nobody");
+    clerk.get("/import").await;
+    clerk.post(&format!("{job}/apply"), &[]).await;
+    assert!(settled(&mut clerk, &job).await.contains("导入完成"));
+    assert_eq!(homes(&site.desk, west).await, (c1, c1));
+    let lines = acts(&site.desk, "people.move").await;
+    assert_eq!((lines.len(), lines[0].row.who.as_str()), (1, "clerk"));
+    assert_eq!((lines[0].row.object.as_str(), lines[0].row.detail.as_str()), ("p2", "from=c2; to=c1"));
+
+    // A change of what only the profile holds writes nothing into documents.
+    let report = site.import_as("p.csv", sheet("甲,护照,E1,w1,员工,c1,13800000000,71\n")).await;
+    assert_eq!((report.changed, report.moved, report.refused), (1, 0, 0), "{report:?}");
+    // Documents that went on without the profile are what counts.
+    let moved = Command::MovePerson { operator: OperatorId(1), person: here, to: c2 };
+    site.desk.node.call(moved).await.unwrap();
+    assert_eq!(homes(&site.desk, here).await, (c2, c1));
+    let report = site.import_as("p.csv", sheet("甲,护照,E1,w1,员工,c1,13900000000,71\n")).await;
+    assert_eq!((report.changed, report.moved, report.moves[0].from), (0, 1, c2), "{report:?}");
+    assert_eq!(homes(&site.desk, here).await, (c1, c1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_moved_on_his_page_by_headquarters_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 2).await;
+    let (c1, c2) = (CampusId(1), CampusId(2));
+    let person = site.holders.iter().find(|h| h.campus == c2).unwrap().person;
+    let app = app(&site.desk);
+    let at = format!("/people/{person}/campus");
+    let mut clerk = Browser::signed_in(&app, "clerk").await;
+    assert!(clerk.get(&format!("/people/{person}")).await.text.contains(&format!("hx-get=\"{at}\"")));
+    let form = clerk.get(&at).await.text;
+    assert!(form.contains("东校区") && !form.contains("西校区"), "{form}");
+    for campus in ["", "c2", "c9"] {
+        let refused = clerk.post(&at, &[("campus", campus)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{campus}: {}", refused.text);
+    }
+    assert_eq!(homes(&site.desk, person).await, (c2, c2));
+    let done = clerk.post(&at, &[("campus", "c1")]).await;
+    assert_eq!(done.header("hx-redirect"), format!("/people/{person}"), "{}", done.text);
+    assert_eq!(homes(&site.desk, person).await, (c1, c1));
+    let page = clerk.get(&format!("/people/{person}")).await.text;
+    assert!(page.contains("人员转园区") && page.contains("来自 c2 · 到 c1"), "{page}");
+    let mut east = Browser::signed_in(&app, "east").await;
+    let page = east.get(&format!("/people/{person}")).await;
+    assert!(page.status == StatusCode::OK && !page.text.contains("/campus\""), "{}", page.text);
+    assert_eq!(east.post(&at, &[("campus", "c2")]).await.status, StatusCode::FORBIDDEN);
+    let actor = Actor { campus: Some(c1), ..Actor::console() };
+    let refused = site.desk.move_person(&actor, person, c2).await.unwrap_err();
+    assert_eq!(refused, DeskError::Refused(Refusal::PersonElsewhere { person, campus: c1 }));
+}
+
+/// Hands one card of the rows that are still to come to somebody else.
+fn take_a_card(desk: &Desk, cards: &[u64]) {
+    let free = |card: &&u64| desk.node.people.read().person_of(CardNumber(**card)).is_none();
+    let Some(card) = cards.iter().find(free) else { return };
+    let stranger = Person {
+        person: PersonId(900_000),
+        home: CampusId(1),
+        name: "先到".into(),
+        staff_number: "s1".into(),
+        category: CategoryId(1),
+        status: PersonStatus::Active,
+        valid: (None, None),
+        cards: vec![Card { number: CardNumber(*card), uid: None, state: CardState::Active, valid_until: None }],
+        id_hash: [9; 16],
+    };
+    let acts = vec![PersonChange::add(stranger)];
+    let command = Command::People { operator: OperatorId(1), moves: Default::default(), acts };
+    let done = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(desk.node.call(command)));
+    assert_eq!(done.unwrap(), Reply::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_stops_half_way_says_how_far_it_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    let rows = site::records(7, 515);
+    let file = yika_hub::import::export_xlsx(&rows, Lang::Zh).unwrap();
+    let cards: Vec<u64> = rows.iter().filter_map(|row| row.card_number).collect();
+    let desk = site.desk.clone();
+    let taken = std::sync::Arc::new(move |_, _| take_a_card(&desk, &cards));
+    let stopped = site.desk.import_people(&Actor::console(), "p.xlsx", file.clone(), false, Lang::Zh, taken).await;
+    let DeskError::Refused(Refusal::Stopped { done, all, refusal }) = stopped.unwrap_err() else { panic!() };
+    assert_eq!((done, all), (1_024, 1_030));
+    assert!(matches!(*refusal, Refusal::Document { .. }), "{refusal}");
+    assert_eq!(site.desk.node.people.read().counts(), (1_025, 1_025));
+    let again = site.import(file).await;
+    assert_eq!((again.new, again.same, again.refused), (5, 1_024, 1), "{again:?}");
 }
 
 fn sheet_of(answer: &Answer) -> Vec<Vec<String>> {

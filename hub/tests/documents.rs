@@ -5,7 +5,7 @@
 mod common;
 
 use common::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::access::{Door, GroupId, Holder, Interval, Schedule, ScheduleId, decide};
 use yika_crdt::channel::Channel;
 use yika_crdt::civil::{Civil, civil};
@@ -15,7 +15,7 @@ use yika_crdt::entry::{Body, ChangeRecord};
 use yika_crdt::ids::*;
 use yika_crdt::person::{CardState, PersonStatus};
 use yika_crdt::reason::Reason;
-use yika_crdt::store::Tx;
+use yika_crdt::store::{Read, Tx};
 use yika_hub::core::{Command, Reply};
 use yika_hub::refusal::Refusal;
 
@@ -153,6 +153,49 @@ fn acts_that_make_no_sense_are_denied_in_words_and_nothing_is_written() {
         other => panic!("{other:?}"),
     }
     assert_eq!(world.nodes[1].mesh().people.read().holder(PersonId(5)), None);
+}
+
+/// An import's row sets everything again, also where nothing of it is new.
+#[test]
+fn what_the_documents_say_already_is_done_and_writes_nothing() {
+    let mut world = World::new();
+    world.hub().hub(people(vec![add(1, 1), add(2, 1)]));
+    let ends = |world: &World| world.nodes[0].store.feeds().unwrap();
+    let before = ends(&world);
+    assert_eq!(world.hub().hub(people(vec![add(1, 1)])), Reply::Done);
+    assert_eq!(ends(&world), before);
+}
+
+#[test]
+fn a_move_and_the_changes_after_it_are_written_together_or_not_at_all() {
+    let mut world = World::new();
+    world.hub().hub(people(vec![add(1, 2), add(2, 1)]));
+    world.heal();
+    let before = format!("{:?}", world.nodes[0].store);
+    let moving = |acts| {
+        let moves = BTreeMap::from([(PersonId(1), CampusId(1))]);
+        Command::People { operator: CLERK, moves, acts }
+    };
+    let long = change(1, 1, name(&"长".repeat(100)));
+    let refused = [vec![add(1, 1), long], vec![add(1, 2)], vec![add(1, 1), change(2, 2, name("乙"))]];
+    for acts in refused {
+        assert!(matches!(world.hub().hub(moving(acts)), Reply::Denied(_)));
+        assert_eq!(format!("{:?}", world.nodes[0].store), before);
+    }
+    let nowhere = BTreeMap::from([(PersonId(1), CampusId(9))]);
+    let nowhere = Command::People { operator: CLERK, moves: nowhere, acts: Vec::new() };
+    assert!(matches!(world.hub().hub(nowhere), Reply::Denied(_)));
+    // Ten cards: more than come with a person at once.
+    let cards = (0..9).map(|n| change(1, 2, PersonAct::AddCard(card(810_000 + n)))).collect();
+    assert_eq!(world.hub().hub(people(cards)), Reply::Done);
+    let renamed = change(1, 1, name("新名"));
+    assert_eq!(world.hub().hub(moving(vec![add(1, 1), renamed])), Reply::Done);
+    world.heal();
+    for at in 0..4 {
+        let person = world.nodes[at].person(PersonId(1)).unwrap();
+        assert_eq!((person.home, person.name.as_str(), person.cards.len()), (CampusId(1), "新名", 10), "node {at}");
+    }
+    world.assert_converged();
 }
 
 #[test]

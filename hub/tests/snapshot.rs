@@ -29,7 +29,7 @@ fn holder(number: u64) -> Person {
 
 fn import(world: &mut World, numbers: std::ops::Range<u64>) {
     let acts = numbers.map(|n| PersonChange::add(holder(n))).collect();
-    let reply = world.order(core::Command::People { operator: OperatorId(1), acts });
+    let reply = world.order(core::Command::People { operator: OperatorId(1), moves: Default::default(), acts });
     assert_eq!(reply, core::Reply::Done);
 }
 
@@ -182,7 +182,7 @@ fn a_box_that_was_away_keeps_what_it_wrote_itself() {
     world.tell(0, edge::Command::Policy { operator: OperatorId(2), act: Box::new(act) });
     import(&mut world, 300..400);
     let gone = PersonChange { person: PersonId(1_020), home: CAMPUS, act: PersonAct::Remove };
-    world.order(core::Command::People { operator: OperatorId(1), acts: vec![gone] });
+    world.order(core::Command::People { operator: OperatorId(1), moves: Default::default(), acts: vec![gone] });
     take_both(&mut world, 0);
     assert_eq!(name(&world.edges[0].store, 1_010), "本校区改名");
     let people = world.edges[0].edge.mesh.people.read().clone();

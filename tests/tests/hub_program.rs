@@ -104,7 +104,15 @@ async fn what_was_done_and_what_was_refused_is_said_in_the_language_of_the_termi
     let sheet = sheet.to_str().unwrap();
     let (code, imported) = asked(&hub.dir, "C", &["import", "people", sheet]).await;
     assert!(code == 3 && imported.stdout.contains("line 3: C 证件号码: a resident number has 18"), "{imported:?}");
-    assert!(imported.stdout.contains("imported: 1 new, 0 changed, 0 as known, 1 rows refused"), "{imported:?}");
+    assert!(
+        imported.stdout.contains("imported: 1 new, 0 to another campus, 0 changed, 0 as known, rows refused: 1"),
+        "{imported:?}"
+    );
+    let away = ["person", "move", "p1", "--campus"];
+    let (code, refused) = asked(&hub.dir, "C", &[&away[..], &["c1"]].concat()).await;
+    assert!(code == 1 && refused.stderr.contains("p1 is of campus c1 already"), "{refused:?}");
+    let (code, refused) = asked(&hub.dir, "C", &[&away[..], &["c9"]].concat()).await;
+    assert!(code == 1 && refused.stderr.contains("c9 is not a campus; known are c1"), "{refused:?}");
     let pay = ["top-up", "p1", "--fen", "8850", "--request", "v1"];
     let (_, paid) = asked(&hub.dir, "zh_CN.UTF-8", &pay).await;
     assert_eq!(paid.stdout.trim(), "已充值 88.50 元，现有 88.50 元", "{paid:?}");

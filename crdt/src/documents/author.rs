@@ -7,7 +7,8 @@ use crate::channel::FeedId;
 use crate::civil;
 use crate::docs::act::{ACT_PERSONS_MAX, DAY_MAX};
 use crate::docs::{
-    Act, ActBody, ActId, DocError, DocId, DocKind, PersonAct, PolicyAct, SetError, VisitorAct, shard_of,
+    Act, ActBody, ActId, DocError, DocId, DocKind, PERSON_CARDS_MAX, PersonAct, PolicyAct, SetError, VisitorAct,
+    shard_of,
 };
 use crate::entry::{Body, CampusRecord, ChangeRecord, Entry, Stamp};
 use crate::feed;
@@ -110,31 +111,31 @@ impl Documents {
         changes: Vec<PersonChange>,
         events: &mut Vec<Event>,
     ) -> Written {
-        if changes.len() > PERSON_CHANGES_MAX {
-            deny!(Denied::TooManyPersons { count: changes.len() });
-        }
-        if let Err(denied) = judge_people(mesh, &changes) {
-            return Ok(Err(denied));
-        }
-        self.write_people(mesh, tx, by, changes, events)
+        self.people_moved(mesh, tx, by, Vec::new(), changes, events)
     }
 
-    /// Moves a person to another campus: into its documents, and out of those of the old one.
-    pub fn move_person<R: Read + ?Sized>(
+    /// As [`Documents::people`], after some of the persons have moved to the campus named with each: moves and changes
+    /// are written together or not at all.
+    pub fn people_moved<R: Read + ?Sized>(
         &mut self,
         mesh: &mut Mesh,
         tx: &mut Tx<'_, R>,
         by: Author,
-        person: &Person,
-        to: CampusId,
+        moves: Vec<(Person, CampusId)>,
+        changes: Vec<PersonChange>,
         events: &mut Vec<Event>,
     ) -> Written {
-        if let Err(denied) = campus_of(mesh, to) {
+        let count = changes.len().max(moves.len());
+        if count > PERSON_CHANGES_MAX {
+            deny!(Denied::TooManyPersons { count });
+        }
+        let homes = moves.iter().map(|(person, to)| (person.person, *to)).collect();
+        if let Err(denied) = judge_people(mesh, homes, &changes) {
             return Ok(Err(denied));
         }
-        let out = PersonChange { person: person.person, home: person.home, act: PersonAct::Remove };
-        let into = PersonChange::add(Person { home: to, ..person.clone() });
-        self.write_people(mesh, tx, by, vec![out, into], events)
+        let mut all: Vec<PersonChange> = moves.into_iter().flat_map(|(person, to)| moved(person, to)).collect();
+        all.extend(changes);
+        self.write_people(mesh, tx, by, all, events)
     }
 
     fn write_people<R: Read + ?Sized>(
@@ -301,14 +302,27 @@ pub fn chunks(mesh: &Mesh, mut changes: Vec<PersonChange>) -> Vec<Vec<PersonChan
     chunks
 }
 
-/// Whether the changes make sense together with what this node knows.
-fn judge_people(mesh: &Mesh, changes: &[PersonChange]) -> Result<(), Denied> {
+/// A person out of the documents of his campus, and whole into those of another.
+fn moved(person: Person, to: CampusId) -> Vec<PersonChange> {
+    let Person { person: who, home, .. } = person;
+    let mut first = Person { home: to, ..person };
+    let more = first.cards.split_off(first.cards.len().min(PERSON_CARDS_MAX));
+    let more = more.into_iter().map(|card| PersonChange { person: who, home: to, act: PersonAct::AddCard(card) });
+    let out = PersonChange { person: who, home, act: PersonAct::Remove };
+    [out, PersonChange::add(first)].into_iter().chain(more).collect()
+}
+
+/// Whether the changes make sense together with what this node knows; `homes` are those of whoever moves first.
+fn judge_people(mesh: &Mesh, homes: BTreeMap<PersonId, CampusId>, changes: &[PersonChange]) -> Result<(), Denied> {
     let people = mesh.people.read();
-    let mut added: BTreeMap<PersonId, CampusId> = BTreeMap::new();
+    for home in homes.values() {
+        campus_of(mesh, *home)?;
+    }
+    let mut added = homes;
     let mut handed_out: BTreeMap<CardNumber, PersonId> = BTreeMap::new();
     for PersonChange { person, home, act } in changes {
         campus_of(mesh, *home)?;
-        let known = people.holder(*person).map(|h| h.home).or_else(|| added.get(person).copied());
+        let known = added.get(person).copied().or_else(|| people.holder(*person).map(|h| h.home));
         match (known, act) {
             (Some(known), _) if known != *home => {
                 return Err(Denied::OtherHome { person: *person, known, home: *home });

@@ -160,6 +160,8 @@ pub enum Command {
     People {
         /// Who says so.
         operator: OperatorId,
+        /// Whose home becomes another campus before the acts; in the same all or nothing.
+        moves: BTreeMap<PersonId, CampusId>,
         /// What happens to whom.
         acts: Vec<PersonChange>,
     },
@@ -508,8 +510,10 @@ impl Hub {
             Command::Registry(body) => self.say(turn, Channel::Registry, *body),
             Command::Tell { node, body } => self.say(turn, Channel::Receipts(node), *body),
             Command::Provide { to, version, body } => self.provide(turn, to, version, *body),
-            Command::People { operator, acts } => self.people(turn, operator, acts),
-            Command::MovePerson { operator, person, to } => self.move_person(turn, operator, person, to),
+            Command::People { operator, moves, acts } => self.people(turn, operator, moves, acts),
+            Command::MovePerson { operator, person, to } => {
+                self.people(turn, operator, BTreeMap::from([(person, to)]), Vec::new())
+            }
             Command::PersonIds(count) => self.person_ids(turn, count),
             Command::Policy { campus, operator, act } => self.policy(turn, campus, operator, *act),
             Command::AccessRules { campus, rules } => Ok(notes::keep_rules(turn.tx, campus, &rules)),

@@ -5,6 +5,7 @@
 
 use super::{CoreError, Hub, Reply, TableRow, Turn};
 use crate::denial::Denial;
+use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Author, PersonChange, Say, Written};
@@ -30,31 +31,24 @@ impl Hub {
         self.life = self.mesh.me;
     }
 
+    /// Moves persons, then changes them. Whoever is at home there already stays.
     pub(super) fn people<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         operator: OperatorId,
+        moves: BTreeMap<PersonId, CampusId>,
         acts: Vec<PersonChange>,
     ) -> Result<Reply, CoreError> {
-        let by = Author { operator, stamp: turn.stamp };
-        reply(self.documents.people(&mut self.mesh, turn.tx, by, acts, &mut turn.events))
-    }
-
-    pub(super) fn move_person<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        operator: OperatorId,
-        person: PersonId,
-        to: CampusId,
-    ) -> Result<Reply, CoreError> {
-        let Some(known) = turn.tx.get::<Person>(&keys::person(person))? else {
-            return Ok(Reply::Denied(Denial::UnknownPerson { person }));
-        };
-        if known.home == to {
-            return Ok(Reply::Done);
+        let mut moving = Vec::with_capacity(moves.len());
+        for (person, to) in moves {
+            match turn.tx.get::<Person>(&keys::person(person))? {
+                Some(known) if known.home == to => {}
+                Some(known) => moving.push((known, to)),
+                None => return Ok(Reply::Denied(Denial::UnknownPerson { person })),
+            }
         }
         let by = Author { operator, stamp: turn.stamp };
-        reply(self.documents.move_person(&mut self.mesh, turn.tx, by, &known, to, &mut turn.events))
+        reply(self.documents.people_moved(&mut self.mesh, turn.tx, by, moving, acts, &mut turn.events))
     }
 
     pub(super) fn person_ids<R: Read + ?Sized>(

@@ -1,4 +1,4 @@
-//! `yika-hub import|access|card|user …`: people, their cards, doors and operators.
+//! `yika-hub import|access|card|person|user …`: people, their cards, doors and operators.
 
 use super::failure::{named_file, named_toml};
 use super::words::{Facts, Voice, say};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use yika_crdt::entry::BlockTarget;
 use yika_crdt::ids::*;
 use yika_hub::access::{AccessSheet, Changes};
-use yika_hub::control::{AccessWish, ImportWish};
+use yika_hub::control::{AccessWish, ImportWish, MoveWish};
 use yika_hub::desk::{ImportReport, NewOperator};
 use yika_ui::Lang;
 
@@ -60,6 +60,18 @@ pub(super) enum Card {
     Lift {
         /// Printed number.
         card: CardNumber,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum Person {
+    /// Make another campus a person's home (转园区).
+    Move {
+        /// Number of the person, as in p8; `yika-hub list people` names it.
+        person: PersonId,
+        /// The new home, as in c1.
+        #[arg(long)]
+        campus: CampusId,
     },
 }
 
@@ -115,12 +127,21 @@ fn tell_report(voice: Voice, report: &ImportReport) -> Result<()> {
     for row in &report.rows {
         voice.tell("import.row", &[("line", &row.line), ("errors", &row.errors.join("; "))])?;
     }
+    for one in &report.moves {
+        let facts: Facts<'_> = &[("line", &one.line), ("person", &one.person), ("from", &one.from), ("to", &one.to)];
+        voice.tell(if report.dry_run { "import.move" } else { "import.moved" }, facts)?;
+    }
     let hidden = report.refused.saturating_sub(report.rows.len());
     if hidden > 0 {
         voice.tell("import.more", &[("n", &hidden)])?;
     }
-    let facts: Facts<'_> =
-        &[("new", &report.new), ("changed", &report.changed), ("same", &report.same), ("refused", &report.refused)];
+    let facts: Facts<'_> = &[
+        ("new", &report.new),
+        ("moved", &report.moved),
+        ("changed", &report.changed),
+        ("same", &report.same),
+        ("refused", &report.refused),
+    ];
     voice.tell(if report.dry_run { "import.dry" } else { "import.done" }, facts)
 }
 
@@ -157,6 +178,13 @@ pub(super) async fn card(hub: &Line, command: Card) -> Result<()> {
             hub.voice.give(&answer, "card.lifted", &[("card", &card), ("count", &count)])
         }
     }
+}
+
+pub(super) async fn person(hub: &Line, command: Person) -> Result<()> {
+    let Person::Move { person, campus } = command;
+    let from: CampusId = hub.post("/v1/person/campus", &MoveWish { person, campus }).await?;
+    let answer = json!({ "person": person, "from": from, "to": campus });
+    hub.voice.give(&answer, "person.moved", &[("person", &person), ("from", &from), ("to", &campus)])
 }
 
 pub(super) async fn user(hub: &Line, command: User) -> Result<()> {

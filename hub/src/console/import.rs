@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use yika_crdt::ids::*;
+use yika_crdt::registry::RegistryView;
 use yika_ui::{Page, Step, Ui, UiError, View};
 
 /// Largest file.
@@ -150,14 +151,25 @@ struct Shown {
 
 struct ReportShown {
     new: String,
+    moved: String,
     changed: String,
     same: String,
     refused: String,
     refused_any: bool,
+    moves: Vec<MoveShown>,
+    moves_hidden: usize,
     to_enter: usize,
     rows: Vec<ImportRow>,
     rows_hidden: usize,
     warnings: Vec<String>,
+}
+
+/// A row by which somebody comes to another campus.
+struct MoveShown {
+    line: u32,
+    person: PersonId,
+    from: String,
+    to: String,
 }
 
 fn steps(ui: &Ui, current: usize) -> Vec<Step> {
@@ -288,10 +300,12 @@ async fn enter(site: Arc<Site>, job: Arc<Job>, actor: Actor, lang: import::Lang)
     job.set(stage);
 }
 
-fn shown(ui: &Ui, job: &Job) -> Shown {
+fn shown(registry: &RegistryView, ui: &Ui, job: &Job) -> Shown {
     let stage = job.stage();
     let report = match &stage {
-        Stage::Checked(report) | Stage::Applying(_, report) | Stage::Applied(report) => Some(report_shown(report)),
+        Stage::Checked(report) | Stage::Applying(_, report) | Stage::Applied(report) => {
+            Some(report_shown(registry, report))
+        }
         Stage::Checking(_) | Stage::Failed(..) => None,
     };
     let (since, current) = match &stage {
@@ -317,14 +331,24 @@ fn shown(ui: &Ui, job: &Job) -> Shown {
     }
 }
 
-fn report_shown(report: &ImportReport) -> ReportShown {
+fn report_shown(registry: &RegistryView, report: &ImportReport) -> ReportShown {
+    let name = |campus| campus_name(registry, Some(campus));
+    let moves = report.moves.iter().map(|one| MoveShown {
+        line: one.line,
+        person: one.person,
+        from: name(one.from),
+        to: name(one.to),
+    });
     ReportShown {
+        moved: count(report.moved as u64),
+        moves: moves.collect(),
+        moves_hidden: report.moved.saturating_sub(report.moves.len()),
         new: count(report.new as u64),
         changed: count(report.changed as u64),
         same: count(report.same as u64),
         refused: count(report.refused as u64),
         refused_any: report.refused > 0,
-        to_enter: report.new + report.changed,
+        to_enter: report.new + report.moved + report.changed,
         rows: report.rows.clone(),
         rows_hidden: report.refused.saturating_sub(ROWS_SHOWN_MAX.min(report.rows.len())),
         warnings: report.warnings.iter().take(20).cloned().collect(),
@@ -343,7 +367,7 @@ pub(super) async fn job(
 ) -> Result<View<JobPage>, UiError> {
     let job = found(&site, &me, &id)?;
     let page = site.page(&ui, "import.title", "/import").crumb(job.name.clone());
-    Ok(View::new(JobPage { page, v: shown(&ui, &job) }))
+    Ok(View::new(JobPage { page, v: shown(&site.desk.node.registry(), &ui, &job) }))
 }
 
 pub(super) async fn state(
@@ -353,7 +377,10 @@ pub(super) async fn state(
     Path(id): Path<String>,
 ) -> Result<View<JobState>, UiError> {
     let job = found(&site, &me, &id)?;
-    Ok(View::new(JobState { page: site.page(&ui, "import.title", "/import"), v: shown(&ui, &job) }))
+    Ok(View::new(JobState {
+        page: site.page(&ui, "import.title", "/import"),
+        v: shown(&site.desk.node.registry(), &ui, &job),
+    }))
 }
 
 pub(super) async fn apply(
@@ -377,7 +404,10 @@ pub(super) async fn apply(
     if begun {
         tokio::spawn(enter(Arc::clone(&site), Arc::clone(&job), me.actor.clone(), file_lang(&ui)));
     }
-    Ok(View::new(JobState { page: site.page(&ui, "import.title", "/import"), v: shown(&ui, &job) }))
+    Ok(View::new(JobState {
+        page: site.page(&ui, "import.title", "/import"),
+        v: shown(&site.desk.node.registry(), &ui, &job),
+    }))
 }
 
 pub(super) async fn errors(

@@ -1,11 +1,11 @@
 //! One person: masked private part, cards and blocks, wallets, movements; reporting lost and lifting, with the truth about
 //! where it holds already.
 
-use super::TILL;
 use super::people::{category_words, standing};
 use super::shared::*;
 use super::transactions::{Line, lines};
 use super::undo::may_undo;
+use super::{COUNTERS, TILL};
 use crate::desk::{DeskError, Holding};
 use crate::import::IdType;
 use crate::store::read::{self, AuditQuery};
@@ -43,6 +43,7 @@ pub(super) struct PersonPage {
     transactions: Vec<Line>,
     counter: bool,
     till: bool,
+    movable: bool,
 }
 
 /// The profile as shown.
@@ -198,6 +199,7 @@ pub(super) async fn page(
         transactions: lines(&ui, &registry, &rows),
         counter: matches!(role, Role::Admin | Role::Clerk),
         till: role != Role::Auditor,
+        movable: COUNTERS.roles.contains(&role) && me.of_headquarters().is_ok() && registry.campuses.len() > 1,
         page,
     }))
 }

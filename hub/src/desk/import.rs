@@ -3,7 +3,8 @@
 //! A file is judged whole against the registry before anything is written; rows are then applied in groups, each group in
 //! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
 
-use super::{Actor, Desk, DeskError, facts, refused};
+use super::moving::{MOVED, moved_facts};
+use super::{Actor, Desk, DeskError, audit, facts, refused};
 use crate::core::{Command, Reply};
 use crate::import::{self, Column, Header, Keys, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
 use crate::refusal::{Cause, Refusal};
@@ -30,8 +31,12 @@ pub struct ImportReport {
     pub dry_run: bool,
     /// People entered.
     pub new: usize,
-    /// People changed.
+    /// People changed who stay at their campus.
     pub changed: usize,
+    /// People whose home becomes another campus, the first of them in `moves`.
+    pub moved: usize,
+    /// The first of those who move.
+    pub moves: Vec<ImportMove>,
     /// People known exactly so.
     pub same: usize,
     /// Rows refused, the first of them in `rows`.
@@ -51,15 +56,36 @@ pub struct ImportRow {
     pub errors: Vec<String>,
 }
 
+/// A row by which a person's home becomes another campus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportMove {
+    /// Line in the file.
+    pub line: u32,
+    /// Who.
+    pub person: PersonId,
+    /// The campus that the person leaves.
+    pub from: CampusId,
+    /// The person's new home.
+    pub to: CampusId,
+}
+
 /// How far an import has come: rows done of all.
 pub type Progress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
 /// One person to be written; who is new has no number yet.
 struct Entering {
+    line: u32,
     person: Option<PersonId>,
+    /// The present home, where it is another one.
+    from: Option<CampusId>,
     home: CampusId,
     record: PersonRecord,
-    moved: bool,
+}
+
+impl Entering {
+    fn moves(&self) -> Option<ImportMove> {
+        Some(ImportMove { line: self.line, person: self.person?, from: self.from?, to: self.home })
+    }
 }
 
 impl Desk {
@@ -82,10 +108,14 @@ impl Desk {
         let (plan, known) = self.judge(sheet).await?;
         let (entering, errors) = self.place(actor, &plan, &known, (&header, lang));
         let new = entering.iter().filter(|e| e.person.is_none()).count();
+        let mut moves: Vec<ImportMove> = entering.iter().filter_map(Entering::moves).collect();
+        moves.sort_by_key(|one| one.line);
         let report = ImportReport {
             dry_run,
             new,
-            changed: entering.len() - new,
+            changed: entering.len() - new - moves.len(),
+            moved: moves.len(),
+            moves: moves.into_iter().take(ROWS_SHOWN_MAX).collect(),
             same: plan.same.len(),
             refused: errors.len(),
             rows: errors.into_iter().take(ROWS_SHOWN_MAX).collect(),
@@ -135,13 +165,17 @@ impl Desk {
 
     /// Compares the file with the registry; also the people it names who are known.
     async fn judge(&self, sheet: import::Sheet) -> Result<(Plan, BTreeMap<PersonId, ProfileRow>), DeskError> {
-        let vault = Arc::clone(&self.node.vault);
+        let (vault, index) = (Arc::clone(&self.node.vault), self.node.people.clone());
         let judged = self
             .node
             .query(move |conn| {
                 let mut profiles: BTreeMap<NaturalKey, ProfileRow> = BTreeMap::new();
                 for key in sheet.rows.iter().filter_map(|row| row.keys().identity) {
-                    if let Some(profile) = people::by_id_hash(conn, &id_hash(&vault, &key))? {
+                    if let Some(mut profile) = people::by_id_hash(conn, &id_hash(&vault, &key))? {
+                        // Where somebody is at home is what the documents say.
+                        if let Some(holder) = index.read().holder(PersonId(profile.person)) {
+                            profile.campus = holder.home.0;
+                        }
                         profiles.insert(key, profile);
                     }
                 }
@@ -173,9 +207,9 @@ impl Desk {
             let errors = self.objections(actor, &keys, before, (header, lang));
             match self.campus_named(&record.campus) {
                 Some(home) if errors.is_empty() => {
-                    let moved = before.is_some_and(|p| p.campus != home.0);
+                    let from = before.map(|p| CampusId(p.campus)).filter(|from| *from != home);
                     let person = before.map(|p| PersonId(p.person));
-                    entering.push(Entering { person, home, record: record.clone(), moved });
+                    entering.push(Entering { line, person, from, home, record: record.clone() });
                 }
                 _ => refused.push(ImportRow { line, errors }),
             }
@@ -200,7 +234,7 @@ impl Desk {
         let at = |column, what: &str, mend: &str| format!("{}: {what} → {mend}", header.name(column, lang));
         let mut words = Vec::new();
         match self.campus_named(&keys.campus) {
-            Some(home) => words.extend(actor.may_touch(home).err().map(|refused| refused.words(lang.of_pages()))),
+            Some(home) => words.extend(self.campus_objection(actor, home, before, (header, lang))),
             // An empty cell is told as such.
             None if keys.campus.is_empty() => {}
             None => {
@@ -229,6 +263,23 @@ impl Desk {
         words
     }
 
+    /// Why this operator may not enter a row at a campus, or not take the person there from his own.
+    fn campus_objection(
+        &self,
+        actor: &Actor,
+        home: CampusId,
+        before: Option<&ProfileRow>,
+        (header, lang): (&Header, Lang),
+    ) -> Option<String> {
+        if let Err(refused) = actor.may_touch(home) {
+            return Some(refused.words(lang.of_pages()));
+        }
+        let before = before?;
+        let elsewhere = actor.may_move(PersonId(before.person), CampusId(before.campus), home).err()?;
+        let mend = lang.pick("请总部转园区，或删去此行", "have headquarters move the person, or leave the row out");
+        Some(format!("{}: {} → {mend}", header.name(Column::Campus, lang), elsewhere.words(lang.of_pages())))
+    }
+
     /// An empty file to fill in, with the campuses that there are.
     ///
     /// # Errors
@@ -246,35 +297,52 @@ impl Desk {
 
     async fn enter(&self, actor: &Actor, mut entering: Vec<Entering>, progress: &Progress) -> Result<(), DeskError> {
         self.number(&mut entering).await?;
-        self.move_homes(actor, &entering).await?;
         // Neighbours in a document are written together.
         let registry = self.node.registry();
         entering.sort_by_cached_key(|one| {
             let shards = registry.campuses.get(&one.home).map_or(1, |c| c.people_shards);
             (one.home, one.person.map(|person| shard_of(person, shards)))
         });
-        let entered = self.enter_groups(actor, &entering, progress).await;
+        let (done, entered) = self.enter_groups(actor, &entering, progress).await;
         // Also where it stopped half way: who came in before that has his category.
         let followed = self.follow_categories(actor).await;
-        entered.and(followed)
+        entered.and(followed).map_err(|error| error.after(done, entering.len()))
     }
 
-    async fn enter_groups(&self, actor: &Actor, entering: &[Entering], progress: &Progress) -> Result<(), DeskError> {
+    /// Enters group after group, each whole or not at all; how many people were entered, and why no more.
+    async fn enter_groups(
+        &self,
+        actor: &Actor,
+        entering: &[Entering],
+        progress: &Progress,
+    ) -> (usize, Result<(), DeskError>) {
         let (mut done, all) = (0, entering.len());
         for group in entering.chunks(GROUP_PERSONS_MAX) {
-            let mut rows = Vec::with_capacity(group.len());
-            let mut acts = Vec::with_capacity(group.len());
-            for one in group {
-                let Some(person) = one.person else { continue };
-                rows.push(TableRow::Profile(Box::new(profile_of(&self.node.vault, person, one)?)));
-                acts.push(PersonChange::add(person_of(&self.node.vault, person, one)));
+            if let Err(error) = self.enter_group(actor, group, (done + group.len(), all)).await {
+                return (done, Err(error));
             }
             done += group.len();
-            let detail = facts(&[("done", &done.to_string()), ("all", &all.to_string())]);
-            let command = Command::People { operator: actor.operator, acts };
-            self.act(actor, "people.import", group.len().to_string(), detail, command, rows).await?;
             progress(done, all);
         }
+        (done, Ok(()))
+    }
+
+    async fn enter_group(&self, actor: &Actor, group: &[Entering], upto: (usize, usize)) -> Result<(), DeskError> {
+        let mut rows = Vec::with_capacity(group.len());
+        let mut acts = Vec::with_capacity(group.len());
+        let mut moves = BTreeMap::new();
+        for one in group {
+            let Some(person) = one.person else { continue };
+            rows.push(TableRow::Profile(Box::new(profile_of(&self.node.vault, person, one)?)));
+            acts.push(PersonChange::add(person_of(&self.node.vault, person, one)));
+            if let Some(from) = one.from {
+                moves.insert(person, one.home);
+                rows.push(audit(actor, MOVED, person.to_string(), moved_facts(from, one.home)));
+            }
+        }
+        let detail = facts(&[("done", &upto.0.to_string()), ("all", &upto.1.to_string())]);
+        let command = Command::People { operator: actor.operator, moves, acts };
+        self.act(actor, "people.import", group.len().to_string(), detail, command, rows).await?;
         Ok(())
     }
 
@@ -292,17 +360,6 @@ impl Desk {
             Reply::Denied(denial) => refused(denial),
             other => Err(DeskError::Busy(format!("the core answered a wish for numbers with {other:?}"))),
         }
-    }
-
-    /// Whose campus has changed moves first.
-    async fn move_homes(&self, actor: &Actor, entering: &[Entering]) -> Result<(), DeskError> {
-        for one in entering.iter().filter(|e| e.moved) {
-            if let Some(person) = one.person {
-                let command = Command::MovePerson { operator: actor.operator, person, to: one.home };
-                self.act(actor, "people.move", person.to_string(), one.home.to_string(), command, Vec::new()).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Writes campuses by number, so that a file that names them is compared as what it means.

@@ -8,6 +8,7 @@ mod backup;
 mod edges;
 mod import;
 mod money;
+mod moving;
 mod operators;
 mod people;
 mod profile;
@@ -17,7 +18,7 @@ mod status;
 
 pub use backup::{BackupFile, BackupsView, is_readable, prove_backup};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined, Standing};
-pub use import::{ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
+pub use import::{ImportMove, ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
 pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish, teller};
 pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
@@ -124,6 +125,18 @@ pub(crate) fn facts(pairs: &[(&str, &str)]) -> String {
     given.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
 }
 
+/// A line of the audit.
+fn audit(actor: &Actor, act: &str, object: String, detail: String) -> TableRow {
+    TableRow::Audit(AuditRow {
+        at_ms: wall_ms(),
+        who: actor.who.clone(),
+        act: act.to_owned(),
+        object,
+        detail,
+        origin: actor.origin.clone(),
+    })
+}
+
 /// The desk over a running hub.
 #[derive(Clone)]
 pub struct Desk {
@@ -169,14 +182,7 @@ impl Desk {
         command: Command,
         mut rows: Vec<TableRow>,
     ) -> Result<Reply, DeskError> {
-        rows.push(TableRow::Audit(AuditRow {
-            at_ms: wall_ms(),
-            who: actor.who.clone(),
-            act: act.to_owned(),
-            object,
-            detail,
-            origin: actor.origin.clone(),
-        }));
+        rows.push(audit(actor, act, object, detail));
         match self.node.call(Order { command, rows }).await? {
             Reply::Denied(denial) => refused(denial),
             reply => Ok(reply),

@@ -9,6 +9,7 @@ use super::record::{
 };
 use super::{WARNINGS_MAX, Warning};
 use time::{Date, Duration, Month};
+use yika_crdt::docs::act::NAME_BYTES_MAX;
 
 /// Longest piece of a cell shown in a message, in characters.
 const SHOWN_CHARS_MAX: usize = 24;
@@ -421,6 +422,11 @@ impl<'a> Judge<'a> {
         }
         if text.chars().count() > column.chars_max() {
             return Err(Problem::TooLong { chars_max: column.chars_max() });
+        }
+        // What goes into documents is bounded in bytes, of which a character takes up to four.
+        if column == Column::Name && text.len() > NAME_BYTES_MAX {
+            let fits = text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= NAME_BYTES_MAX);
+            return Err(Problem::TooLong { chars_max: fits.count() });
         }
         let number_like = matches!(
             column,

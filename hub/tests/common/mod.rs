@@ -327,7 +327,7 @@ pub fn change(id: u64, home: u16, act: PersonAct) -> PersonChange {
 }
 
 pub fn people(acts: Vec<PersonChange>) -> hub::Command {
-    hub::Command::People { operator: CLERK, acts }
+    hub::Command::People { operator: CLERK, moves: Default::default(), acts }
 }
 
 pub fn edge_people(acts: Vec<PersonChange>) -> edge::Command {

@@ -178,6 +178,7 @@ impl World {
         if !known {
             self.order(core::Command::People {
                 operator: OperatorId(0),
+                moves: Default::default(),
                 acts: vec![yika_crdt::documents::PersonChange::add(person.clone())],
             });
         }

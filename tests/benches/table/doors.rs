@@ -368,7 +368,7 @@ fn import_runs(path: &Path) -> Result<Vec<Run>> {
     let acts: Vec<_> = (0..IMPORTED).map(|n| PersonChange::add(person(n))).collect();
     let mesh = yika_crdt::mesh::Mesh::load(&SqliteStore::open(path, &Options::default())?, HUB, hub_place())?;
     for acts in chunks(&mesh, acts) {
-        say(HubCommand::People { operator: OperatorId(1), acts })?;
+        say(HubCommand::People { operator: OperatorId(1), moves: Default::default(), acts })?;
     }
     let feed = FeedId { writer: HUB, channel: Channel::People(rig::CAMPUS) };
     let (mut runs, mut end) = (Vec::new(), End::default());

@@ -242,7 +242,7 @@ impl World {
         }
         _ = self.order(core::Command::Pools(core::PoolSizes { guest: Fen(20_000), float: Fen(10_000) }));
         let acts = (1..=self.plan.people).map(|number| PersonChange::add(office::person(number))).collect();
-        _ = self.order(core::Command::People { operator: OperatorId(0), acts });
+        _ = self.order(core::Command::People { operator: OperatorId(0), moves: Default::default(), acts });
         for campus in campuses {
             let at = self.plan.boxes.iter().position(|c| *c == campus).unwrap_or_default();
             for till in 0..2 {

@@ -94,7 +94,7 @@ pub fn orders() -> Vec<core::Command> {
     .map(registry)
     .into();
     let acts = (1..=PERSONS).map(|n| PersonChange::add(person(n))).collect();
-    orders.push(core::Command::People { operator: OperatorId(1), acts });
+    orders.push(core::Command::People { operator: OperatorId(1), moves: Default::default(), acts });
     orders.extend((1..=PERSONS).map(|n| top_up(n, n, Fen(9_000))));
     orders.push(core::Command::Connected(BOX));
     for n in 1..=PERSONS {
