@@ -73,3 +73,29 @@ pub struct Card {
     /// Last day, if any (CRD-16).
     pub valid_until: Option<Day>,
 }
+
+/// A name with its middle masked, so that whatever shows it tells the holder and not the queue: 王*, 王*明, 欧**明.
+/// The one form in which names are masked, at the tills of boxes, at terminals and at headquarters.
+pub fn masked_name(name: &str) -> String {
+    let name = name.trim();
+    let count = name.chars().count();
+    let keeps = |n: usize| n == 0 || (count > 2 && n + 1 == count);
+    let masked = name.chars().enumerate().map(|(n, letter)| if keeps(n) { letter } else { '*' });
+    // That a name is one letter alone is not shown either.
+    masked.chain((count == 1).then_some('*')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_ends_only() {
+        assert_eq!(masked_name("王明"), "王*");
+        assert_eq!(masked_name("王小明"), "王*明");
+        assert_eq!(masked_name("欧阳小明"), "欧**明");
+        assert_eq!(masked_name(" John Smith "), "J********h");
+        assert_eq!(masked_name("王"), "王*");
+        assert_eq!(masked_name(" "), "");
+    }
+}

@@ -5,6 +5,7 @@ use yika_crdt::Fen;
 use yika_crdt::entry::{BlockReason, Mode, OperatorRecord};
 use yika_crdt::ids::{CardNumber, CategoryId, OperatorId, TerminalId};
 use yika_crdt::keys;
+use yika_crdt::person;
 use yika_crdt::reason::Reason;
 use yika_ui::{Lang, Ui};
 
@@ -58,12 +59,11 @@ fn grouped(digits: &str) -> String {
     out
 }
 
-/// The first character of a name and stars: enough for the holder, too little for the queue behind.
+/// A holder's name as a till shows it.
 pub(super) fn masked_name(name: &str) -> String {
-    let mut chars = name.trim().chars();
-    match chars.next() {
-        None => "—".to_owned(),
-        Some(first) => format!("{first}{}", "*".repeat(chars.count().clamp(1, 2))),
+    match person::masked_name(name) {
+        empty if empty.is_empty() => "—".to_owned(),
+        name => name,
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_masked() {
-        assert_eq!(masked_name("欧阳明月"), "欧**");
+        assert_eq!(masked_name("欧阳明月"), "欧**月");
         assert_eq!(masked_name("李"), "李*");
         assert_eq!(masked_name(" "), "—");
         assert_eq!(masked_card(CardNumber(62_004_881)), "62••81");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use yika_crdt::ids::PersonId;
 use yika_crdt::keys;
-use yika_crdt::person::Person;
+use yika_crdt::person::{Person, masked_name};
 
 /// Most names kept, about 2 MiB; at the bound all are forgotten and read again as they are needed.
 const NAMES_MAX: usize = 20_000;
@@ -50,7 +50,7 @@ impl Terminals {
             return Ok(Some(name));
         }
         let record: Option<Person> = self.node.row(&keys::person(person))?;
-        let name = record.map(|person| masked(&person.name));
+        let name = record.map(|person| masked_name(&person.name));
         if let Some(name) = &name {
             self.names.keep(person, name);
         }
@@ -58,25 +58,9 @@ impl Terminals {
     }
 }
 
-/// A name with its middle masked, so that a display tells the holder and not the queue: 王*, 王*明, 欧**明.
-fn masked(name: &str) -> String {
-    let count = name.chars().count();
-    let keeps = |n: usize| n == 0 || (count > 2 && n + 1 == count);
-    name.chars().enumerate().map(|(n, letter)| if keeps(n) { letter } else { '*' }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_keep_their_ends_only() {
-        assert_eq!(masked("王明"), "王*");
-        assert_eq!(masked("王小明"), "王*明");
-        assert_eq!(masked("欧阳小明"), "欧**明");
-        assert_eq!(masked("王"), "王");
-        assert_eq!(masked(""), "");
-    }
 
     #[test]
     fn memory_is_bounded() {

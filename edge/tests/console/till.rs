@@ -268,7 +268,7 @@ async fn readers_deliver_chips_and_typed_cards_are_journaled() {
     let mut till = Till::open(&campus, "wu", "11").await;
     let chip = format!("{:010}", FIRST_CHIP + 3);
     let sold = till.sell("500", &chip).await;
-    assert!(state(&sold) == "approved" && sold.text.contains("陈**"), "{}", sold.text);
+    assert!(state(&sold) == "approved" && sold.text.contains("陈*国"), "{}", sold.text);
     // The printed number is no chip; typed by hand it is taken, and noted.
     let printed = card(3).to_string();
     assert_eq!(till.sell("600", &printed).await.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -292,7 +292,7 @@ async fn a_reader_that_nobody_set_up_sells_by_chip_and_by_printed_number() {
         [("501", format!("{chip:08X}")), ("502", format!("{reversed:08x}")), ("503", format!("{chip:010}"))]
     {
         let sold = till.sell(fen, &text).await;
-        assert!(state(&sold) == "approved" && sold.text.contains("陈**"), "{text}: {}", sold.text);
+        assert!(state(&sold) == "approved" && sold.text.contains("陈*国"), "{text}: {}", sold.text);
     }
     let number = card(3).to_string();
     assert_eq!(state(&till.sell("504", &number).await), "approved");
