@@ -72,7 +72,8 @@ fn formulas_and_numeric_identities_are_refused_with_their_cell() {
          s.append(['=A1','身份证','11010519491231002X','1','员工','A'])\n\
          s.append(['乙','身份证',110105194912310021,'2','员工','A'])\n\
          s.append(['丙','护照','E3',3,'员工','A'])\n\
-         s.append(['丁','护照','#REF!','4','员工','A']); s['C5'].data_type = 'e'",
+         s.append(['丁','护照','#REF!','4','员工','A']); s['C5'].data_type = 'e'\n\
+         s['J1'] = '卡号'; s.append(['戊','护照','E5','5','员工','A',None,None,None,123])",
     );
     let sheet = read(&bytes);
     let errors = sheet.rows.iter().filter_map(|row| row.record.as_ref().err()).flatten();
@@ -84,6 +85,7 @@ fn formulas_and_numeric_identities_are_refused_with_their_cell() {
             (3, "C", Column::IdNumber, Problem::DigitsLost),
             (4, "D", Column::StaffNumber, Problem::NumberNotText),
             (5, "C", Column::IdNumber, Problem::FormulaFailed),
+            (6, "J", Column::CardNumber, Problem::NumberNotText),
         ]
     );
 }

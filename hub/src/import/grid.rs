@@ -197,15 +197,16 @@ fn csv_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<For
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(text.as_bytes());
     let mut record = csv::StringRecord::new();
+    let mut lines = Lines { text: &text, at: 0, line: 1 };
     loop {
         let more = reader.read_record(&mut record).map_err(|e| FileError::Csv {
-            line: e.position().map_or(0, csv::Position::line),
+            line: e.position().map_or(0, |p| u64::from(lines.of(p.byte()))),
             what: super::validate::shorten(&e.to_string()),
         })?;
         if !more {
             break;
         }
-        let line = record.position().map_or(0, |p| u32::try_from(p.line()).unwrap_or(u32::MAX));
+        let line = record.position().map_or(0, |p| lines.of(p.byte()));
         let used = record
             .iter()
             .enumerate()
@@ -219,6 +220,32 @@ fn csv_rows(bytes: &[u8], limits: &Limits, on_row: &mut OnRow<'_>) -> Result<For
         on_row(line, &row)?;
     }
     Ok(Format::Csv { encoding, delimiter: char::from(delimiter) })
+}
+
+/// Lines of a text as an editor counts them, from 1. The reader's own count is of line feeds before it has eaten what
+/// ends a record, and knows no lone carriage return.
+struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: u32,
+}
+
+impl Lines<'_> {
+    /// The line on which a record begins; `byte` may lie before the ends of the lines in front of it, and never lies
+    /// before the one asked for last.
+    fn of(&mut self, byte: u64) -> u32 {
+        let bytes = self.text.as_bytes();
+        let mut to = usize::try_from(byte).unwrap_or(bytes.len()).min(bytes.len());
+        while matches!(bytes.get(to), Some(b'\r' | b'\n')) {
+            to += 1;
+        }
+        for (at, byte) in bytes.iter().enumerate().take(to).skip(self.at) {
+            let ends = *byte == b'\n' || (*byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
+            self.line = self.line.saturating_add(u32::from(ends));
+        }
+        self.at = self.at.max(to);
+        self.line
+    }
 }
 
 /// Text of a CSV file: by its mark if it has one, else UTF-8 if it is, else GB18030 if it is.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 const HEAD: &str = "姓名,证件类型,证件号码,工号,身份类别,园区,卡号";
 
@@ -126,6 +126,53 @@ fn gb18030_and_every_separator_are_read() {
         assert_eq!(sheet.format, Format::Csv { encoding: "UTF-8", delimiter });
         assert_eq!(sheet.error_rows(), 0);
     }
+}
+
+#[test]
+fn lines_are_counted_as_an_editor_does_whatever_ends_them() {
+    let bad = "甲,护照,E1,1,员工,";
+    let rows = format!("{HEAD}\n\n{}\n{bad}\n\"乙\n丙\",护照,E2,2,员工,A\n{bad}\n", "丁,护照,E3,3,员工,A");
+    let at = |text: &str| problems(text).iter().map(|(line, ..)| *line).collect::<BTreeSet<u32>>();
+    let wanted = BTreeSet::from([4, 5, 7]);
+    assert_eq!(at(&rows), wanted);
+    assert_eq!(at(&rows.replace('\n', "\r\n")), wanted);
+    assert_eq!(at(&rows.replace('\n', "\r")), wanted);
+    assert_eq!(at(&format!("\u{feff}{}", rows.replace('\n', "\r\n"))), wanted);
+    let (bytes, ..) = encoding_rs::GB18030.encode(&rows);
+    let sheet = read_people("a.csv", &bytes, &Limits::default()).unwrap();
+    let wrong = sheet.rows.iter().filter(|row| row.record.is_err()).map(|row| row.line);
+    assert_eq!(wrong.collect::<BTreeSet<_>>(), wanted);
+}
+
+/// As the template says of its columns for numbers.
+#[test]
+fn numbers_whose_zeros_may_be_lost_are_refused_whatever_they_number() {
+    let mut book = rust_xlsxwriter::Workbook::new();
+    let sheet = book.add_worksheet();
+    for (at, title) in HEAD.split(',').chain(["物理卡号"]).enumerate() {
+        sheet.write_string(0, at as u16, title).unwrap();
+    }
+    for (at, text) in ["甲", "护照", "", "", "员工", "A"].into_iter().enumerate() {
+        sheet.write_string(1, at as u16, text).unwrap();
+    }
+    for (at, number) in [(2, 7.0), (3, 12.0), (6, 123.0), (7, 456.0)] {
+        sheet.write_number(1, at, number).unwrap();
+    }
+    let sheet = read_people("a.xlsx", &book.save_to_buffer().unwrap(), &Limits::default()).unwrap();
+    let errors = sheet.rows[0].record.as_ref().unwrap_err();
+    let lost: BTreeSet<&str> =
+        errors.iter().filter(|e| e.problem == Problem::NumberNotText).map(|e| e.letters.as_str()).collect();
+    assert_eq!(lost, BTreeSet::from(["C", "D", "G", "H"]));
+}
+
+#[test]
+fn a_name_is_as_long_as_documents_take() {
+    let row = |name: &str| format!("{HEAD}\n{name},护照,E1,1,员工,A\n");
+    assert_eq!(problems(&row(&"长".repeat(42))), []);
+    let long = (2, Column::Name, Problem::TooLong { chars_max: 42 });
+    assert_eq!(problems(&row(&"长".repeat(43))), [long]);
+    let rare = (2, Column::Name, Problem::TooLong { chars_max: 32 });
+    assert_eq!(problems(&row(&"𠮷".repeat(33))), [rare]);
 }
 
 #[test]

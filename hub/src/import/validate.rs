@@ -549,7 +549,7 @@ fn number_text(column: Column, number: f64) -> Result<String, Problem> {
         return Err(Problem::DigitsLost);
     }
     match column {
-        Column::IdNumber | Column::StaffNumber | Column::CardUid => Err(Problem::NumberNotText),
+        Column::IdNumber | Column::StaffNumber | Column::CardNumber | Column::CardUid => Err(Problem::NumberNotText),
         _ if number.fract() == 0.0 && number >= 0.0 => Ok(format!("{number:.0}")),
         _ => Err(Problem::BadKind),
     }
