@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use browser::{Answer, Browser, app};
 use std::time::Duration;
 use yika_crdt::Fen;
-use yika_crdt::entry::Body;
+use yika_crdt::entry::{Body, Row, WalletKey};
 use yika_crdt::ids::*;
 use yika_hub::clock::wall_ms;
 use yika_hub::core::Command;
@@ -98,6 +98,47 @@ async fn money_is_paid_out_once_and_what_lies_at_silent_boxes_is_not() {
     assert!(line.detail.contains("reason=离职") && line.who == "clerk", "{line:?}");
     let mut chief = Browser::signed_in(&app(&site.desk), "chief").await;
     assert!(chief.get("/audit?act=account").await.text.contains("原因：离职"));
+    books_balance(&site.desk).await;
+}
+
+/// Rows ACC-1, ACC-2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_of_a_top_up_shows_one_balance_also_with_money_at_a_fenced_box() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::filled(dir.path(), 3).await;
+    let (person, from) = (site.holders[0].person, site.boxes[0].writer);
+    let row = Row { person, wallet: WalletKey::Main };
+    let right = |site: &site::Site| {
+        let wallets = site.desk.holding(person).unwrap().wallets;
+        wallets.iter().flat_map(|w| w.at_boxes.clone()).find(|(w, ..)| *w == from).map_or(0, |(_, right, _)| right)
+    };
+    let ask = Command::Ask { from, row, total: Fen(100_000_000) };
+    // More than there is: the box is given nothing; then a part of what is there.
+    site.desk.node.call(ask).await.unwrap();
+    let total = Fen(site.desk.holding(person).unwrap().wallets[0].available_fen.min(5_000));
+    site.desk.node.call(Command::Ask { from, row, total }).await.unwrap();
+    let spendable = site.desk.holding(person).unwrap().total_fen;
+    let held = right(&site);
+    assert!(held > 0, "the test needs money at the box");
+    site.desk.fence(&Actor::console(), from.node, "tested").await.unwrap();
+    let rest = Fen(spendable - held);
+    assert_eq!(site.desk.holding(person).unwrap().total_fen, rest.0);
+
+    let mut browser = Browser::signed_in(&app(&site.desk), "clerk").await;
+    let (before, after) = (format!("¥{rest}"), format!("¥{}", Fen(rest.0 + 1_234)));
+    let base = format!("/people/{person}/top-up");
+    let form = browser.get(&base).await.text;
+    assert!(form.contains(&before), "{before}: {form}");
+    let request = field(&form, "request");
+    let sent = [("amount", "12.34"), ("request", request.as_str())];
+    let check = browser.post(&base, &sent).await;
+    assert!(check.text.contains(&before) && check.text.contains(&after), "{before} {after}: {}", check.text);
+    let done = browser.post(&format!("{base}/confirm"), &sent).await;
+    assert!(done.text.contains(&before) && done.text.contains(&after), "{before} {after}: {}", done.text);
+    let slip = browser.get(&format!("/people/{person}/slip/{}", slip_of(&done))).await.text;
+    assert!(slip.contains(&format!("<td>{rest}</td>")) && slip.contains(&after), "{before} {after}: {slip}");
+    let page = browser.get(&format!("/people/{person}/statement")).await.text;
+    assert!(page.contains("封禁挂账") && page.contains(&format!("-{}", Fen(held))), "{page}");
     books_balance(&site.desk).await;
 }
 

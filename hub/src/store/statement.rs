@@ -1,7 +1,9 @@
 //! A person's account as movements with the balance after each, and single movements for slips.
 //!
-//! The balance is everything the person can spend, less what is owed. Movements between the person's own accounts (grants
-//! to boxes, returns, cheques) do not change it and are left out unless asked for.
+//! The balance is everything the person can spend, less what is owed: the same as on the person's page, so what a fenced
+//! box holds is not in it. Movements between the person's own accounts (grants to boxes, returns, cheques) do not change
+//! it and are left out unless asked for; what left or came from what a fenced box holds is shown though it does not
+//! change it either.
 
 use serde::Serialize;
 use yika_crdt::feed::Hash;
@@ -59,21 +61,26 @@ pub struct Voucher {
 /// Vouchers of one person or sale that are looked at.
 const VOUCHERS_MAX: u32 = 200;
 
-/// Accounts of the holder begin so.
-const OWN: &str = "(substr({}, 1, 7) = 'holder/' OR substr({}, 1, 6) = 'right/' OR substr({}, 1, 9) = 'suspense/' \
-     OR substr({}, 1, 11) = 'receivable/')";
+/// Accounts of the holder that make up what can be spent begin so.
+const OWN: &str = "(substr({}, 1, 7) = 'holder/' OR substr({}, 1, 6) = 'right/' OR substr({}, 1, 11) = 'receivable/')";
+/// The holder's money at fenced boxes.
+const SUSPENSE: &str = "(substr({}, 1, 9) = 'suspense/')";
 
 fn with_balance() -> String {
     let own = |side: &str| OWN.replace("{}", side);
+    let all = |side: &str| format!("({} + {})", own(side), SUSPENSE.replace("{}", side));
     format!(
         "SELECT rowid AS number, kind, debit, credit, amount, day, posted_ms, source,
              amount * ({} - {}) AS change,
-             sum(amount * ({} - {})) OVER (ORDER BY rowid) AS balance
+             sum(amount * ({} - {})) OVER (ORDER BY rowid) AS balance,
+             {} <> {} AS outer
          FROM transfers INDEXED BY transfers_by_person WHERE person = ?1",
         own("credit"),
         own("debit"),
         own("credit"),
-        own("debit")
+        own("debit"),
+        all("credit"),
+        all("debit")
     )
 }
 
@@ -88,7 +95,7 @@ fn movement(row: &Row<'_>) -> yika_store::rusqlite::Result<Movement> {
         posted_ms: row.get(6)?,
         change: row.get(8)?,
         balance: row.get(9)?,
-        voucher: voucher(row, 10)?,
+        voucher: voucher(row, 11)?,
     })
 }
 
@@ -136,7 +143,7 @@ pub fn statement(
     let doing = "listing movements";
     let sql = format!(
         "SELECT m.*, {VOUCHER} FROM ({}) m LEFT JOIN vouchers v ON v.source = m.source
-         WHERE m.number < ?2 AND (?3 OR m.change <> 0) ORDER BY m.number DESC LIMIT ?4",
+         WHERE m.number < ?2 AND (?3 OR m.change <> 0 OR m.outer) ORDER BY m.number DESC LIMIT ?4",
         with_balance()
     );
     let mut statement = conn.prepare_cached(&sql).map_err(failed(doing))?;
