@@ -14,6 +14,7 @@ use yika_crdt::reason::Reason;
 use yika_drivers::card_format::Form;
 use yika_drivers::terminal::message::{BATCH_RECORDS_MAX, PREFIX};
 use yika_drivers::terminal::vectors::{Vectors, vectors};
+use yika_ui::Lang;
 
 /// What a page may load: its own style sheet.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'";
@@ -94,7 +95,7 @@ fn is_chinese(query: Option<&str>, headers: &HeaderMap) -> bool {
         Some("lang=zh") => true,
         _ => {
             let wish = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-            !wish.starts_with("en")
+            Lang::wished(wish).unwrap_or_default() == Lang::Zh
         }
     }
 }

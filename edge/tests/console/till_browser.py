@@ -56,7 +56,7 @@ def card(n):
 
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-    context = browser.new_context(viewport={"width": 1024, "height": 768})
+    context = browser.new_context(locale="zh-CN", viewport={"width": 1024, "height": 768})
     page = context.new_page()
     page.on("pageerror", lambda error: failures.append(f"script error: {error}"))
     page.on("console", lambda line: failures.append(line.text) if "Content Security Policy" in line.text else None)
@@ -252,7 +252,7 @@ with sync_playwright() as playwright:
     expect(page.locator(".slip")).to_contain_text("¥60.00")
 
     # On a phone nothing to press or to read is cut off: the state of the box, and a person with sales to give back.
-    phone = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+    phone = browser.new_context(locale="zh-CN", viewport={"width": 390, "height": 844}).new_page()
     phone.goto(BASE + "/login")
     phone.fill("#login", "lin")
     phone.fill("#password", PASSWORD)

@@ -11,7 +11,7 @@ failures = []
 
 
 def signed_in(browser, login, viewport):
-    page = browser.new_context(viewport=viewport).new_page()
+    page = browser.new_context(locale="zh-CN", viewport=viewport).new_page()
     page.set_default_timeout(20_000)
     page.on("pageerror", lambda error: failures.append(f"script error: {error}"))
     page.on("console", lambda line: failures.append(line.text) if "Content Security Policy" in line.text else None)

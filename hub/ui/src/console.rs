@@ -153,6 +153,7 @@ async fn frame<D: OperatorDirectory>(State(console): State<Arc<Console<D>>>, req
         append(&mut response, SET_COOKIE, &value);
     }
     append(&mut response, header::VARY, "Cookie, HX-Request, HX-Request-Type");
+    append(&mut response, header::VARY, "Accept-Language");
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     harden(response)
@@ -212,9 +213,10 @@ fn prepare(kit: Arc<Kit>, request: &Request, resumed: &Resumed) -> Result<(Ui, O
         }
     };
     let trace = random()?;
+    let wished = || headers.get(header::ACCEPT_LANGUAGE).and_then(|value| Lang::wished(value.to_str().ok()?));
     let ui = Ui {
         port,
-        lang: held("lang").and_then(|code| Lang::from_code(&code)).unwrap_or_default(),
+        lang: held("lang").and_then(|code| Lang::from_code(&code)).or_else(wished).unwrap_or_default(),
         theme: held("theme").and_then(|code| Theme::from_code(&code)).unwrap_or_default(),
         campus: held("campus").filter(|campus| !campus.is_empty()),
         menu_folded: cookie(headers, "menu").is_some_and(|menu| menu == "folded"),

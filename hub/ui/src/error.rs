@@ -171,6 +171,8 @@ struct Shown {
     saved: &'static str,
     grantors: String,
     trace: bool,
+    /// The same may go well if it is tried again.
+    again: bool,
 }
 
 /// Renders an error for this request.
@@ -243,5 +245,6 @@ fn shown(error: &UiError, ui: &Ui, status: StatusCode) -> Shown {
         saved: saved.key(),
         grantors,
         trace: status.is_server_error(),
+        again: ui.reads && (status.is_server_error() || matches!(error, UiError::Conflict(_))),
     }
 }

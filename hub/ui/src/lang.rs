@@ -1,7 +1,7 @@
 //! Words of the user interface: one `key = text` file per language, embedded at build time.
 //!
 //! The format is the flat subset of Fluent that a translator needs: comments with `#`, one message a line,
-//! places for values written `{name}`. Which words exist is the products' business; [`Words::gaps`] lets
+//! places for values written `{name}`, and words that follow a number written `{name?one|other}`. Which words exist is the products' business; [`Words::gaps`] lets
 //! their tests prove that both languages are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,22 @@ impl Lang {
             "en" => Some(Lang::En),
             _ => None,
         }
+    }
+
+    /// The language that an `Accept-Language` wishes for most among those there are; `None` where it names neither.
+    pub fn wished(accept: &str) -> Option<Lang> {
+        let mut wishes: Vec<(u16, Lang)> = Vec::new();
+        for wish in accept.split(',').take(WISHES_MAX) {
+            let mut parts = wish.split(';').map(str::trim);
+            let tag = parts.next().unwrap_or_default();
+            let primary = tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
+            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1_000), thousandths);
+            if let (Some(lang), Some(weight @ 1..)) = (Lang::from_code(&primary), weight) {
+                wishes.push((weight, lang));
+            }
+        }
+        // Of equal ones the first.
+        wishes.iter().rev().max_by_key(|(weight, _)| *weight).map(|(_, lang)| *lang)
     }
 
     /// Short code, used in the cookie and in URLs.
@@ -62,6 +78,17 @@ impl Lang {
             Lang::En => Lang::Zh,
         }
     }
+}
+
+/// Wishes of a header that are looked at.
+const WISHES_MAX: usize = 16;
+
+/// A weight like `0.8` or `1` in thousandths.
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{whole}{rest:0<3}");
+    let good = whole.len() == 1 && rest.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit());
+    if good { digits.parse().ok().filter(|weight| *weight <= 1_000) } else { None }
 }
 
 /// Why a word file was not accepted.
@@ -114,7 +141,8 @@ impl Words {
         self.table(lang).get(key).map_or(key, String::as_str)
     }
 
-    /// The text of a key with its `{name}` places filled. Places without a value stay visible.
+    /// The text of a key with its `{name}` places filled. Places without a value stay visible. `{name?one|other}` is
+    /// the first word where the value is `1`, else the second.
     pub fn t_args(&self, lang: Lang, key: &str, args: &[(&str, &str)]) -> String {
         let mut out = String::new();
         let mut rest = self.t(lang, key);
@@ -125,10 +153,11 @@ impl Words {
                 out.push_str(tail);
                 return out;
             };
-            let name = &tail[1..close];
-            match args.iter().find(|(key, _)| *key == name) {
-                Some((_, value)) => out.push_str(value),
-                None => out.push_str(&tail[..=close]),
+            let (name, forms) = place(&tail[1..close]);
+            match (args.iter().find(|(key, _)| *key == name), forms) {
+                (Some((_, value)), None) => out.push_str(value),
+                (Some((_, value)), Some((one, other))) => out.push_str(if *value == "1" { one } else { other }),
+                (None, _) => out.push_str(&tail[..=close]),
             }
             rest = &tail[close + 1..];
         }
@@ -185,7 +214,15 @@ fn parse_into(lang: Lang, text: &str, table: &mut BTreeMap<String, String>) -> R
 }
 
 fn places(text: &str) -> BTreeSet<&str> {
-    text.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(name, _)| name)).collect()
+    text.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(inner, _)| place(inner).0)).collect()
+}
+
+/// The name of a place, and its two forms where it stands for a word that follows the number.
+fn place(inner: &str) -> (&str, Option<(&str, &str)>) {
+    match inner.split_once('?') {
+        Some((name, forms)) => (name, forms.split_once('|')),
+        None => (inner, None),
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +246,32 @@ mod tests {
         let words = Words::default().with("a = 共 {n} 条 {x}", "a = {n}").unwrap();
         assert_eq!(words.t_args(Lang::Zh, "a", &[("n", "3")]), "共 3 条 {x}");
         assert_eq!(words.t(Lang::En, "nowhere"), "nowhere");
+    }
+
+    #[test]
+    fn a_word_follows_its_number() {
+        let words = Words::default().with("a = 共 {n} 行", "a = {n} {n?row is|rows are} there").unwrap();
+        assert_eq!(words.gaps(), Vec::<String>::new());
+        let said = |n| words.t_args(Lang::En, "a", &[("n", n)]);
+        assert_eq!(["0", "1", "12"].map(said), ["0 rows are there", "1 row is there", "12 rows are there"]);
+        assert_eq!(words.t_args(Lang::En, "a", &[]), "{n} {n?row is|rows are} there");
+    }
+
+    #[test]
+    fn the_language_wished_for_most_is_taken() {
+        for (accept, wanted) in [
+            ("en", Some(Lang::En)),
+            ("en-US,en;q=0.9,zh-CN;q=0.8", Some(Lang::En)),
+            ("zh-CN,zh;q=0.9,en;q=0.8", Some(Lang::Zh)),
+            ("fr, de;q=0.9, en;q=0.3, zh;q=0.2", Some(Lang::En)),
+            ("en;q=0.5, ZH-hans", Some(Lang::Zh)),
+            ("en;q=0, zh;q=0.1", Some(Lang::Zh)),
+            ("en;q=high", None),
+            ("fr", None),
+            ("", None),
+        ] {
+            assert_eq!(Lang::wished(accept), wanted, "{accept}");
+        }
     }
 
     #[test]

@@ -379,6 +379,9 @@ async fn revocation_and_new_roles_hold_from_the_next_request_on() {
     let refused = b.get("/admin").await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert!(refused.body.contains("需要角色：管理员"));
+    // The same again is refused again: the way out leads.
+    assert!(refused.body.contains("<a class=\"btn is-primary\" href=\"/\">"), "{}", refused.body);
+    assert!(!refused.body.contains("href=\"/admin\">"), "{}", refused.body);
     site.directory.change("chen", |o| o.active = false);
     assert_eq!(b.get("/").await.status, StatusCode::SEE_OTHER);
     site.directory.change("chen", |o| o.active = true);
@@ -507,6 +510,21 @@ async fn every_answer_carries_the_security_headers() {
     assert_eq!(immutable.header("content-type"), "text/css; charset=utf-8");
     let old = css.replace(css.split('/').nth(3).unwrap(), "000000000000");
     assert_eq!(b.get(&old).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn who_has_not_chosen_gets_the_language_of_his_browser() {
+    let site = site();
+    let mut b = browser(&site);
+    let page = |wish: &str| Request::get("/login").header("accept-language", wish);
+    for (wish, lang) in [("en-GB,en;q=0.9,zh;q=0.8", "en"), ("zh-CN,en;q=0.9", "zh-CN"), ("fr", "zh-CN")] {
+        let first = b.send(page(wish), Body::empty()).await;
+        assert!(first.body.contains(&format!("<html lang=\"{lang}\"")), "{wish}: {}", first.body);
+        assert!(first.headers.get_all("vary").iter().any(|v| v == "Accept-Language"), "{:?}", first.headers);
+    }
+    b.get("/ui/lang/zh?back=/").await;
+    let chosen = b.send(page("en"), Body::empty()).await;
+    assert!(chosen.body.contains("<html lang=\"zh-CN\""), "a choice goes before a wish");
 }
 
 #[tokio::test]
