@@ -454,6 +454,7 @@ async fn a_refusal_shows_what_was_asked_and_charges_nothing() {
     let list = browser.get(&format!("/transactions?kind=refusal&who={card}")).await.text;
     let asked: Vec<&str> = list.split("<td class=\"money muted\"").skip(1).map(|c| between(c, ">", "<")).collect();
     assert!(["12.34", "10.50", "定额"].iter().all(|sum| asked.contains(sum)), "{asked:?}");
+    assert_eq!(list.matches("<span class=\"cell-2\">未扣款</span>").count(), asked.len(), "{list}");
     let totals = browser.get(&format!("/transactions/totals?kind=refusal&who={card}")).await.text;
     assert!(totals.contains("消费 0.00"), "{totals}");
     let csv = browser.get(&format!("/transactions/export/csv?kind=refusal&who={card}")).await.text;

@@ -105,7 +105,7 @@ async fn what_was_done_and_what_was_refused_is_said_in_the_language_of_the_termi
     let (code, imported) = asked(&hub.dir, "C", &["import", "people", sheet]).await;
     assert!(code == 3 && imported.stdout.contains("line 3: C 证件号码: a resident number has 18"), "{imported:?}");
     assert!(
-        imported.stdout.contains("imported: 1 new, 0 to another campus, 0 changed, 0 as known, rows refused: 1"),
+        imported.stdout.contains("imported: 1 new, 0 to another campus, 0 changed, 0 as known, 1 row refused"),
         "{imported:?}"
     );
     let away = ["person", "move", "p1", "--campus"];
@@ -158,7 +158,10 @@ async fn status_speaks_one_language_and_its_code_calls_somebody_when_something_i
     hub.restart().await.unwrap();
     let (code, status) = asked(&hub.dir, "C", &["status"]).await;
     assert_eq!(code, 3, "{status:?}");
-    assert!(status.stdout.contains("[FAIL] 1 entries could not be used") && status.stdout.contains("1 found wrong"));
+    assert!(
+        status.stdout.contains("[FAIL] 1 entry could not be used and is set aside")
+            && status.stdout.contains("1 found wrong")
+    );
     let (code, status) = asked(&hub.dir, "C", &["status", "--json"]).await;
     let status: Value = serde_json::from_str(&status.stdout).unwrap();
     let findings = status["findings"].as_array().unwrap();

@@ -116,17 +116,14 @@ fn shown(ui: &Ui, sheet: &TariffSheet) -> Sheet {
 /// Why a text is not a sheet: the line, and what about it, in the page's language.
 fn unread_words(ui: &Ui, text: &str, error: &toml::de::Error) -> String {
     let head = ui.t("tariff.not_toml");
-    if ui.lang == Lang::En {
-        return format!("{head}\n{error}");
-    }
     let named = |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let message = error.message();
+    let (message, comma) = (error.message(), if ui.lang == Lang::Zh { "、" } else { ", " });
     let what = match (message.split_once(", expected"), named(message).first()) {
         (Some((_, expected)), Some(name)) if message.starts_with("unknown field") => {
-            ui.t_args("tariff.no_field", &[("name", name), ("known", &named(expected).join("、"))])
+            ui.t_args("tariff.no_field", &[("name", name), ("known", &named(expected).join(comma))])
         }
         (Some((_, expected)), Some(name)) if message.starts_with("unknown variant") => {
-            ui.t_args("tariff.no_variant", &[("name", name), ("known", &named(expected).join("、"))])
+            ui.t_args("tariff.no_variant", &[("name", name), ("known", &named(expected).join(comma))])
         }
         (_, Some(name)) if message.starts_with("missing field") => ui.t_args("tariff.missing", &[("name", name)]),
         _ if message.starts_with("invalid type") || message.starts_with("invalid value") => {
