@@ -222,6 +222,8 @@ async fn homes(desk: &Desk, person: PersonId) -> (CampusId, CampusId) {
 async fn a_row_of_another_campus_moves_its_person_or_is_refused_whole() {
     let dir = tempfile::tempdir().unwrap();
     let site = site::empty(dir.path());
+    let nowhere = site.import_as("p.csv", sheet("甲,护照,E1,w1,员工,c1,,71\n")).await;
+    assert!(nowhere.rows[0].errors[0].ends_with("→ 还没有园区，请先添加"), "{nowhere:?}");
     site.campuses().await;
     site.operator("clerk", "clerk", None).await;
     site.operator("east", "clerk", Some(CampusId(1))).await;

@@ -113,6 +113,11 @@ async fn what_was_done_and_what_was_refused_is_said_in_the_language_of_the_termi
     assert!(code == 1 && refused.stderr.contains("p1 is of campus c1 already"), "{refused:?}");
     let (code, refused) = asked(&hub.dir, "C", &[&away[..], &["c9"]].concat()).await;
     assert!(code == 1 && refused.stderr.contains("c9 is not a campus; known are c1"), "{refused:?}");
+    asked(&hub.dir, "C", &["campus", "put", "c2", "西校区"]).await;
+    let (_, moved) = asked(&hub.dir, "C", &[&away[..], &["c2"]].concat()).await;
+    assert_eq!(moved.stdout.trim(), "p1 is moved from c1 to c2", "{moved:?}");
+    let (_, back) = asked(&hub.dir, "C", &["import", "people", sheet]).await;
+    assert!(back.stdout.contains("line 2: p1 moved from c2 to c1"), "{back:?}");
     let pay = ["top-up", "p1", "--fen", "8850", "--request", "v1"];
     let (_, paid) = asked(&hub.dir, "zh_CN.UTF-8", &pay).await;
     assert_eq!(paid.stdout.trim(), "已充值 88.50 元，现有 88.50 元", "{paid:?}");

@@ -238,9 +238,14 @@ impl Desk {
             // An empty cell is told as such.
             None if keys.campus.is_empty() => {}
             None => {
-                let (missing, mend) = lang.pick(("没有这个园区", "可填："), ("no such campus", "one of: "));
-                let all = self.campus_names().join(lang.pick("、", ", "));
-                words.push(at(Column::Campus, &format!("{missing} {:?}", keys.campus), &format!("{mend}{all}")));
+                let (missing, one_of) = lang.pick(("没有这个园区", "可填："), ("no such campus", "one of: "));
+                let mend = match self.campus_names() {
+                    none if none.is_empty() => {
+                        lang.pick("还没有园区，请先添加", "there is none yet, add one first").to_owned()
+                    }
+                    all => format!("{one_of}{}", all.join(lang.pick("、", ", "))),
+                };
+                words.push(at(Column::Campus, &format!("{missing} {:?}", keys.campus), &mend));
             }
         }
         let Some(card) = keys.card_number else { return words };
