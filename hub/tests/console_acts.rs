@@ -267,6 +267,22 @@ async fn a_row_of_another_campus_moves_its_person_or_is_refused_whole() {
     assert_eq!(homes(&site.desk, here).await, (c1, c1));
 }
 
+/// Rows ORG-3, CRD-6.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_with_the_chip_of_another_person_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    let head = "姓名,证件类型,证件号码,工号,身份类别,园区,联系方式,卡号,物理卡号\n";
+    let row = |rest: &str| format!("{head}{rest},04A1B2C3\n").into_bytes();
+    let first = row("甲,护照,E1,w1,员工,c1,,71");
+    assert_eq!(site.import_as("p.csv", first.clone()).await.refused, 0);
+    let taken = site.import_as("p.csv", row("乙,护照,E2,w2,员工,c1,,72")).await;
+    assert_eq!(taken.refused, 1);
+    assert!(taken.rows[0].errors[0].contains("此物理卡号在另一人的卡上"), "{taken:?}");
+    assert_eq!(site.import_as("p.csv", first).await.refused, 0, "its own chip is no objection");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_moved_on_his_page_by_headquarters_alone() {
     let dir = tempfile::tempdir().unwrap();

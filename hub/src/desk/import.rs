@@ -248,6 +248,7 @@ impl Desk {
                 words.push(at(Column::Campus, &format!("{missing} {:?}", keys.campus), &mend));
             }
         }
+        words.extend(self.chip_objection(keys, before, (header, lang)));
         let Some(card) = keys.card_number else { return words };
         if before.and_then(|before| before.card).is_some_and(|held| held != card) {
             let (held, mend) = lang.pick(
@@ -266,6 +267,27 @@ impl Desk {
             words.push(at(Column::CardNumber, &format!("{taken}: {card}"), mend));
         }
         words
+    }
+
+    /// Why a row may not have its chip: readers cannot tell whose card it is.
+    fn chip_objection(
+        &self,
+        keys: &Keys,
+        before: Option<&ProfileRow>,
+        (header, lang): (&Header, Lang),
+    ) -> Option<String> {
+        let chip = u64::from_str_radix(&keys.card_uid, 16).ok()?;
+        let people = self.node.people.read();
+        let holder = people.card_of_uid(chip).and_then(|card| people.person_of(card))?;
+        // Who stands in the row is not known when its document is wrong.
+        if keys.identity.is_none() || Some(holder) == before.map(|before| PersonId(before.person)) {
+            return None;
+        }
+        let (taken, mend) = lang.pick(
+            ("此物理卡号在另一人的卡上", "请在读卡器上核对，或换一张卡"),
+            ("this chip is on another person's card", "read the card again, or take another card"),
+        );
+        Some(format!("{}: {taken}: {} → {mend}", header.name(Column::CardUid, lang), keys.card_uid))
     }
 
     /// Why this operator may not enter a row at a campus, or not take the person there from his own.
