@@ -123,6 +123,33 @@ async fn a_hub_is_restored_into_an_empty_folder_with_its_key_and_in_a_new_life()
     assert_eq!(std::fs::read_to_string(fresh.join("hub.toml")).unwrap(), "data = \"x\"\n");
 }
 
+/// Of a hub that was killed its write-ahead log lies in the folder; the database was taken away by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_ahead_log_left_in_the_folder_does_not_bring_the_old_life_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, to) = (dir.path().join("hub"), dir.path().join("backups"));
+    let desk = tokio::task::block_in_place(|| hub(&data, &to));
+    desk.node.call(campus(7)).await.unwrap();
+    let file = PathBuf::from(desk.create_backup(&Actor::console(), None).await.unwrap().file);
+    for number in 8..20 {
+        desk.node.call(campus(number)).await.unwrap();
+    }
+    let fresh = dir.path().join("fresh");
+    std::fs::create_dir(&fresh).unwrap();
+    backup::place_master_key(&data.join("master.key"), &fresh).unwrap();
+    let log = std::fs::read(data.join("hub.db-wal")).unwrap();
+    assert!(!log.is_empty());
+    std::fs::write(fresh.join("hub.db-wal"), &log).unwrap();
+    let vault = Arc::new(Vault::open(&fresh).unwrap());
+    let life = tokio::task::block_in_place(|| backup::restore(&file, &fresh, &vault, None)).unwrap().life;
+    assert_eq!(life.incarnation.generation, 2);
+    let identity = HubIdentity::load(&fresh).unwrap();
+    assert_eq!(tokio::task::block_in_place(|| HubNode::life(&identity, &fresh)).unwrap(), life);
+    let node = tokio::task::block_in_place(|| HubNode::start(&identity.in_life(life).unwrap(), &fresh).unwrap().0);
+    assert!(node.registry().campuses.keys().eq([&CampusId(7)]), "as of the backup");
+    assert_eq!(std::fs::read(fresh.join("hub.db-wal.before-restore")).unwrap(), log, "it may be all that is left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_room_no_backup_is_made_and_nothing_is_left_of_it() {
     let dir = tempfile::tempdir().unwrap();

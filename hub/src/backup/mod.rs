@@ -332,6 +332,7 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFro
         let to = data.join(name);
         std::fs::rename(stage.path.join(name), &to).with_context(|| format!("cannot write {}", to.display()))
     };
+    set_aside_logs(data)?;
     put(DATABASE)?;
     put(CONFIGURATION)?;
     // The card is the last of them: without it there is no hub, and the restore can be begun again.
@@ -340,6 +341,20 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFro
     }
     File::open(data).and_then(|dir| dir.sync_all()).with_context(|| format!("cannot write {}", data.display()))?;
     Ok(Restored { life, replayed })
+}
+
+/// A write-ahead log names no database: SQLite would take one that was left here for the restored database's, and with
+/// it the old life. It may hold the last turns of what was lost, so it is kept under another name.
+fn set_aside_logs(data: &Path) -> Result<()> {
+    for ending in ["-wal", "-shm", "-journal"] {
+        let from = data.join(format!("{DATABASE}{ending}"));
+        let to = data.join(format!("{DATABASE}{ending}.before-restore"));
+        match std::fs::rename(&from, &to) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            moved => moved.with_context(|| format!("cannot move {} aside", from.display()))?,
+        }
+    }
+    Ok(())
 }
 
 /// Replays the log on the database in `dir`, and adds its books up again. Without a log it stands where the backup ends.
