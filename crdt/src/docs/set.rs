@@ -275,8 +275,16 @@ impl DocSet {
         let mut new = saved.open()?;
         let mut keys = new.keys();
         let mut refused = Vec::new();
-        if here {
-            let local = &self.open_mut(tx, id)?.doc;
+        // A document that is damaged here has nothing to add; its rows are replaced.
+        let local = match here {
+            true => match self.open_mut(tx, id) {
+                Ok(open) => Some(&open.doc),
+                Err(SetError::Doc(_)) => None,
+                Err(error) => return Err(error),
+            },
+            false => None,
+        };
+        if let Some(local) = local {
             if old.is_none() && local.covers(&new) {
                 return Ok(Restored::Known);
             }
@@ -412,7 +420,7 @@ fn write_whole<S: Read + ?Sized>(tx: &mut Tx<'_, S>, doc: &Document) -> Result<(
     let id = doc.id();
     let waiting: Vec<_> = doc.waiting().map(|(a, b)| (a, b.to_vec())).collect();
     // Of a document in which nothing is left nothing is kept: that is how it goes.
-    if !doc.keys().is_empty() || !waiting.is_empty() || *doc.state() != DocState::default() {
+    if doc.changes() > 0 || !waiting.is_empty() || *doc.state() != DocState::default() {
         tx.put(key(b'b', &id), &doc.save());
         tx.put(key(b's', &id), doc.state());
     }
