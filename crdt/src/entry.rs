@@ -18,6 +18,7 @@ use crate::tally::Tally;
 use crate::tariff::sheet::{PeriodId, TariffSheet};
 use crate::wire::{self, WireError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// When an entry was written, by the writer's own clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -154,6 +155,21 @@ pub struct FenceRecord {
     pub last: Vec<(Channel, End)>,
     /// Why, in the operator's words.
     pub reason: String,
+}
+
+impl FenceRecord {
+    /// Two fences of one life: each was set where its hub's life knew of entries, so the later end of each feed holds.
+    pub fn merge(&self, other: &FenceRecord) -> FenceRecord {
+        let mut last: BTreeMap<Channel, End> = self.last.iter().copied().collect();
+        for (channel, end) in &other.last {
+            let known = last.entry(*channel).or_insert(*end);
+            if (end.seq, end.hash) > (known.seq, known.hash) {
+                *known = *end;
+            }
+        }
+        let reason = self.reason.clone().max(other.reason.clone());
+        FenceRecord { writer: self.writer, last: last.into_iter().collect(), reason }
+    }
 }
 
 /// What a terminal is for.

@@ -7,6 +7,7 @@ use crate::docs::{DocId, DocKind};
 use crate::entry::WalletKey;
 use crate::feed::Hash;
 use crate::ids::*;
+use crate::people::BlockPlace;
 use crate::wire;
 
 /// `node.rs`: who this node is.
@@ -43,8 +44,10 @@ pub const TARIFFS: &[u8] = b"T";
 pub const TERMINALS: &[u8] = b"t";
 /// Prefix of blocks by the hash of their entry.
 pub const BLOCKS: &[u8] = b"b";
-/// Prefix of lifts by the hash of the block.
+/// Prefix of lifts by the hash of the block: the hub's, and those that a snapshot said.
 pub const LIFTS: &[u8] = b"l";
+/// Prefix of lifts by boxes, by the hash of the block and where they stand.
+pub const BOX_LIFTS: &[u8] = b"k";
 /// Prefix of lifts of whole ranges by feed.
 pub const LIFT_RANGES: &[u8] = b"L";
 /// Prefix of persons.
@@ -127,6 +130,11 @@ pub fn block(hash: &Hash) -> Vec<u8> {
 /// A lift, on one authority (`mesh`).
 pub fn lift(block: &Hash, scope: BlockScope) -> Vec<u8> {
     key(LIFTS, &[&block.0, &wire::encode(&scope)])
+}
+
+/// A lift by a box (`mesh`).
+pub fn box_lift(block: &Hash, place: &BlockPlace) -> Vec<u8> {
+    key(BOX_LIFTS, &[&block.0, &wire::encode(place)])
 }
 
 /// A lift of a range of a feed (`mesh`).

@@ -219,6 +219,8 @@ pub struct Mesh {
     pub forked: BTreeSet<Writer>,
     /// Entries in quarantine.
     pub quarantined: u64,
+    /// Fenced lives of which a restored hub takes back what it held before: it fenced them without knowing all of it.
+    pub heard_on: BTreeSet<Writer>,
 }
 
 impl Mesh {
@@ -237,6 +239,7 @@ impl Mesh {
             lease: None,
             forked: BTreeSet::new(),
             quarantined: 0,
+            heard_on: BTreeSet::new(),
         };
         each(store, keys::CAMPUSES, |r: CampusRecord| mesh.index_campus(r))?;
         each(store, keys::NODES, |r: NodeRecord| mesh.index_node(r))?;
@@ -246,6 +249,8 @@ impl Mesh {
         let mut people = People::default();
         each(store, keys::PERSONS, |r: Person| people.put(&r, None))?;
         each(store, keys::LIFTS, |r: (Hash, BlockScope)| people.lift(r.0, r.1))?;
+        each(store, keys::BOX_LIFTS, |r: (Hash, BlockPlace)| people.lift_at(r.0, r.1))?;
+        mesh.fences.values().for_each(|r| _ = people.end(r.writer, last_lift(r)));
         each(store, keys::LIFT_RANGES, |r: LiftRange| people.lift_range(r.0, r.1, r.2))?;
         each(store, keys::BLOCKS, |r: BlockRow| people.block(r.target, r.hash, r.place))?;
         mesh.people.replace(people);
@@ -328,7 +333,7 @@ impl Mesh {
             Channel::Rights(receiver) => !receiver.node.is_hub(),
             _ => false,
         };
-        let evidence = self.me.node.is_hub() && posted;
+        let evidence = self.me.node.is_hub() && (posted || self.heard_on.contains(&feed.writer));
         if let Some(last) = self.fenced_after(&feed)
             && run.head.end.seq > last
             && !evidence
@@ -555,7 +560,14 @@ impl Mesh {
                 self.index_node(record);
             }
             Body::Fence(record) => {
+                // Two lives of the hub may have fenced it, and are heard in any order.
+                let record = match self.fences.get(&record.writer) {
+                    Some(known) => known.merge(&record),
+                    None => record,
+                };
                 tx.put(keys::fence(record.writer), &record);
+                let touched = self.people.write().end(record.writer, last_lift(&record));
+                events.extend(touched.into_iter().map(Event::Blocks));
                 self.fences.insert(record.writer, record);
             }
             Body::Tariff(sheet) => {
@@ -584,7 +596,13 @@ impl Mesh {
             return Ok(());
         };
         match lift {
-            LiftRecord::One { block, .. } => self.lift_one(tx, block, scope, events),
+            LiftRecord::One { block, .. } if scope == BlockScope::Hub => self.lift_one(tx, block, scope, events),
+            LiftRecord::One { block, .. } => {
+                let place = BlockPlace { feed, seq };
+                tx.put(keys::box_lift(&block, &place), &(block, place));
+                self.people.write().lift_at(block, place);
+                self.tell_lifted(tx, &block, events)
+            }
             LiftRecord::Range { feed: of, from, to, .. } if scope == BlockScope::Hub => {
                 self.lift_range(tx, &(of, from, to), events);
                 Ok(())
@@ -617,7 +635,16 @@ impl Mesh {
     ) -> Result<(), StoreError> {
         tx.put(keys::lift(&block, scope), &(block, scope));
         self.people.write().lift(block, scope);
-        if let Some(row) = tx.get::<BlockRow>(&keys::block(&block))? {
+        self.tell_lifted(tx, &block, events)
+    }
+
+    fn tell_lifted<R: Read + ?Sized>(
+        &self,
+        tx: &Tx<'_, R>,
+        block: &Hash,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
+        if let Some(row) = tx.get::<BlockRow>(&keys::block(block))? {
             events.push(Event::Blocks(row.target));
         }
         Ok(())
@@ -639,6 +666,12 @@ impl Mesh {
             self.tariffs.pop_first();
         }
     }
+}
+
+/// Where a fenced life ended on the feed of its blocks and lifts.
+fn last_lift(fence: &FenceRecord) -> Seq {
+    let of_blocks = |channel: &Channel| matches!(channel, Channel::Blocks(_));
+    fence.last.iter().find(|(channel, _)| of_blocks(channel)).map_or(Seq::ZERO, |(_, end)| end.seq)
 }
 
 /// Cuts off what is held already.

@@ -61,6 +61,10 @@ pub struct People {
     blocks: BTreeMap<BlockTarget, BTreeMap<Hash, BlockPlace>>,
     /// Which blocks are lifted, and on whose authority: a lift counts if it is the hub's or of the block's own campus.
     lifted: BTreeSet<(Hash, BlockScope)>,
+    /// Lifts by boxes and where they stand: beyond the end of a fenced life they do not count.
+    lifts: BTreeMap<(Hash, BlockScope), BTreeSet<BlockPlace>>,
+    /// The last position of fenced lives on the feed of their blocks and lifts.
+    ends: BTreeMap<Writer, Seq>,
     /// Whole ranges of a feed, lifted by the hub: what stands in them is lifted whenever it comes.
     ranges: BTreeMap<FeedId, BTreeSet<(Seq, Seq)>>,
 }
@@ -299,13 +303,32 @@ impl People {
         self.lifted.insert((block, scope));
     }
 
+    /// Indexes a lift by a box.
+    pub fn lift_at(&mut self, block: Hash, place: BlockPlace) {
+        self.lifts.entry((block, place.scope())).or_default().insert(place);
+    }
+
+    /// A life is fenced after a position of its blocks and lifts. Whose lifts by it count otherwise than before.
+    pub fn end(&mut self, writer: Writer, last: Seq) -> BTreeSet<BlockTarget> {
+        let from = self.ends.insert(writer, last).map_or(last, |before| before.min(last));
+        let beyond = |place: &BlockPlace| place.feed.writer == writer && place.seq > from;
+        let of = self.lifts.iter().filter(|(_, places)| places.iter().any(beyond)).map(|((block, _), _)| *block);
+        let blocks: BTreeSet<Hash> = of.collect();
+        let stopped = self.blocks.iter().filter(|(_, held)| held.keys().any(|block| blocks.contains(block)));
+        stopped.map(|(target, _)| *target).collect()
+    }
+
     /// Indexes a lift by the hub of all that stands in a range of a feed, now or later.
     pub fn lift_range(&mut self, feed: FeedId, from: Seq, to: Seq) {
         self.ranges.entry(feed).or_default().insert((from, to));
     }
 
     fn is_lifted(&self, (hash, place): (&Hash, &BlockPlace)) -> bool {
-        let by = |scope| self.lifted.contains(&(*hash, scope));
+        let counts = |at: &BlockPlace| self.ends.get(&at.feed.writer).is_none_or(|last| at.seq <= *last);
+        let by = |scope| {
+            let key = (*hash, scope);
+            self.lifted.contains(&key) || self.lifts.get(&key).is_some_and(|places| places.iter().any(counts))
+        };
         let in_range = |ranges: &BTreeSet<_>| ranges.iter().any(|(from, to)| (*from..=*to).contains(&place.seq));
         by(BlockScope::Hub) || by(place.scope()) || self.ranges.get(&place.feed).is_some_and(in_range)
     }

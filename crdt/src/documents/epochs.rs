@@ -255,7 +255,9 @@ impl Documents {
             acts.sort_by_key(|(seq, _)| *seq);
             let acts: Vec<Act> = acts.into_iter().map(|(_, act)| act).collect();
             let doc = DocId { kind, epoch: current(tx, &kind)? };
-            self.say(mesh, tx, stamp, doc, &acts, events)?;
+            if !acts.is_empty() && self.opens(tx, kind)? {
+                self.say(mesh, tx, stamp, doc, &acts, events)?;
+            }
         }
         Ok(())
     }

@@ -10,12 +10,13 @@ use crate::denial::{Denial, Kept};
 use crate::ledger::{Account, Kind};
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
-use yika_crdt::store::Read;
+use yika_crdt::store::{Read, StoreError, decode_row};
 
 /// People looked at in one turn of a sweep.
 pub const SWEEP_PERSONS_MAX: usize = 500;
@@ -23,6 +24,9 @@ pub const SWEEP_PERSONS_MAX: usize = 500;
 pub const SKEW_MS: i64 = 10 * 60_000;
 /// Beyond lease and skew, before rights are released.
 pub const GRACE_MS: i64 = 3_600_000;
+
+/// The lives of [`Hub::fence_again`].
+const HEARD_ON: &[u8] = b"!heard on";
 
 /// How far a fenced life is wound up.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -61,11 +65,43 @@ impl Hub {
         if self.mesh.is_fenced(writer) {
             return Ok(Reply::Done);
         }
+        self.say_fence(turn, writer, reason)?;
+        match self.recovery.is_some() {
+            // What this hub knows of the box is last night's, of what it ordered itself too.
+            true => {
+                self.mesh.heard_on.insert(writer);
+                turn.tx.put(HEARD_ON.to_vec(), &self.mesh.heard_on);
+            }
+            false => self.fence_documents(turn, writer)?,
+        }
+        Ok(Reply::Done)
+    }
+
+    fn say_fence<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        writer: Writer,
+        reason: String,
+    ) -> Result<(), CoreError> {
         let feeds = turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == writer);
         let last = feeds.map(|(feed, held)| (feed.channel, held.end)).collect();
         self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
-        self.fence_documents(turn, writer)?;
-        Ok(Reply::Done)
+        Ok(())
+    }
+
+    /// Lives fenced while this hub took back what it had held: with that the fences are said again, as far as they reach
+    /// by it, and the documents of their campuses go on without whatever else they wrote.
+    pub(super) fn fence_again<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        if self.recovery.is_some() || self.mesh.heard_on.is_empty() {
+            return Ok(());
+        }
+        for writer in std::mem::take(&mut self.mesh.heard_on) {
+            let reason = self.mesh.fences.get(&writer).map(|fence| fence.reason.clone()).unwrap_or_default();
+            self.say_fence(turn, writer, reason)?;
+            self.fence_documents(turn, writer)?;
+        }
+        turn.tx.delete(HEARD_ON.to_vec());
+        Ok(())
     }
 
     /// Lifts every open block on a card or person; there must be one.
@@ -283,6 +319,15 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// Lives fenced while this hub recovers.
+///
+/// # Errors
+/// Of storage.
+pub(super) fn heard_on<R: Read + ?Sized>(store: &R) -> Result<BTreeSet<Writer>, StoreError> {
+    let row = store.get(HEARD_ON)?.map(|bytes| decode_row(HEARD_ON, &bytes)).transpose()?;
+    Ok(row.unwrap_or_default())
 }
 
 fn winding_key(writer: Writer) -> Vec<u8> {

@@ -444,7 +444,8 @@ impl Hub {
     pub fn load<R: Read + ?Sized>(store: &R, identity: Identity) -> Result<Hub, StoreError> {
         let place = Place { node: NodeId::HUB, campus: None };
         let (me, recovery) = recover::present_life(store, identity.me)?;
-        let mesh = Mesh::load(store, me, place)?;
+        let mut mesh = Mesh::load(store, me, place)?;
+        mesh.heard_on = fence::heard_on(store)?;
         let documents = Documents::load(store)?;
         Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting: BTreeMap::new() })
     }
@@ -452,7 +453,8 @@ impl Hub {
     /// Reads everything again after a turn was rolled back.
     pub fn reload<R: Read + ?Sized>(&mut self, store: &R) -> Result<(), StoreError> {
         let (me, recovery) = recover::present_life(store, self.life)?;
-        let fresh = Mesh::load(store, me, self.mesh.place)?;
+        let mut fresh = Mesh::load(store, me, self.mesh.place)?;
+        fresh.heard_on = fence::heard_on(store)?;
         self.mesh.replace(fresh);
         self.documents = Documents::load(store)?;
         self.recovery = recovery;
@@ -584,6 +586,7 @@ impl Hub {
             self.serve(turn, writer)?;
         }
         self.forget_waiting(turn.stamp.hub_time_ms);
+        self.fence_again(turn)?;
         self.sweep(turn)?;
         self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
         self.keep_up(turn)?;

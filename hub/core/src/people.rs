@@ -7,11 +7,12 @@ use super::{CoreError, Hub, Reply, TableRow, Turn};
 use crate::denial::Denial;
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
+use yika_crdt::docs::{DocId, DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Author, PersonChange, Say, Written};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
+use yika_crdt::mesh::Event;
 use yika_crdt::person::Person;
 use yika_crdt::store::{Read, StoreError, Tx};
 
@@ -108,7 +109,14 @@ impl Hub {
         let Some(campus) = self.mesh.place_of(fenced).and_then(|p| p.campus) else { return Ok(()) };
         self.documents.say_for_fenced(&mut self.mesh, turn.tx, turn.stamp, fenced, &mut turn.events)?;
         for kind in self.documents.kinds_of(&self.mesh, turn.tx, campus)? {
-            self.rebase(turn, kind)?;
+            // One that is damaged here stays as it is: a box must be fenced all the same.
+            if self.documents.opens(turn.tx, kind)? {
+                self.rebase(turn, kind)?;
+            } else {
+                let doc = DocId { kind, epoch: self.documents.epoch(turn.tx, kind)? };
+                let detail = format!("{doc} is damaged here and not re-based: what {fenced} wrote in it stays");
+                turn.events.push(Event::Contradiction(AlarmRecord { kind: "document".into(), detail }));
+            }
         }
         Ok(())
     }
