@@ -12,7 +12,7 @@ pub use epochs::{Say, current as current_epoch};
 pub(crate) use snapshot::Found;
 
 use crate::channel::{FeedId, Place};
-use crate::docs::{ActorKey, ChangeRefused, DocId, DocKind, DocSet, Patch, SetError, actor_of};
+use crate::docs::{ActorKey, ChangeRefused, DocId, DocKind, DocSet, Patch, SetError, actor_of, shard_of};
 use crate::entry::{AlarmRecord, ChangeRecord};
 use crate::ids::*;
 use crate::mesh::{Event, Mesh, VisitRow};
@@ -106,13 +106,21 @@ impl Documents {
             self.turn_epochs(mesh, tx, say, events)?;
         }
         let mut alarms = Vec::new();
+        let mut twice = BTreeMap::new();
         events.retain(|event| match event {
             Event::Contradiction(alarm) => {
                 alarms.push(alarm.clone());
                 false
             }
+            Event::Twice { person, homes } => {
+                twice.insert(*person, homes.clone());
+                false
+            }
             _ => true,
         });
+        alarms.extend(
+            twice.iter().filter(|(person, _)| mesh.is_twice(**person)).map(|(p, homes)| person_twice(*p, homes)),
+        );
         Ok(alarms)
     }
 
@@ -207,11 +215,18 @@ fn project<R: Read + ?Sized>(
     events: &mut Vec<Event>,
 ) -> Result<(), StoreError> {
     match (patch, *kind) {
-        (Patch::People(patch), DocKind::People { campus, .. }) => {
+        (Patch::People(patch), DocKind::People { campus, shard }) => {
+            // Who stands in another document of the campus than the one that the id gives is nobody there: of two
+            // documents the one projected last would count, at each node another.
+            let shards = mesh.campuses.get(&campus).map(|known| known.people_shards);
+            let belongs = |person: &PersonId| shards.is_none_or(|shards| shard_of(*person, shards) == shard);
             for person in &patch.upserted {
-                mesh.put_person(tx, person, events)?;
+                match belongs(&person.person) {
+                    true => mesh.put_person(tx, person, events)?,
+                    false => events.push(stray(campus, shard, person.person)),
+                }
             }
-            for person in patch.removed {
+            for person in patch.removed.into_iter().filter(belongs) {
                 mesh.remove_person(tx, person, campus, events)?;
             }
         }
@@ -228,6 +243,18 @@ fn project<R: Read + ?Sized>(
         _ => {}
     }
     Ok(())
+}
+
+fn person_twice(person: PersonId, homes: &[CampusId]) -> AlarmRecord {
+    let homes = homes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let detail = format!("{person} stands in documents of {homes}: of his cards those count that are in all; move him");
+    AlarmRecord { kind: "person_twice".into(), detail }
+}
+
+/// Somebody wrote a person where no node of ours would.
+fn stray(campus: CampusId, shard: u16, person: PersonId) -> Event {
+    let detail = format!("{person} stands in people document {shard} of {campus}, where he does not belong: left out");
+    Event::Contradiction(AlarmRecord { kind: "document".into(), detail })
 }
 
 /// Changes that waited and then proved bad stand somewhere before the end of their writer's feed.

@@ -526,7 +526,7 @@ impl Edge {
                 }
                 Event::Blocks(_) | Event::Person(_) | Event::Journal { .. } => {}
                 // Taken out by `follow_documents`.
-                Event::Change { .. } | Event::Rebase { .. } | Event::Contradiction(_) => {}
+                Event::Change { .. } | Event::Rebase { .. } | Event::Twice { .. } | Event::Contradiction(_) => {}
             }
         }
         self.tell_quarantined(tx, now, &mut later)?;

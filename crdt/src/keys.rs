@@ -72,7 +72,7 @@ pub const OPERATORS: &[u8] = b"o";
 pub const RECEIPTS: &[u8] = b"R";
 /// Prefix of documents, `docs/`.
 pub const DOCUMENTS: &[u8] = b"d";
-/// Prefix of persons that stand in documents of two campuses: the copy that does not count.
+/// Prefix of persons that stand in documents of several campuses: what each of these says.
 pub const PERSON_CLAIMS: &[u8] = b"P";
 /// Prefix of visitors.
 pub const VISITORS: &[u8] = b"v";

@@ -177,6 +177,13 @@ pub enum Event {
         /// Which.
         record: RebaseRecord,
     },
+    /// A person stands in documents of several campuses, which is told unless one turn clears it.
+    Twice {
+        /// Who.
+        person: PersonId,
+        /// Where.
+        homes: Vec<CampusId>,
+    },
     /// What documents say contradicts itself: somebody must look.
     Contradiction(AlarmRecord),
 }
@@ -221,6 +228,8 @@ pub struct Mesh {
     pub quarantined: u64,
     /// Fenced lives of which a restored hub takes back what it held before: it fenced them without knowing all of it.
     pub heard_on: BTreeSet<Writer>,
+    /// Persons that stand in documents of several campuses.
+    twice: BTreeSet<PersonId>,
 }
 
 impl Mesh {
@@ -240,6 +249,7 @@ impl Mesh {
             forked: BTreeSet::new(),
             quarantined: 0,
             heard_on: BTreeSet::new(),
+            twice: BTreeSet::new(),
         };
         each(store, keys::CAMPUSES, |r: CampusRecord| mesh.index_campus(r))?;
         each(store, keys::NODES, |r: NodeRecord| mesh.index_node(r))?;
@@ -248,6 +258,7 @@ impl Mesh {
         each(store, keys::TARIFFS, |r: TariffSheet| mesh.index_tariff(r))?;
         let mut people = People::default();
         each(store, keys::PERSONS, |r: Person| people.put(&r, None))?;
+        each(store, keys::PERSON_CLAIMS, |r: Person| _ = mesh.twice.insert(r.person))?;
         each(store, keys::LIFTS, |r: (Hash, BlockScope)| people.lift(r.0, r.1))?;
         each(store, keys::BOX_LIFTS, |r: (Hash, BlockPlace)| people.lift_at(r.0, r.1))?;
         mesh.fences.values().for_each(|r| _ = people.end(r.writer, last_lift(r)));

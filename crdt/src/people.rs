@@ -119,10 +119,11 @@ impl People {
         Ok((person, holder))
     }
 
-    /// A temporary card goes from hand to hand: the visit that holds at the moment counts.
+    /// A temporary card goes from hand to hand: the visit that holds at the moment counts. Nobody of the registry is a
+    /// visitor: a temporary card would spend that person's money.
     fn judge_visit(&self, card: CardNumber, day: Day, at_ms: Option<i64>) -> Result<(PersonId, &Holder), Reason> {
         let mut refusal = Reason::UnknownCard;
-        for visitor in self.visit_cards.all(card) {
+        for visitor in self.visit_cards.all(card).filter(|visitor| !self.is_person(*visitor)) {
             let Some(visit) = self.visits.get(&visitor) else { continue };
             let in_hours = at_ms.is_none_or(|ms| (visit.from_ms..visit.until_ms).contains(&ms));
             if !visit.holder.takes_part(day) || !in_hours {
@@ -161,7 +162,17 @@ impl People {
 
     /// Whose card it is, usable or not.
     pub fn person_of(&self, card: CardNumber) -> Option<PersonId> {
-        self.registered(card).or_else(|| self.visit_cards.winner(card))
+        self.registered(card).or_else(|| self.visit_cards.all(card).find(|visitor| !self.is_person(*visitor)))
+    }
+
+    /// Whether the registry has the person, whatever visits there are under the number.
+    pub fn is_person(&self, person: PersonId) -> bool {
+        self.holders.contains_key(&person)
+    }
+
+    /// Whether there is a visit under the number, on this node's campus.
+    pub fn is_visitor(&self, person: PersonId) -> bool {
+        self.visits.contains_key(&person)
     }
 
     /// Whose card it is, with what decisions need of the holder, usable or not.
@@ -181,16 +192,31 @@ impl People {
         persons > 1 || persons == 1 && self.visit_cards.winner(card).is_some()
     }
 
-    /// The card a reader's chip number belongs to.
+    /// The card a reader's chip number belongs to. Of several it is one that is blocked, if any is: a chip that was
+    /// reported lost passes under no other number.
     pub fn card_of_uid(&self, uid: u64) -> Option<CardNumber> {
-        self.uids.winner(uid).or_else(|| self.visit_uids.winner(uid)).map(|(card, _)| card)
+        let claims = || self.uids.all(uid).chain(self.visit_uids.all(uid));
+        let is_blocked = |(card, person): &(CardNumber, PersonId)| {
+            self.is_blocked(BlockTarget::Card(*card)) || self.is_blocked(BlockTarget::Person(*person))
+        };
+        claims().find(is_blocked).or_else(|| claims().next()).map(|(card, _)| card)
+    }
+
+    /// Another card of the registry with the chip number.
+    pub fn other_of_uid(&self, uid: u64, card: CardNumber) -> Option<CardNumber> {
+        self.uids.all(uid).map(|(other, _)| other).find(|other| *other != card)
+    }
+
+    /// A temporary card with the chip number, on this node's campus.
+    pub fn visit_of_uid(&self, uid: u64) -> Option<CardNumber> {
+        self.visit_uids.winner(uid).map(|(card, _)| card)
     }
 
     /// The cards whose 32-bit chip number has these bits: some readers deliver a part of it.
     pub fn cards_of_uid_bits(&self, bits: u32, mask: u32) -> impl Iterator<Item = CardNumber> + '_ {
         let fits = move |uid: &u64| u32::try_from(*uid).is_ok_and(|uid| uid & mask == bits);
         let known = self.uids.after(None).chain(self.visit_uids.after(None));
-        known.filter(move |(uid, _)| fits(uid)).map(|(_, (card, _))| card)
+        known.filter(move |(uid, _)| fits(uid)).filter_map(|(uid, _)| self.card_of_uid(uid))
     }
 
     /// Up to `limit` card numbers above one, ascending: whole lists are built in steps that hold the lock shortly.
@@ -205,9 +231,8 @@ impl People {
     pub fn chips_after(&self, after: Option<u64>, limit: usize) -> Vec<(u64, CardNumber)> {
         let visitors = self.visit_uids.after(after).take(limit);
         let persons = self.uids.after(after).take(limit);
-        // A person's chip wins over a visitor's.
-        let chips: BTreeMap<u64, CardNumber> = visitors.chain(persons).map(|(uid, (card, _))| (uid, card)).collect();
-        chips.into_iter().take(limit).collect()
+        let chips: BTreeSet<u64> = visitors.chain(persons).map(|(uid, _)| uid).collect();
+        chips.into_iter().take(limit).filter_map(|uid| Some((uid, self.card_of_uid(uid)?))).collect()
     }
 
     /// Every card that an open block stops, known or not.

@@ -10,10 +10,11 @@ use yika_crdt::access::{Door, GroupId, Holder, Interval, Schedule, ScheduleId, d
 use yika_crdt::channel::Channel;
 use yika_crdt::civil::{Civil, civil};
 use yika_crdt::docs::*;
+use yika_crdt::documents::PersonChange;
 use yika_crdt::edge;
-use yika_crdt::entry::{Body, ChangeRecord};
+use yika_crdt::entry::{BlockReason, BlockRecord, BlockTarget, Body, ChangeRecord};
 use yika_crdt::ids::*;
-use yika_crdt::person::{CardState, PersonStatus};
+use yika_crdt::person::{Card, CardState, Person, PersonStatus};
 use yika_crdt::reason::Reason;
 use yika_crdt::store::{Read, Tx};
 use yika_hub::core::{Command, Reply};
@@ -594,4 +595,151 @@ fn every_document_gets_a_new_epoch_once_a_year_and_loses_nothing() {
     world.hub().later_ms = 500 * DAY_MS;
     world.heal();
     assert_eq!(epochs(&world, 0, 1), vec![Some(2); 5], "once");
+}
+
+fn fake(number: u64, cards: Vec<Card>) -> Act {
+    let person = Person { name: "冒名".into(), cards, ..common::person(number, 1) };
+    let PersonChange { person: id, act, .. } = PersonChange::add(person);
+    Act { id: ActId(99), operator: CLERK, body: ActBody::People(vec![(id, act)]) }
+}
+
+/// A box writes a person of another campus down, with a card of its own and the right number on another chip: nobody
+/// spends by these, headquarters is told, and a move ends it.
+#[test]
+fn a_box_takes_no_person_of_another_campus() {
+    // Whether the liar's campus has the higher number or the lower.
+    for (person, home, liar) in [(1, 1, 3), (2, 2, 1)] {
+        let mut world = World::new();
+        world.hub().hub(people(vec![add(1, 1), add(2, 2)]));
+        world.heal();
+        let at = 3 - home;
+        let doc = DocId { kind: shard(person, at), epoch: 1 };
+        let number = 800_000 + person;
+        let change = forge(doc, writer(liar), &fake(person, vec![card(666), Card { uid: Some(5), ..card(number) }]));
+        let body = Body::Change(ChangeRecord { doc, change });
+        world.inject(liar as usize, Channel::People(CampusId(at)), body);
+        world.heal();
+        let others = [0, 1, 2, 3].into_iter().filter(|at| *at != liar as usize);
+        for at in others.clone() {
+            let people = world.nodes[at].mesh().people.read();
+            assert_eq!(people.usable(CardNumber(666), TODAY).err(), Some(Reason::UnknownCard), "node {at}");
+            assert_eq!(people.card_of_uid(5), None, "node {at}");
+        }
+        let alarms = world.nodes[0].alarms();
+        let told = alarms.iter().filter(|a| a.starts_with(&format!("person_twice: p{person} stands"))).count();
+        assert_eq!(told, 1, "{alarms:?}");
+        let rows = |n: usize| (world.nodes[n].rows(b"p"), world.nodes[n].rows(b"P"));
+        others.clone().for_each(|at| assert_eq!(rows(at), rows(0), "node {at}"));
+        let restarted = world.nodes[0].mesh().people.read().clone();
+        world.nodes[0].restart();
+        assert_eq!(*world.nodes[0].mesh().people.read(), restarted);
+        let home_again = Command::MovePerson { operator: CLERK, person: PersonId(person), to: CampusId(home) };
+        assert_eq!(world.hub().hub(home_again), Reply::Done);
+        world.heal();
+        for at in others {
+            assert_eq!(world.nodes[at].person(PersonId(person)), Some(common::person(person, home)), "node {at}");
+            assert!(world.nodes[at].rows(yika_crdt::keys::PERSON_CLAIMS).is_empty());
+        }
+        assert_eq!(world.hub().hub(people(vec![common::change(person, home, name("改名"))])), Reply::Done);
+    }
+}
+
+/// A move tells nobody that somebody stands twice, whichever way it goes.
+#[test]
+fn a_move_to_and_fro_alarms_nobody() {
+    let mut world = World::new();
+    world.hub().hub(people(vec![add(1, 1)]));
+    for to in [2, 1, 2] {
+        let command = Command::MovePerson { operator: CLERK, person: PersonId(1), to: CampusId(to) };
+        assert_eq!(world.hub().hub(command), Reply::Done);
+        world.heal();
+        assert_eq!(world.nodes[1].person(PersonId(1)), Some(common::person(1, to)));
+    }
+    world.assert_converged();
+    for node in &world.nodes {
+        assert_eq!(node.alarms(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn who_stands_in_a_document_of_another_number_is_nobody_there() {
+    let mut world = World::new();
+    world.hub().hub(people(vec![add(1, 1)]));
+    world.heal();
+    let kind = DocKind::People { campus: CAMPUS, shard: (shard_of(PersonId(1), 4) + 1) % 4 };
+    let doc = DocId { kind, epoch: 1 };
+    let change = forge(doc, writer(1), &fake(1, vec![card(666)]));
+    world.inject(1, Channel::People(CAMPUS), Body::Change(ChangeRecord { doc, change }));
+    // One node hears the false word first, another the true one.
+    world.sync(1, 3);
+    world.hub().hub(people(vec![common::change(1, 1, name("真"))]));
+    world.sync(0, 3);
+    world.heal();
+    for at in [0, 2, 3] {
+        let person = world.nodes[at].person(PersonId(1)).unwrap();
+        assert_eq!((person.name.as_str(), person.cards), ("真", vec![card(800_001)]), "node {at}");
+    }
+    let alarms = world.nodes[0].alarms();
+    assert!(alarms.iter().any(|a| a.starts_with("document: p1 stands in people document")), "{alarms:?}");
+}
+
+#[test]
+fn a_visit_under_the_number_of_a_person_spends_nothing_of_his() {
+    for visit_first in [false, true] {
+        let mut world = World::new();
+        world.hub().hub(people(vec![add(1, 1)]));
+        let person = people(vec![add(2, 2)]);
+        if !visit_first {
+            world.hub().hub(person.clone());
+        }
+        world.heal();
+        assert_eq!(world.nodes[1].edge(edge_visitor(2, VisitorAct::Add(visit(2, 700_001)))), edge::Reply::Done);
+        world.heal();
+        if visit_first {
+            world.hub().hub(person);
+            world.heal();
+        }
+        for at in 0..3 {
+            let people = world.nodes[at].mesh().people.read();
+            let used = people.usable_at(CardNumber(700_001), TODAY, NOON_MS).map(|(person, _)| person);
+            assert_eq!(used, Err(Reason::UnknownCard), "node {at}");
+            assert_eq!(people.person_of(CardNumber(700_001)), None);
+            assert_eq!(people.usable(CardNumber(800_002), TODAY).map(|(person, _)| person), Ok(PersonId(2)));
+        }
+        let alarms = world.nodes[1].alarms();
+        assert!(alarms.iter().any(|a| a.starts_with("person_twice: ")), "{visit_first}: {alarms:?}");
+        world.assert_converged();
+    }
+}
+
+/// A lost card's chip under another number, lower or higher, is refused; whoever has it is told to headquarters.
+#[test]
+fn a_blocked_chip_passes_under_no_other_number() {
+    for number in [700_000, 900_000] {
+        let mut world = World::new();
+        world.hub().hub(people(vec![add(1, 1)]));
+        let target = BlockTarget::Card(CardNumber(800_001));
+        world.hub().hub(Command::Block(BlockRecord { target, reason: BlockReason::Lost, operator: CLERK }));
+        let other = Person { cards: vec![Card { uid: Some(1_800_001), ..card(number) }], ..common::person(5, 1) };
+        assert_eq!(world.hub().hub(people(vec![PersonChange::add(other)])), Reply::Done);
+        world.heal();
+        let tapped = |world: &World, at: usize| {
+            let people = world.nodes[at].mesh().people.read();
+            let card = people.card_of_uid(1_800_001).unwrap();
+            assert_eq!(people.chips_after(Some(1_800_000), 1), [(1_800_001, card)], "and so for terminals");
+            assert_eq!(people.cards_of_uid_bits(1_800_001, u32::MAX).collect::<BTreeSet<_>>(), [card].into());
+            people.usable(card, TODAY).map(|(person, _)| person)
+        };
+        for at in 0..3 {
+            assert_eq!(tapped(&world, at), Err(Reason::Blocked), "{number} at node {at}");
+        }
+        for at in [0, 1] {
+            let alarms = world.nodes[at].alarms();
+            assert!(alarms.iter().any(|a| a.starts_with(&format!("chip_twice: the chip of card {number} of p5"))));
+        }
+        // Lifted, it is the lower number's again.
+        assert_eq!(world.hub().hub(Command::Lift { target, operator: CLERK }), Reply::Lifted(1));
+        world.heal();
+        assert_eq!(tapped(&world, 1), Ok(PersonId(if number < 800_001 { 5 } else { 1 })));
+    }
 }

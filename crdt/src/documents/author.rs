@@ -133,7 +133,11 @@ impl Documents {
         if let Err(denied) = judge_people(mesh, homes, &changes) {
             return Ok(Err(denied));
         }
-        let mut all: Vec<PersonChange> = moves.into_iter().flat_map(|(person, to)| moved(person, to)).collect();
+        let mut all = Vec::new();
+        for (person, to) in moves {
+            let homes = mesh.homes(tx, &person)?;
+            all.extend(moved(person, to, homes));
+        }
         all.extend(changes);
         self.write_people(mesh, tx, by, all, events)
     }
@@ -302,14 +306,20 @@ pub fn chunks(mesh: &Mesh, mut changes: Vec<PersonChange>) -> Vec<Vec<PersonChan
     chunks
 }
 
-/// A person out of the documents of his campus, and whole into those of another.
-fn moved(person: Person, to: CampusId) -> Vec<PersonChange> {
-    let Person { person: who, home, .. } = person;
-    let mut first = Person { home: to, ..person };
-    let more = first.cards.split_off(first.cards.len().min(PERSON_CARDS_MAX));
-    let more = more.into_iter().map(|card| PersonChange { person: who, home: to, act: PersonAct::AddCard(card) });
-    let out = PersonChange { person: who, home, act: PersonAct::Remove };
-    [out, PersonChange::add(first)].into_iter().chain(more).collect()
+/// A person out of the documents of every other campus, and whole into those of one. Where he stands there already, what
+/// that campus says of him stays: so headquarters ends a claim of another campus.
+fn moved(person: Person, to: CampusId, homes: Vec<CampusId>) -> Vec<PersonChange> {
+    let who = person.person;
+    let stays = homes.contains(&to);
+    let out = homes.into_iter().filter(|home| *home != to);
+    let mut all: Vec<_> = out.map(|home| PersonChange { person: who, home, act: PersonAct::Remove }).collect();
+    if !stays {
+        let mut first = Person { home: to, ..person };
+        let more = first.cards.split_off(first.cards.len().min(PERSON_CARDS_MAX));
+        all.push(PersonChange::add(first));
+        all.extend(more.into_iter().map(|card| PersonChange { person: who, home: to, act: PersonAct::AddCard(card) }));
+    }
+    all
 }
 
 /// Whether the changes make sense together with what this node knows; `homes` are those of whoever moves first.

@@ -11,10 +11,10 @@ use crate::docs::{PolicyPatch, Visitor};
 use crate::entry::AlarmRecord;
 use crate::ids::*;
 use crate::keys;
-use crate::person::Person;
+use crate::person::{Card, Person};
 use crate::store::{Read, StoreError, Tx, decode_row};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Campuses in whose documents one person may stand at once.
 const CLAIMS_MAX: usize = 64;
@@ -35,7 +35,8 @@ pub struct VisitRow {
 impl Mesh {
     /// Writes and indexes a person as projected from the people documents of `person.home`.
     ///
-    /// While a person stands in documents of two campuses, that of the higher number counts.
+    /// While a person stands in documents of several campuses, as in the middle of a move, what counts is what all of
+    /// them agree on: a box of another campus takes nobody's money by writing him down with a card of its own.
     pub fn put_person<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
@@ -43,24 +44,50 @@ impl Mesh {
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
         // Whoever has a row is in the index; a first fill reads none.
-        let is_known = self.people.read().holder(person.person).is_some();
+        let is_known = self.people.read().is_person(person.person);
         let old = if is_known { tx.get::<Person>(&keys::person(person.person))? } else { None };
-        if old.as_ref() == Some(person) {
+        let is_twice = self.is_twice(person.person);
+        if !is_twice && old.as_ref() == Some(person) {
             return Ok(());
         }
-        if let Some(old) = old.as_ref().filter(|old| old.home != person.home) {
-            if person.home < old.home {
-                tx.put(keys::person_claim(person.person, person.home), person);
-                return Ok(());
-            }
-            tx.put(keys::person_claim(old.person, old.home), old);
-            tx.delete(keys::person_claim(person.person, person.home));
-        }
-        tx.put(keys::person(person.person), person);
-        self.people.write().put(person, old.as_ref());
+        let agreed = match old.as_ref().filter(|old| is_twice || old.home != person.home) {
+            Some(old) => match self.claim(tx, old, person, events)? {
+                Some(agreed) => Some(agreed),
+                None => return Ok(()),
+            },
+            None => None,
+        };
+        let counts = agreed.as_ref().unwrap_or(person);
+        tx.put(keys::person(person.person), counts);
+        self.people.write().put(counts, old.as_ref());
         self.note_contested(person, events);
         events.push(Event::Person(person.person));
         Ok(())
+    }
+
+    /// Keeps what one more campus says of a person, beside what counted so far, and gives what counts: nothing if it
+    /// said so before.
+    fn claim<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        old: &Person,
+        person: &Person,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<Person>, StoreError> {
+        let mut claims = claims_of(tx, person.person)?;
+        claims.entry(old.home).or_insert_with(|| old.clone());
+        if claims.insert(person.home, person.clone()).as_ref() == Some(person) {
+            return Ok(None);
+        }
+        for (home, claim) in &claims {
+            tx.put(keys::person_claim(person.person, *home), claim);
+        }
+        self.twice.insert(person.person);
+        // A box hears the two halves of a move in any order: who stands twice is headquarters' to tell.
+        if self.me.node.is_hub() {
+            events.push(Event::Twice { person: person.person, homes: claims.keys().copied().collect() });
+        }
+        Ok(agreed(&claims))
     }
 
     /// A person is not in the people documents of `home`, or not any more.
@@ -74,16 +101,18 @@ impl Mesh {
         let Some(old) = tx.get::<Person>(&keys::person(person))? else {
             return Ok(());
         };
-        if old.home != home {
-            tx.delete(keys::person_claim(person, home));
+        let mut claims = if self.is_twice(person) { claims_of(tx, person)? } else { BTreeMap::new() };
+        claims.entry(old.home).or_insert_with(|| old.clone());
+        if claims.remove(&home).is_none() {
             return Ok(());
         }
-        let prefix = [keys::PERSON_CLAIMS, &person.0.to_be_bytes()].concat();
-        let claims = tx.scan(&prefix, None, CLAIMS_MAX)?;
-        match claims.last() {
-            Some((key, bytes)) => {
-                let next: Person = decode_row(key, bytes)?;
-                tx.delete(key.clone());
+        tx.delete(keys::person_claim(person, home));
+        if claims.len() < 2 {
+            claims.keys().for_each(|home| tx.delete(keys::person_claim(person, *home)));
+            self.twice.remove(&person);
+        }
+        match agreed(&claims) {
+            Some(next) => {
                 tx.put(keys::person(person), &next);
                 self.people.write().put(&next, Some(&old));
             }
@@ -96,18 +125,41 @@ impl Mesh {
         Ok(())
     }
 
-    /// Headquarters hears of every card number that stands twice.
+    /// Whether a person stands in documents of several campuses.
+    pub fn is_twice(&self, person: PersonId) -> bool {
+        self.twice.contains(&person)
+    }
+
+    /// The campuses in whose documents a person stands.
+    pub(crate) fn homes<R: Read + ?Sized>(&self, tx: &Tx<'_, R>, person: &Person) -> Result<Vec<CampusId>, StoreError> {
+        let claims = if self.is_twice(person.person) { claims_of(tx, person.person)? } else { BTreeMap::new() };
+        let homes: BTreeSet<CampusId> = claims.into_keys().chain([person.home]).collect();
+        Ok(homes.into_iter().collect())
+    }
+
+    /// Headquarters hears of every card number and chip that stands twice, and of every visitor who is a person.
     fn note_contested(&self, person: &Person, events: &mut Vec<Event>) {
-        let people = self.people.read();
-        for card in person.cards.iter().filter(|c| people.is_contested(c.number)) {
-            let detail = match people.registered(card.number) {
-                Some(holder) if holder != person.person => {
-                    format!("card {} of {} is {holder}'s too and counts as {holder}'s", card.number, person.person)
-                }
-                _ => format!("card {} of {} stands also with another person or visitor", card.number, person.person),
-            };
-            if self.me.node.is_hub() || self.place.campus == Some(person.home) {
-                events.push(Event::Contradiction(AlarmRecord { kind: "card_twice".into(), detail }));
+        let (people, id) = (self.people.read(), person.person);
+        if people.is_visitor(id) {
+            note(events, "person_twice", format!("{id} is also a visitor, whose temporary card counts for nothing"));
+        }
+        if !self.me.node.is_hub() && self.place.campus != Some(person.home) {
+            return;
+        }
+        for card in &person.cards {
+            let number = card.number;
+            if people.is_contested(number) {
+                let detail = match people.registered(number) {
+                    Some(holder) if holder != id => {
+                        format!("card {number} of {id} is {holder}'s too and counts as {holder}'s")
+                    }
+                    _ => format!("card {number} of {id} stands also with another person or visitor"),
+                };
+                note(events, "card_twice", detail);
+            }
+            let twin = card.uid.and_then(|uid| people.other_of_uid(uid, number).or_else(|| people.visit_of_uid(uid)));
+            if let Some(twin) = twin.filter(|twin| *twin != number) {
+                note(events, "chip_twice", format!("the chip of card {number} of {id} is also card {twin}"));
             }
         }
     }
@@ -151,16 +203,27 @@ impl Mesh {
         }
         tx.put(key, &row);
         self.index_visitor(tx, visitor)?;
-        let card = row.visitor.card;
-        if let Some(person) = self.people.read().registered(card)
-            && !row.visitor.ended
-        {
-            let detail =
-                format!("temporary card {card} of visitor {visitor} is the card of {person} and counts as such");
-            events.push(Event::Contradiction(AlarmRecord { kind: "card_twice".into(), detail }));
+        if !row.visitor.ended {
+            self.note_visit(&row.visitor, events);
         }
         events.push(Event::Person(visitor));
         Ok(())
+    }
+
+    fn note_visit(&self, visit: &Visitor, events: &mut Vec<Event>) {
+        let (people, visitor, card) = (self.people.read(), visit.visitor, visit.card);
+        if let Some(person) = people.registered(card) {
+            let detail =
+                format!("temporary card {card} of visitor {visitor} is the card of {person} and counts as such");
+            note(events, "card_twice", detail);
+        }
+        if let Some(twin) = visit.uid.and_then(|uid| people.other_of_uid(uid, card)) {
+            note(events, "chip_twice", format!("the chip of temporary card {card} of {visitor} is also card {twin}"));
+        }
+        if people.is_person(visitor) {
+            let detail = format!("visitor {visitor} is a person of the registry: card {card} counts for nothing");
+            note(events, "person_twice", detail);
+        }
     }
 
     /// A visitor is not in a document, or not any more.
@@ -242,4 +305,35 @@ impl Mesh {
         visits.values().for_each(|row| self.index_visit(row));
         Ok(())
     }
+}
+
+fn note(events: &mut Vec<Event>, kind: &str, detail: String) {
+    events.push(Event::Contradiction(AlarmRecord { kind: kind.into(), detail }));
+}
+
+/// What each campus in whose documents a person stands says of him; nothing while it is one.
+fn claims_of<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId) -> Result<BTreeMap<CampusId, Person>, StoreError> {
+    let prefix = [keys::PERSON_CLAIMS, &person.0.to_be_bytes()].concat();
+    let rows = tx.scan(&prefix, None, CLAIMS_MAX)?;
+    rows.iter().map(|(key, bytes)| decode_row(key, bytes).map(|claim: Person| (claim.home, claim))).collect()
+}
+
+/// What all claims on a person agree on, as one of the campus with the highest number: a card counts that all of them
+/// name with the same chip, and only while no claim ends it.
+fn agreed(claims: &BTreeMap<CampusId, Person>) -> Option<Person> {
+    let mut person = claims.values().next_back()?.clone();
+    for claim in claims.values() {
+        let same = |card: &Card| claim.cards.iter().find(|c| c.number == card.number && c.uid == card.uid);
+        person.cards.retain(|card| same(card).is_some());
+        for card in &mut person.cards {
+            if let Some(other) = same(card) {
+                card.state = std::cmp::max_by_key(card.state, other.state, |state| state.rank());
+                card.valid_until = card.valid_until.into_iter().chain(other.valid_until).min();
+            }
+        }
+        person.status = person.status.max(claim.status);
+        let (from, until) = (person.valid.0.max(claim.valid.0), person.valid.1.into_iter().chain(claim.valid.1).min());
+        person.valid = (from, until);
+    }
+    Some(person)
 }

@@ -43,7 +43,7 @@ impl Hub {
         let mut moving = Vec::with_capacity(moves.len());
         for (person, to) in moves {
             match turn.tx.get::<Person>(&keys::person(person))? {
-                Some(known) if known.home == to => {}
+                Some(known) if known.home == to && !self.mesh.is_twice(person) => {}
                 Some(known) => moving.push((known, to)),
                 None => return Ok(Reply::Denied(Denial::UnknownPerson { person })),
             }
