@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use projected::VisitRow;
+pub use projected::{VisitRow, stands_twice};
 
 /// Rows read at once while loading.
 const LOAD_ROWS: usize = 4_096;

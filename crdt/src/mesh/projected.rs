@@ -311,6 +311,15 @@ fn note(events: &mut Vec<Event>, kind: &str, detail: String) {
     events.push(Event::Contradiction(AlarmRecord { kind: kind.into(), detail }));
 }
 
+/// Whether a person stands in documents of several campuses, for who has only the store.
+///
+/// # Errors
+/// Of storage.
+pub fn stands_twice<R: Read + ?Sized>(store: &R, person: PersonId) -> Result<bool, StoreError> {
+    let prefix = [keys::PERSON_CLAIMS, &person.0.to_be_bytes()].concat();
+    Ok(!store.scan(&prefix, None, 1)?.is_empty())
+}
+
 /// What each campus in whose documents a person stands says of him; nothing while it is one.
 fn claims_of<R: Read + ?Sized>(tx: &Tx<'_, R>, person: PersonId) -> Result<BTreeMap<CampusId, Person>, StoreError> {
     let prefix = [keys::PERSON_CLAIMS, &person.0.to_be_bytes()].concat();

@@ -8,6 +8,7 @@ use crate::core::Command;
 use crate::refusal::{Cause, Refusal};
 use crate::store::{TableRow, people};
 use yika_crdt::ids::*;
+use yika_crdt::mesh::stands_twice;
 
 /// What the audit calls it.
 pub(super) const MOVED: &str = "people.move";
@@ -50,7 +51,8 @@ impl Desk {
         let home = self.node.people.read().holder(person).map(|h| h.home);
         let Some(from) = home else { return refused(Refusal::UnknownPerson { person }) };
         actor.may_move(person, from, to)?;
-        if from == to {
+        // At home there, and also claimed by another campus: the move ends the claim.
+        if from == to && !self.node.look_off_thread(move |store| stands_twice(store, person)).await? {
             return refused(Refusal::AtHomeThere { person, campus: to });
         }
         self.move_with_profile(actor, person, (from, to)).await?;
