@@ -89,9 +89,7 @@ impl Shut {
                              --replaces"
                 .into(),
             Shut::Fenced => {
-                "headquarters has fenced this box and takes nothing more from it: nothing is sold; enrol it \
-                             again with --replaces"
-                    .into()
+                "headquarters has fenced this box and takes nothing more from it: enrol it again with --replaces".into()
             }
         }
     }

@@ -154,9 +154,7 @@ pub(crate) fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
             kept.journal.seq
         ),
         Shut::Forked => "另有一台节点在使用本节点密钥: 不再消费, 在总部用 --replaces 重新登记本节点".to_owned(),
-        Shut::Fenced => {
-            "总部已封禁本节点, 不再接收它的任何记录: 不再消费, 在总部用 --replaces 重新登记本节点".to_owned()
-        }
+        Shut::Fenced => "总部已封禁本节点, 不再接收它的任何记录: 在总部用 --replaces 重新登记本节点".to_owned(),
     };
     both(zh, shut.words(held))
 }
@@ -516,6 +514,12 @@ async fn path_to_hub(report: &mut Report, status: &Status) {
 
 /// A line that headquarters has closed for a while needs no hands here.
 fn mend_of_the_line(words: &str) -> [&'static str; 2] {
+    if words.contains(&CloseCode::FENCED.to_string()) {
+        return [
+            "线路正常, 总部已封禁本节点; 见上面的流水一项",
+            "the line is well; headquarters has fenced this box: see the journal above",
+        ];
+    }
     match words.contains(&CloseCode::UNAVAILABLE.to_string()) {
         true => [
             "线路正常, 一端暂时无法接收, 恢复后自动继续; 原因见上和总部的 yika-hub status; 本地营业不受影响",

@@ -132,8 +132,10 @@ pub struct Status {
     pub writer_waiting: usize,
     /// Why the box does not write, if so.
     pub refusing: Option<String>,
-    /// Why nothing may be appended to its own feeds, if so: Chinese, English.
-    pub shut: Option<[String; 2]>,
+    /// Why nothing may be appended to its own feeds, if so.
+    pub shut: Option<String>,
+    /// The same in Chinese.
+    pub shut_zh: Option<String>,
 }
 
 /// Reads everything; blocks for a moment.
@@ -180,12 +182,14 @@ pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
             Health::Stopped => Some("the writer has stopped".to_owned()),
         },
         shut: None,
+        shut_zh: None,
     };
     let read = node.look(|store| read_rows(&mut status, store, node.writer(), vitals.hub_stored()));
     if let Err(error) = read {
         status.refusing.get_or_insert(error.to_string());
     }
-    status.shut = node.shut().map(|shut| doctor::shut_words(shut, Seq(status.journal)));
+    let shut = node.shut().map(|shut| doctor::shut_words(shut, Seq(status.journal)));
+    (status.shut_zh, status.shut) = shut.map(|[zh, en]| (zh, en)).unzip();
     judge(&mut status);
     status
 }
@@ -228,6 +232,7 @@ pub fn when_down(config: &Config) -> Result<Status> {
         writer_waiting: 0,
         refusing: None,
         shut: None,
+        shut_zh: None,
     };
     let path = database(dir);
     if path.exists() {
@@ -347,7 +352,7 @@ fn remark(status: &mut Status, code: &str, zh: impl Into<String>, en: impl Into<
 /// Finds the one word.
 fn judge(status: &mut Status) {
     common_remarks(status);
-    if let Some([zh, en]) = status.shut.clone() {
+    if let (Some(zh), Some(en)) = (status.shut_zh.clone(), status.shut.clone()) {
         remark(status, "journal", format!("暂停消费 (门照常): {zh}"), format!("nothing is sold (doors go on): {en}"));
     }
     if !status.clock_trusted {
