@@ -105,11 +105,15 @@ impl World {
                 let node = me.node;
                 self.disconnect_all(node);
                 let mirror_is_lost = self.chance.one_in(3);
+                self.note(|| {
+                    format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" })
+                });
                 let at = &mut self.boxes[n];
                 at.core = None;
                 at.disk = copy;
                 if mirror_is_lost {
                     at.mirror = None;
+                    self.end_is_lost = true;
                 }
                 self.put_back.insert(n);
                 self.later(500, Event::StartBox { n, after_boot: true });

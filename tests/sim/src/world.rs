@@ -171,6 +171,8 @@ pub struct World {
     pub tally: Tally,
     /// Boxes whose disk was put back.
     pub put_back: BTreeSet<usize>,
+    /// A box lost its database and the end kept outside it at once: what only it held is spent again, and nobody can know.
+    pub end_is_lost: bool,
     /// Lives that were fenced.
     pub fenced: BTreeSet<Writer>,
     /// Headquarters was restored from a backup.
@@ -202,6 +204,7 @@ impl World {
             crowd: Crowd::default(),
             tally: Tally::default(),
             put_back: BTreeSet::new(),
+            end_is_lost: false,
             fenced: BTreeSet::new(),
             was_restored: false,
             purchases: 0,
