@@ -706,11 +706,13 @@ impl Node for EdgeNode {
     }
 
     fn on_greeting(&self, from: &PeerIdentity, software: &str) {
-        self.losses.begin(from.node);
         self.vitals.met(from.node, software, self.ticks.now().mono_ms);
     }
 
-    fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim], is_first: bool) {
+        if is_first {
+            self.losses.begin(from.node);
+        }
         let key = self.key.verifying_key();
         for claim in have.iter().filter(|claim| claim.feed.writer == self.me && claim.end.seq > Seq::ZERO) {
             // Waiting for what was never written would stop this box: only what its own key has signed counts.

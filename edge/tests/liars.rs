@@ -62,12 +62,12 @@ async fn a_sibling_that_claims_more_of_this_boxs_journal_does_not_stop_it() {
     };
     let sibling = peer(SIBLING, CAMPUS);
     for made_up in [claim(None), claim(Some(SIBLING.node))] {
-        node.on_claims(&sibling, &[made_up]);
+        node.on_claims(&sibling, &[made_up], true);
         node.on_connected(&sibling).await;
         assert!(!node.takes_back(), "nothing is waited for on its word alone");
     }
     assert_eq!(alarms(&campus, "false_claim"), 1);
-    node.on_claims(&sibling, &[claim(Some(EDGE.node))]);
+    node.on_claims(&sibling, &[claim(Some(EDGE.node))], true);
     assert!(node.takes_back(), "a head that this box has signed is proof");
 }
 

@@ -528,7 +528,7 @@ impl Node for HubNode {
         self.lock_greetings().insert(from.writer(), Vec::new());
     }
 
-    fn on_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim], _is_first: bool) {
         let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
         match have.iter().find(|claim| claim.feed == journal) {
             Some(claim) => self.hear_end(from.writer(), claim.end.seq),

@@ -259,7 +259,7 @@ async fn a_row_of_another_campus_moves_its_person_or_is_refused_whole() {
     let report = site.import_as("p.csv", sheet("甲,护照,E1,w1,员工,c1,13800000000,71\n")).await;
     assert_eq!((report.changed, report.moved, report.refused), (1, 0, 0), "{report:?}");
     // Documents that went on without the profile are what counts.
-    let moved = Command::MovePerson { operator: OperatorId(1), person: here, to: c2 };
+    let moved = Command::move_person(OperatorId(1), here, c2);
     site.desk.node.call(moved).await.unwrap();
     assert_eq!(homes(&site.desk, here).await, (c2, c1));
     let report = site.import_as("p.csv", sheet("甲,护照,E1,w1,员工,c1,13900000000,71\n")).await;

@@ -205,7 +205,7 @@ fn a_person_moves_to_another_campus_whatever_arrives_first() {
         let mut world = World::new();
         world.hub().hub(people(vec![add(1, 1)]));
         world.heal();
-        let command = Command::MovePerson { operator: CLERK, person: PersonId(1), to: CampusId(2) };
+        let command = Command::move_person(CLERK, PersonId(1), CampusId(2));
         assert_eq!(world.hub().hub(command), Reply::Done);
         for to in 1..4 {
             let feed = world.behind(0, to).into_iter().find(|f| f.channel == first).unwrap();
@@ -485,7 +485,7 @@ fn do_something(world: &mut World, dice: &mut Dice) {
         (1, _) => _ = world.nodes[at].edge_or_crash(edge_visitor(visitor, visit), crash),
         (2, 0) if dice.below(4) == 0 => {
             let to = CampusId(1 + dice.below(2) as u16);
-            world.hub().hub_or_crash(Command::MovePerson { operator, person: member, to }, crash);
+            world.hub().hub_or_crash(Command::move_person(operator, member, to), crash);
         }
         (3, 0) if dice.below(3) == 0 => _ = world.hub().hub_or_crash(Command::Rebase(shard(member.0, home)), crash),
         (_, 0) => _ = world.hub().hub_or_crash(people(vec![some_act(dice, home)]), crash),
@@ -633,7 +633,7 @@ fn a_box_takes_no_person_of_another_campus() {
         let restarted = world.nodes[0].mesh().people.read().clone();
         world.nodes[0].restart();
         assert_eq!(*world.nodes[0].mesh().people.read(), restarted);
-        let home_again = Command::MovePerson { operator: CLERK, person: PersonId(person), to: CampusId(home) };
+        let home_again = Command::move_person(CLERK, PersonId(person), CampusId(home));
         assert_eq!(world.hub().hub(home_again), Reply::Done);
         world.heal();
         for at in others {
@@ -650,7 +650,7 @@ fn a_move_to_and_fro_alarms_nobody() {
     let mut world = World::new();
     world.hub().hub(people(vec![add(1, 1)]));
     for to in [2, 1, 2] {
-        let command = Command::MovePerson { operator: CLERK, person: PersonId(1), to: CampusId(to) };
+        let command = Command::move_person(CLERK, PersonId(1), CampusId(to));
         assert_eq!(world.hub().hub(command), Reply::Done);
         world.heal();
         assert_eq!(world.nodes[1].person(PersonId(1)), Some(common::person(1, to)));

@@ -49,7 +49,7 @@ fn a_document_that_was_emptied_keeps_its_history_through_a_snapshot() {
     let mut world = World::new();
     world.hub().hub(people(vec![add(1, 1)]));
     world.heal();
-    let away = Command::MovePerson { operator: CLERK, person: PersonId(1), to: CampusId(2) };
+    let away = Command::move_person(CLERK, PersonId(1), CampusId(2));
     assert_eq!(world.hub().hub(away), Reply::Done);
     take_in(&mut world, 1);
     world.nodes[1].restart();

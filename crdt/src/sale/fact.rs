@@ -1,8 +1,8 @@
 //! Sales that a terminal decided alone and tells afterwards: the meal is eaten, so they are facts (design section 4).
 //!
-//! Priced by the tariff that the terminal showed and the moment at which they happened, charged to rights, then the terminal's float, then what the holder owes;
-//! refused only where no sum follows at all. What is odd about one is alarmed, so that a person looks. Leaves to others:
-//! prices (`tariff`), journaling (`sale`).
+//! Priced by the tariff that the terminal showed and the moment at which they happened, charged to rights, then the
+//! terminal's float, then what the holder owes; refused only where no sum follows at all. What is odd about one is alarmed,
+//! so that a person looks. Leaves to others: prices (`tariff`), journaling (`sale`).
 
 use super::decide::{Decided, Pricing, has_lease, is_till_here, may_sell, right_in, sold};
 use super::rows::rights_of;

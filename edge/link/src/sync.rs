@@ -93,7 +93,7 @@ pub trait Node: Send + Sync + 'static {
     /// What the peer calls itself.
     fn on_greeting(&self, _from: &PeerIdentity, _software: &str) {}
     /// How far the peer says that it holds what both may hold; before [`Node::on_connected`], in one part or more.
-    fn on_claims(&self, _from: &PeerIdentity, _have: &[Claim]) {}
+    fn on_claims(&self, _from: &PeerIdentity, _have: &[Claim], _is_first: bool) {}
     /// The peer has stored this node's sending, or got it otherwise, up to here.
     fn on_stored(&self, _from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {}
     /// Whether this node cuts snapshots for its peers.
@@ -275,10 +275,11 @@ async fn take<N: Node>(
     match message {
         Message::Hello { ref have, .. } | Message::Have { ref have, .. } => {
             let is_whole = sync.on_greeting(&message).map_err(NotTaken::offence)?;
+            // What it holds first: whoever sees that it is connected must not take it for one that holds nothing.
+            node.on_claims(identity, have, matches!(message, Message::Hello { .. }));
             if let Message::Hello { software, .. } = &message {
                 node.on_greeting(identity, software);
             }
-            node.on_claims(identity, have);
             if !is_whole {
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! The hub as a pure machine: commands in, entries, state rows and ledger rows out, all of one transaction.
 //!
-//! The same shape as `yika_crdt::edge`. Leaves to others, all in `yika-hub`: SQL, sockets, certificates, the words of what is refused.
+//! The same shape as `yika_crdt::edge`. Leaves to others, all in `yika-hub`: SQL, sockets, certificates, the words of what
+//! is refused.
 #![deny(clippy::float_arithmetic)]
 
 mod address;
@@ -165,15 +166,6 @@ pub enum Command {
         /// What happens to whom.
         acts: Vec<PersonChange>,
     },
-    /// A person's home is another campus.
-    MovePerson {
-        /// Who says so.
-        operator: OperatorId,
-        /// Who moves.
-        person: PersonId,
-        /// Whereto.
-        to: CampusId,
-    },
     /// Numbers for so many new persons: [`Reply::PersonIds`] names the first of them.
     PersonIds(u32),
     /// The access policy of a campus changes.
@@ -288,6 +280,13 @@ pub enum Command {
         /// Connected edges.
         connected: Vec<Writer>,
     },
+}
+
+impl Command {
+    /// A person's home is another campus.
+    pub fn move_person(operator: OperatorId, person: PersonId, to: CampusId) -> Command {
+        Command::People { operator, moves: BTreeMap::from([(person, to)]), acts: Vec::new() }
+    }
 }
 
 /// What the sender of a command is told once it is durable.
@@ -513,9 +512,6 @@ impl Hub {
             Command::Tell { node, body } => self.say(turn, Channel::Receipts(node), *body),
             Command::Provide { to, version, body } => self.provide(turn, to, version, *body),
             Command::People { operator, moves, acts } => self.people(turn, operator, moves, acts),
-            Command::MovePerson { operator, person, to } => {
-                self.people(turn, operator, BTreeMap::from([(person, to)]), Vec::new())
-            }
             Command::PersonIds(count) => self.person_ids(turn, count),
             Command::Policy { campus, operator, act } => self.policy(turn, campus, operator, *act),
             Command::AccessRules { campus, rules } => Ok(notes::keep_rules(turn.tx, campus, &rules)),

@@ -73,7 +73,7 @@ impl Desk {
             profile.campus = to.0;
             rows.push(TableRow::Profile(Box::new(profile)));
         }
-        let command = Command::MovePerson { operator: actor.operator, person, to };
+        let command = Command::move_person(actor.operator, person, to);
         self.act(actor, MOVED, person.to_string(), moved_facts(from, to), command, rows).await?;
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Words of the user interface: one `key = text` file per language, embedded at build time.
 //!
 //! The format is the flat subset of Fluent that a translator needs: comments with `#`, one message a line,
-//! places for values written `{name}`, and words that follow a number written `{name?one|other}`. Which words exist is the products' business; [`Words::gaps`] lets
+//! places for values written `{name}`, and words that follow a number written `{name?one|other}`. Which words exist is
+//! the products' business; [`Words::gaps`] lets
 //! their tests prove that both languages are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
