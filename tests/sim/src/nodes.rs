@@ -191,6 +191,10 @@ pub struct HubNode {
     pub known: Known,
     /// It was restored from a backup, and has not begun its new life.
     pub is_restored: bool,
+    /// Until then it hears its boxes and takes no orders, as the program does after each start.
+    pub hears_until_ms: i64,
+    /// Its disk was put back without a word, and no box has shown it so yet.
+    pub is_unaware: bool,
     /// An older backup, with what was booked then.
     pub backup: Option<(Disk, Books, i64)>,
 }
@@ -210,6 +214,8 @@ impl HubNode {
             start: 0,
             known: Known::default(),
             is_restored: false,
+            hears_until_ms: 0,
+            is_unaware: false,
             backup: None,
         };
         hub.start()?;

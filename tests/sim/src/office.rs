@@ -116,6 +116,7 @@ impl World {
         let id = self.request();
         let command = core::Command::Refund { id, of, kind: RefundKind::Refund, amount: None, operator: CLERK };
         let reply = self.order(command);
+        self.trace(|| format!("headquarters is asked to give back {of}: {reply:?}"));
         if !matches!(reply, Ok(core::Reply::Denied(_))) {
             let (_, answer, _) = &self.crowd.answers[&of];
             if let Answer::Approved(sale) = answer {

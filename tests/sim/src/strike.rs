@@ -2,10 +2,13 @@
 //!
 //! Leaves to others: deaths within a turn (`turn`), what terminals suffer (`crowd`), delays (`talk`).
 
+use crate::chance::Chance;
 use crate::plan::Class;
 use crate::talk::IDLE_MS;
 use crate::world::{Event, World};
 use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::store::Read;
 use yika_hub_core as core;
 
 /// What ends a fault.
@@ -59,12 +62,19 @@ impl World {
 
     fn cut_some(&mut self, n: usize, both_ways: bool) {
         let me = self.boxes[n].me.node;
-        let others: Vec<NodeId> = std::iter::once(NodeId::HUB)
-            .chain(self.boxes.iter().map(|node| node.me.node).filter(|node| *node != me))
-            .collect();
+        let others = self.others(me);
         let Some(other) = self.chance.pick(&others).copied() else { return };
         self.struck(if both_ways { Class::Cut } else { Class::OneWay });
         let (from, to) = if self.chance.one_in(2) { (me, other) } else { (other, me) };
+        self.cut_line(from, to, both_ways);
+    }
+
+    fn others(&self, node: NodeId) -> Vec<NodeId> {
+        let boxes = self.boxes.iter().map(|b| b.me.node).filter(|other| *other != node);
+        std::iter::once(NodeId::HUB).chain(boxes).collect()
+    }
+
+    fn cut_line(&mut self, from: NodeId, to: NodeId, both_ways: bool) {
         self.note(|| format!("the line {from} → {to} is cut{}", if both_ways { " both ways" } else { "" }));
         self.net.cut.insert((from, to));
         if both_ways {
@@ -130,12 +140,17 @@ impl World {
             }
             Some((disk, books, newest_ms)) => {
                 self.struck(Class::HubRestore);
-                self.note(|| "headquarters is restored from its backup".into());
+                // Drawn apart, so that other histories stay as they were.
+                let is_told = !Chance::new(self.plan.seed ^ self.now_ms.unsigned_abs()).one_in(3);
+                self.note(|| match is_told {
+                    true => "headquarters is restored from its backup".into(),
+                    false => "headquarters' disk is put back without a word".into(),
+                });
                 self.disconnect_all(NodeId::HUB);
                 self.hub.core = None;
                 (self.hub.disk, self.hub.books, self.hub.newest_ms) = (disk, books, newest_ms);
                 self.was_restored = true;
-                self.hub.is_restored = true;
+                (self.hub.is_restored, self.hub.is_unaware) = (is_told, !is_told);
                 self.later(2_000, Event::StartHub);
             }
         }
@@ -159,10 +174,17 @@ impl World {
         if living.count() < 2 || self.fenced.contains(&writer) {
             return;
         }
-        if self.order(core::Command::Fence { writer, reason: "lost".into() }).is_ok() {
+        // The program may have died of it after it was written.
+        let is_done = self.order(core::Command::Fence { writer, reason: "lost".into() }).is_ok();
+        if is_done || self.hub.disk.get(&keys::fence(writer)).is_ok_and(|row| row.is_some()) {
             self.struck(Class::Fence);
             self.note(|| format!("{writer} is fenced"));
             self.fenced.insert(writer);
+            // One that is fenced has often been away for a while, and does not hear of it.
+            if self.chance.one_in(2) {
+                let others = self.others(writer.node);
+                others.into_iter().for_each(|other| self.cut_line(writer.node, other, true));
+            }
         }
     }
 }

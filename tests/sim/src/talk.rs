@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::channel::{FeedId, Place};
 use yika_crdt::edge;
 use yika_crdt::feed::{Run, SignedHead};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::mesh::RunRefused;
 use yika_crdt::store::Read;
@@ -22,6 +23,8 @@ pub const DIAL_MS: i64 = 250;
 const RESEND_MS: i64 = 200;
 /// The stream of greetings.
 const GREETING: u8 = u8::MAX;
+/// Headquarters waits so long for the others when one box has greeted it after its start.
+const HEARING_AFTER_FIRST_MS: i64 = 1_000;
 /// A silent connection is given up after this.
 pub const IDLE_MS: i64 = 4_000;
 
@@ -104,8 +107,13 @@ impl World {
         for (i, (a, a_life)) in up.iter().enumerate() {
             for (b, b_life) in &up[i + 1..] {
                 let cut = self.net.cut.contains(&(*a, *b)) || self.net.cut.contains(&(*b, *a));
-                if !cut && !self.is_connected(*a, *b) && self.admits(*a, *b_life) && self.admits(*b, *a_life) {
+                if cut || self.is_connected(*a, *b) {
+                    continue;
+                }
+                if self.admits(*a, *b_life) && self.admits(*b, *a_life) {
                     self.connect((*a, *a_life), (*b, *b_life));
+                } else if a.is_hub() {
+                    self.turn_away(*b_life);
                 }
             }
         }
@@ -119,6 +127,17 @@ impl World {
         };
         // A box that knows nothing yet takes headquarters on its certificate alone.
         mesh.is_some_and(|mesh| !mesh.is_fenced(peer) && (peer.node.is_hub() || mesh.nodes.contains_key(&peer)))
+    }
+
+    /// Headquarters tells a fenced box so when it calls.
+    fn turn_away(&mut self, caller: Writer) {
+        let is_fenced = self.hub.core.as_ref().is_some_and(|hub| hub.mesh.is_fenced(caller));
+        if let Some(n) =
+            self.index(caller.node).filter(|n| is_fenced && !matches!(self.boxes[*n].shut(), Some(Shut::Fenced)))
+        {
+            self.note(|| format!("{caller} is told that it is fenced"));
+            _ = self.tell(n, edge::Command::Fenced);
+        }
     }
 
     fn connect(&mut self, (a, a_life): (NodeId, Writer), (b, b_life): (NodeId, Writer)) {
@@ -238,6 +257,9 @@ impl World {
             return self.later(RESEND_MS, Event::Arrives(flight));
         }
         let Some(end) = self.net.ends.get(&(to, from)).filter(|end| end.number == flight.number) else { return };
+        if to.is_hub() && flight.stream.0 != GREETING && self.hub_is_opening() {
+            return self.later(RESEND_MS, Event::Arrives(flight));
+        }
         let peer = end.sync.peer();
         // In order within a class, overtaking between them; the greeting comes first.
         let (class, place) = flight.stream;
@@ -303,12 +325,22 @@ impl World {
         match n {
             None => {
                 _ = self.order(core::Command::Greeted { from: peer, have });
-                if self.is_connected(to, from) {
-                    _ = self.order(core::Command::Connected(peer));
+                self.heard_at_hub();
+                if self.is_connected(to, from) && self.order(core::Command::Connected(peer)).is_err() {
+                    let after_ms = self.hub.hears_until_ms - self.now_ms;
+                    self.later(after_ms.max(0), Event::Orders(Box::new(core::Command::Connected(peer))));
                 }
             }
             Some(n) => self.note_claims(n, from, &have),
         }
+    }
+
+    /// A box has greeted headquarters, which takes orders soon after the first, or when all living ones have.
+    fn heard_at_hub(&mut self) {
+        let living = self.boxes.iter().filter(|node| !node.gone && !self.fenced.contains(&node.me));
+        let all = living.filter(|node| !self.is_connected(NodeId::HUB, node.me.node)).count() == 0;
+        let until_ms = if all { self.now_ms } else { self.now_ms + HEARING_AFTER_FIRST_MS };
+        self.hub.hears_until_ms = self.hub.hears_until_ms.min(until_ms);
     }
 
     /// How far a peer shows that it holds a box's own feeds.
@@ -529,6 +561,7 @@ impl World {
                     // The program starts its link again under the new life.
                     self.note(|| format!("headquarters goes on as {life}, in recovery"));
                     self.tally.recoveries += 1;
+                    (self.hub.is_unaware, self.hub.hears_until_ms) = (false, 0);
                     self.disconnect_all(NodeId::HUB);
                 }
                 core::Effect::Recovered => self.note(|| "headquarters has recovered".into()),

@@ -98,6 +98,15 @@ impl World {
     /// # Errors
     /// When it is down or its disk refuses.
     pub fn order(&mut self, command: core::Command) -> Result<core::Reply, NotDone> {
+        let is_greeting = matches!(command, core::Command::Greeted { .. } | core::Command::Restored);
+        if !is_greeting && self.hub_is_opening() {
+            return Err(NotDone::Down);
+        }
+        if !is_greeting && self.hub.is_unaware && self.hub.core.is_some() && !matches!(command, core::Command::Nothing)
+        {
+            self.note(|| "headquarters writes in a life that is over".into());
+            (self.hub_forked, self.hub.is_unaware) = (true, false);
+        }
         let death = self.death(Class::HubCrash);
         let hub = &mut self.hub;
         hub.newest_ms = hub.newest_ms.max(self.now_ms + hub.skew_ms);
@@ -134,6 +143,11 @@ impl World {
         }
         self.follow_hub(effects);
         Ok(reply)
+    }
+
+    /// Whether headquarters still hears its boxes, after a start.
+    pub fn hub_is_opening(&self) -> bool {
+        self.hub.core.is_some() && self.now_ms < self.hub.hears_until_ms
     }
 
     fn undo_hub(&mut self) -> Result<core::Reply, NotDone> {

@@ -39,6 +39,10 @@ impl World {
         if let Err(words) = self.hub.books.check(&self.hub.disk) {
             self.fail(format!("in the end: {words}"));
         }
+        if self.hub_forked {
+            // Two lives of headquarters wrote under the same numbers: the gap that the README's table states.
+            return;
+        }
         if let Some(n) = self.still_asked() {
             self.fail(format!("in the end a terminal still waits for the answer of {}", self.boxes[n].me));
         }
@@ -90,8 +94,12 @@ impl World {
         }
     }
 
-    /// What headquarters believes of a box's rights is not less than what the box has.
+    /// What headquarters believes of a box's rights is not less than what the box has; a box that is shut for good has
+    /// lost what it spent of them.
     fn compare_rights(&mut self, n: usize) {
+        if self.boxes[n].shut().is_some() {
+            return;
+        }
         for person in (1..=self.plan.people).map(PersonId) {
             let node = &self.boxes[n];
             let tx = yika_crdt::store::Tx::new(&self.hub.disk);

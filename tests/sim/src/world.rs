@@ -28,6 +28,8 @@ pub const NOON_MS: i64 = 1_795_494_600_000;
 /// Everything must agree so long after it was healed, in virtual time.
 pub const REST_MS: i64 = 60_000;
 const TICK_MS: i64 = 1_000;
+/// Headquarters hears its boxes so long after a start before it takes orders.
+const HEARING_MS: i64 = 5_000;
 const GATE_LOOK_MS: i64 = 100;
 const GATE_LOOK_BEHIND_MS: i64 = 1_000;
 const ASKING_MS: i64 = 700;
@@ -173,6 +175,8 @@ pub struct World {
     pub put_back: BTreeSet<usize>,
     /// A box lost its database and the end kept outside it at once: what only it held is spent again, and nobody can know.
     pub end_is_lost: bool,
+    /// Headquarters was put back without a word and heard of it from no box in time: it wrote in its old life.
+    pub hub_forked: bool,
     /// Lives that were fenced.
     pub fenced: BTreeSet<Writer>,
     /// Headquarters was restored from a backup.
@@ -205,6 +209,7 @@ impl World {
             tally: Tally::default(),
             put_back: BTreeSet::new(),
             end_is_lost: false,
+            hub_forked: false,
             fenced: BTreeSet::new(),
             was_restored: false,
             purchases: 0,
@@ -365,8 +370,10 @@ impl World {
         if let Err(error) = self.hub.start() {
             return self.fail(format!("headquarters cannot start: {error}"));
         }
+        self.hub.hears_until_ms = self.now_ms + HEARING_MS;
         // The restored database says so at its first start, before anything else is served.
         if self.hub.is_restored {
+            self.hub.hears_until_ms = 0;
             match self.order(core::Command::Restored) {
                 Ok(_) => self.hub.is_restored = false,
                 Err(_) if self.hub.core.is_some() => self.kill_hub("as it cannot begin its new life"),
