@@ -153,6 +153,8 @@ pub struct FenceRecord {
     pub writer: Writer,
     /// Last accepted end of each of its feeds; a feed not listed ends at 0.
     pub last: Vec<(Channel, End)>,
+    /// How far each life of headquarters had granted it rights: a restored one can tell what it does not know.
+    pub granted: Vec<(Incarnation, Seq)>,
     /// Why, in the operator's words.
     pub reason: String,
 }
@@ -167,8 +169,13 @@ impl FenceRecord {
                 *known = *end;
             }
         }
-        let reason = self.reason.clone().max(other.reason.clone());
-        FenceRecord { writer: self.writer, last: last.into_iter().collect(), reason }
+        let mut granted: BTreeMap<Incarnation, Seq> = self.granted.iter().copied().collect();
+        for (life, seq) in &other.granted {
+            let known = granted.entry(*life).or_insert(*seq);
+            *known = (*known).max(*seq);
+        }
+        let (last, granted) = (last.into_iter().collect(), granted.into_iter().collect());
+        FenceRecord { writer: self.writer, last, granted, reason: self.reason.clone().max(other.reason.clone()) }
     }
 }
 

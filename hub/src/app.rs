@@ -1,7 +1,7 @@
 //! Puts the running hub together: node, link, control socket, HTTP, in that order, and takes it down again.
 
-use crate::backup::Backups;
 use crate::backup::log::ship::Shipping;
+use crate::backup::{Backups, put_back};
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::console::{self, SignIns};
@@ -78,7 +78,8 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let dir = config.data.clone();
     let identity = HubIdentity::load(&dir)?;
     let _lock = lock(&dir)?;
-    let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, &dir))?;
+    let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, config))?;
+    node.hear_boxes_first();
     let link = link::run(&node, &identity, config.link.bind).context("link.bind")?;
     let bound = link.local_addr()?;
     let desk = Desk::new(Arc::clone(&node), config.advertised(bound), identity.authority.pin());
@@ -125,8 +126,12 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
 }
 
 /// The node in the life that its database is in.
-fn start(identity: HubIdentity, dir: &Path) -> Result<(HubIdentity, Arc<HubNode>, WriterThread<HubMachine>)> {
+fn start(identity: HubIdentity, config: &Config) -> Result<(HubIdentity, Arc<HubNode>, WriterThread<HubMachine>)> {
+    let dir = &config.data;
     let started = || {
+        if let Some(found) = put_back::mend(dir, &config.log_dir(), &identity)? {
+            tracing::error!(?found, "the database was put back without a restore; headquarters goes on in a new life");
+        }
         let life = HubNode::life(&identity, dir)?;
         let identity = identity.in_life(life)?;
         let (node, thread) = HubNode::start(&identity, dir)?;
@@ -243,7 +248,7 @@ async fn at_rest<T>(config: &Config, act: impl AsyncFnOnce(Desk) -> Result<T>) -
     let dir = &config.data;
     let identity = HubIdentity::load(dir)?;
     let _lock = lock(dir)?;
-    let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, dir))?;
+    let (identity, node, thread) = tokio::task::block_in_place(|| start(identity, config))?;
     let done = act(Desk::new(node, String::new(), identity.authority.pin())).await;
     tokio::task::block_in_place(|| drop(thread.join()));
     done

@@ -19,6 +19,7 @@ pub mod lock;
 pub mod machine;
 pub mod metrics;
 pub mod node;
+pub mod opening;
 pub mod provision;
 pub mod refusal;
 pub mod snapshot;

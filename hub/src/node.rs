@@ -9,6 +9,7 @@ use crate::core::{self, Command, Hub, Identity, Reply};
 use crate::findings::{self, Finding, Verdict};
 use crate::identity::HubIdentity;
 use crate::machine::{Ears, HubMachine, Order, Recovering};
+use crate::opening::{Bounds, Opening};
 use crate::refusal::Refusal;
 use crate::snapshot::{self, Snapshots};
 use crate::store;
@@ -25,7 +26,7 @@ use yika_crdt::feed::{Hash, Run};
 use yika_crdt::ids::*;
 use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::people::SharedPeople;
-use yika_crdt::registry::RegistryView;
+use yika_crdt::registry::{RegistryView, Standing};
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
@@ -64,6 +65,8 @@ pub struct HubNode {
     registry: RwLock<Arc<RegistryView>>,
     peers: Mutex<BTreeMap<Writer, Connected>>,
     snapshots: Snapshots,
+    /// Whether boxes were heard since the start: before that no order is taken.
+    opening: Arc<Opening>,
     /// What boxes said they hold, until it is judged.
     greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
     /// What was last heard of each life.
@@ -144,6 +147,7 @@ impl HubNode {
             registry: RwLock::default(),
             peers: Mutex::default(),
             snapshots: Snapshots::open(dir, identity.me)?,
+            opening: Arc::default(),
             greetings: Mutex::default(),
             heard: Mutex::new(heard),
             certified_until_s: describe_certificate(&identity.certificate_der)?.1.not_after_s,
@@ -152,11 +156,20 @@ impl HubNode {
         Ok((Arc::new(node), thread))
     }
 
-    /// Hands an order to the writer; the reply is durable.
+    /// Takes no orders before living boxes have greeted, bounded; what they show comes first.
+    pub fn hear_boxes_first(&self) {
+        let registry = self.registry();
+        let living = registry.boxes().into_iter().map(|record| record.writer);
+        let living = living.filter(|writer| registry.standing(*writer) == Standing::Current).collect();
+        self.opening.hear(living, Bounds::default());
+    }
+
+    /// Hands an order to the writer, once boxes were heard; the reply is durable.
     ///
     /// # Errors
     /// When storage fails or the hub is stopping.
     pub async fn call(&self, order: impl Into<Order>) -> Result<Reply, Busy> {
+        self.opening.opened().await;
         Ok(self.writer.call(order.into()).await?)
     }
 
@@ -165,6 +178,7 @@ impl HubNode {
     /// # Errors
     /// As [`HubNode::call`].
     pub fn call_blocking(&self, order: impl Into<Order>) -> Result<Reply, Busy> {
+        self.opening.opened_blocking();
         Ok(self.writer.call_blocking(order.into())?)
     }
 
@@ -524,18 +538,19 @@ impl Node for HubNode {
         }
     }
 
-    fn on_greeting(&self, from: &PeerIdentity, _software: &str) {
-        self.lock_greetings().insert(from.writer(), Vec::new());
-    }
-
-    fn on_claims(&self, from: &PeerIdentity, have: &[Claim], _is_first: bool) {
+    fn on_claims(&self, from: &PeerIdentity, have: &[Claim], is_first: bool) {
         let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
         match have.iter().find(|claim| claim.feed == journal) {
             Some(claim) => self.hear_end(from.writer(), claim.end.seq),
             None => self.hear(from.writer()),
         }
+        let mut greetings = self.lock_greetings();
+        let held = greetings.entry(from.writer()).or_default();
+        if is_first {
+            held.clear();
+        }
         // The sync bounds how many they are.
-        self.lock_greetings().entry(from.writer()).or_default().extend_from_slice(have);
+        held.extend_from_slice(have);
     }
 
     fn on_stored(&self, from: &PeerIdentity, marks: &[(FeedId, Seq)]) {
@@ -567,9 +582,10 @@ impl Node for HubNode {
         tracing::info!(peer = %peer.writer(), "connected");
         let have = self.lock_greetings().remove(&peer.writer());
         let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
-        if let Err(error) = self.call(greeted).await {
+        if let Err(error) = self.writer.call(greeted.into()).await {
             tracing::error!(%error, "a greeting could not be judged");
         }
+        self.opening.heard(peer.writer());
         if let Err(error) = self.call(Command::Connected(peer.writer())).await {
             tracing::error!(%error, "a box could not be served");
         }

@@ -480,6 +480,7 @@ fn a_restored_hub_releases_nothing_of_a_dead_box_that_it_once_knew_more_of() {
     world.restart_hub();
     world.run_ms(4 * SECOND_MS);
     assert!(world.hub.hub.recovery().is_none());
+    assert!(!world.hub.alarms.iter().any(|a| a.starts_with("grants_unknown")), "{:?}", world.hub.alarms);
     let too_much = suspense(&world, dead) - truth;
     assert!(too_much > 0 && loss(&world) == -too_much, "{too_much} {}", loss(&world));
     world.run_hours(24 * 5);
@@ -624,6 +625,8 @@ fn a_restored_hub_posts_what_a_dead_and_fenced_box_sold_of_rights_it_forgot() {
     world.hub.check();
     let merchants = world.sold();
     assert_eq!(merchants, (4_000, 4_000), "what the dead box sold is in the books");
+    let unknown = |world: &World| world.hub.alarms.iter().filter(|a| a.starts_with("grants_unknown: n2@1.1 ")).count();
+    assert_eq!(unknown(&world), 1, "{:?}", world.hub.alarms);
 }
 
 fn restore(world: &mut World, (night, transfers): (MemoryStore, Vec<Transfer>)) {

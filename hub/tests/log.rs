@@ -16,7 +16,7 @@ use yika_crdt::entry::BlockTarget;
 use yika_hub::backup::log::replay::{Replayed, replay};
 use yika_hub::backup::log::ship::Shipping;
 use yika_hub::backup::log::{LogState, segment};
-use yika_hub::backup::{self, Backups, LogFrom};
+use yika_hub::backup::{self, Backups, LogFrom, put_back};
 use yika_hub::desk::Actor;
 use yika_hub::identity::HubIdentity;
 use yika_hub::import::{IdType, Lang, export_xlsx};
@@ -297,6 +297,90 @@ async fn goes_on(dir: &Path, data: PathBuf, log: &Path) {
     assert!(done.turns > 0);
     assert_the_same(&hub.data, scratch.path());
     hub.end().await;
+}
+
+/// A snapshot of the machine brings yesterday's database back, and nobody says so; the log lies on another disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_put_back_without_a_restore_takes_back_its_log_and_begins_a_new_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Logged::start(dir.path(), dir.path().join("log")).await;
+    hub.back_up().await;
+    hub.act(51).await;
+    hub.until_archived().await;
+    let (data, log) = (hub.data.clone(), hub.log.clone());
+    let old = copy_of_database(&data);
+    hub.act(52).await;
+    hub.until_archived().await;
+    let turn = turn_of(&data);
+    hub.end().await;
+    let whole = everything(&data.join("hub.db"));
+    let mend = |data: &Path, log: &Path| {
+        let identity = HubIdentity::load(data).unwrap();
+        tokio::task::block_in_place(|| put_back::mend(data, log, &identity)).unwrap()
+    };
+    let put_back = |name: &str| a_hub_with(&dir.path().join(name), &data, &old);
+    assert!(mend(&a_hub_with(&dir.path().join("same"), &data, &copy_of_database(&data)), &log).is_none());
+
+    let first = put_back("first");
+    let before = turn_of(&first);
+    assert!(before < turn && mend(&first, &dir.path().join("absent")).is_none());
+    let found = mend(&first, &log).unwrap();
+    assert_eq!((found.turn, found.replayed.turns), (before, turn - before));
+    assert_eq!((&found.replayed.stopped, found.life.incarnation.generation), (&None, 2));
+    let now = everything(&first.join("hub.db"));
+    assert_eq!(now["transfers"], whole["transfers"], "the books are those of the last turn in the log");
+    assert!(format!("{:?}", now["notes"]).contains("put_back"));
+    assert!(mend(&first, &log).is_none(), "once");
+
+    // A stop between the replay and the new life.
+    let stopped = put_back("stopped");
+    std::fs::write(stopped.join("put-back"), b"").unwrap();
+    tokio::task::block_in_place(|| {
+        let mut store = SqliteStore::open(stopped.join("hub.db"), &store::options()).unwrap();
+        replay(&mut store, &log, &Vault::open(&stopped).unwrap(), false).unwrap();
+    });
+    let again = mend(&stopped, &log).unwrap();
+    assert_eq!((again.replayed.turns, again.life.incarnation.generation), (0, 2));
+
+    // What does not continue the database is not taken, and the life is new all the same.
+    let newest = files(&log).pop().unwrap();
+    let mut damaged = std::fs::read(&newest).unwrap();
+    // Within the record before the last one: each has its length and two seals around it.
+    let last = records(&newest, &Vault::open(&data).unwrap()).pop().unwrap();
+    let before_last = damaged.len() - (last + 4 + 16 + 16) - 1;
+    damaged[before_last] ^= 1;
+    std::fs::write(&newest, &damaged).unwrap();
+    let found = mend(&put_back("damaged"), &log).unwrap();
+    assert!(found.replayed.stopped.unwrap().contains("damaged") && found.life.incarnation.generation == 2);
+}
+
+/// How long the records of a file are.
+fn records(path: &Path, vault: &Vault) -> Vec<usize> {
+    let mut reader = segment::SegmentReader::open(path, vault).unwrap().1;
+    let mut lengths = Vec::new();
+    while let segment::Next::Record(record) = reader.read().unwrap() {
+        lengths.push(record.len());
+    }
+    lengths
+}
+
+fn copy_of_database(data: &Path) -> Vec<u8> {
+    let conn = Connection::open(data.join("hub.db")).unwrap();
+    conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    std::fs::read(data.join("hub.db")).unwrap()
+}
+
+/// A folder with another database of the same hub.
+fn a_hub_with(folder: &Path, of: &Path, database: &[u8]) -> PathBuf {
+    std::fs::create_dir(folder).unwrap();
+    for entry in std::fs::read_dir(of).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        if entry.file_type().unwrap().is_file() && !name.to_string_lossy().starts_with("hub.db") {
+            std::fs::copy(entry.path(), folder.join(name)).unwrap();
+        }
+    }
+    std::fs::write(folder.join("hub.db"), database).unwrap();
+    folder.to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

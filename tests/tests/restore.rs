@@ -387,6 +387,53 @@ async fn what_was_paid_in_and_out_between_two_backups_is_there_after_the_disk_of
     world.stop().await.ok();
 }
 
+/// A snapshot of the whole machine is put back, its log with it: nothing there can tell, only the boxes.
+#[tokio::test(flavor = "multi_thread")]
+async fn headquarters_rolled_back_with_its_log_hears_its_boxes_before_it_writes() {
+    let Scene { mut world, dir } = scene(10).await;
+    assert!(sell(&world, "before", 1, 1).await.approved > 0);
+    assert_books_agree(&world).await;
+    world.hub.process.terminate(STOP).await.unwrap();
+    let snapshot = dir.path().join("snapshot");
+    copy_files(&world.hub.dir, &snapshot);
+    copy_files(&world.hub.dir.join("backups"), &snapshot.join("backups"));
+    world.hub.restart().await.unwrap();
+    for (name, campus) in [("after-east", 1), ("after-west", 2)] {
+        assert!(sell(&world, name, campus, 2).await.approved > 0);
+    }
+    let rich = world.people[2].person;
+    let top_up = ["top-up", &rich.to_string(), "--fen", "7000", "--request", "since"];
+    world.hub.command(&top_up).await.unwrap();
+    let boxes: Vec<_> = world.boxes.iter().collect();
+    assert_holds_everything(&world, &boxes).await;
+
+    world.hub.process.kill().await.unwrap();
+    std::fs::remove_dir_all(&world.hub.dir).unwrap();
+    copy_files(&snapshot, &world.hub.dir);
+    copy_files(&snapshot.join("backups"), &world.hub.dir.join("backups"));
+    world.hub.restart().await.unwrap();
+    // The first thing that anybody does is to pay in: it would be granted at once, under numbers that boxes know.
+    let at_once = ["top-up", &rich.to_string(), "--fen", "100", "--request", "at-once"];
+    let _ = world.hub.command(&at_once).await;
+    let ended = world.hub.process.wait(BOUND).await.unwrap();
+    assert!(!ended.success(), "it goes on in a new life when it is started again, as its unit does");
+    world.hub.restart().await.unwrap();
+    until("the recovery ends", BOUND, async || Ok(hub_status(&world.hub).await.0["recovering"].is_null()))
+        .await
+        .unwrap();
+
+    // What the snapshot had not got are the vouchers of its day; both are entered again, and count once.
+    world.hub.command(&top_up).await.unwrap();
+    world.hub.command(&at_once).await.unwrap();
+    assert_books_agree(&world).await;
+    assert_holds_everything(&world, &boxes).await;
+    assert_rights_agree(&world, &boxes).await;
+    assert_everybody_has_what_he_should(&world.hub, |p| TOP_UP_FEN + if p == rich { 7_100 } else { 0 });
+    assert_eq!((account(&world.hub, "loss"), notes(&world.hub, "fork")), (0, 0));
+    assert!(sell(&world, "goes-on", 2, 3).await.approved > 0);
+    assert_books_agree(&world).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_put_back_from_yesterday_takes_back_what_it_lost_and_goes_on() {
     let Scene { mut world, dir } = scene(10).await;

@@ -108,7 +108,8 @@ fn a_box_that_hears_of_its_fence_sells_nothing_more() {
     edge.restart();
     assert_eq!(edge.run(purchase(3, 100)), Reply::Shut(Shut::Fenced), "also after a restart");
 
-    let fence = FenceRecord { writer: edge_writer(1), reason: "lost".into(), last: Vec::new() };
+    let (last, granted) = (Vec::new(), Vec::new());
+    let fence = FenceRecord { writer: edge_writer(1), reason: "lost".into(), last, granted };
     let run = hub.say(Channel::Registry, vec![Body::Fence(fence)]);
     by_the_registry.run(Command::Ingest(run.into()));
     assert_eq!(by_the_registry.run(purchase(3, 100)), Reply::Shut(Shut::Fenced));

@@ -83,9 +83,34 @@ impl Hub {
         writer: Writer,
         reason: String,
     ) -> Result<(), CoreError> {
-        let feeds = turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == writer);
-        let last = feeds.map(|(feed, held)| (feed.channel, held.end)).collect();
-        self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, reason }))?;
+        let feeds = turn.tx.feeds()?;
+        let last = feeds.iter().filter(|(feed, _)| feed.writer == writer);
+        let last = last.map(|(feed, held)| (feed.channel, held.end)).collect();
+        let granted = feeds.iter().filter(|(feed, _)| grants_to(feed, writer));
+        let granted = granted.map(|(feed, held)| (feed.writer.incarnation, held.end.seq)).collect();
+        self.append(turn, Channel::Registry, Body::Fence(FenceRecord { writer, last, granted, reason }))?;
+        Ok(())
+    }
+
+    /// A box that was fenced after the backup, and before the restore, keeps what it was granted in between to itself: who
+    /// restored without the log is told that those holders may spend it twice.
+    pub(super) fn tell_unknown_grants<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        for (writer, fence) in &self.mesh.fences {
+            for (life, seq) in &fence.granted {
+                let channel = Channel::Rights(*writer);
+                let feed = FeedId { writer: Writer { node: NodeId::HUB, incarnation: *life }, channel };
+                let held = turn.tx.feed(&feed)?.end.seq;
+                if held < *seq {
+                    let place = super::journal::Place { feed, seq: held, branch: None };
+                    let detail = format!(
+                        "{writer} was granted rights up to #{seq} before it was fenced, headquarters knows them up to \
+                         #{held}: it may have sold for them and cannot be asked; \
+                         restore with the log of the same hub if there is one"
+                    );
+                    Hub::alarm(turn, place, "grants_unknown", detail);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -319,6 +344,11 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// Whether a feed holds what a life of headquarters granted to a box.
+fn grants_to(feed: &FeedId, writer: Writer) -> bool {
+    feed.writer.node.is_hub() && feed.channel == Channel::Rights(writer)
 }
 
 /// Lives fenced while this hub recovers.

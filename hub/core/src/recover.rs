@@ -230,6 +230,7 @@ impl Hub {
         }
         self.recovery = None;
         self.keep_recovery(turn);
+        self.tell_unknown_grants(turn)?;
         turn.effects.push(Effect::Recovered);
         Ok(())
     }

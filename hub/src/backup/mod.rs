@@ -7,14 +7,16 @@
 pub mod file;
 mod head;
 pub mod log;
+pub mod put_back;
 pub mod stream;
 
 use crate::clock::wall_ms;
 use crate::core::Command;
 use crate::identity::{self, HubIdentity};
+use crate::machine::Order;
 use crate::node::HubNode;
 use crate::store::read::{self, TrialBalance};
-use crate::store::{self, BackupRow, outbox};
+use crate::store::{self, BackupRow, TableRow, outbox};
 use crate::vault::Vault;
 use anyhow::{Context, Result, bail};
 use file::{Head, Part};
@@ -327,7 +329,8 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFro
     let head = file::unpack(path, vault, &parts_of_a_hub(), &stage.path)?;
     check(&stage.path, vault, &head)?;
     let replayed = replay(&stage.path, vault, log)?;
-    let life = mark_restored(&stage.path, vault)?;
+    let life = begin_new_life(&stage.path, vault, Vec::new())?;
+    fold_back(&stage.path)?;
     let put = |name: &str| -> Result<()> {
         let to = data.join(name);
         std::fs::rename(stage.path.join(name), &to).with_context(|| format!("cannot write {}", to.display()))
@@ -373,24 +376,27 @@ fn replay(dir: &Path, vault: &Arc<Vault>, log: Option<&LogFrom>) -> Result<Repla
     Ok(replayed)
 }
 
-/// The database says that it was restored before anybody can start a hub on it.
-fn mark_restored(dir: &Path, vault: &Arc<Vault>) -> Result<Writer> {
-    let path = dir.join(DATABASE);
+/// The database says that it was restored before anybody can start a hub on it; `rows` are written with that.
+fn begin_new_life(dir: &Path, vault: &Arc<Vault>, rows: Vec<TableRow>) -> Result<Writer> {
     let identity = HubIdentity::load_with(dir, Arc::clone(vault))?;
     let life = HubNode::life(&identity, dir)?;
     let identity = identity.in_life(life)?;
     let (node, thread) = HubNode::start(&identity, dir)?;
-    node.call_blocking(Command::Restored)?;
+    node.call_blocking(Order { command: Command::Restored, rows })?;
     let life = node.ears().new_life.borrow().context("the restored hub did not begin a new life")?;
     drop(node);
     thread.join().context("the writer thread ended badly")?;
-    // Everything into the one file that is put in place.
-    drop(SqliteStore::open(&path, &store::options())?);
+    Ok(life)
+}
+
+/// Everything into the one file that is put in place.
+fn fold_back(dir: &Path) -> Result<()> {
+    drop(SqliteStore::open(dir.join(DATABASE), &store::options())?);
     let log = dir.join(format!("{DATABASE}-wal"));
     if log.metadata().is_ok_and(|log| log.len() > 0) {
         bail!("{} could not be folded back", log.display());
     }
-    Ok(life)
+    Ok(())
 }
 
 /// Puts the master key from where it is kept into a new data folder.
