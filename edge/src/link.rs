@@ -25,6 +25,8 @@ use yika_link::{
 const PEERS_WAITING_MAX: usize = 64;
 /// Most other boxes this one dials by itself.
 pub const DIALLED_MAX: usize = 64;
+/// A hint that leads to nobody for so long is let go.
+const HINT_TRIED: Duration = Duration::from_secs(30);
 /// Hints that wait to be looked at; further ones are dropped, discovery repeats them.
 const HINTS_WAITING_MAX: usize = 64;
 /// How exactly pages know when a peer was last heard.
@@ -281,14 +283,29 @@ impl Boxes {
             tokio::select! {
                 changed = directory.changed() => if changed.is_err() { return },
                 hint = hinted.recv() => match hint {
-                    Some(hint) if hints.len() < DIALLED_MAX || hints.contains_key(&hint.node) => {
-                        hints.insert(hint.node, hint.addr.to_string());
-                    }
-                    Some(_) => {}
+                    Some(hint) => self.take_hint(&mut hints, &hint),
                     None => return,
                 },
+                // An address that nobody answers at gives way to the registry's; discovery tells it again if it is so.
+                () = tokio::time::sleep(HINT_TRIED) => hints.retain(|node, addr| !self.is_in_vain(*node, addr)),
             }
         }
+    }
+
+    /// Hints of boxes that nobody has heard of make room for others.
+    fn take_hint(&self, hints: &mut BTreeMap<NodeId, String>, hint: &Hint) {
+        if hints.len() >= DIALLED_MAX {
+            let registry = self.node.registry();
+            hints.retain(|node, _| registry.current(*node).is_some());
+        }
+        if hints.len() < DIALLED_MAX || hints.contains_key(&hint.node) {
+            hints.insert(hint.node, hint.addr.to_string());
+        }
+    }
+
+    fn is_in_vain(&self, node: NodeId, addr: &str) -> bool {
+        let dialled = self.dialled.get(&node).filter(|dialled| dialled.addr == addr);
+        dialled.is_some_and(|dialled| matches!(dialled.dialer.state(), DialState::Waiting { .. }))
     }
 
     /// A hint on the local network goes before the registry's address, unless that one works.

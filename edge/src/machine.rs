@@ -182,6 +182,8 @@ impl Machine for EdgeMachine {
         tracing::error!(%error, "a turn was rolled back");
         self.edge.reload(store)?;
         self.ears.gate.send_replace(self.edge.shut());
+        // What was made of the turn before it was taken back is made again.
+        self.ears.changed.send_modify(|n| *n += 1);
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::{Claim, Known, Message};
-use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX};
+use yika_link::sync::{Greeting, Node, NotTaken, WORDS_WAITING_MAX};
 use yika_link::{Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
@@ -325,6 +325,8 @@ impl EdgeNode {
                 },
                 said = denied.recv() => match said {
                     Ok(said) if said != asked => {}
+                    // What was missed may be about others: the bound ends it.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
                     _ => return Ok(true),
                 },
             }
@@ -705,14 +707,36 @@ impl Node for EdgeNode {
         }
     }
 
-    fn on_greeting(&self, from: &PeerIdentity, software: &str) {
-        self.vitals.met(from.node, software, self.ticks.now().mono_ms);
+    fn on_stored(&self, from: &PeerIdentity, marks: &[(FeedId, Seq)]) {
+        self.vitals.heard(from.node, self.ticks.now().mono_ms);
+        for (feed, seq) in marks {
+            if from.node.is_hub() && feed.writer == self.me && feed.channel == Channel::Journal {
+                self.vitals.hub_has(*seq);
+            }
+        }
     }
 
-    fn on_claims(&self, from: &PeerIdentity, have: &[Claim], is_first: bool) {
-        if is_first {
-            self.losses.begin(from.node);
+    async fn on_greeted(node: &Arc<Self>, peer: &PeerIdentity, greeting: Greeting) -> Result<(), NotTaken> {
+        // What it holds first: whoever sees that it is connected must not take it for one that holds nothing.
+        node.note_claims(peer, &greeting.have);
+        node.vitals.met(peer.node, &greeting.software, node.ticks.now().mono_ms);
+        tracing::info!(peer = %peer.writer(), "connected");
+        if node.losses.must_tell(peer.writer()) {
+            let detail = format!(
+                "{} says that it holds this box's feeds and shows no head signed by this box for it: look at that box",
+                peer.writer()
+            );
+            let _ = node.call(Command::Alarm(AlarmRecord { kind: "false_claim".into(), detail })).await;
         }
+        node.ears.changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+}
+
+impl EdgeNode {
+    /// How far a peer shows that it holds this box's own feeds.
+    fn note_claims(&self, from: &PeerIdentity, have: &[Claim]) {
+        self.losses.begin(from.node);
         let key = self.key.verifying_key();
         for claim in have.iter().filter(|claim| claim.feed.writer == self.me && claim.end.seq > Seq::ZERO) {
             // Waiting for what was never written would stop this box: only what its own key has signed counts.
@@ -725,27 +749,6 @@ impl Node for EdgeNode {
             }
             self.losses.note(from.node, claim.feed, claim.end.seq);
         }
-    }
-
-    fn on_stored(&self, from: &PeerIdentity, marks: &[(FeedId, Seq)]) {
-        self.vitals.heard(from.node, self.ticks.now().mono_ms);
-        for (feed, seq) in marks {
-            if from.node.is_hub() && feed.writer == self.me && feed.channel == Channel::Journal {
-                self.vitals.hub_has(*seq);
-            }
-        }
-    }
-
-    async fn on_connected(&self, peer: &PeerIdentity) {
-        tracing::info!(peer = %peer.writer(), "connected");
-        if self.losses.must_tell(peer.writer()) {
-            let detail = format!(
-                "{} says that it holds this box's feeds and shows no head signed by this box for it: look at that box",
-                peer.writer()
-            );
-            let _ = self.call(Command::Alarm(AlarmRecord { kind: "false_claim".into(), detail })).await;
-        }
-        self.ears.changed.send_modify(|n| *n += 1);
     }
 }
 

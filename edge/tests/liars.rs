@@ -11,7 +11,8 @@ use yika_crdt::feed::{self, End, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::sale::{Answer, PurchaseRequest};
 use yika_crdt::sync::{Claim, Message};
-use yika_link::sync::Node;
+use yika_edge::node::EdgeNode;
+use yika_link::sync::{Greeting, Node};
 use yika_link::{PeerIdentity, Role};
 
 const JOURNAL: FeedId = FeedId { writer: EDGE, channel: Channel::Journal };
@@ -61,13 +62,13 @@ async fn a_sibling_that_claims_more_of_this_boxs_journal_does_not_stop_it() {
         Claim { feed: JOURNAL, end, signature }
     };
     let sibling = peer(SIBLING, CAMPUS);
+    let greeting = |claim: Claim| Greeting { software: String::new(), have: vec![claim] };
     for made_up in [claim(None), claim(Some(SIBLING.node))] {
-        node.on_claims(&sibling, &[made_up], true);
-        node.on_connected(&sibling).await;
+        EdgeNode::on_greeted(node, &sibling, greeting(made_up)).await.unwrap();
         assert!(!node.takes_back(), "nothing is waited for on its word alone");
     }
     assert_eq!(alarms(&campus, "false_claim"), 1);
-    node.on_claims(&sibling, &[claim(Some(EDGE.node))], true);
+    EdgeNode::on_greeted(node, &sibling, greeting(claim(Some(EDGE.node)))).await.unwrap();
     assert!(node.takes_back(), "a head that this box has signed is proof");
 }
 

@@ -90,7 +90,6 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     control::serve(desk.clone(), &socket)?;
     let pages = Pages::open(config, &desk).await?;
     let tasks = [
-        tokio::spawn(follow_registry(Arc::clone(&node))),
         tokio::spawn(tick(Arc::clone(&node))),
         tokio::spawn(keep_heard(Arc::clone(&node))),
         tokio::spawn(snapshot::keep_fresh(Arc::clone(&node))),
@@ -320,16 +319,6 @@ async fn readyz(State(node): State<Arc<HubNode>>) -> (StatusCode, String) {
     match node.refusing() {
         None => (StatusCode::OK, "ok\n".into()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why.sentence(Lang::En))),
-    }
-}
-
-/// Keeps the view of the registry up to date.
-async fn follow_registry(node: Arc<HubNode>) {
-    let mut directory = node.ears().directory.subscribe();
-    while directory.changed().await.is_ok() {
-        if let Err(error) = tokio::task::block_in_place(|| node.refresh_registry()) {
-            tracing::error!(%error, "the registry cannot be read");
-        }
     }
 }
 

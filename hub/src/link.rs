@@ -2,6 +2,7 @@
 //!
 //! The only module of the hub that names the link. Leaves to others: what is said over a connection (`yika_link::sync`).
 
+use crate::clock::wall_ms;
 use crate::core::enrol::{CERTIFICATE_DAYS, TokenRefused};
 use crate::core::{Command, Reply};
 use crate::identity::HubIdentity;
@@ -10,6 +11,11 @@ use crate::provision;
 use crate::refusal::Refusal;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use yika_crdt::keys;
+use yika_crdt::mesh::Directory;
 use yika_crdt::registry::Standing;
 use yika_link::sync::serve;
 use yika_link::{
@@ -17,11 +23,16 @@ use yika_link::{
     PeerIdentity, RefusalCode, Validity,
 };
 
+/// A registry that could not be read is read again after so long.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Binds the port and serves whoever is admitted, until the process ends.
 ///
 /// # Errors
 /// When the port cannot be bound or the certificate is not usable.
 pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> anyhow::Result<Link> {
+    // Before anybody can be judged by it: what changes from here on is seen.
+    tokio::spawn(follow_registry(Arc::clone(node), node.ears().directory.subscribe()));
     let judge = Arc::clone(node);
     let link = Link::bind(LinkConfig {
         bind,
@@ -30,7 +41,13 @@ pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> any
         ca_der: identity.authority.certificate_der().to_vec(),
         keys: identity.endpoint_keys.clone(),
         software: SOFTWARE.to_owned(),
-        admission: Arc::new(move |peer| admit(&judge, peer)),
+        admission: Arc::new(move |peer| {
+            let admission = admit(&judge, peer);
+            if matches!(judge.registry().standing(peer.writer()), Standing::Unknown) {
+                tokio::spawn(look_for_a_roll_back(Arc::clone(&judge), peer.clone()));
+            }
+            admission
+        }),
         join: Some(JoinServer {
             authority: Arc::clone(&identity.authority),
             enroller: Arc::new(Tokens(Arc::clone(node))),
@@ -56,11 +73,34 @@ async fn serve_peer(node: Arc<HubNode>, peer: Peer) {
     if let Admission::Refuse { code, words } = admit(&node, peer.identity()) {
         peer.close(code, &words);
     }
-    let provisioning = tokio::spawn(provision::keep_up(Arc::clone(&node), peer.identity().clone()));
+    let pace = provision::Pace::default();
+    let provisioning = provision::keep_up(Arc::clone(&node), peer.identity().clone(), pace, wall_ms);
+    let provisioning = tokio::spawn(provisioning);
     let reason = serve(Arc::clone(&node), peer.clone(), words).await;
     provisioning.abort();
     node.disconnected(&peer);
     tracing::info!(peer = %writer, %reason, "disconnected");
+}
+
+/// Keeps the view of the registry up to date, and closes connections of whom it admits no more. What cannot be read is
+/// tried again: a fence or a new box must not wait for the next change.
+pub async fn follow_registry(node: Arc<HubNode>, mut directory: watch::Receiver<Arc<Directory>>) {
+    loop {
+        directory.borrow_and_update();
+        if let Err(error) = tokio::task::block_in_place(|| node.refresh_registry()) {
+            tracing::error!(%error, "the registry cannot be read");
+            tokio::time::sleep(READ_AGAIN_AFTER).await;
+            continue;
+        }
+        for peer in node.peers().into_iter().filter_map(|writer| node.peer(writer)) {
+            if let Admission::Refuse { code, words } = admit(&node, peer.identity()) {
+                peer.close(code, &words);
+            }
+        }
+        if directory.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn close_fenced(node: Arc<HubNode>) {
@@ -103,6 +143,22 @@ fn admit(node: &HubNode, peer: &PeerIdentity) -> Admission {
         Standing::Fenced => Admission::fenced("this box was fenced by headquarters; enrol it again"),
         Standing::OldLife => Admission::old_incarnation("a newer life of this box is registered"),
         Standing::Unknown => Admission::unknown("headquarters does not list this box; enrol it"),
+    }
+}
+
+/// A box with a certificate of this very life of headquarters, whom the database does not list: it was listed before the
+/// certificate was given out, so the database is an older one that was put back. Nothing more is written in that life.
+async fn look_for_a_roll_back(node: Arc<HubNode>, peer: PeerIdentity) {
+    static IS_FOUND: AtomicBool = AtomicBool::new(false);
+    let writer = peer.writer();
+    let is_of_this_life = writer.incarnation.generation == node.writer().incarnation.generation;
+    let row = node.row::<yika_crdt::entry::NodeRecord>(&keys::node(writer));
+    if is_of_this_life && row.is_ok_and(|row| row.is_none()) && !IS_FOUND.swap(true, Ordering::AcqRel) {
+        tracing::error!(peer = %writer, "a box that headquarters enrolled is not in its database: it was put back");
+        if let Err(error) = node.call(Command::Restored).await {
+            tracing::error!(%error, "no new life could be begun");
+            IS_FOUND.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -29,8 +29,8 @@ use yika_crdt::people::SharedPeople;
 use yika_crdt::registry::{RegistryView, Standing};
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::{Claim, Known, Message};
-use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX};
+use yika_crdt::sync::{Known, Message};
+use yika_link::sync::{Greeting, Node, NotTaken, WORDS_WAITING_MAX};
 use yika_link::{Authority, CloseCode, Peer, PeerIdentity, RenewReply, RenewRequest, Validity, describe_certificate};
 use yika_store::rusqlite::Connection;
 use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
@@ -67,8 +67,6 @@ pub struct HubNode {
     snapshots: Snapshots,
     /// Whether boxes were heard since the start: before that no order is taken.
     opening: Arc<Opening>,
-    /// What boxes said they hold, until it is judged.
-    greetings: Mutex<BTreeMap<Writer, Vec<Claim>>>,
     /// What was last heard of each life.
     heard: Mutex<BTreeMap<Writer, Heard>>,
     /// Last second of its certificate, Unix time.
@@ -148,7 +146,6 @@ impl HubNode {
             peers: Mutex::default(),
             snapshots: Snapshots::open(dir, identity.me)?,
             opening: Arc::default(),
-            greetings: Mutex::default(),
             heard: Mutex::new(heard),
             certified_until_s: describe_certificate(&identity.certificate_der)?.1.not_after_s,
         };
@@ -303,7 +300,6 @@ impl HubNode {
         let mut peers = self.lock_peers();
         if peers.get(&writer).is_some_and(|c| c.peer.close_reason().is_some()) {
             peers.remove(&writer);
-            self.lock_greetings().remove(&writer);
             // The link ends within seconds of silence.
             self.hear(writer);
         }
@@ -382,10 +378,6 @@ impl HubNode {
 
     fn lock_heard(&self) -> MutexGuard<'_, BTreeMap<Writer, Heard>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_greetings(&self) -> MutexGuard<'_, BTreeMap<Writer, Vec<Claim>>> {
-        self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -538,21 +530,6 @@ impl Node for HubNode {
         }
     }
 
-    fn on_claims(&self, from: &PeerIdentity, have: &[Claim], is_first: bool) {
-        let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
-        match have.iter().find(|claim| claim.feed == journal) {
-            Some(claim) => self.hear_end(from.writer(), claim.end.seq),
-            None => self.hear(from.writer()),
-        }
-        let mut greetings = self.lock_greetings();
-        let held = greetings.entry(from.writer()).or_default();
-        if is_first {
-            held.clear();
-        }
-        // The sync bounds how many they are.
-        held.extend_from_slice(have);
-    }
-
     fn on_stored(&self, from: &PeerIdentity, marks: &[(FeedId, Seq)]) {
         let journal = FeedId { writer: from.writer(), channel: Channel::Journal };
         match marks.iter().find(|(feed, _)| *feed == journal) {
@@ -578,17 +555,30 @@ impl Node for HubNode {
         may.then(|| part.chunk(chunk).ok()).flatten()
     }
 
-    async fn on_connected(&self, peer: &PeerIdentity) {
-        tracing::info!(peer = %peer.writer(), "connected");
-        let have = self.lock_greetings().remove(&peer.writer());
-        let greeted = Command::Greeted { from: peer.writer(), have: have.unwrap_or_default() };
-        if let Err(error) = self.writer.call(greeted.into()).await {
-            tracing::error!(%error, "a greeting could not be judged");
+    async fn on_greeted(node: &Arc<Self>, peer: &PeerIdentity, greeting: Greeting) -> Result<(), NotTaken> {
+        let from = peer.writer();
+        tracing::info!(peer = %from, "connected");
+        let journal = FeedId { writer: from, channel: Channel::Journal };
+        match greeting.have.iter().find(|claim| claim.feed == journal) {
+            Some(claim) => node.hear_end(from, claim.end.seq),
+            None => node.hear(from),
         }
-        self.opening.heard(peer.writer());
-        if let Err(error) = self.call(Command::Connected(peer.writer())).await {
-            tracing::error!(%error, "a box could not be served");
-        }
-        self.ears.changed.send_modify(|n| *n += 1);
+        // Not through the opening, which waits for this. What could not be judged must be said again.
+        let greeted = Command::Greeted { from, have: greeting.have };
+        node.writer.call(greeted.into()).await.map_err(NotTaken::for_now)?;
+        node.opening.heard(from);
+        tokio::spawn(bring_on(Arc::clone(node), from));
+        Ok(())
     }
+}
+
+/// Tells a box that has greeted what it lacks, as soon as orders are taken; where that fails it must connect again.
+async fn bring_on(node: Arc<HubNode>, to: Writer) {
+    if let Err(error) = node.call(Command::Connected(to)).await {
+        tracing::error!(peer = %to, %error, "a box could not be served");
+        if let Some(peer) = node.peer(to) {
+            peer.close(CloseCode::UNAVAILABLE, &error.to_string());
+        }
+    }
+    node.ears.changed.send_modify(|n| *n += 1);
 }

@@ -8,6 +8,7 @@ use crate::core::Command;
 use crate::node::{Busy, HubNode};
 use crate::store::{OperatorRow, read};
 use std::sync::Arc;
+use std::time::Duration;
 use yika_crdt::entry::*;
 use yika_link::PeerIdentity;
 
@@ -17,20 +18,41 @@ pub const OFFLINE_SIGN_IN_MS: i64 = 30 * 24 * 3_600_000;
 pub const OFFLINE_SIGN_IN_RENEW_MS: i64 = 7 * 24 * 3_600_000;
 const WEEK_BITS: u32 = 20;
 
-/// Tells a connected box what it lacks, now and after every change, until the connection ends.
-pub async fn keep_up(node: Arc<HubNode>, peer: PeerIdentity) {
+/// How often it is looked at what a box lacks, beside every change.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// A line may stay up for longer than an operator's date.
+    pub look: Duration,
+    /// After a failure.
+    pub retry: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { look: Duration::from_secs(3_600), retry: Duration::from_secs(10) }
+    }
+}
+
+/// Tells a connected box what it lacks, now, after every change and as time passes, until the connection ends.
+pub async fn keep_up(node: Arc<HubNode>, peer: PeerIdentity, pace: Pace, wall_ms: impl Fn() -> i64) {
     let mut wanted = node.ears().provision.subscribe();
     loop {
-        if let Err(error) = once(&node, &peer).await {
-            tracing::warn!(peer = %peer.writer(), %error, "a box could not be given its keys and operators");
-        }
-        if wanted.changed().await.is_err() {
-            return;
+        wanted.borrow_and_update();
+        let pause = match once(&node, &peer, wall_ms()).await {
+            Ok(()) => pace.look,
+            Err(error) => {
+                tracing::warn!(peer = %peer.writer(), %error, "a box could not be given its keys and operators");
+                pace.retry
+            }
+        };
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
 
-async fn once(node: &Arc<HubNode>, peer: &PeerIdentity) -> anyhow::Result<()> {
+async fn once(node: &Arc<HubNode>, peer: &PeerIdentity, wall_ms: i64) -> anyhow::Result<()> {
     let Some(campus) = peer.place().campus else { return Ok(()) };
     let box_key = ed25519_dalek::VerifyingKey::from_bytes(&peer.key)?;
     let registry = node.registry();
@@ -43,11 +65,11 @@ async fn once(node: &Arc<HubNode>, peer: &PeerIdentity) -> anyhow::Result<()> {
             give(node, peer, u64::from(row.version), Body::TerminalKey(record)).await?;
         }
     }
-    let week = crate::clock::wall_ms() / OFFLINE_SIGN_IN_RENEW_MS;
+    let week = wall_ms / OFFLINE_SIGN_IN_RENEW_MS;
     for operator in node.query(read::operators).await?.into_iter().filter(|o| o.campus == Some(campus)) {
         // A change of the operator raises the epoch; each week renews the date.
         let version = operator.credential_epoch << WEEK_BITS | u64::try_from(week).unwrap_or(0);
-        give(node, peer, version, Body::Operator(record_of(&operator))).await?;
+        give(node, peer, version, Body::Operator(record_of(&operator, wall_ms))).await?;
     }
     Ok(())
 }
@@ -57,7 +79,7 @@ async fn give(node: &Arc<HubNode>, peer: &PeerIdentity, version: u64, body: Body
     Ok(())
 }
 
-fn record_of(row: &OperatorRow) -> OperatorRecord {
+fn record_of(row: &OperatorRow, wall_ms: i64) -> OperatorRecord {
     let usable = row.active && !row.must_change;
     OperatorRecord {
         operator: row.operator,
@@ -70,6 +92,6 @@ fn record_of(row: &OperatorRow) -> OperatorRecord {
             _ => Role::Auditor,
         },
         verifier: if usable { row.verifier.clone() } else { String::new() },
-        valid_until_ms: crate::clock::wall_ms().saturating_add(OFFLINE_SIGN_IN_MS),
+        valid_until_ms: wall_ms.saturating_add(OFFLINE_SIGN_IN_MS),
     }
 }

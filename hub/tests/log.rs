@@ -332,6 +332,13 @@ async fn a_database_that_was_put_back_without_a_restore_takes_back_its_log_and_b
     assert!(format!("{:?}", now["notes"]).contains("put_back"));
     assert!(mend(&first, &log).is_none(), "once");
 
+    // No database at all is no older one: nothing is made up in its place.
+    let gone = put_back("gone");
+    std::fs::remove_file(gone.join("hub.db")).unwrap();
+    let identity = HubIdentity::load(&gone).unwrap();
+    let refused = tokio::task::block_in_place(|| put_back::mend(&gone, &log, &identity)).unwrap_err().to_string();
+    assert!(refused.contains("holds nothing") && refused.contains("backup restore"), "{refused}");
+
     // A stop between the replay and the new life.
     let stopped = put_back("stopped");
     std::fs::write(stopped.join("put-back"), b"").unwrap();

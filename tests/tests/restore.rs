@@ -196,7 +196,7 @@ fn pruned(edge: &BoxProgram) -> Seq {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headquarters_reinstalled_from_last_nights_backup_neither_pays_twice_nor_forgets() {
-    let Scene { mut world, dir } = scene(10).await;
+    let Scene { mut world, dir } = scene(30).await;
     let backups = dir.path().join("backups");
     for (name, campus) in [("first-east", 1), ("first-west", 2)] {
         assert!(sell(&world, name, campus, 1).await.approved > 0);
@@ -295,7 +295,8 @@ async fn headquarters_reinstalled_from_last_nights_backup_neither_pays_twice_nor
 
     // Headquarters serves again as before.
     world.hub.command(&["withdraw", &rich.to_string(), "--fen", "100", "--request", "w1"]).await.unwrap();
-    assert!(sell(&world, "fourth-west", 2, 7).await.approved > 0);
+    let after = sell(&world, "fourth-west", 2, 7).await;
+    assert!(after.approved > 0, "{after:?}");
     let again = refusal(&world.hub, &["backup", "verify", "/nonexistent.backup"]).await;
     assert!(again.contains("/nonexistent.backup"), "{again}");
     world.hub.command(&["backup", "create", "--to", &backups.to_string_lossy()]).await.unwrap();
@@ -387,31 +388,90 @@ async fn what_was_paid_in_and_out_between_two_backups_is_there_after_the_disk_of
     world.stop().await.ok();
 }
 
+async fn snapshot_of_the_machine(world: &mut World, to: &Path) -> PathBuf {
+    world.hub.process.terminate(STOP).await.unwrap();
+    copy_files(&world.hub.dir, to);
+    copy_files(&world.hub.dir.join("backups"), &to.join("backups"));
+    world.hub.restart().await.unwrap();
+    to.to_owned()
+}
+
+async fn put_back(hub: &mut HubProgram, snapshot: &Path) {
+    hub.process.kill().await.unwrap();
+    std::fs::remove_dir_all(&hub.dir).unwrap();
+    copy_files(snapshot, &hub.dir);
+    copy_files(&snapshot.join("backups"), &hub.dir.join("backups"));
+    hub.restart().await.unwrap();
+}
+
+/// The same where no box is in reach but one that the database does not know yet: its certificate tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_headquarters_enrolled_and_does_not_know_shows_that_it_was_rolled_back() {
+    let Scene { mut world, dir } = scene(4).await;
+    let snapshot = snapshot_of_the_machine(&mut world, &dir.path().join("snapshot")).await;
+    let new = BoxProgram::join(&world.hub, "c1", "east-3", Reach::Direct, "").await.unwrap();
+    world.boxes.iter().for_each(|edge| edge.cut_wan());
+    put_back(&mut world.hub, &snapshot).await;
+    let ended = world.hub.process.wait(BOUND).await.unwrap();
+    assert!(!ended.success(), "it goes on in a new life");
+    world.hub.restart().await.unwrap();
+    let refused = refusal(&world.hub, &["edge", "token", "create", "--campus", "c1"]).await;
+    assert!(refused.contains("no box is enrolled"), "nobody gets a number again that is given out: {refused}");
+    world.boxes.iter().for_each(|edge| edge.heal_wan());
+    until("the recovery ends", BOUND, async || Ok(hub_status(&world.hub).await.0["recovering"].is_null()))
+        .await
+        .unwrap();
+    until("the others have told of the new box", BOUND, async || {
+        Ok(world.hub.command(&["edge", "list"]).await?.contains("east-3"))
+    })
+    .await
+    .unwrap();
+    assert!(sell_at(&world, "new", vec![new.url()], 5_000, 3).await.approved > 0);
+    assert_holds_everything(&world, &[&world.boxes[0], &world.boxes[1], &world.boxes[2], &new]).await;
+    world.hub.command(&["ledger", "verify"]).await.unwrap();
+}
+
+/// A database alone is put back, and the program sees by its log that it is an older one.
+#[tokio::test(flavor = "multi_thread")]
+async fn headquarters_whose_database_alone_was_put_back_takes_back_its_log() {
+    let Scene { mut world, dir } = scene(4).await;
+    let snapshot = snapshot_of_the_machine(&mut world, &dir.path().join("snapshot")).await;
+    let rich = world.people[2].person;
+    let top_up = ["top-up", &rich.to_string(), "--fen", "7000", "--request", "since"];
+    world.hub.command(&top_up).await.unwrap();
+    // More than the log ever lags.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.hub.process.kill().await.unwrap();
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(world.hub.dir.join(format!("hub.db{ending}")));
+    }
+    copy_files(&snapshot, &world.hub.dir);
+    world.hub.restart().await.unwrap();
+    until("the recovery ends", BOUND, async || Ok(hub_status(&world.hub).await.0["recovering"].is_null()))
+        .await
+        .unwrap();
+    assert_eq!(json(&world.hub.command(&top_up).await.unwrap())["repeated"], true, "it is in the log");
+    assert_eq!(notes(&world.hub, "put_back"), 1);
+    assert_everybody_has_what_he_should(&world.hub, |p| TOP_UP_FEN + if p == rich { 7_000 } else { 0 });
+    assert_books_agree(&world).await;
+}
+
 /// A snapshot of the whole machine is put back, its log with it: nothing there can tell, only the boxes.
 #[tokio::test(flavor = "multi_thread")]
 async fn headquarters_rolled_back_with_its_log_hears_its_boxes_before_it_writes() {
     let Scene { mut world, dir } = scene(10).await;
     assert!(sell(&world, "before", 1, 1).await.approved > 0);
     assert_books_agree(&world).await;
-    world.hub.process.terminate(STOP).await.unwrap();
-    let snapshot = dir.path().join("snapshot");
-    copy_files(&world.hub.dir, &snapshot);
-    copy_files(&world.hub.dir.join("backups"), &snapshot.join("backups"));
-    world.hub.restart().await.unwrap();
+    let snapshot = snapshot_of_the_machine(&mut world, &dir.path().join("snapshot")).await;
     for (name, campus) in [("after-east", 1), ("after-west", 2)] {
         assert!(sell(&world, name, campus, 2).await.approved > 0);
     }
     let rich = world.people[2].person;
     let top_up = ["top-up", &rich.to_string(), "--fen", "7000", "--request", "since"];
     world.hub.command(&top_up).await.unwrap();
-    let boxes: Vec<_> = world.boxes.iter().collect();
-    assert_holds_everything(&world, &boxes).await;
+    assert_holds_everything(&world, &world.boxes.iter().collect::<Vec<_>>()).await;
 
-    world.hub.process.kill().await.unwrap();
-    std::fs::remove_dir_all(&world.hub.dir).unwrap();
-    copy_files(&snapshot, &world.hub.dir);
-    copy_files(&snapshot.join("backups"), &world.hub.dir.join("backups"));
-    world.hub.restart().await.unwrap();
+    put_back(&mut world.hub, &snapshot).await;
     // The first thing that anybody does is to pay in: it would be granted at once, under numbers that boxes know.
     let at_once = ["top-up", &rich.to_string(), "--fen", "100", "--request", "at-once"];
     let _ = world.hub.command(&at_once).await;
@@ -426,6 +486,7 @@ async fn headquarters_rolled_back_with_its_log_hears_its_boxes_before_it_writes(
     world.hub.command(&top_up).await.unwrap();
     world.hub.command(&at_once).await.unwrap();
     assert_books_agree(&world).await;
+    let boxes: Vec<_> = world.boxes.iter().collect();
     assert_holds_everything(&world, &boxes).await;
     assert_rights_agree(&world, &boxes).await;
     assert_everybody_has_what_he_should(&world.hub, |p| TOP_UP_FEN + if p == rich { 7_100 } else { 0 });

@@ -90,10 +90,6 @@ pub trait Node: Send + Sync + 'static {
     fn ingest(&self, from: Writer, run: Box<Run>) -> impl Future<Output = Result<(FeedId, Seq), NotTaken>> + Send;
     /// Everything that is not sync: asks, recalls, questions. The answer is said to the peer.
     fn on_message(&self, from: &PeerIdentity, message: Message) -> impl Future<Output = Option<Message>> + Send;
-    /// What the peer calls itself.
-    fn on_greeting(&self, _from: &PeerIdentity, _software: &str) {}
-    /// How far the peer says that it holds what both may hold; before [`Node::on_connected`], in one part or more.
-    fn on_claims(&self, _from: &PeerIdentity, _have: &[Claim], _is_first: bool) {}
     /// The peer has stored this node's sending, or got it otherwise, up to here.
     fn on_stored(&self, _from: &PeerIdentity, _marks: &[(FeedId, Seq)]) {}
     /// Whether this node cuts snapshots for its peers.
@@ -109,8 +105,22 @@ pub trait Node: Send + Sync + 'static {
     fn snapshot_chunk(&self, _to: Place, _id: &Hash, _chunk: u32) -> Option<Vec<u8>> {
         None
     }
-    /// The peer has greeted.
-    fn on_connected(&self, peer: &PeerIdentity) -> impl Future<Output = ()> + Send;
+    /// The peer has greeted, in all its parts: once a connection. Must not wait for long: the own greeting may still be
+    /// unsaid. An error ends the connection, so that the peer greets again.
+    fn on_greeted(
+        node: &Arc<Self>,
+        peer: &PeerIdentity,
+        greeting: Greeting,
+    ) -> impl Future<Output = Result<(), NotTaken>> + Send;
+}
+
+/// What a peer says of itself when it connects.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Greeting {
+    /// Name and version.
+    pub software: String,
+    /// How far it holds what both may hold.
+    pub have: Vec<Claim>,
 }
 
 /// Serves one peer until the connection ends; `words` are said to it of this node's own accord.
@@ -127,6 +137,7 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
         Ok(greeting) => greeting.into_iter().for_each(|part| sync.say(part)),
         Err(error) => return refuse(&peer, error.into()).await,
     }
+    let mut heard = Greeting::default();
     let (runs, stored) = ingest_worker(Arc::clone(&node), identity.writer());
     let mut stored = stored;
     let mut later: BTreeMap<FeedId, Instant> = BTreeMap::new();
@@ -153,7 +164,11 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             // A run is taken off the wire only when the worker has room: its results must never wait behind it.
             received = peer.recv_until(least(&sync)), if runs.capacity() > 0 && sync.has_room() => {
                 let Some((_, bytes)) = received else { return peer.closed().await };
-                if let Err(refused) = take(&node, &mut sync, &identity, &runs, &bytes).await {
+                let taken = match sync.is_greeted() {
+                    true => take(&node, &mut sync, &identity, &runs, &bytes).await,
+                    false => take_greeting(&node, &mut sync, &peer, &mut heard, &bytes).await,
+                };
+                if let Err(refused) = taken {
                     return refuse(&peer, refused).await;
                 }
             }
@@ -263,6 +278,41 @@ fn announce<N: Node>(node: &Arc<N>, sync: &mut PeerSync, feed: FeedId) {
     }
 }
 
+/// Takes a part of the peer's greeting; with the last one the node is told, and both bring each other on.
+async fn take_greeting<N: Node>(
+    node: &Arc<N>,
+    sync: &mut PeerSync,
+    peer: &Peer,
+    heard: &mut Greeting,
+    bytes: &[u8],
+) -> Result<(), NotTaken> {
+    let identity = peer.identity();
+    let message = Message::decode(bytes).map_err(NotTaken::offence)?;
+    if !matches!(message, Message::Hello { .. } | Message::Have { .. }) {
+        return Err(NotTaken::offence("the first message must be a greeting"));
+    }
+    // The sync bounds how much they list.
+    let is_whole = sync.on_greeting(&message).map_err(NotTaken::offence)?;
+    match message {
+        Message::Hello { software, have, .. } => *heard = Greeting { software, have },
+        Message::Have { have, .. } => heard.have.extend(have),
+        _ => {}
+    }
+    if !is_whole {
+        return Ok(());
+    }
+    // Of a connection that a newer one has replaced nothing counts: it may tell what was so before.
+    if peer.close_reason().is_some() {
+        return Err(NotTaken::for_now("the connection has ended"));
+    }
+    let feeds = tokio::task::block_in_place(|| shared_feeds(node, sync))?;
+    hold(node, sync, identity, &feeds);
+    sync.on_grown(feeds.iter().map(|(feed, _)| feed));
+    let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
+    forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
+    N::on_greeted(node, identity, std::mem::take(heard)).await
+}
+
 /// Takes one frame into the state.
 async fn take<N: Node>(
     node: &Arc<N>,
@@ -273,24 +323,7 @@ async fn take<N: Node>(
 ) -> Result<(), NotTaken> {
     let message = Message::decode(bytes).map_err(NotTaken::offence)?;
     match message {
-        Message::Hello { ref have, .. } | Message::Have { ref have, .. } => {
-            let is_whole = sync.on_greeting(&message).map_err(NotTaken::offence)?;
-            // What it holds first: whoever sees that it is connected must not take it for one that holds nothing.
-            node.on_claims(identity, have, matches!(message, Message::Hello { .. }));
-            if let Message::Hello { software, .. } = &message {
-                node.on_greeting(identity, software);
-            }
-            if !is_whole {
-                return Ok(());
-            }
-            let feeds = tokio::task::block_in_place(|| shared_feeds(node, sync))?;
-            hold(node, sync, identity, &feeds);
-            sync.on_grown(feeds.iter().map(|(feed, _)| feed));
-            let forks = tokio::task::block_in_place(|| node.read(|store| sync.contradictions(store, node.key())));
-            forks.unwrap_or_default().into_iter().for_each(|fork| sync.say(fork));
-            node.on_connected(identity).await;
-        }
-        _ if !sync.is_greeted() => return Err(NotTaken::offence("the first message must be a greeting")),
+        Message::Hello { .. } | Message::Have { .. } => return Err(NotTaken::offence("it has greeted already")),
         Message::Stored(marks) => {
             sync.on_stored(&marks);
             node.on_stored(identity, &marks);

@@ -15,12 +15,14 @@ use yika_crdt::ids::*;
 use yika_crdt::mesh::{Directory, Mesh, RunRefused};
 use yika_crdt::store::{MemoryStore, Read, Store, StoreError, Tx};
 use yika_crdt::sync::Message;
-use yika_link::sync::{Node, NotTaken, serve};
+use yika_link::sync::{Greeting, Node, NotTaken, serve};
 use yika_link::{CloseCode, CloseReason, Expected, PeerIdentity};
 
 /// More than all queues between the wire and a store hold together.
 const ENTRIES: u64 = 400;
 const BOX: Writer = Writer { node: NodeId(7), incarnation: LIFE };
+/// Other boxes in the registry: more than one part of a greeting lists.
+const OTHERS: u32 = 4_200;
 const HUB: Writer = Writer { node: NodeId::HUB, incarnation: LIFE };
 
 /// A node that stores whatever comes, slowly.
@@ -32,6 +34,10 @@ struct Slow {
     grown: broadcast::Sender<FeedId>,
     /// Takes no run, and says this.
     refusing: Option<NotTaken>,
+    /// Greetings it was told of.
+    greeted: Mutex<Vec<Greeting>>,
+    /// What it makes of them, if they are not taken.
+    refusing_greetings: Option<NotTaken>,
 }
 
 impl Slow {
@@ -40,6 +46,11 @@ impl Slow {
     }
 
     fn refusing(me: Writer, refusing: Option<NotTaken>) -> Arc<Slow> {
+        Arc::new(Slow { refusing, ..Slow::holding(me, 0) })
+    }
+
+    /// A node that holds so many feeds of other boxes, of each one entry; everybody knows those boxes.
+    fn holding(me: Writer, feeds: u32) -> Slow {
         let mut store = MemoryStore::default();
         let place = Place { node: me.node, campus: (!me.node.is_hub()).then_some(CampusId(1)) };
         let mut mesh = Mesh::load(&store, me, place).unwrap();
@@ -49,12 +60,22 @@ impl Slow {
             let record = NodeRecord { writer, campus, key, name: writer.to_string(), address: None };
             tx.put(yika_crdt::keys::node(writer), &record);
         }
+        for node in (0..OTHERS).map(|n| NodeId(1_000 + n)) {
+            let (writer, campus) = (Writer { node, incarnation: LIFE }, Some(CampusId(1)));
+            let key = key_of(node.0).verifying_key().to_bytes();
+            let record = NodeRecord { writer, campus, key, name: writer.to_string(), address: None };
+            tx.put(yika_crdt::keys::node(writer), &record);
+            if node.0 - 1_000 < feeds {
+                tx.append(FeedId { writer, channel: Channel::People(CampusId(1)) }, vec![1]).unwrap();
+            }
+        }
         let batch = tx.into_batch();
         store.commit(&batch).unwrap();
         mesh.replace(Mesh::load(&store, me, place).unwrap());
         let (grown, _) = broadcast::channel(4_096);
         let directory = Arc::new(mesh.directory());
-        Arc::new(Slow { me, key: key_of(me.node.0), store: Mutex::new(store), directory, grown, refusing })
+        let (greeted, store, refusing_greetings) = (Mutex::default(), Mutex::new(store), None);
+        Slow { me, key: key_of(me.node.0), store, directory, grown, refusing: None, greeted, refusing_greetings }
     }
 
     fn append(&self, feed: FeedId, number: u64) {
@@ -106,7 +127,10 @@ impl Node for Slow {
     async fn on_message(&self, _: &PeerIdentity, _: Message) -> Option<Message> {
         None
     }
-    async fn on_connected(&self, _: &PeerIdentity) {}
+    async fn on_greeted(node: &Arc<Self>, _: &PeerIdentity, greeting: Greeting) -> Result<(), NotTaken> {
+        node.greeted.lock().unwrap().push(greeting);
+        node.refusing_greetings.clone().map_or(Ok(()), Err)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,6 +163,49 @@ async fn many_small_runs_both_ways_never_stop_each_other() {
     let done = tokio::time::timeout(Duration::from_secs(30), all_there).await;
     let (journal, rights) = (hub_node.held(journal), box_node.held(rights));
     assert!(done.is_ok(), "stopped at {journal} and {rights} of {ENTRIES}");
+}
+
+/// A greeting in parts is told once, whole: whoever hears of it knows all that the peer holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greeting_in_parts_is_told_once_and_whole() {
+    let ca = authority(1);
+    let (at_hub, at_box) = (hub(&ca), edge(&ca, 7));
+    let addr = at_hub.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(at_box.dial(addr, Expected::Hub), at_hub.accept());
+    let (hub_node, box_node) = (Arc::new(Slow::holding(HUB, OTHERS)), Slow::new(BOX));
+    let (_keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(Arc::clone(&hub_node), accepted.unwrap(), words));
+    let (_keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(Arc::clone(&box_node), dialled.unwrap(), words));
+    let both = async {
+        while box_node.greeted.lock().unwrap().is_empty() || hub_node.greeted.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Long enough for whatever else might be told.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("both greet");
+    let heard = |node: &Slow| node.greeted.lock().unwrap().iter().map(|g| g.have.len()).collect::<Vec<_>>();
+    assert_eq!(heard(&box_node), vec![OTHERS as usize], "all feeds, in one word");
+    assert_eq!(heard(&hub_node), vec![0]);
+    assert_eq!(box_node.greeted.lock().unwrap()[0].software, "yika test");
+}
+
+/// What a node could not judge must be said again: the connection ends, for now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greeting_that_cannot_be_judged_ends_the_connection() {
+    let ca = authority(1);
+    let (at_hub, at_box) = (hub(&ca), edge(&ca, 7));
+    let addr = at_hub.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(at_box.dial(addr, Expected::Hub), at_hub.accept());
+    let refusing_greetings = Some(NotTaken::for_now("the disk is full"));
+    let hub_node = Arc::new(Slow { refusing_greetings, ..Slow::holding(HUB, 0) });
+    let (_keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(hub_node, accepted.unwrap(), words));
+    let (_keep, words) = mpsc::channel(8);
+    let ended = tokio::time::timeout(Duration::from_secs(10), serve(Slow::new(BOX), dialled.unwrap(), words));
+    let ended = ended.await.expect("the connection ends");
+    assert_eq!(ended.code(), Some(CloseCode::UNAVAILABLE), "{ended}");
 }
 
 /// How a connection ends for a box whose headquarters takes no run of its.

@@ -16,26 +16,41 @@ const NAMES_MAX: usize = 20_000;
 
 /// The names known.
 #[derive(Default)]
-pub(super) struct Names(Mutex<BTreeMap<PersonId, Box<str>>>);
+pub(super) struct Names(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    names: BTreeMap<PersonId, Box<str>>,
+    /// How often all were forgotten: a name that was read before that may be an old one.
+    forgotten: u64,
+}
 
 impl Names {
     pub(super) fn forget(&self) {
-        self.lock().clear();
+        let mut known = self.lock();
+        known.names.clear();
+        known.forgotten += 1;
     }
 
-    fn get(&self, person: PersonId) -> Option<String> {
-        self.lock().get(&person).map(|name| name.to_string())
+    /// A name that is known, or how often all were forgotten before it is read.
+    fn get(&self, person: PersonId) -> Result<String, u64> {
+        let known = self.lock();
+        known.names.get(&person).map(|name| name.to_string()).ok_or(known.forgotten)
     }
 
-    fn keep(&self, person: PersonId, name: &str) {
-        let mut names = self.lock();
-        if names.len() >= NAMES_MAX {
-            names.clear();
+    /// Keeps a name that was read when they had been forgotten so often.
+    fn keep(&self, person: PersonId, name: &str, forgotten: u64) {
+        let mut known = self.lock();
+        if known.forgotten != forgotten {
+            return;
         }
-        names.insert(person, name.into());
+        if known.names.len() >= NAMES_MAX {
+            known.names.clear();
+        }
+        known.names.insert(person, name.into());
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PersonId, Box<str>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,13 +61,14 @@ impl Terminals {
         if person == PersonId(0) {
             return Ok(None);
         }
-        if let Some(name) = self.names.get(person) {
-            return Ok(Some(name));
-        }
+        let forgotten = match self.names.get(person) {
+            Ok(name) => return Ok(Some(name)),
+            Err(forgotten) => forgotten,
+        };
         let record: Option<Person> = self.node.row(&keys::person(person))?;
         let name = record.map(|person| masked_name(&person.name));
         if let Some(name) = &name {
-            self.names.keep(person, name);
+            self.names.keep(person, name, forgotten);
         }
         Ok(name)
     }
@@ -66,9 +82,18 @@ mod tests {
     fn memory_is_bounded() {
         let names = Names::default();
         for n in 0..=NAMES_MAX as u64 {
-            names.keep(PersonId(n), "王*");
+            names.keep(PersonId(n), "王*", 0);
         }
-        assert_eq!(names.lock().len(), 1);
-        assert_eq!(names.get(PersonId(NAMES_MAX as u64)).as_deref(), Some("王*"));
+        assert_eq!(names.lock().names.len(), 1);
+        assert_eq!(names.get(PersonId(NAMES_MAX as u64)).as_deref(), Ok("王*"));
+    }
+
+    #[test]
+    fn a_name_that_was_read_before_a_change_is_not_kept() {
+        let names = Names::default();
+        let before = names.get(PersonId(1)).unwrap_err();
+        names.forget();
+        names.keep(PersonId(1), "王*", before);
+        assert_eq!(names.get(PersonId(1)), Err(1));
     }
 }

@@ -617,7 +617,9 @@ impl Hub {
 
     fn ingest<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, run: Run) -> Result<Reply, CoreError> {
         let (feed, from) = (run.head.feed, run.from);
-        self.mesh.know_hub_life(turn.tx, &run.head);
+        if self.mesh.know_hub_life(turn.tx, &run.head) {
+            turn.events.push(Event::Registry);
+        }
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),

@@ -14,7 +14,7 @@ use crate::identity::HubIdentity;
 use crate::node::HubNode;
 use crate::store::{self, TableRow, outbox};
 use crate::vault::Vault;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -51,6 +51,14 @@ pub fn mend(data: &Path, dir: &Path, identity: &HubIdentity) -> Result<Option<Pu
     let turn = outbox::position(store.connection())?.turn;
     if !mark.exists() && !look(dir, &identity.vault, life, turn) {
         return Ok(None);
+    }
+    if turn == 0 {
+        bail!(
+            "{} holds nothing, and the log in {} does: restore the newest backup with that log into an empty folder \
+             (yika-hub backup restore)",
+            data.join(DATABASE).display(),
+            dir.display()
+        );
     }
     write_durably(&mark, b"", 0o600).with_context(|| format!("cannot write {}", mark.display()))?;
     // Whatever cannot be taken back: boxes and people wait for a hub that signs nothing twice.

@@ -28,7 +28,7 @@ use yika_hub::core::{Command, Reply};
 use yika_hub::desk::ImportReport;
 use yika_hub::identity::HubIdentity;
 use yika_hub::node::HubNode;
-use yika_link::sync::{Node, NotTaken, WORDS_WAITING_MAX, serve as serve_peer};
+use yika_link::sync::{Greeting, Node, NotTaken, WORDS_WAITING_MAX, serve as serve_peer};
 use yika_link::{
     Admission, Dialer, EndpointKeys, Expected, Link, LinkConfig, NodeIdentity, PeerIdentity, Target, Validity, csr,
 };
@@ -380,7 +380,8 @@ impl Node for SimulatedBox {
         None
     }
 
-    async fn on_connected(&self, _: &PeerIdentity) {
-        self.seen.lock().unwrap().greeted.push(mono_ns());
+    async fn on_greeted(node: &Arc<Self>, _: &PeerIdentity, _: Greeting) -> Result<(), NotTaken> {
+        node.seen.lock().unwrap().greeted.push(mono_ns());
+        Ok(())
     }
 }
