@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::snapshot;
 use crate::store::{BackupRow, OperatorRow, TableRow};
 use crate::vault::random;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -74,7 +74,7 @@ pub struct Ready {
 ///
 /// # Errors
 /// When it cannot start; the message says what and how to mend it.
-pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Result<()> {
+pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Result<Ended> {
     let dir = config.data.clone();
     let identity = HubIdentity::load(&dir)?;
     let _lock = lock(&dir)?;
@@ -106,7 +106,9 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let restored = wait_for_the_end(&node).await?;
     tracing::info!(restored, "stopping");
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if !restored {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    }
     pages.close().await;
     let closing = link.shutdown("headquarters is stopping");
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), closing).await;
@@ -118,10 +120,16 @@ pub async fn run(config: &Config, told: impl FnOnce(&Ready) -> Result<()>) -> Re
     let _ = std::fs::remove_file(&socket);
     // The process ends here; what waited in the writer is answered or will be asked again.
     drop((desk, node, thread));
-    if restored {
-        bail!("this hub was restored from a backup: it goes on in a new life as soon as it is started again");
-    }
-    Ok(())
+    Ok(if restored { Ended::ForANewLife } else { Ended::Asked })
+}
+
+/// Why the hub has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// By a signal.
+    Asked,
+    /// It found that its database had been put back: started again, it goes on in its new life.
+    ForANewLife,
 }
 
 /// The node in the life that its database is in.

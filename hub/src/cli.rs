@@ -17,10 +17,11 @@ use failure::{PROBLEMS, Usage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use words::{Voice, say};
-use yika_hub::app::Ready;
+use yika_hub::app::{Ended, Ready};
 use yika_hub::config::Config;
 use yika_hub::control;
 use yika_hub::desk::{HubStatus, dialable, only_here};
@@ -229,7 +230,20 @@ async fn serve_hub(mut config: Config, serve: Serve, voice: Voice) -> Result<()>
         return if voice.json { voice.answer(&config) } else { say(&toml::to_string(&config)?) };
     }
     log(&config)?;
-    yika_hub::app::run(&config, |ready| announce(ready, voice)).await
+    match yika_hub::app::run(&config, |ready| announce(ready, voice)).await? {
+        Ended::Asked => Ok(()),
+        Ended::ForANewLife => Err(start_again()),
+    }
+}
+
+/// The same program with the same words in this process, from the beginning; gives why that cannot be.
+fn start_again() -> anyhow::Error {
+    tracing::warn!("headquarters starts again, to go on in its new life");
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| "yika-hub".into());
+    let error = std::process::Command::new("/proc/self/exe").arg0(name).args(words).exec();
+    anyhow::Error::from(error)
+        .context("the hub must be started again: it goes on in a new life, and cannot do so by itself")
 }
 
 /// One line for programs, and where to go for whoever started it by hand.

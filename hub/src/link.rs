@@ -4,16 +4,20 @@
 
 use crate::clock::wall_ms;
 use crate::core::enrol::{CERTIFICATE_DAYS, TokenRefused};
-use crate::core::{Command, Reply};
+use crate::core::{Command, Reply, TableRow as CoreRow};
 use crate::identity::HubIdentity;
+use crate::machine::Order;
 use crate::node::{HubNode, SOFTWARE};
 use crate::provision;
 use crate::refusal::Refusal;
+use crate::store::TableRow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::keys;
 use yika_crdt::mesh::Directory;
 use yika_crdt::registry::Standing;
@@ -155,11 +159,22 @@ async fn look_for_a_roll_back(node: Arc<HubNode>, peer: PeerIdentity) {
     let row = node.row::<yika_crdt::entry::NodeRecord>(&keys::node(writer));
     if is_of_this_life && row.is_ok_and(|row| row.is_none()) && !IS_FOUND.swap(true, Ordering::AcqRel) {
         tracing::error!(peer = %writer, "a box that headquarters enrolled is not in its database: it was put back");
-        if let Err(error) = node.call(Command::Restored).await {
+        let order = Order { command: Command::Restored, rows: vec![put_back(node.writer(), writer)] };
+        if let Err(error) = node.call(order).await {
             tracing::error!(%error, "no new life could be begun");
             IS_FOUND.store(false, Ordering::Release);
         }
     }
+}
+
+/// What a person at headquarters is told of it.
+fn put_back(life: Writer, shown_by: Writer) -> TableRow {
+    let feed = FeedId { writer: life, channel: Channel::Registry };
+    let detail = format!(
+        "{shown_by} was enrolled here and is not in the database: it was put back without a restore. Top-ups and payments of \
+         the time that it lacks are to be entered again from their vouchers"
+    );
+    TableRow::Core(CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "put_back".to_owned(), detail })
 }
 
 /// Why a token is not redeemed, and how the next one is made.

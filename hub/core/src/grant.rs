@@ -225,7 +225,14 @@ impl Hub {
         if self.recovery.is_some() {
             return Ok(());
         }
-        let home: Vec<_> = self.home_boxes(person).into_iter().filter(|w| self.may_grant(*w)).collect();
+        let mut home: Vec<_> = self.home_boxes(person).into_iter().filter(|w| self.may_grant(*w)).collect();
+        let mut served = Vec::with_capacity(home.len());
+        for writer in home.drain(..) {
+            if self.was_served(turn, writer)? {
+                served.push(writer);
+            }
+        }
+        let home = served;
         self.make_counters(turn, person)?;
         let today = self.today(turn);
         let wallets = self.open(turn, Owner::Person(person))?;

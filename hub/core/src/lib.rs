@@ -24,6 +24,7 @@ mod recover;
 mod refund;
 pub mod rights;
 mod rows;
+mod share;
 mod tally;
 mod unbacked;
 mod upkeep;
@@ -584,6 +585,7 @@ impl Hub {
         self.forget_waiting(turn.stamp.hub_time_ms);
         self.fence_again(turn)?;
         self.sweep(turn)?;
+        self.share_on(turn)?;
         self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
         self.keep_up(turn)?;
         Ok(Reply::Done)

@@ -26,6 +26,9 @@ impl Hub {
         let now_ms = turn.stamp.hub_time_ms;
         if renewed_ms.saturating_sub(now_ms) < LEASE_RENEW_BELOW_MS {
             let until_ms = now_ms.saturating_add(LEASE_MS);
+            if !self.was_served(turn, to)? {
+                self.begin_shares(turn)?;
+            }
             turn.tx.put(renewed_key(to), &until_ms);
             self.assume_lease(turn, to, until_ms)?;
             let mut lease = LeaseRecord { incarnation: to.incarnation, until_ms, signature: SignatureBytes([0; 64]) };

@@ -6,13 +6,14 @@
 
 use super::books::Owner;
 use super::receipts::LEASE_MS;
-use super::{Command, CoreError, Effect, Hub, Reply, Turn, named};
+use super::{Command, CoreError, Effect, HUB_UTC_OFFSET_MINUTES, Hub, Reply, Turn, named};
 use crate::denial::{Denial, Kept};
 use crate::ledger::Kind;
 use crate::rights::is_money;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId, Place};
+use yika_crdt::civil;
 use yika_crdt::entry::*;
 use yika_crdt::feed::SignedHead;
 use yika_crdt::ids::*;
@@ -41,6 +42,12 @@ struct Want {
     /// Shown by its writer's signature, or its own. Otherwise the writer is not known yet: only the registry, which
     /// must come before, can tell.
     proved: bool,
+}
+
+/// A moment in headquarters' civil time.
+fn moment(hub_time_ms: i64) -> String {
+    let at = civil::civil(hub_time_ms, HUB_UTC_OFFSET_MINUTES);
+    format!("{} {:02}:{:02}", at.day, at.minute / 60, at.minute % 60)
 }
 
 /// The life this hub is in and its recovery: of the store if that is newer than the identity.
@@ -87,6 +94,7 @@ impl Hub {
         }
         // More of this life, or of a later one: a copy of this hub has lived on after the moment this one was copied.
         if ahead.iter().any(|w| w.claim.feed.writer.node.is_hub() && w.claim.feed.writer >= self.mesh.me) {
+            self.tell_put_back(turn, from)?;
             self.recover(turn)?;
         }
         if let Some(recovery) = &mut self.recovery {
@@ -94,6 +102,26 @@ impl Hub {
             self.keep_recovery(turn);
         }
         Ok(Reply::Done)
+    }
+
+    /// Nobody restored this hub, and a box knows more of it: what operators did since its database ends is in no feed.
+    fn tell_put_back<R: Read + ?Sized>(&self, turn: &mut Turn<'_, '_, R>, shown_by: Writer) -> Result<(), CoreError> {
+        let mut ended_ms = 0;
+        for (feed, held) in turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == self.mesh.me) {
+            let last = turn.tx.entry(&feed, held.end.seq)?.and_then(|bytes| Entry::decode(&bytes).ok());
+            ended_ms = last.map_or(ended_ms, |last| last.stamp.hub_time_ms.max(ended_ms));
+        }
+        let feed = FeedId { writer: self.mesh.me, channel: Channel::Registry };
+        let place = super::journal::Place { feed, seq: Seq::ZERO, branch: None };
+        let detail = format!(
+            "{shown_by} holds more of what headquarters wrote than its database, which ends at {}: it was put back without a \
+             restore. Boxes give back what they hold; top-ups and payments from then to {} are to be entered again from \
+             their vouchers",
+            moment(ended_ms),
+            moment(turn.stamp.hub_time_ms)
+        );
+        Hub::alarm(turn, place, "put_back", detail);
+        Ok(())
     }
 
     /// Whether the writer of a feed has written as far as a box says; `None` while the writer is not known. A box's word

@@ -11,7 +11,7 @@ pub mod put_back;
 pub mod stream;
 
 use crate::clock::wall_ms;
-use crate::core::Command;
+use crate::core::{Command, TableRow as CoreRow};
 use crate::identity::{self, HubIdentity};
 use crate::machine::Order;
 use crate::node::HubNode;
@@ -26,7 +26,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use yika_crdt::channel::FeedId;
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::store::{Batch, Read};
 use yika_store::files::write_durably;
@@ -329,7 +329,8 @@ pub fn restore(path: &Path, data: &Path, vault: &Arc<Vault>, log: Option<&LogFro
     let head = file::unpack(path, vault, &parts_of_a_hub(), &stage.path)?;
     check(&stage.path, vault, &head)?;
     let replayed = replay(&stage.path, vault, log)?;
-    let life = begin_new_life(&stage.path, vault, Vec::new())?;
+    let upto = words_of(replayed.upto_ms.unwrap_or(head.created_ms).max(head.created_ms))?;
+    let life = begin_new_life(&stage.path, vault, |life| alarm(life, &upto, log.is_some()))?;
     fold_back(&stage.path)?;
     let put = |name: &str| -> Result<()> {
         let to = data.join(name);
@@ -376,13 +377,23 @@ fn replay(dir: &Path, vault: &Arc<Vault>, log: Option<&LogFrom>) -> Result<Repla
     Ok(replayed)
 }
 
-/// The database says that it was restored before anybody can start a hub on it; `rows` are written with that.
-fn begin_new_life(dir: &Path, vault: &Arc<Vault>, rows: Vec<TableRow>) -> Result<Writer> {
+/// What stays to be read after the recovery: up to when everything is there, and what is to be entered again.
+fn alarm(life: Writer, upto: &str, with_log: bool) -> TableRow {
+    let by = if with_log { "a backup and the log after it" } else { "a backup without its log" };
+    let detail = format!(
+        "restored from {by}, complete up to {upto}: later top-ups and payments are to be entered again from their vouchers"
+    );
+    let feed = FeedId { writer: life, channel: Channel::Registry };
+    TableRow::Core(CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "restored".to_owned(), detail })
+}
+
+/// The database says that it was restored before anybody can start a hub on it, and what a person is `told` of it.
+fn begin_new_life(dir: &Path, vault: &Arc<Vault>, told: impl FnOnce(Writer) -> TableRow) -> Result<Writer> {
     let identity = HubIdentity::load_with(dir, Arc::clone(vault))?;
     let life = HubNode::life(&identity, dir)?;
     let identity = identity.in_life(life)?;
     let (node, thread) = HubNode::start(&identity, dir)?;
-    node.call_blocking(Order { command: Command::Restored, rows })?;
+    node.call_blocking(Order { command: Command::Restored, rows: vec![told(life)] })?;
     let life = node.ears().new_life.borrow().context("the restored hub did not begin a new life")?;
     drop(node);
     thread.join().context("the writer thread ended badly")?;
@@ -399,17 +410,19 @@ fn fold_back(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts the master key from where it is kept into a new data folder.
+/// Puts the master key from where it is kept into a new data folder; false where it lies there already.
 ///
 /// # Errors
 /// It is not a key, or another one lies there.
-pub fn place_master_key(from: &Path, data: &Path) -> Result<()> {
+pub fn place_master_key(from: &Path, data: &Path) -> Result<bool> {
     let key = std::fs::read(from).with_context(|| format!("cannot read the master key {}", from.display()))?;
     let to = data.join(crate::vault::MASTER);
     match yika_store::files::read_if_there(&to)? {
-        Some(there) if there == key => Ok(()),
-        Some(_) => bail!("{} is there and is another key", to.display()),
-        None => write_durably(&to, &key, 0o600).with_context(|| format!("cannot write {}", to.display())),
+        Some(there) if there == key => Ok(false),
+        Some(_) => bail!("{} is there and is another key: is this the folder of another hub?", to.display()),
+        None => {
+            write_durably(&to, &key, 0o600).map(|()| true).with_context(|| format!("cannot write {}", to.display()))
+        }
     }
 }
 

@@ -65,7 +65,7 @@ pub fn mend(data: &Path, dir: &Path, identity: &HubIdentity) -> Result<Option<Pu
     let replayed = replay::replay(&mut store, dir, &identity.vault, true)?;
     sound_books(store.connection())?;
     drop(store);
-    let life = begin_new_life(data, &identity.vault, vec![alarm(life, turn, &replayed)])?;
+    let life = begin_new_life(data, &identity.vault, |life| alarm(life, turn, &replayed))?;
     std::fs::remove_file(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
     Ok(Some(PutBack { turn, replayed, life }))
 }

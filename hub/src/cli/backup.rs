@@ -14,7 +14,7 @@ use yika_hub::config::Config;
 use yika_hub::control;
 use yika_hub::desk::{self, DeskError};
 use yika_hub::store::BackupRow;
-use yika_hub::vault::Vault;
+use yika_hub::vault::{self, Vault};
 
 #[derive(Subcommand)]
 pub(super) enum Backup {
@@ -141,11 +141,13 @@ fn restore(config: &Config, files: &[PathBuf], voice: Voice, wish: Restore) -> R
     }
     std::fs::create_dir_all(data).with_context(|| format!("cannot make {}", data.display()))?;
     let _lock = yika_hub::lock::lock(data)?;
-    if let Some(key) = master_key {
-        backup::place_master_key(&key, data)?;
-    }
-    let vault = Arc::new(Vault::open(data).context("restoring needs the master key, which is in no backup")?);
-    let restored = tokio::task::block_in_place(|| backup::restore(&file, data, &vault, log.as_ref()))?;
+    let is_placed = master_key.map_or(Ok(false), |key| backup::place_master_key(&key, data))?;
+    let restored = put_together(&file, data, log.as_ref()).inspect_err(|_| {
+        // The wrong key must not stand in the way of the right one.
+        if is_placed {
+            let _ = std::fs::remove_file(data.join(vault::MASTER));
+        }
+    })?;
     let program = program(files, data);
     if voice.json {
         return voice.answer(&json!({
@@ -161,6 +163,11 @@ fn restore(config: &Config, files: &[PathBuf], voice: Voice, wish: Restore) -> R
     voice.tell("restore.boxes", &[])?;
     voice.tell("restore.configuration", &[("file", &data.join(backup::CONFIGURATION).display())])?;
     voice.tell("restore.next", &[("program", &program)])
+}
+
+fn put_together(file: &Path, data: &Path, log: Option<&LogFrom>) -> Result<Restored> {
+    let vault = Arc::new(Vault::open(data).context("restoring needs the master key, which is in no backup")?);
+    tokio::task::block_in_place(|| backup::restore(file, data, &vault, log))
 }
 
 /// This program as it must be called for the restored hub.
