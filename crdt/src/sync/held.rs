@@ -113,7 +113,7 @@ impl PeerSync {
                 for (feed, base) in self.held.offers.remove(id).unwrap_or_default() {
                     let cursor = self.cursors.entry(feed).or_insert(Cursor::NOTHING);
                     if base.seq > cursor.sent.seq {
-                        *cursor = Cursor { stored: base.seq, sent: base, proved: true };
+                        *cursor = Cursor::at(base, true);
                     }
                 }
                 self.release(|_, waits| waits == Waits::Elsewhere || waits == Waits::For(*id));
