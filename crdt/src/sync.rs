@@ -164,8 +164,13 @@ pub enum SnapshotWord {
         /// Its name.
         id: Hash,
     },
-    /// To other boxes: these come to me by a snapshot, up to there.
-    Coming(Vec<(FeedId, Seq)>),
+    /// To other boxes: these come to me by a snapshot, up to there. `Taken` or `Declined` follows.
+    Coming {
+        /// Its name.
+        id: Hash,
+        /// Its bases, or a part of them.
+        feeds: Vec<(FeedId, End)>,
+    },
 }
 
 impl SnapshotWord {
@@ -195,7 +200,7 @@ impl Message {
             Message::Stored(marks) => (marks.len(), FEEDS_PER_MESSAGE_MAX),
             Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
             Message::Snapshot(word) => match &**word {
-                SnapshotWord::Coming(feeds) => (feeds.len(), FEEDS_PER_MESSAGE_MAX),
+                SnapshotWord::Coming { feeds, .. } => (feeds.len(), FEEDS_PER_MESSAGE_MAX),
                 SnapshotWord::Chunk { bytes, .. } => (bytes.len(), CHUNK_BYTES),
                 _ => (0, 0),
             },
@@ -327,8 +332,7 @@ impl PeerSync {
         for (feed, seq) in marks {
             // Runs of a feed that waits for a snapshot were sent before, and fill the window of all feeds.
             self.free_window(*feed, *seq);
-            // Entries by another way while a snapshot is on its way: the word on the snapshot counts.
-            if !self.held.holds(feed) {
+            if !self.held.keep_mark(feed, *seq) {
                 self.mark_stored(*feed, *seq);
             }
         }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
 use super::*;
-use crate::channel::Channel;
+use crate::channel::{BlockScope, Channel};
 use crate::entry::NodeRecord;
 use crate::ids::*;
 use crate::mesh::Mesh;
@@ -13,7 +13,11 @@ const CAMPUS: CampusId = CampusId(1);
 const ME: Writer = Writer { node: NodeId(1), incarnation: LIFE };
 const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 const PEOPLE: FeedId = FeedId { writer: ME, channel: Channel::People(CAMPUS) };
+const POLICY: FeedId = FeedId { writer: ME, channel: Channel::Campus(CAMPUS) };
+const BLOCKS: FeedId = FeedId { writer: ME, channel: Channel::Blocks(BlockScope::Campus(CAMPUS)) };
 const JOURNAL: FeedId = FeedId { writer: ME, channel: Channel::Journal };
+const SNAPSHOT: Hash = Hash([7; 32]);
+const ANOTHER: Hash = Hash([8; 32]);
 
 fn key_of(writer: Writer) -> SigningKey {
     SigningKey::from_bytes(&[writer.node.0 as u8 + 1; 32])
@@ -65,9 +69,14 @@ impl World {
         self.store.commit(&batch).unwrap();
     }
 
+    /// Where a feed stands at so many entries.
+    fn end(&self, feed: FeedId, seq: u64) -> End {
+        crate::store::end_at(&self.store, &feed, Seq(seq)).unwrap().unwrap()
+    }
+
     /// The sibling says that a snapshot comes to it.
-    fn coming(&mut self, feeds: &[(FeedId, Seq)]) {
-        assert!(self.sync.on_snapshot_word(&SnapshotWord::Coming(feeds.to_vec())));
+    fn coming(&mut self, id: Hash, feeds: &[(FeedId, End)]) {
+        assert!(self.sync.on_snapshot_word(&SnapshotWord::Coming { id, feeds: feeds.to_vec() }));
     }
 
     /// Everything that is sent: by run, its feed and positions.
@@ -89,12 +98,76 @@ fn what_is_acknowledged_of_feeds_that_wait_frees_the_window() {
     world.append(PEOPLE, 40, RUN_BYTES_MAX / 2);
     let sent: Vec<(FeedId, Seq)> = world.sent().into_iter().map(|(feed, _, end)| (feed, Seq(end))).collect();
     assert!(!world.sync.may_send(), "the window is full");
-    world.coming(&[(PEOPLE, Seq(40))]);
+    let base = world.end(PEOPLE, 40);
+    world.coming(SNAPSHOT, &[(PEOPLE, base)]);
     world.append(JOURNAL, 1, 10);
     assert_eq!(world.sent(), []);
     world.sync.on_stored(&sent);
     assert_eq!(world.sent(), [(JOURNAL, 1, 1)]);
     assert_eq!((world.sync.in_flight_bytes, world.sync.in_flight.len()), (10, 1));
+}
+
+#[test]
+fn only_documents_wait_for_what_comes_to_a_sibling() {
+    let mut world = World::new();
+    for feed in [PEOPLE, POLICY, BLOCKS, JOURNAL] {
+        world.append(feed, 2, 10);
+    }
+    let coming = [PEOPLE, POLICY, BLOCKS].map(|feed| (feed, world.end(feed, 2)));
+    world.coming(SNAPSHOT, &coming);
+    assert_eq!(world.sent(), [(BLOCKS, 1, 2), (JOURNAL, 1, 2)]);
+    // Beyond the base nothing goes out either: it follows nothing that the sibling holds.
+    world.append(PEOPLE, 1, 10);
+    world.append(BLOCKS, 1, 10);
+    assert_eq!(world.sent(), [(BLOCKS, 3, 3)]);
+}
+
+#[test]
+fn feeds_go_on_from_the_bases_that_a_sibling_has_taken() {
+    let mut world = World::new();
+    for feed in [PEOPLE, BLOCKS] {
+        world.append(feed, 6, 10);
+    }
+    let coming = [PEOPLE, BLOCKS].map(|feed| (feed, world.end(feed, 4)));
+    // Own entries below the base have left this box, and with them what the chain there follows from.
+    [PEOPLE, BLOCKS].into_iter().for_each(|feed| world.prune(feed, 3));
+    world.coming(SNAPSHOT, &coming);
+    assert_eq!(world.sent(), []);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Taken { id: SNAPSHOT }));
+    assert_eq!(world.sent(), [(BLOCKS, 5, 6), (PEOPLE, 5, 6)]);
+}
+
+#[test]
+fn what_a_sibling_stored_while_feeds_waited_counts() {
+    let ends = [(SnapshotWord::Taken { id: SNAPSHOT }, 6), (SnapshotWord::Declined { id: SNAPSHOT }, 6)];
+    for (word, from) in ends {
+        let mut world = World::new();
+        world.append(PEOPLE, 6, 10);
+        let base = world.end(PEOPLE, 4);
+        world.coming(SNAPSHOT, &[(PEOPLE, base)]);
+        // By another way; an older mark after it says nothing new.
+        world.sync.on_stored(&[(PEOPLE, Seq(5))]);
+        world.sync.on_stored(&[(PEOPLE, Seq(2))]);
+        assert_eq!(world.sync.stored(&PEOPLE), Seq::ZERO);
+        assert!(world.sync.on_snapshot_word(&word));
+        assert_eq!((world.sync.stored(&PEOPLE), world.sent()), (Seq(5), vec![(PEOPLE, from, 6)]), "{word:?}");
+    }
+}
+
+#[test]
+fn only_the_word_on_the_snapshot_that_comes_ends_the_waiting() {
+    let mut world = World::new();
+    world.append(PEOPLE, 2, 10);
+    world.append(POLICY, 2, 10);
+    let bases = [PEOPLE, POLICY].map(|feed| (feed, world.end(feed, 2)));
+    world.coming(SNAPSHOT, &bases[..1]);
+    world.coming(ANOTHER, &bases[1..]);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: Hash([9; 32]) }));
+    assert_eq!(world.sent(), []);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: SNAPSHOT }));
+    assert_eq!(world.sent(), [(PEOPLE, 1, 2)]);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: ANOTHER }));
+    assert_eq!(world.sent(), [(POLICY, 1, 2)]);
 }
 
 #[test]
@@ -107,4 +180,15 @@ fn a_pruned_feed_of_its_own_goes_on_after_a_mark_beyond_what_was_sent() {
     // The sibling has some of it from headquarters before it is sent.
     world.sync.on_stored(&[(PEOPLE, Seq(6))]);
     assert_eq!(world.sent(), [(PEOPLE, 5, 8)]);
+}
+
+#[test]
+fn a_word_of_what_comes_is_read_as_it_was_written_and_bounded() {
+    let feeds = |n: usize| vec![(PEOPLE, End { seq: Seq(9), hash: SNAPSHOT }); n];
+    let word = |n| Message::Snapshot(Box::new(SnapshotWord::Coming { id: SNAPSHOT, feeds: feeds(n) }));
+    let most = word(FEEDS_PER_MESSAGE_MAX);
+    assert!(most.encode().len() <= wire::FRAME_BYTES_MAX);
+    assert_eq!(Message::decode(&most.encode()), Ok(most));
+    let (bytes, limit) = (FEEDS_PER_MESSAGE_MAX + 1, FEEDS_PER_MESSAGE_MAX);
+    assert_eq!(Message::decode(&word(bytes).encode()), Err(WireError::TooLong { bytes, limit }));
 }
