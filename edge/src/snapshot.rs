@@ -4,6 +4,9 @@
 //! A half fetched one stays in the data folder and is gone on with, also after a restart. Leaves to others: what is in
 //! one (`yika_crdt::snapshot`), its file (`yika_store::parts`), the turn (`yika_crdt::edge`).
 
+mod unsaid;
+
+use self::unsaid::{SAY_AGAIN_MS, Unsaid};
 use crate::node::EdgeNode;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
@@ -21,7 +24,7 @@ use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::registry::RegistryView;
 use yika_crdt::snapshot::{self, Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
 use yika_crdt::store::Read;
-use yika_crdt::sync::{FEEDS_PER_MESSAGE_MAX, Message, SnapshotWord};
+use yika_crdt::sync::{FEEDS_PER_MESSAGE_MAX, SnapshotWord};
 use yika_store::parts::Part;
 
 /// Name of a half fetched snapshot in the data folder.
@@ -56,9 +59,12 @@ pub struct Taken {
 
 /// Fetches and takes in what headquarters offers, until the process ends.
 pub async fn run(node: Arc<EdgeNode>, dir: PathBuf, mut words: mpsc::Receiver<Heard>) {
-    let mut task = Task { node, file: dir.join(FILE), fetching: None, offers: BTreeMap::new(), taking: None };
-    let mut look = interval(Duration::from_millis(LOOK_MS));
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (file, offers, unsaid) = (dir.join(FILE), BTreeMap::new(), Unsaid::default());
+    let mut task = Task { node, file, fetching: None, offers, taking: None, unsaid };
+    let [mut look, mut again] = [LOOK_MS, SAY_AGAIN_MS].map(|ms| interval(Duration::from_millis(ms)));
+    for timer in [&mut look, &mut again] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
     task.go_on().await;
     loop {
         let taken = async {
@@ -73,6 +79,7 @@ pub async fn run(node: Arc<EdgeNode>, dir: PathBuf, mut words: mpsc::Receiver<He
                 None => return,
             },
             _ = look.tick(), if task.fetching.is_some() => task.look(),
+            _ = again.tick(), if task.unsaid.is_waiting() => task.unsaid.say_again(),
             taken = taken => {
                 let taken = taken.unwrap_or_else(|ended| Err(anyhow!("{ended}")));
                 task.taken(taken).await;
@@ -114,6 +121,7 @@ struct Task {
     /// Offered and not begun.
     offers: BTreeMap<Audience, (Writer, SignedManifest)>,
     taking: Option<(SignedManifest, JoinHandle<Result<Taken>>)>,
+    unsaid: Unsaid,
 }
 
 impl Task {
@@ -186,7 +194,7 @@ impl Task {
     /// Asks once more when nothing has come for long. Siblings do not wait for what may not come.
     fn look(&mut self) {
         let Some(fetching) = self.fetching.as_mut().filter(|_| self.taking.is_none()) else { return };
-        if fetching.from.is_some_and(|from| self.node.peers().contains(&from)) {
+        if fetching.from.is_some_and(|from| self.node.line_to(from).is_some()) {
             fetching.seen = Instant::now();
         }
         let is_silent = has_passed(fetching.came, SILENT_MS_MAX);
@@ -322,10 +330,11 @@ impl Task {
         self.begin();
     }
 
-    fn say(&self, to: Writer, word: SnapshotWord) {
-        // Words that find no room are lost with the connection, which begins anew.
-        if !self.node.say(to, Message::Snapshot(Box::new(word))) {
-            tracing::debug!(%to, "a peer takes no words");
+    fn say(&mut self, to: Writer, word: SnapshotWord) {
+        // Who is not connected holds nothing back: a connection begins anew.
+        let Some(line) = self.node.line_to(to) else { return };
+        if !self.unsaid.say(to, line, word) {
+            self.node.hang_up(to, "this peer does not listen");
         }
     }
 

@@ -16,6 +16,7 @@ use yika_crdt::snapshot::{Audience, Cutter, SignedManifest, cut};
 use yika_crdt::store::{MemoryStore, Store, Tx};
 use yika_crdt::sync::{Message, SnapshotWord};
 use yika_edge::snapshot::{self, GONE_MS_MAX, Heard, WORDS_WAITING_MAX};
+use yika_link::sync::Node;
 use yika_link::{
     Admission, Authority, CloseCode, EndpointKeys, Expected, Link, LinkConfig, NodeIdentity, Peer, Validity,
 };
@@ -190,4 +191,46 @@ async fn an_earlier_lifes_snapshot_does_not_keep_another_audiences_offer_waiting
     assert_eq!(next(&mut at_newer).await, SnapshotWord::Want { id: other.manifest.id(), chunk: 0 });
     assert_eq!(next(&mut world.at_sibling).await, SnapshotWord::Declined { id: signed.manifest.id() });
     assert!(matches!(next(&mut world.at_sibling).await, SnapshotWord::Coming { id, .. } if id == other.manifest.id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_on_a_snapshot_wait_while_a_peer_does_not_listen() {
+    let mut world = World::new().await;
+    let (signed, chunk) = snapshot(1);
+    let id = signed.manifest.id();
+    world.begin(&signed).await;
+    // Neither takes any more words.
+    let filler = || Message::Reachable("127.0.0.1:1".into());
+    for peer in [HUB, SIBLING] {
+        while world.campus.node.say(peer, filler()) {}
+    }
+    world.hub_says(SnapshotWord::Chunk { id, chunk: 0, bytes: chunk }).await;
+    let node = Arc::clone(&world.campus.node);
+    let taken = async {
+        while node.look(|store| store.feed(&PEOPLE)).unwrap().end.seq < Seq(ENTRIES) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, taken).await.expect("it is taken in");
+    // Another one is of no use by then.
+    world.hub_says(SnapshotWord::Offer(Box::new(snapshot(2).0))).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(next(&mut world.at_hub).await, SnapshotWord::Taken { id });
+    assert_eq!(next(&mut world.at_hub).await, SnapshotWord::Declined { id: snapshot(2).0.manifest.id() });
+    assert_eq!(next(&mut world.at_sibling).await, SnapshotWord::Taken { id });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_finds_no_room_is_declined() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), 1, 0, 1).await;
+    let mut links = Links::new();
+    let hub = links.connect(NodeIdentity::hub(LIFE)).await.identity().clone();
+    let offer = || Message::Snapshot(Box::new(SnapshotWord::Offer(Box::new(snapshot(1).0))));
+    for _ in 0..WORDS_WAITING_MAX {
+        assert_eq!(campus.node.on_message(&hub, offer()).await, None);
+    }
+    let id = snapshot(1).0.manifest.id();
+    let declined = Message::Snapshot(Box::new(SnapshotWord::Declined { id }));
+    assert_eq!(campus.node.on_message(&hub, offer()).await, Some(declined));
 }
