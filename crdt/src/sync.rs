@@ -7,6 +7,8 @@ mod branch;
 mod greeting;
 mod held;
 mod known;
+#[cfg(test)]
+mod tests;
 
 pub use branch::{before, further, run_from};
 pub use greeting::{Claim, FEEDS_MAX, FEEDS_PER_MESSAGE_MAX, SOFTWARE_BYTES_MAX};
@@ -162,8 +164,13 @@ pub enum SnapshotWord {
         /// Its name.
         id: Hash,
     },
-    /// To other boxes: these come to me by a snapshot, up to there.
-    Coming(Vec<(FeedId, Seq)>),
+    /// To other boxes: these come to me by a snapshot, up to there. `Taken` or `Declined` follows.
+    Coming {
+        /// Its name.
+        id: Hash,
+        /// Its bases, or a part of them.
+        feeds: Vec<(FeedId, End)>,
+    },
 }
 
 impl SnapshotWord {
@@ -193,7 +200,7 @@ impl Message {
             Message::Stored(marks) => (marks.len(), FEEDS_PER_MESSAGE_MAX),
             Message::Reachable(address) => (address.len(), ADDRESS_BYTES_MAX),
             Message::Snapshot(word) => match &**word {
-                SnapshotWord::Coming(feeds) => (feeds.len(), FEEDS_PER_MESSAGE_MAX),
+                SnapshotWord::Coming { feeds, .. } => (feeds.len(), FEEDS_PER_MESSAGE_MAX),
                 SnapshotWord::Chunk { bytes, .. } => (bytes.len(), CHUNK_BYTES),
                 _ => (0, 0),
             },
@@ -233,11 +240,25 @@ struct Cursor {
     sent: End,
     /// `sent.hash` is the peer's word until it was linked to an end of ours.
     proved: bool,
+    /// The last `sent` of which the hash was said, too: marks say positions only.
+    sure: End,
 }
 
 impl Cursor {
-    const NOTHING: Cursor =
-        Cursor { stored: Seq::ZERO, sent: End { seq: Seq::ZERO, hash: feed::Hash([0; 32]) }, proved: true };
+    const NOTHING: Cursor = Cursor::at(End { seq: Seq::ZERO, hash: Hash([0; 32]) }, true);
+
+    const fn at(end: End, proved: bool) -> Cursor {
+        Cursor { stored: end.seq, sent: end, proved, sure: end }
+    }
+
+    /// The peer says that it has stored so much, which may be more than was sent.
+    fn mark(&mut self, seq: Seq) {
+        if seq > self.sent.seq {
+            // Its chain there is looked up when more of an own feed is sent.
+            (self.sent, self.proved) = (End { seq, hash: Hash::default() }, false);
+        }
+        self.stored = self.stored.max(seq);
+    }
 }
 
 /// The state of one connection.
@@ -309,28 +330,29 @@ impl PeerSync {
     /// marks change nothing.
     pub fn on_stored(&mut self, marks: &[(FeedId, Seq)]) {
         for (feed, seq) in marks {
-            if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(feed) {
-                // No mesh has so many feeds between two nodes: what is said of more of them is not remembered.
-                continue;
-            }
-            if self.held.holds(feed) {
-                // Entries by another way while a snapshot is on its way: the word on the snapshot counts.
-                continue;
-            }
-            let cursor = self.cursors.entry(*feed).or_insert(Cursor::NOTHING);
-            if *seq > cursor.sent.seq {
-                // Its chain there is looked up when more of an own feed is sent.
-                *cursor = Cursor { stored: *seq, sent: End { seq: *seq, hash: Hash::default() }, proved: false };
-            }
-            cursor.stored = cursor.stored.max(*seq);
-            while let Some(((f, s), bytes)) = self.in_flight.range((*feed, Seq::ZERO)..).next().map(|(k, b)| (*k, *b)) {
-                if f != *feed || s > *seq {
-                    break;
-                }
-                self.in_flight.remove(&(f, s));
-                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+            // Runs of a feed that waits for a snapshot were sent before, and fill the window of all feeds.
+            self.free_window(*feed, *seq);
+            if !self.held.keep_mark(feed, *seq) {
+                self.mark_stored(*feed, *seq);
             }
         }
+    }
+
+    fn free_window(&mut self, feed: FeedId, seq: Seq) {
+        while let Some((sent, bytes)) =
+            self.in_flight.range((feed, Seq::ZERO)..=(feed, seq)).next().map(|(k, b)| (*k, *b))
+        {
+            self.in_flight.remove(&sent);
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        }
+    }
+
+    fn mark_stored(&mut self, feed: FeedId, seq: Seq) {
+        if self.cursors.len() >= FEEDS_MAX && !self.cursors.contains_key(&feed) {
+            // No mesh has so many feeds between two nodes: what is said of more of them is not remembered.
+            return;
+        }
+        self.cursors.entry(feed).or_insert(Cursor::NOTHING).mark(seq);
     }
 
     /// What the peer sends it holds: never sent back to it.
@@ -340,7 +362,7 @@ impl PeerSync {
         }
         let cursor = self.cursors.entry(run.head.feed).or_insert(Cursor::NOTHING);
         if run.head.end.seq > cursor.sent.seq {
-            *cursor = Cursor { stored: run.head.end.seq, sent: run.head.end, proved: false };
+            *cursor = Cursor::at(run.head.end, false);
         }
     }
 
@@ -454,7 +476,7 @@ impl PeerSync {
     fn entries(&mut self, cursor: Cursor, run: Box<Run>) -> Message {
         let (feed, end) = (run.head.feed, run.head.end);
         let bytes = run.entries.iter().map(Vec::len).sum::<usize>().max(1);
-        self.cursors.insert(feed, Cursor { sent: end, ..cursor });
+        self.cursors.insert(feed, Cursor { sent: end, sure: end, ..cursor });
         self.in_flight.insert((feed, end.seq), bytes);
         self.in_flight_bytes += bytes;
         Message::Entries(run)
@@ -496,14 +518,19 @@ impl PeerSync {
     ) -> Result<Option<Message>, StoreError> {
         let mut cursor = self.cursors.get(&feed).copied().unwrap_or(Cursor::NOTHING);
         let own = feed.writer == self.me;
-        if store.feed(&feed)?.pruned > cursor.sent.seq {
+        let pruned = store.feed(&feed)?.pruned;
+        if pruned > cursor.sent.seq {
             // Older than the oldest entry: a snapshot brings the peer up, not this feed.
             return Ok(None);
         }
         // What we sign must be our own chain, so the peer's end is proved to lie on it first.
         if own && !cursor.proved && cursor.sent.hash == Hash::default() && cursor.sent.seq > Seq::ZERO {
-            let Some(end) = crate::store::end_at(store, &feed, cursor.sent.seq)? else { return Ok(None) };
-            (cursor.sent, cursor.proved) = (end, true);
+            match crate::store::end_at(store, &feed, cursor.sent.seq)? {
+                Some(end) => (cursor.sent, cursor.proved) = (end, true),
+                // The chain before it is pruned: some entries are sent twice rather than none ever again.
+                None if cursor.sure.seq >= pruned => cursor.sent = cursor.sure,
+                None => return Ok(None),
+            }
         }
         if own && !cursor.proved {
             if !self.prove(store, &feed, cursor.sent)? {

@@ -35,9 +35,9 @@ use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::sale::{Answer, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::{Claim, Known, Message};
+use yika_crdt::sync::{Claim, Known, Message, SnapshotWord};
 use yika_link::sync::{Greeting, Node, NotTaken, WORDS_WAITING_MAX};
-use yika_link::{Peer, PeerIdentity};
+use yika_link::{CloseCode, Peer, PeerIdentity};
 use yika_store::{CallError, Health, Options, Priority, ReadPool, SqliteStore, Writer as StoreWriter, WriterThread};
 
 /// Name and version as told to peers.
@@ -446,6 +446,18 @@ impl EdgeNode {
         self.lock_peers().get(&to).is_some_and(|connected| connected.words.try_send(message).is_ok())
     }
 
+    /// Where words for a connected peer wait until they are said; closed once the connection has ended.
+    pub fn line_to(&self, to: Writer) -> Option<mpsc::Sender<Message>> {
+        self.lock_peers().get(&to).map(|connected| connected.words.clone())
+    }
+
+    /// Ends the connection to a peer that does not listen; it begins anew.
+    pub fn hang_up(&self, to: Writer, words: &str) {
+        if let Some(connected) = self.lock_peers().get(&to) {
+            connected.peer.close(CloseCode::UNAVAILABLE, words);
+        }
+    }
+
     /// Who is connected.
     pub fn peers(&self) -> Vec<Writer> {
         self.lock_peers().keys().copied().collect()
@@ -658,10 +670,16 @@ impl Node for EdgeNode {
                 None
             }
             Message::Snapshot(word) if writer.node.is_hub() => {
-                if self.snapshots.0.try_send((writer, *word)).is_err() {
-                    tracing::warn!(%writer, "more is said of snapshots than was asked for");
+                let Err(dropped) = self.snapshots.0.try_send((writer, *word)) else { return None };
+                tracing::warn!(%writer, "more is said of snapshots than was asked for");
+                match dropped.into_inner() {
+                    // Headquarters would hold entries back until it hears what became of it.
+                    (_, SnapshotWord::Offer(signed)) => {
+                        let id = signed.manifest.id();
+                        Some(Message::Snapshot(Box::new(SnapshotWord::Declined { id })))
+                    }
+                    _ => None,
                 }
-                None
             }
             Message::Ask { row, total } => {
                 let granted = self.call(Command::Ask { from: writer, row, total }).await;

@@ -4,6 +4,9 @@
 //! A half fetched one stays in the data folder and is gone on with, also after a restart. Leaves to others: what is in
 //! one (`yika_crdt::snapshot`), its file (`yika_store::parts`), the turn (`yika_crdt::edge`).
 
+mod unsaid;
+
+use self::unsaid::{SAY_AGAIN_MS, Unsaid};
 use crate::node::EdgeNode;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
@@ -13,14 +16,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 use yika_crdt::channel::FeedId;
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::feed::Hash;
+use yika_crdt::feed::{End, Hash};
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::registry::RegistryView;
 use yika_crdt::snapshot::{self, Audience, Check, Fetch, Judge, Manifest, Placed, SignedManifest, Step, Steps};
 use yika_crdt::store::Read;
-use yika_crdt::sync::{FEEDS_PER_MESSAGE_MAX, Message, SnapshotWord};
+use yika_crdt::sync::{FEEDS_PER_MESSAGE_MAX, SnapshotWord};
 use yika_store::parts::Part;
 
 /// Name of a half fetched snapshot in the data folder.
@@ -29,6 +33,11 @@ const FILE: &str = "snapshot.part";
 pub const WORDS_WAITING_MAX: usize = 64;
 /// A fetch of which nothing was heard for so long asks again; a chunk takes a while on a slow line.
 const SILENT_MS_MAX: u64 = 120_000;
+/// So long after the connection to headquarters was lost siblings send what the snapshot would have brought: a day may
+/// pass until it comes. A line that breaks for a moment is back before.
+pub const GONE_MS_MAX: u64 = 10_000;
+/// How often a fetch is looked at.
+const LOOK_MS: u64 = 1_000;
 /// Steps made ready ahead of the writer.
 const STEPS_AHEAD_MAX: usize = 2;
 
@@ -50,7 +59,12 @@ pub struct Taken {
 
 /// Fetches and takes in what headquarters offers, until the process ends.
 pub async fn run(node: Arc<EdgeNode>, dir: PathBuf, mut words: mpsc::Receiver<Heard>) {
-    let mut task = Task { node, file: dir.join(FILE), fetching: None, offers: BTreeMap::new(), taking: None };
+    let (file, offers, unsaid) = (dir.join(FILE), BTreeMap::new(), Unsaid::default());
+    let mut task = Task { node, file, fetching: None, offers, taking: None, unsaid };
+    let [mut look, mut again] = [LOOK_MS, SAY_AGAIN_MS].map(|ms| interval(Duration::from_millis(ms)));
+    for timer in [&mut look, &mut again] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
     task.go_on().await;
     loop {
         let taken = async {
@@ -64,7 +78,8 @@ pub async fn run(node: Arc<EdgeNode>, dir: PathBuf, mut words: mpsc::Receiver<He
                 Some((from, word)) => task.hear(from, word).await,
                 None => return,
             },
-            () = tokio::time::sleep(Duration::from_millis(SILENT_MS_MAX)) => task.ask_again(),
+            _ = look.tick(), if task.fetching.is_some() => task.look(),
+            _ = again.tick(), if task.unsaid.is_waiting() => task.unsaid.say_again(),
             taken = taken => {
                 let taken = taken.unwrap_or_else(|ended| Err(anyhow!("{ended}")));
                 task.taken(taken).await;
@@ -81,6 +96,22 @@ struct Fetching {
     from: Option<Writer>,
     /// When the last chunk came.
     came: Instant,
+    /// When its sender was connected last.
+    seen: Instant,
+    /// Siblings hold back what it brings.
+    told: bool,
+}
+
+impl Fetching {
+    /// Goes on after `kept` chunks.
+    fn new(part: Part, kept: u32, from: Option<Writer>) -> Fetching {
+        let (fetch, now) = (Fetch::new(part.signed().clone(), kept), Instant::now());
+        Fetching { fetch, part: Arc::new(part), from, came: now, seen: now, told: false }
+    }
+}
+
+fn has_passed(since: Instant, ms: u64) -> bool {
+    since.elapsed() >= Duration::from_millis(ms)
 }
 
 struct Task {
@@ -90,6 +121,7 @@ struct Task {
     /// Offered and not begun.
     offers: BTreeMap<Audience, (Writer, SignedManifest)>,
     taking: Option<(SignedManifest, JoinHandle<Result<Taken>>)>,
+    unsaid: Unsaid,
 }
 
 impl Task {
@@ -103,8 +135,7 @@ impl Task {
         });
         let Ok(Some((part, kept))) = found.await else { return };
         tracing::info!(kept, of = part.signed().manifest.chunks.len(), "going on with a half fetched snapshot");
-        let fetch = Fetch::new(part.signed().clone(), kept);
-        self.fetching = Some(Fetching { fetch, part: Arc::new(part), from: None, came: Instant::now() });
+        self.fetching = Some(Fetching::new(part, kept, None));
         self.begin_taking();
     }
 
@@ -114,15 +145,16 @@ impl Task {
             SnapshotWord::Chunk { id, chunk, bytes } => self.came(from, id, chunk, &bytes),
             SnapshotWord::Gone { id } if self.is_fetching(id, from) => {
                 tracing::info!("headquarters keeps the half fetched snapshot no more; beginning with a newer one");
-                self.give_up();
-                self.begin();
+                self.decline();
             }
             _ => {}
         }
     }
 
+    /// Whether chunks of it still come from there.
     fn is_fetching(&self, id: Hash, from: Writer) -> bool {
-        self.fetching.as_ref().is_some_and(|fetching| fetching.fetch.id() == id && fetching.from == Some(from))
+        let comes = |fetching: &Fetching| fetching.fetch.id() == id && fetching.from == Some(from);
+        self.taking.is_none() && self.fetching.as_ref().is_some_and(comes)
     }
 
     async fn offered(&mut self, from: Writer, signed: SignedManifest) {
@@ -147,23 +179,32 @@ impl Task {
             // The connection is a new one, or the run of this program: what is half fetched goes on.
             Some(fetching) if fetching.fetch.signed().manifest.audience == audience => {
                 fetching.from = Some(from);
+                fetching.seen = Instant::now();
                 fetching.fetch.begin_again();
+                self.tell_siblings();
                 self.ask();
             }
-            Some(fetching) if fetching.from.is_none() && self.taking.is_none() => {
-                self.give_up();
-                self.begin();
-            }
+            // What was begun with a headquarters of an earlier life, or by the last run of the program, may never come.
+            Some(fetching) if fetching.from != Some(from) && self.taking.is_none() => self.decline(),
             Some(_) => {}
             None => self.begin(),
         }
     }
 
-    /// Nothing has come for long: asks once more.
-    fn ask_again(&mut self) {
-        if let Some(fetching) = &mut self.fetching
-            && fetching.came.elapsed() >= Duration::from_millis(SILENT_MS_MAX)
-        {
+    /// Asks once more when nothing has come for long. Siblings do not wait for what may not come.
+    fn look(&mut self) {
+        let Some(fetching) = self.fetching.as_mut().filter(|_| self.taking.is_none()) else { return };
+        if fetching.from.is_some_and(|from| self.node.line_to(from).is_some()) {
+            fetching.seen = Instant::now();
+        }
+        let is_silent = has_passed(fetching.came, SILENT_MS_MAX);
+        if fetching.told && (is_silent || has_passed(fetching.seen, GONE_MS_MAX)) {
+            tracing::info!("a snapshot does not come on; siblings send what they have");
+            fetching.told = false;
+            let id = fetching.fetch.id();
+            self.say_to_all(None, SnapshotWord::Declined { id });
+        }
+        if let Some(fetching) = self.fetching.as_mut().filter(|_| is_silent) {
             fetching.came = Instant::now();
             fetching.fetch.begin_again();
             self.ask();
@@ -178,10 +219,8 @@ impl Task {
         while let Some((_, (from, signed))) = self.offers.pop_first() {
             match Part::begin(&self.file, signed.clone()) {
                 Ok(part) => {
-                    self.tell_others(from, &signed.manifest);
-                    let fetch = Fetch::new(signed, 0);
-                    let (part, came) = (Arc::new(part), Instant::now());
-                    self.fetching = Some(Fetching { fetch, part, from: Some(from), came });
+                    self.fetching = Some(Fetching::new(part, 0, Some(from)));
+                    self.tell_siblings();
                     return self.ask();
                 }
                 Err(error) => {
@@ -206,7 +245,7 @@ impl Task {
     }
 
     fn came(&mut self, from: Writer, id: Hash, chunk: u32, bytes: &[u8]) {
-        let Some(Fetching { fetch, part, from: Some(sender), came }) = &mut self.fetching else { return };
+        let Some(Fetching { fetch, part, from: Some(sender), came, .. }) = &mut self.fetching else { return };
         if fetch.id() != id || *sender != from {
             return;
         }
@@ -217,20 +256,24 @@ impl Task {
                 Ok(()) => fetch.keep(),
                 Err(error) => {
                     tracing::warn!(%error, "a snapshot cannot be kept; entries are fetched");
-                    return self.decline(from, id);
+                    return self.decline();
                 }
             },
             Placed::Wrong => {
                 tracing::warn!(%from, chunk, "a chunk of a snapshot is not what was signed; entries are fetched");
-                return self.decline(from, id);
+                return self.decline();
             }
         }
         self.ask();
     }
 
-    fn decline(&mut self, from: Writer, id: Hash) {
+    /// Gives it up: headquarters and siblings send entries. Begins with what is offered beside it.
+    fn decline(&mut self) {
+        let fetching = self.fetching.as_ref().map(|fetching| (fetching.from, fetching.fetch.id()));
         self.give_up();
-        self.say(from, SnapshotWord::Declined { id });
+        if let Some((from, id)) = fetching {
+            self.say_to_all(from, SnapshotWord::Declined { id });
+        }
         self.begin();
     }
 
@@ -287,24 +330,27 @@ impl Task {
         self.begin();
     }
 
-    fn say(&self, to: Writer, word: SnapshotWord) {
-        // Words that find no room are lost with the connection, which begins anew.
-        if !self.node.say(to, Message::Snapshot(Box::new(word))) {
-            tracing::debug!(%to, "a peer takes no words");
+    fn say(&mut self, to: Writer, word: SnapshotWord) {
+        // Who is not connected holds nothing back: a connection begins anew.
+        let Some(line) = self.node.line_to(to) else { return };
+        if !self.unsaid.say(to, line, word) {
+            self.node.hang_up(to, "this peer does not listen");
         }
     }
 
     /// Other boxes need not send what comes by the snapshot.
-    fn tell_others(&self, from: Writer, manifest: &Manifest) {
-        let coming: Vec<(FeedId, Seq)> = manifest.feeds.iter().map(|(feed, end)| (*feed, end.seq)).collect();
-        for peer in self.node.peers().into_iter().filter(|peer| *peer != from) {
-            for part in coming.chunks(FEEDS_PER_MESSAGE_MAX) {
-                self.say(peer, SnapshotWord::Coming(part.to_vec()));
-            }
+    fn tell_siblings(&mut self) {
+        let Some(fetching) = &mut self.fetching else { return };
+        fetching.told = true;
+        let (id, part) = (fetching.fetch.id(), Arc::clone(&fetching.part));
+        let coming: &[(FeedId, End)] = &part.signed().manifest.feeds;
+        for feeds in coming.chunks(FEEDS_PER_MESSAGE_MAX) {
+            self.say_to_all(None, SnapshotWord::Coming { id, feeds: feeds.to_vec() });
         }
     }
 
-    fn say_to_all(&self, from: Option<Writer>, word: SnapshotWord) {
+    /// Says it to the other boxes, and to who sends the snapshot.
+    fn say_to_all(&mut self, from: Option<Writer>, word: SnapshotWord) {
         for peer in self.node.peers() {
             if from == Some(peer) || !peer.node.is_hub() {
                 self.say(peer, word.clone());

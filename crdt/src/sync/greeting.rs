@@ -103,8 +103,7 @@ impl PeerSync {
             return Err(SyncRefused::TooManyFeeds { listed });
         }
         for Claim { feed, end, .. } in have {
-            let cursor = Cursor { stored: end.seq, sent: *end, proved: end.seq == crate::ids::Seq::ZERO };
-            self.cursors.insert(*feed, cursor);
+            self.cursors.insert(*feed, Cursor::at(*end, end.seq == crate::ids::Seq::ZERO));
         }
         self.greeted = if more { Greeted::Partly(listed) } else { Greeted::Whole };
         Ok(!more)

@@ -5,6 +5,7 @@
 use super::{Cursor, FEEDS_MAX, PeerSync, SnapshotWord};
 use crate::channel::{Class, FeedId};
 use crate::feed::{End, Hash};
+use crate::ids::Seq;
 use crate::mesh::Directory;
 use crate::snapshot::{Audience, SignedManifest, is_worth_it};
 use crate::store::FeedState;
@@ -22,14 +23,42 @@ enum Waits {
     ForOffer,
     /// That this one is taken.
     For(Hash),
-    /// That the peer has taken one that another node sends it.
-    Elsewhere,
+    /// That the peer has taken this one, which another node sends it.
+    Elsewhere {
+        /// Its name.
+        id: Hash,
+        /// Where the peer's feed goes on then; its word, to be proved for an own feed.
+        base: End,
+    },
+}
+
+impl Waits {
+    fn is_for(self, snapshot: Hash) -> bool {
+        match self {
+            Waits::ForOffer => false,
+            Waits::For(id) | Waits::Elsewhere { id, .. } => id == snapshot,
+        }
+    }
+}
+
+/// A feed that waits.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    waits: Waits,
+    /// How far the peer has said meanwhile that it has stored it.
+    stored: Seq,
+}
+
+impl From<Waits> for Waiting {
+    fn from(waits: Waits) -> Self {
+        Waiting { waits, stored: Seq::ZERO }
+    }
 }
 
 /// What waits for snapshots at one peer.
 #[derive(Default)]
 pub(super) struct Held {
-    feeds: BTreeMap<FeedId, Waits>,
+    feeds: BTreeMap<FeedId, Waiting>,
     offers: BTreeMap<Hash, Vec<(FeedId, End)>>,
     wanted: VecDeque<(Hash, u32)>,
 }
@@ -46,7 +75,21 @@ struct Lacks {
 
 impl Held {
     pub(super) fn holds(&self, feed: &FeedId) -> bool {
-        self.feeds.contains_key(feed)
+        // Another node's snapshot may take hours: only what it is quicker for waits for it. Of the rest the base counts.
+        self.feeds.get(feed).is_some_and(|waiting| match waiting.waits {
+            Waits::ForOffer | Waits::For(_) => true,
+            Waits::Elsewhere { .. } => feed.channel.class() == Class::Documents,
+        })
+    }
+
+    /// Keeps what the peer says it has stored of a held feed: while a snapshot is on its way, entries come to the peer by
+    /// other ways, and the base, whose chain is known, goes before them. False when the feed is not held.
+    pub(super) fn keep_mark(&mut self, feed: &FeedId, seq: Seq) -> bool {
+        let held = self.holds(feed);
+        if let Some(waiting) = self.feeds.get_mut(feed).filter(|_| held) {
+            waiting.stored = waiting.stored.max(seq);
+        }
+        held
     }
 }
 
@@ -72,7 +115,7 @@ impl PeerSync {
         }
         lacks.retain(|_, lacks| (lacks.is_cut_off || is_worth_it(lacks.entries, lacks.all)) && !lacks.feeds.is_empty());
         for feed in lacks.values().flat_map(|lacks| &lacks.feeds).take(FEEDS_MAX) {
-            self.held.feeds.insert(*feed, Waits::ForOffer);
+            self.held.feeds.insert(*feed, Waits::ForOffer.into());
         }
         lacks.into_keys().collect()
     }
@@ -91,45 +134,34 @@ impl PeerSync {
     /// A snapshot is offered, or the peer goes on with one that was offered on an earlier connection.
     pub fn on_offered(&mut self, signed: &SignedManifest) {
         let (manifest, id) = (&signed.manifest, signed.manifest.id());
-        for (feed, waits) in self.held.feeds.iter_mut().filter(|(feed, _)| manifest.audience.covers(feed.channel)) {
+        let mut as_entries = BTreeSet::new();
+        for (feed, waiting) in self.held.feeds.iter_mut().filter(|(feed, _)| manifest.audience.covers(feed.channel)) {
             let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
-            *waits = manifest.base(feed).filter(|base| base.seq > sent).map_or(Waits::Elsewhere, |_| Waits::For(id));
+            match manifest.base(feed).is_some_and(|base| base.seq > sent) {
+                true => waiting.waits = Waits::For(id),
+                false => _ = as_entries.insert(*feed),
+            }
         }
         // An offer that nothing waits for only tells which entries may go.
-        if self.held.feeds.values().any(|waits| *waits == Waits::For(id)) {
+        if self.held.feeds.values().any(|waiting| waiting.waits == Waits::For(id)) {
             while self.held.offers.len() >= OFFERS_MAX {
                 self.held.offers.pop_first();
             }
             self.held.offers.insert(id, manifest.feeds.clone());
         }
         // What the snapshot does not bring further comes as entries.
-        self.release(|feed, waits| manifest.audience.covers(feed.channel) && waits == Waits::Elsewhere);
+        self.release(|feed, _| as_entries.contains(feed));
     }
 
     /// A word of the peer about snapshots. False when it asks for more than anybody who fetches.
     pub fn on_snapshot_word(&mut self, word: &SnapshotWord) -> bool {
         match word {
-            SnapshotWord::Taken { id } => {
-                for (feed, base) in self.held.offers.remove(id).unwrap_or_default() {
-                    let cursor = self.cursors.entry(feed).or_insert(Cursor::NOTHING);
-                    if base.seq > cursor.sent.seq {
-                        *cursor = Cursor { stored: base.seq, sent: base, proved: true };
-                    }
-                }
-                self.release(|_, waits| waits == Waits::Elsewhere || waits == Waits::For(*id));
-            }
+            SnapshotWord::Taken { id } => self.on_taken(*id),
             SnapshotWord::Declined { id } => {
                 self.held.offers.remove(id);
-                self.release(|_, waits| waits == Waits::Elsewhere || waits == Waits::For(*id));
+                self.release(|_, waits| waits.is_for(*id));
             }
-            SnapshotWord::Coming(feeds) => {
-                for (feed, seq) in feeds {
-                    let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
-                    if *seq > sent && self.held.feeds.len() < FEEDS_MAX && Audience::of(feed.channel).is_some() {
-                        self.held.feeds.insert(*feed, Waits::Elsewhere);
-                    }
-                }
-            }
+            SnapshotWord::Coming { id, feeds } => self.on_coming(*id, feeds),
             SnapshotWord::Want { id, chunk } => {
                 if !self.held.wanted.contains(&(*id, *chunk)) {
                     self.held.wanted.push_back((*id, *chunk));
@@ -139,6 +171,41 @@ impl PeerSync {
             _ => {}
         }
         true
+    }
+
+    /// The peer has taken a snapshot: its feeds go on from the bases, or from where it was by then.
+    fn on_taken(&mut self, id: Hash) {
+        for (feed, base) in self.held.offers.remove(&id).unwrap_or_default() {
+            self.go_on_from(feed, Cursor::at(base, true));
+        }
+        let elsewhere = |(feed, waiting): (&FeedId, &Waiting)| match waiting.waits {
+            Waits::Elsewhere { id: taken, base } if taken == id => Some((*feed, base)),
+            _ => None,
+        };
+        let bases: Vec<(FeedId, End)> = self.held.feeds.iter().filter_map(elsewhere).collect();
+        for (feed, base) in bases {
+            self.go_on_from(feed, Cursor::at(base, false));
+        }
+        self.release(|_, waits| waits.is_for(id));
+    }
+
+    fn go_on_from(&mut self, feed: FeedId, base: Cursor) {
+        let cursor = self.cursors.entry(feed).or_insert(Cursor::NOTHING);
+        if base.sent.seq > cursor.sent.seq {
+            *cursor = base;
+        }
+    }
+
+    /// Another node sends the peer a snapshot with these bases.
+    fn on_coming(&mut self, id: Hash, feeds: &[(FeedId, End)]) {
+        for (feed, base) in feeds {
+            let sent = self.cursors.get(feed).map(|cursor| cursor.sent.seq).unwrap_or_default();
+            let has_room = self.held.feeds.len() < FEEDS_MAX || self.held.feeds.contains_key(feed);
+            if base.seq > sent && has_room && Audience::of(feed.channel).is_some() {
+                let waiting = self.held.feeds.entry(*feed).or_insert(Waits::ForOffer.into());
+                waiting.waits = Waits::Elsewhere { id, base: *base };
+            }
+        }
     }
 
     /// The next chunk to send: asked for when nothing more urgent is to be said.
@@ -157,11 +224,13 @@ impl PeerSync {
     }
 
     fn release(&mut self, which: impl Fn(&FeedId, Waits) -> bool) {
-        let released: Vec<FeedId> =
-            self.held.feeds.iter().filter(|(feed, waits)| which(feed, **waits)).map(|(feed, _)| *feed).collect();
-        for feed in &released {
+        let is_released = |(feed, waiting): &(&FeedId, &Waiting)| which(feed, waiting.waits);
+        let released: Vec<(FeedId, Seq)> =
+            self.held.feeds.iter().filter(is_released).map(|(feed, waiting)| (*feed, waiting.stored)).collect();
+        for (feed, stored) in &released {
             self.held.feeds.remove(feed);
+            self.mark_stored(*feed, *stored);
         }
-        self.on_grown(&released);
+        self.on_grown(released.iter().map(|(feed, _)| feed));
     }
 }

@@ -1,0 +1,194 @@
+//! A box and its sibling, to which headquarters sends a snapshot: what waits for it, for how long, and what goes on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+use super::*;
+use crate::channel::{BlockScope, Channel};
+use crate::entry::NodeRecord;
+use crate::ids::*;
+use crate::mesh::Mesh;
+use crate::store::{MemoryStore, Store, Tx};
+
+const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
+const CAMPUS: CampusId = CampusId(1);
+const ME: Writer = Writer { node: NodeId(1), incarnation: LIFE };
+const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
+const PEOPLE: FeedId = FeedId { writer: ME, channel: Channel::People(CAMPUS) };
+const POLICY: FeedId = FeedId { writer: ME, channel: Channel::Campus(CAMPUS) };
+const BLOCKS: FeedId = FeedId { writer: ME, channel: Channel::Blocks(BlockScope::Campus(CAMPUS)) };
+const JOURNAL: FeedId = FeedId { writer: ME, channel: Channel::Journal };
+const SNAPSHOT: Hash = Hash([7; 32]);
+const ANOTHER: Hash = Hash([8; 32]);
+
+fn key_of(writer: Writer) -> SigningKey {
+    SigningKey::from_bytes(&[writer.node.0 as u8 + 1; 32])
+}
+
+/// This box, and its connection to the sibling, which has greeted and holds nothing.
+struct World {
+    store: MemoryStore,
+    mesh: Mesh,
+    sync: PeerSync,
+}
+
+impl World {
+    fn new() -> World {
+        let mut store = MemoryStore::default();
+        let mut tx = Tx::new(&store);
+        for writer in [ME, SIBLING] {
+            let key = key_of(writer).verifying_key().to_bytes();
+            let record = NodeRecord { writer, campus: Some(CAMPUS), key, name: String::new(), address: None };
+            tx.put(crate::keys::node(writer), &record);
+        }
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        let place = |node| Place { node, campus: Some(CAMPUS) };
+        let mesh = Mesh::load(&store, ME, place(ME.node)).unwrap();
+        let mut sync = PeerSync::new(ME, place(SIBLING.node), SIBLING);
+        let (software, have) = (String::new(), Vec::new());
+        let hello = Message::Hello { writer: SIBLING, kind_newest: 1, software, have, more: false };
+        assert_eq!(sync.on_greeting(&hello), Ok(true));
+        World { store, mesh, sync }
+    }
+
+    fn append(&mut self, feed: FeedId, entries: usize, bytes: usize) {
+        let mut tx = Tx::new(&self.store);
+        for n in 0..entries {
+            tx.append(feed, vec![n as u8; bytes]).unwrap();
+        }
+        self.commit(tx.into_batch());
+        self.sync.on_grown([&feed]);
+    }
+
+    fn prune(&mut self, feed: FeedId, upto: u64) {
+        let mut tx = Tx::new(&self.store);
+        tx.prune(feed, Seq(upto));
+        self.commit(tx.into_batch());
+    }
+
+    fn commit(&mut self, batch: crate::store::Batch) {
+        self.store.commit(&batch).unwrap();
+    }
+
+    /// Where a feed stands at so many entries.
+    fn end(&self, feed: FeedId, seq: u64) -> End {
+        crate::store::end_at(&self.store, &feed, Seq(seq)).unwrap().unwrap()
+    }
+
+    /// The sibling says that a snapshot comes to it.
+    fn coming(&mut self, id: Hash, feeds: &[(FeedId, End)]) {
+        assert!(self.sync.on_snapshot_word(&SnapshotWord::Coming { id, feeds: feeds.to_vec() }));
+    }
+
+    /// Everything that is sent: by run, its feed and positions.
+    fn sent(&mut self) -> Vec<(FeedId, u64, u64)> {
+        let mut runs = Vec::new();
+        while let Some(message) = self.sync.poll(&self.mesh.directory(), &self.store, &key_of(ME)).unwrap() {
+            match message {
+                Message::Entries(run) => runs.push((run.head.feed, run.from.0, run.head.end.seq.0)),
+                other => panic!("{other:?}"),
+            }
+        }
+        runs
+    }
+}
+
+#[test]
+fn what_is_acknowledged_of_feeds_that_wait_frees_the_window() {
+    let mut world = World::new();
+    world.append(PEOPLE, 40, RUN_BYTES_MAX / 2);
+    let sent: Vec<(FeedId, Seq)> = world.sent().into_iter().map(|(feed, _, end)| (feed, Seq(end))).collect();
+    assert!(!world.sync.may_send(), "the window is full");
+    let base = world.end(PEOPLE, 40);
+    world.coming(SNAPSHOT, &[(PEOPLE, base)]);
+    world.append(JOURNAL, 1, 10);
+    assert_eq!(world.sent(), []);
+    world.sync.on_stored(&sent);
+    assert_eq!(world.sent(), [(JOURNAL, 1, 1)]);
+    assert_eq!((world.sync.in_flight_bytes, world.sync.in_flight.len()), (10, 1));
+}
+
+#[test]
+fn only_documents_wait_for_what_comes_to_a_sibling() {
+    let mut world = World::new();
+    for feed in [PEOPLE, POLICY, BLOCKS, JOURNAL] {
+        world.append(feed, 2, 10);
+    }
+    let coming = [PEOPLE, POLICY, BLOCKS].map(|feed| (feed, world.end(feed, 2)));
+    world.coming(SNAPSHOT, &coming);
+    assert_eq!(world.sent(), [(BLOCKS, 1, 2), (JOURNAL, 1, 2)]);
+    // Beyond the base nothing goes out either: it follows nothing that the sibling holds.
+    world.append(PEOPLE, 1, 10);
+    world.append(BLOCKS, 1, 10);
+    assert_eq!(world.sent(), [(BLOCKS, 3, 3)]);
+}
+
+#[test]
+fn feeds_go_on_from_the_bases_that_a_sibling_has_taken() {
+    let mut world = World::new();
+    for feed in [PEOPLE, BLOCKS] {
+        world.append(feed, 6, 10);
+    }
+    let coming = [PEOPLE, BLOCKS].map(|feed| (feed, world.end(feed, 4)));
+    // Own entries below the base have left this box, and with them what the chain there follows from.
+    [PEOPLE, BLOCKS].into_iter().for_each(|feed| world.prune(feed, 3));
+    world.coming(SNAPSHOT, &coming);
+    assert_eq!(world.sent(), []);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Taken { id: SNAPSHOT }));
+    assert_eq!(world.sent(), [(BLOCKS, 5, 6), (PEOPLE, 5, 6)]);
+}
+
+#[test]
+fn what_a_sibling_stored_while_feeds_waited_counts() {
+    let ends = [(SnapshotWord::Taken { id: SNAPSHOT }, 6), (SnapshotWord::Declined { id: SNAPSHOT }, 6)];
+    for (word, from) in ends {
+        let mut world = World::new();
+        world.append(PEOPLE, 6, 10);
+        let base = world.end(PEOPLE, 4);
+        world.coming(SNAPSHOT, &[(PEOPLE, base)]);
+        // By another way; an older mark after it says nothing new.
+        world.sync.on_stored(&[(PEOPLE, Seq(5))]);
+        world.sync.on_stored(&[(PEOPLE, Seq(2))]);
+        assert_eq!(world.sync.stored(&PEOPLE), Seq::ZERO);
+        assert!(world.sync.on_snapshot_word(&word));
+        assert_eq!((world.sync.stored(&PEOPLE), world.sent()), (Seq(5), vec![(PEOPLE, from, 6)]), "{word:?}");
+    }
+}
+
+#[test]
+fn only_the_word_on_the_snapshot_that_comes_ends_the_waiting() {
+    let mut world = World::new();
+    world.append(PEOPLE, 2, 10);
+    world.append(POLICY, 2, 10);
+    let bases = [PEOPLE, POLICY].map(|feed| (feed, world.end(feed, 2)));
+    world.coming(SNAPSHOT, &bases[..1]);
+    world.coming(ANOTHER, &bases[1..]);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: Hash([9; 32]) }));
+    assert_eq!(world.sent(), []);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: SNAPSHOT }));
+    assert_eq!(world.sent(), [(PEOPLE, 1, 2)]);
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: ANOTHER }));
+    assert_eq!(world.sent(), [(POLICY, 1, 2)]);
+}
+
+#[test]
+fn a_pruned_feed_of_its_own_goes_on_after_a_mark_beyond_what_was_sent() {
+    let mut world = World::new();
+    world.append(PEOPLE, 4, 10);
+    assert_eq!(world.sent(), [(PEOPLE, 1, 4)]);
+    world.append(PEOPLE, 4, 10);
+    world.prune(PEOPLE, 3);
+    // The sibling has some of it from headquarters before it is sent.
+    world.sync.on_stored(&[(PEOPLE, Seq(6))]);
+    assert_eq!(world.sent(), [(PEOPLE, 5, 8)]);
+}
+
+#[test]
+fn a_word_of_what_comes_is_read_as_it_was_written_and_bounded() {
+    let feeds = |n: usize| vec![(PEOPLE, End { seq: Seq(9), hash: SNAPSHOT }); n];
+    let word = |n| Message::Snapshot(Box::new(SnapshotWord::Coming { id: SNAPSHOT, feeds: feeds(n) }));
+    let most = word(FEEDS_PER_MESSAGE_MAX);
+    assert!(most.encode().len() <= wire::FRAME_BYTES_MAX);
+    assert_eq!(Message::decode(&most.encode()), Ok(most));
+    let (bytes, limit) = (FEEDS_PER_MESSAGE_MAX + 1, FEEDS_PER_MESSAGE_MAX);
+    assert_eq!(Message::decode(&word(bytes).encode()), Err(WireError::TooLong { bytes, limit }));
+}
