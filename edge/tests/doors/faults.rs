@@ -70,8 +70,10 @@ async fn a_silent_board_is_a_clear_refusal_an_alarm_and_unknown_state() {
     })
     .await;
     assert_eq!(swipe(&rig).await, Ok(holder(ALICE)));
-    let back = rig.events(FRONT).iter().filter(|e| **e == DoorEvent::LineBack).count();
-    assert_eq!(back, 2, "at the start and after the silence");
+    let back = || rig.events(FRONT).iter().filter(|e| **e == DoorEvent::LineBack).count();
+    // The journal follows the line.
+    rig.until("the line's return is told", |_| back() >= 2).await;
+    assert_eq!(back(), 2, "at the start and after the silence");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

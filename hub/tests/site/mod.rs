@@ -190,6 +190,8 @@ impl Site {
         let redeem = Command::Redeem { hash, key: key.verifying_key().to_bytes(), name: name.into() };
         let Reply::Redeemed(Ok((used, _))) = node.call(redeem).await.unwrap() else { panic!("not redeemed") };
         node.refresh_registry().unwrap();
+        // It is switched on: from here on it has a share.
+        node.call(Command::Connected(used.writer)).await.unwrap();
         let mut tills = Vec::new();
         for window in 1..=2 {
             let new = NewTerminal {
