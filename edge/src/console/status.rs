@@ -227,6 +227,8 @@ fn tiles(ui: &Ui, status: &status::Status) -> Vec<Tile> {
         tile(clock.0, "clock", "status.clock", ui.clock_text(status.hub_time_ms), ui.t(clock.1).to_owned()),
     ];
     if let Some(disk) = &status.disk {
+    // Nothing is confirmed to a fenced box; that says nothing of what headquarters has.
+    let oldest = if status.fenced && status.unsent > 0 { ui.t("status.unsent.fenced").to_owned() } else { oldest };
         let tone = if disk.free_bytes < status::DISK_FREE_BYTES_MIN { "bad" } else { "ok" };
         let note = ui.t_args("status.disk.note", &[("size", &show::bytes(status.database_bytes))]);
         tiles.push(tile(tone, "hard-drive", "status.disk", show::bytes(disk.free_bytes), note));
