@@ -25,6 +25,8 @@ pub(super) struct Panel {
     /// The page must be opened again before it can go on.
     pub(super) locked: bool,
 }
+    /// Opening it again here is of use.
+    pub(super) reopens: bool,
 
 /// One of the last five.
 pub(super) struct RecentRow {
@@ -77,7 +79,7 @@ impl Panel {
 
     /// A word without an amount.
     pub(super) fn plain(state: &'static str, icon: &'static str, word: &str, notes: Vec<String>) -> Panel {
-        Panel { state, icon, word: word.to_owned(), money: String::new(), notes, locked: false }
+        Panel { state, icon, word: word.to_owned(), money: String::new(), notes, locked: false, reopens: true }
     }
 
     /// A refusal by this page, before anything was recorded.
@@ -177,6 +179,7 @@ impl App {
         let back = back.map_err(|e| UiError::internal(e, Saved::Nothing))?;
         let person = self.person(refund.person)?;
         let name = person.map_or_else(|| "—".to_owned(), |p| show::masked_name(&p.name));
+            reopens: true,
         Ok(Panel {
             money: format!("-{}", show::money(back)),
             ..Panel::plain("undone", "undo-2", ui.t("till.undone"), vec![name, ui.t("till.undone.note").to_owned()])
