@@ -119,7 +119,7 @@ async fn every_mode_sells_and_every_refusal_has_its_word() {
         assert_eq!((refused.status, state(&refused)), (StatusCode::OK, "refused"), "{word}");
         assert!(refused.text.contains(word), "{word}: {}", refused.text);
         // Whoever has too little is told how much, and that the line is cut.
-        let told = refused.text.contains("本节点可用 ¥") && refused.text.contains("断网期间");
+        let told = refused.text.contains("还可扣 ¥") && refused.text.contains("断网期间");
         assert_eq!(told, word == "余额不足", "{word}: {}", refused.text);
     }
     // What is no card and no sale is refused before a number is used up.
