@@ -3,7 +3,7 @@
 //! Reads only. Leaves to others: decisions and what they write (`sale`).
 
 use crate::answered::Answered;
-use crate::entry::{Body, Entry};
+use crate::entry::{Body, Entry, PurchaseRecord, Source};
 use crate::ids::*;
 use crate::keys;
 use crate::sale::Mark;
@@ -92,6 +92,13 @@ pub fn amount_of(body: &Body) -> crate::Fen {
     };
     // Entries are checked before they are written; a sum that does not fit cannot stand in one.
     crate::Fen::sum(parts.iter().map(|(_, part)| *part)).unwrap_or_default()
+}
+
+/// What of a sale was paid with the organisation's money, because the box had too little of the holder's: owed until it is
+/// settled.
+pub fn credit_of(sale: &PurchaseRecord) -> crate::Fen {
+    let parts = sale.paid.iter().filter(|(source, _)| !matches!(source, Source::Wallet(_)));
+    crate::Fen::sum(parts.map(|(_, part)| *part)).unwrap_or_default()
 }
 
 fn entry_at<R: Read + ?Sized>(store: &R, mark: Mark) -> Result<Option<Entry>, StoreError> {

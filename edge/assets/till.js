@@ -101,6 +101,7 @@
     if (entry) entry = entry.slice(0, -1);
     else if (mode === "portions") unit = 0;
     else terms.pop();
+    if (!pending) ready();
     show();
   }
   function clear() {
@@ -128,7 +129,8 @@
     $("#result").replaceWith(fresh);
     $("#till-left").dataset.state = name;
   }
-  const ready = () => panel(mode === "fixed" || mode === "count" ? "asking" : "ready", { money: shownSum() });
+  // A card may come as soon as there is something that it would pay for.
+  const ready = () => panel(asked() ? "asking" : "ready", { money: shownSum() });
   function passing(name) {
     panel(name);
     timer = setTimeout(ready, SHOWN_MS);

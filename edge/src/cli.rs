@@ -180,7 +180,8 @@ fn obey(arguments: Arguments) -> Result<Exit> {
         Command::Snapshot { what: SnapshotCommand::Import { file } } => import(&loaded.config, &file),
         Command::Leave(leave) => {
             let left = identity::leave(&dir, leave.yes, leave.force)?;
-            give(json, &serde_json::json!({ "left": left.to_string() }), "leave.done", &[("node", &left.node)])
+            let facts: voice::Facts<'_> = &[("node", &left.me.node), ("campus", &left.campus)];
+            give(json, &serde_json::json!({ "left": left.me.to_string() }), "leave.done", facts)
         }
     }
 }

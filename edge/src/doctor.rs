@@ -7,6 +7,7 @@ use crate::at_rest::{self, AtRest};
 use crate::config::Config;
 use crate::disk;
 use crate::doors::{Doors, LineState};
+use crate::ended;
 use crate::identity::{Identity, not_joined};
 use crate::mirror;
 use crate::node::EdgeNode;
@@ -20,9 +21,9 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::gate::Shut;
-use yika_crdt::ids::Seq;
+use yika_crdt::ids::{CampusId, Seq};
 use yika_crdt::store::Read;
 use yika_link::CloseCode;
 use yika_store::{Options, SqliteReader};
@@ -154,7 +155,7 @@ pub(crate) fn shut_words(shut: Shut, held: Seq) -> [String; 2] {
             kept.journal.seq
         ),
         Shut::Forked => "另有一台节点在使用本节点密钥: 不再消费, 在总部用 --replaces 重新登记本节点".to_owned(),
-        Shut::Fenced => "总部已封禁本节点, 不再接收它的任何记录: 在总部用 --replaces 重新登记本节点".to_owned(),
+        Shut::Fenced => "总部已封禁本节点, 不再与它来往: 须在总部用 --replaces 重新登记本节点".to_owned(),
     };
     both(zh, shut.words(held))
 }
@@ -177,20 +178,15 @@ pub async fn examine(node: &EdgeNode, doors: &Doors, board: &Board) -> Report {
     writer(&mut report, &status);
     match node.shut() {
         None => report.add("journal", Verdict::Well, ends_at(status.journal), ["", ""]),
+        Some(shut) if shut.is_for_ever() => over(&mut report, shut, Seq(status.journal), node.place()),
         Some(shut) => report.add(
             "journal",
             Verdict::Wrong,
             shut_words(shut, Seq(status.journal)),
-            match shut.is_for_ever() {
-                true => [
-                    "在总部运行 yika-hub edge token create --replaces, 再在本节点 init --join",
-                    "at headquarters: yika-hub edge token create --replaces; then init --join here",
-                ],
-                false => [
-                    "接通总部或同园区的另一个节点; 若仍不恢复, 在总部用 --replaces 重新登记本节点",
-                    "connect headquarters or a sibling; if it does not recover, enrol this box again with --replaces",
-                ],
-            },
+            [
+                "接通总部或同园区的另一个节点; 若仍不恢复, 在总部用 --replaces 重新登记本节点",
+                "connect headquarters or a sibling; if it does not recover, enrol this box again with --replaces",
+            ],
         ),
     }
     clock(&mut report, &status);
@@ -199,6 +195,16 @@ pub async fn examine(node: &EdgeNode, doors: &Doors, board: &Board) -> Report {
     lists(&mut report, &status);
     periphery(&mut report, &status.periphery);
     report
+}
+
+/// The journal of a life that is over: what becomes of it, and the way back.
+fn over(report: &mut Report, shut: Shut, held: Seq, place: Place) {
+    let [mut zh, mut en] = shut_words(shut, held);
+    let [of_entries_zh, of_entries_en] = ended::unconfirmed(place.node);
+    zh.push_str(&format!(". 未确认的记录: {of_entries_zh}"));
+    en.push_str(&format!(". Entries not confirmed: {of_entries_en}"));
+    let [mend_zh, mend_en] = ended::way_back(place.node, place.campus.unwrap_or(CampusId(0)));
+    report.add("journal", Verdict::Wrong, [zh, en], [&mend_zh, &mend_en]);
 }
 
 /// Terminals and doors: each problem by itself, so that none hides behind another.
@@ -246,13 +252,19 @@ pub fn when_down(config: &Config) -> Report {
         }
     };
     let serving = processes::serving(dir);
-    process_unasked(&mut report, serving);
+    let status = joined.as_ref().and_then(|_| status::when_down(config).ok());
+    process_unasked(&mut report, serving, status.as_ref().is_some_and(|status| status.fenced));
     files(&mut report, dir, disk::space(dir).ok());
     if let Some(identity) = joined {
         database(&mut report, dir);
-        journal_when_down(&mut report, dir, &identity);
-        if let Ok(status) = status::when_down(config) {
-            certificate(&mut report, &status);
+        match &status {
+            Some(status) if status.fenced => {
+                over(&mut report, Shut::Fenced, Seq(status.journal), identity.place());
+            }
+            _ => journal_when_down(&mut report, dir, &identity),
+        }
+        if let Some(status) = &status {
+            certificate(&mut report, status);
         }
         look_up(&mut report, &identity.hub_addr);
     }
@@ -263,8 +275,12 @@ pub fn when_down(config: &Config) -> Report {
 }
 
 /// The process of a member, where nothing answers in its folder.
-fn process_unasked(report: &mut Report, serving: Option<u32>) {
+fn process_unasked(report: &mut Report, serving: Option<u32>, is_fenced: bool) {
     let Some(number) = serving else {
+        if is_fenced {
+            let seen = both("没有运行, 重新登记之后再启动", "not started; it comes after the new membership");
+            return report.add("process", Verdict::Unknown, seen, ["", ""]);
+        }
         return report.add(
             "process",
             Verdict::Wrong,

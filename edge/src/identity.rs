@@ -3,6 +3,7 @@
 //! `init --join` makes them; `serve` reads them. The key never leaves the box. Leaves to others: the enrolment
 //! conversation (`yika-link`).
 
+use crate::ended;
 use crate::exit::Ends;
 use crate::voice;
 use anyhow::{Context, Result, bail};
@@ -101,7 +102,8 @@ impl Identity {
     /// In words for the person at the box.
     pub async fn join(dir: &Path, line: &JoinString, name: &str, software: &str) -> Result<Identity> {
         if dir.join("node.toml").exists() {
-            return Err(Ends::unsafe_to(voice::words("init.already", &[("folder", &dir.display())])));
+            let facts: voice::Facts<'_> = &[("folder", &dir.display()), ("leave", &leave_command(dir))];
+            return Err(Ends::unsafe_to(voice::words("init.already", facts)));
         }
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -158,20 +160,14 @@ pub fn keep_certificate(dir: &Path, certificate_der: &[u8]) -> std::io::Result<(
 /// headquarters may want the journal as evidence.
 ///
 /// # Errors
-/// Refused while the box runs, without `yes`, or, without `force`, while headquarters lacks a part of the journal.
-pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<Writer> {
+/// Refused while the box runs, without `yes`, or, without `force`, while headquarters lacks a part of the journal; each
+/// time with the command that is not refused.
+pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<Identity> {
     let identity = Identity::of_member(dir)?;
     if crate::control::ask::<serde_json::Value>(dir, crate::control::Question::Status)?.is_some() {
-        return Err(Ends::unsafe_to(voice::words("leave.runs", &[])));
+        return Err(Ends::unsafe_to(voice::words("leave.runs", &[("leave", &leave_command(dir))])));
     }
-    if !yes {
-        return Err(Ends::unsafe_to(voice::words("leave.say_yes", &[("node", &identity.me.node)])));
-    }
-    let (unsent, is_fenced) = crate::status::unsent_when_down(dir, &identity)?;
-    if unsent > 0 && !force {
-        let why = if is_fenced { "leave.fenced" } else { "leave.unsent" };
-        return Err(Ends::unsafe_to(voice::words(why, &[("count", &unsent)])));
-    }
+    may_leave(dir, &identity, yes, force)?;
     let life = identity.me.incarnation;
     let aside = dir.join(format!("left-n{}-{}-{}", identity.me.node.0, life.generation, life.counter));
     std::fs::DirBuilder::new()
@@ -197,7 +193,40 @@ pub fn leave(dir: &Path, yes: bool, force: bool) -> Result<Writer> {
             _ => {}
         }
     }
-    Ok(identity.me)
+    Ok(identity)
+}
+
+/// Whether a box that is stopped may be given up.
+fn may_leave(dir: &Path, identity: &Identity, yes: bool, force: bool) -> Result<()> {
+    let (unsent, is_fenced) = crate::status::unsent_when_down(dir, identity)?;
+    let is_safe = unsent == 0 || force;
+    if yes && is_safe {
+        return Ok(());
+    }
+    let node = identity.me.node;
+    let why = match (is_safe, is_fenced) {
+        (true, _) => "leave.say_yes",
+        (false, true) => "leave.fenced",
+        (false, false) => "leave.unsent",
+    };
+    let leave = if force { ended::LEAVE_ALL } else { ended::LEAVE };
+    let [zh, en] = ended::unconfirmed(node);
+    let unconfirmed = if tongue() == Lang::Zh { zh } else { en };
+    let facts: voice::Facts<'_> = &[
+        ("node", &node),
+        ("count", &unsent),
+        ("leave", &leave),
+        ("leave_all", &ended::LEAVE_ALL),
+        ("unconfirmed", &unconfirmed),
+    ];
+    Err(Ends::unsafe_to(voice::words(why, facts)))
+}
+
+/// The command that gives this membership up: of a fenced box headquarters confirms nothing more, so that leaving it needs
+/// `--force` for certain.
+fn leave_command(dir: &Path) -> &'static str {
+    let asked = Identity::load(dir).ok().flatten().map(|identity| crate::status::unsent_when_down(dir, &identity));
+    if let Some(Ok((1.., true))) = asked { ended::LEAVE_ALL } else { ended::LEAVE }
 }
 
 /// The key of an earlier attempt, or a new one.

@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod disk;
 pub mod doctor;
 pub mod doors;
+pub mod ended;
 pub mod exit;
 pub mod identity;
 pub mod link;

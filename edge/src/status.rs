@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::disk::{self, Space};
 use crate::doctor;
 use crate::doors::Doors;
+use crate::ended;
 use crate::identity::Identity;
 use crate::node::{EdgeNode, SOFTWARE};
 use crate::periphery::Periphery;
@@ -15,8 +16,9 @@ use crate::vitals::Contact;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::{Entry, LeaseRecord, ReceiptRecord};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::Read;
@@ -136,6 +138,9 @@ pub struct Status {
     pub shut: Option<String>,
     /// The same in Chinese.
     pub shut_zh: Option<String>,
+    /// This life is over, by headquarters' word or because two boxes wrote it: only a new enrolment helps.
+    #[serde(default)]
+    pub fenced: bool,
 }
 
 /// Reads everything; blocks for a moment.
@@ -183,14 +188,16 @@ pub fn gather(node: &EdgeNode, doors: &Doors, board: &Board) -> Status {
         },
         shut: None,
         shut_zh: None,
+        fenced: false,
     };
     let read = node.look(|store| read_rows(&mut status, store, node.writer(), vitals.hub_stored()));
     if let Err(error) = read {
         status.refusing.get_or_insert(error.to_string());
     }
+    status.fenced = node.shut().is_some_and(|shut| shut.is_for_ever());
     let shut = node.shut().map(|shut| doctor::shut_words(shut, Seq(status.journal)));
     (status.shut_zh, status.shut) = shut.map(|[zh, en]| (zh, en)).unzip();
-    judge(&mut status);
+    judge(&mut status, node.place());
     status
 }
 
@@ -233,6 +240,7 @@ pub fn when_down(config: &Config) -> Result<Status> {
         refusing: None,
         shut: None,
         shut_zh: None,
+        fenced: false,
     };
     let path = database(dir);
     if path.exists() {
@@ -240,12 +248,18 @@ pub fn when_down(config: &Config) -> Result<Status> {
             .and_then(|reader| read_rows(&mut status, &reader, identity.me, Seq::ZERO));
         status.refusing = read.err().map(|e| e.to_string());
     }
-    remark(
-        &mut status,
-        "down",
-        "程序没有运行: systemctl start yika-edge",
-        "the program does not run: systemctl start yika-edge",
-    );
+    match status.fenced {
+        true => {
+            let words = doctor::shut_words(Shut::Fenced, Seq(status.journal));
+            remark_over(&mut status, words, identity.place());
+        }
+        false => remark(
+            &mut status,
+            "down",
+            "程序没有运行: systemctl start yika-edge",
+            "the program does not run: systemctl start yika-edge",
+        ),
+    }
     common_remarks(&mut status);
     Ok(status)
 }
@@ -272,6 +286,7 @@ fn read_rows(
     let lease: Option<LeaseRecord> = row(store, keys::LEASE)?;
     let lease = lease.filter(|l| l.incarnation == me.incarnation);
     status.lease_left_ms = lease.map(|l| l.until_ms.saturating_sub(status.hub_time_ms));
+    status.fenced = store.get(keys::FENCED)?.is_some();
     status.quarantined = store.scan(keys::QUARANTINE, None, QUARANTINED_COUNTED_MAX)?.len() as u64;
     Ok(())
 }
@@ -349,11 +364,27 @@ fn remark(status: &mut Status, code: &str, zh: impl Into<String>, en: impl Into<
     status.remarks.push(Remark { code: code.to_owned(), zh: zh.into(), en: en.into() });
 }
 
+/// What is said of a life that is over, and the way back, so that nobody has to ask step by step.
+fn remark_over(status: &mut Status, [zh, en]: [String; 2], place: Place) {
+    remark(status, "journal", format!("暂停消费 (门照常): {zh}"), format!("nothing is sold (doors go on): {en}"));
+    let [zh, en] = ended::way_back(place.node, place.campus.unwrap_or(CampusId(status.campus)));
+    remark(status, "way_back", zh, en);
+}
+
 /// Finds the one word.
-fn judge(status: &mut Status) {
+fn judge(status: &mut Status, place: Place) {
     common_remarks(status);
-    if let (Some(zh), Some(en)) = (status.shut_zh.clone(), status.shut.clone()) {
-        remark(status, "journal", format!("暂停消费 (门照常): {zh}"), format!("nothing is sold (doors go on): {en}"));
+    match (status.shut_zh.clone(), status.shut.clone()) {
+        (Some(zh), Some(en)) if status.fenced => remark_over(status, [zh, en], place),
+        (Some(zh), Some(en)) => {
+            remark(
+                status,
+                "journal",
+                format!("暂停消费 (门照常): {zh}"),
+                format!("nothing is sold (doors go on): {en}"),
+            );
+        }
+        _ => {}
     }
     if !status.clock_trusted {
         remark(
@@ -443,6 +474,11 @@ impl Status {
         matches!(self.state, State::Attention | State::Down)
     }
 
+    /// The number of the node.
+    pub fn number(&self) -> NodeId {
+        self.node.split('@').next().and_then(|node| node.parse().ok()).unwrap_or(NodeId(0))
+    }
+
     /// For the terminal.
     pub fn in_words(&self, lang: Lang) -> String {
         let mut lines = Lines { lang, lines: vec![lang.pick(self.state.words()).to_owned()] };
@@ -450,7 +486,7 @@ impl Status {
             lines.lines.push(format!("  ! {}", lang.pick([&remark.zh, &remark.en])));
         }
         let campus_name = self.campus_name.as_deref().unwrap_or("");
-        let where_ = format!("{} {} {campus_name}", lang.pick(["园区", "campus"]), self.campus);
+        let where_ = format!("{} {} {campus_name}", lang.pick(["园区", "campus"]), CampusId(self.campus));
         lines.add("本节点", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
         self.tell_hub(&mut lines);
         for sibling in &self.siblings {
@@ -480,6 +516,10 @@ impl Status {
         let oldest = |age| format!(" ({} {})", lang.pick(["最早", "oldest"]), lang.ago(Some(age)));
         let unsent = format!("{}{}", self.unsent, self.unsent_age_ms.map(oldest).unwrap_or_default());
         lines.add("总部未确认的记录", "entries not confirmed by headquarters", unsent);
+        if self.fenced && self.unsent > 0 {
+            let [zh, en] = ended::unconfirmed(self.number());
+            lines.lines.push(format!("  ! {}", lang.pick([&zh, &en])));
+        }
         let lease = match self.lease_left_ms {
             Some(left) if left > 0 => lang.age(left.unsigned_abs()),
             Some(_) => lang.pick(["已过期", "over"]).to_owned(),

@@ -91,13 +91,14 @@ mod tests {
     use yika_crdt::ids::CampusId;
     use yika_link::JoinRefusal;
 
-    const SOURCES: [&str; 7] = [
+    const SOURCES: [&str; 8] = [
         include_str!("voice.rs"),
         include_str!("cli.rs"),
         include_str!("cli/failure.rs"),
         include_str!("identity.rs"),
         include_str!("app.rs"),
         include_str!("doctor.rs"),
+        include_str!("ended.rs"),
         include_str!("periphery.rs"),
     ];
 

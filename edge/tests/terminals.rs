@@ -72,7 +72,8 @@ async fn a_day_at_the_till() {
     let sold = client.purchase(&sale(1, 1_250)).await.unwrap();
     assert_eq!((sold.decision, sold.fen, sold.balance_fen), (Decision::Approved, 1_250, Some(3_750)));
     assert_eq!((sold.holder.as_deref(), sold.category, sold.tariff), (Some("测**1"), Some(1), Some(1)));
-    assert_eq!(sold.cashier_text.zh, "扣款 12.50 元,本机可用 37.50 元");
+    assert_eq!(sold.cashier_text.zh, "扣款 12.50 元,断网时本机还可扣 37.50 元(不是余额)");
+    assert_eq!(sold.holder_text.zh, "扣款 12.50 元", "the share of a box is not told as a balance");
     let fixed = Purchase { mode: SaleMode::Fixed {}, ..sale(2, 1) };
     assert_eq!(client.purchase(&fixed).await.unwrap().fen, 1_200);
     let portions = Purchase { mode: SaleMode::Portions { unit_fen: 100, portions: 3 }, ..sale(3, 1) };

@@ -6,8 +6,8 @@ use crate::access::{AccessSheet, Changes};
 use crate::backup::Proved;
 use crate::core::PoolSizes;
 use crate::desk::{
-    Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, NewToken, RefundWish,
-    TokenMade,
+    Actor, Desk, DeskError, ExportedPart, GivenBack, HubStatus, NewOperator, NewTerminal, NewToken, PaidOut,
+    RefundWish, TariffSet, TokenMade,
 };
 use crate::import;
 use crate::refusal::Refusal as NotPossible;
@@ -194,7 +194,7 @@ async fn operators(State(desk): State<Desk>) -> Answer<Vec<OperatorLine>> {
     Ok(Json(rows.into_iter().map(line).collect()))
 }
 
-async fn tariff(State(desk): State<Desk>, Json(sheet): Json<TariffSheet>) -> Answer<TariffVersion> {
+async fn tariff(State(desk): State<Desk>, Json(sheet): Json<TariffSheet>) -> Answer<TariffSet> {
     desk.set_tariff(&Actor::console(), sheet).await.map(Json)
 }
 
@@ -381,20 +381,11 @@ async fn verify_backup(State(desk): State<Desk>, Json(file): Json<PathBuf>) -> A
 }
 
 async fn withdraw(State(desk): State<Desk>, Json(wish): Json<TopUpWish>) -> Answer<PaidOut> {
-    let left = desk.withdraw(&Actor::console(), wish.person, Fen(wish.fen), &wish.request, "").await?;
-    Ok(Json(PaidOut { left_fen: left.0 }))
+    desk.withdraw(&Actor::console(), wish.person, Fen(wish.fen), &wish.request, "").await.map(Json)
 }
 
 async fn undo_top_up(State(desk): State<Desk>, Json((request, reason)): Json<(String, String)>) -> Answer<PaidOut> {
-    let left = desk.undo_top_up(&Actor::console(), &request, &reason).await?;
-    Ok(Json(PaidOut { left_fen: left.0 }))
-}
-
-/// What a payment left.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct PaidOut {
-    /// Everything the person can spend now, in fen.
-    pub left_fen: i64,
+    desk.undo_top_up(&Actor::console(), &request, &reason).await.map(Json)
 }
 
 async fn refund(State(desk): State<Desk>, Json(wish): Json<RefundWish>) -> Answer<GivenBack> {

@@ -5,7 +5,7 @@
 
 mod facts;
 
-pub use facts::{AtBox, BoxLine, Cause, Fact, Weakness};
+pub use facts::{AtBox, BoxLine, Cause, Fact, Unsound, Weakness};
 
 use crate::access::AccessProblem;
 use crate::import::FileError;
@@ -172,9 +172,9 @@ refusals! {
     /// It was not made.
     BackupFailed { cause: Cause } => "backup_failed";
     /// It is not sound.
-    BackupUnsound { file: String, cause: Cause } => "backup_unsound";
+    BackupUnsound { file: String, why: Unsound } => "backup_unsound";
     /// It cannot be read at all: nothing was checked.
-    BackupUnreadable { file: String, cause: Cause } => "backup_unreadable";
+    BackupUnreadable { file: String, why: Unsound } => "backup_unreadable";
     /// No such file among them.
     UnknownBackup { file: String } => "unknown_backup";
 
@@ -279,6 +279,7 @@ fn filled(lang: Lang, code: &str, facts: &[(&str, String)]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
+    use crate::backup::fault::Fault;
     use std::collections::BTreeSet;
     use yika_crdt::docs::{ActError, DocError};
 
@@ -395,6 +396,12 @@ mod tests {
         let nested = Refusal::OneOfSeveral { number: 3, refusal: Box::new(inner) };
         assert!(nested.words(Lang::Zh).contains("第 3 项") && nested.words(Lang::Zh).contains("离开时间"));
         assert!(nested.to_string().contains("act 3: the visit ends before it begins"), "{nested}");
+        let cut = Unsound::Faulty(Fault::Length { found: 3_000, wanted: 1_013_033 });
+        let cut = Refusal::BackupUnsound { file: "hub.bak".into(), why: cut };
+        for (words, said) in [(cut.words(Lang::Zh), "文件不完整"), (cut.to_string(), "was cut off")] {
+            assert!(words.contains(said) && words.contains("3000") && words.contains("1013033"), "{words}");
+            assert!(!words.contains("journalctl") && !words.contains('{'), "the reason itself: {words}");
+        }
         let technical = Refusal::BackupFailed { cause: Cause("No such file or directory".into()) };
         assert!(!technical.words(Lang::Zh).contains("No such") && technical.to_string().contains("No such"));
     }

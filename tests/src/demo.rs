@@ -3,12 +3,14 @@
 //!
 //! Everything runs as real processes on loopback (`site`); the sums are added up by a reader of its own (`books`).
 
+mod place;
 mod report;
 mod rush;
 
 use crate::world::World;
 use anyhow::{Context, Result};
 use clap::Parser;
+use place::Place;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -47,9 +49,13 @@ pub struct Options {
 /// What could not be started or did not come, with the last words of the program concerned.
 pub async fn run(options: &Options) -> Result<bool> {
     let temporary = tempfile::Builder::new().prefix("yika-demo-").tempdir().context("no temporary folder")?;
-    let dir = options.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
+    let place = Place::take(options.dir.as_deref().unwrap_or(temporary.path()))?;
     let progress = Progress { start: Instant::now() };
-    let mut world = World::build(&dir, options.people, &|words| progress.say(words)).await?;
+    let built = World::build(place.dir(), options.people, &|words| progress.say(words)).await;
+    let mut world = match built {
+        Ok(world) => world,
+        Err(error) => return Err(place.give_back(error).await),
+    };
     let times = rush::rush(&world, options, &progress).await?;
     let report = report::add_up(&world, &times, options, &progress).await?;
     report.print(options.json)?;

@@ -1,12 +1,14 @@
 //! A box that headquarters ends while it is alive and connected to the others: they hear of it and say nothing more to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
+use std::path::Path;
 use std::time::Duration;
 use yika_crdt::channel::Channel;
 use yika_crdt::ids::Seq;
 use yika_crdt::store::Read;
 use yika_store::{Options, SqliteReader};
 use yika_tests::http::Client;
+use yika_tests::process::Launch;
 use yika_tests::site::{BoxProgram, until};
 use yika_tests::world::World;
 
@@ -69,5 +71,43 @@ async fn a_box_fenced_while_it_is_connected_is_cut_off_by_every_other_box() {
     })
     .await
     .unwrap();
+    the_named_way_back_is_open(&mut world, node).await;
     world.stop().await.unwrap();
+}
+
+/// What a box in this folder answers: exit code, and all that it says.
+async fn said(data: &Path, words: &[&str]) -> (i32, String) {
+    let edge = Launch::binary("yika-edge").unwrap().name("asked").arg("--data").arg(data).env("LANG", "C");
+    let finished = edge.args(words).finish(BOUND).await.unwrap();
+    (finished.status.code().unwrap(), format!("{}{}", finished.stdout, finished.stderr))
+}
+
+/// Every command is named before it is needed, and what refuses names the one that does not.
+async fn the_named_way_back_is_open(world: &mut World, node: u32) {
+    let (node, leave) = (format!("n{node}"), "yika-edge leave --yes --force");
+    let data = world.boxes[1].dir.join("data");
+    let campus = world.boxes[1].campus.clone();
+    let token = format!("yika-hub edge token create --campus {campus} --replaces {node}");
+    for words in [["status"], ["doctor"]] {
+        let (code, running) = said(&data, &words).await;
+        assert!(code == 3 && running.contains(&token) && running.contains(leave), "{words:?}: {running}");
+        assert!(!running.contains("only here"), "{running}");
+    }
+    world.boxes[1].process.terminate(BOUND).await.unwrap();
+    for words in [["status"], ["doctor"]] {
+        let (code, stopped) = said(&data, &words).await;
+        assert!(code == 3 && stopped.contains(&token) && stopped.contains(leave), "{words:?}: {stopped}");
+    }
+    let line = world.hub.token(&campus, &["--replaces", &node]).await.unwrap();
+    let (code, early) = said(&data, &["init", "--join", &line]).await;
+    assert!(code == 4 && early.contains("yika-edge leave --yes"), "{early}");
+    let (code, bare) = said(&data, &["leave"]).await;
+    assert!(code == 4 && bare.contains("yika-edge leave --yes"), "{bare}");
+    assert_eq!(said(&data, &["leave", "--yes", "--force"]).await.0, 0);
+    let (code, back) = said(&data, &["init", "--join", &line]).await;
+    assert!(code == 0 && back.contains(&node), "{back}");
+    world.boxes[1].heal_wan();
+    world.boxes[1].restart().await.unwrap();
+    let sells = async || Ok(Client::new(world.boxes[1].url()).get("/readyz").await?.status == 200);
+    until("the box sells again", BOUND, sells).await.unwrap();
 }

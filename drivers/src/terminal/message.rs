@@ -200,7 +200,7 @@ pub struct SaleAnswer {
     pub reason: Option<String>,
     /// Charged (or, when refunded, given back) in fen; 0 when refused.
     pub fen: i64,
-    /// Left for the holder at this box, in fen, all wallets.
+    /// What this box can still charge off line, in fen, all wallets: a share of the holder's money, not the balance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance_fen: Option<i64>,
     /// The holder's name with its middle masked.

@@ -4,6 +4,7 @@
 
 use super::events::EventLine;
 use super::{App, show};
+use crate::ended;
 use askama::Template;
 use axum::extract::State;
 use yika_crdt::channel::{Channel, FeedId};
@@ -12,7 +13,7 @@ use yika_crdt::ids::Seq;
 use yika_crdt::keys;
 use yika_crdt::store::decode_row;
 use yika_link::sync::Node;
-use yika_ui::{Page, Saved, Ui, UiError, View};
+use yika_ui::{Lang, Page, Saved, Ui, UiError, View};
 
 /// Waiting entries shown; the count above is of all.
 const WAITING_SHOWN_MAX: usize = 50;
@@ -32,6 +33,8 @@ pub(super) struct OutboxPage {
     archived: String,
     waiting: Vec<EventLine>,
     quarantine: Vec<String>,
+    /// What a fenced box says of entries that nobody will confirm to it.
+    unconfirmed: Option<String>,
 }
 
 /// The queue.
@@ -53,7 +56,10 @@ pub(super) async fn page(ui: Ui, State(app): State<App>) -> Result<View<OutboxPa
         let rows = store.scan(keys::QUARANTINE, None, QUARANTINE_SHOWN_MAX)?;
         rows.iter().map(|(key, bytes)| decode_row::<String>(key, bytes)).collect()
     })?;
+    let [zh, en] = ended::unconfirmed(me.node);
+    let unconfirmed = if ui.lang == Lang::Zh { zh } else { en };
     Ok(View::new(OutboxPage {
+        unconfirmed: (status.fenced && status.unsent > 0).then_some(unconfirmed),
         page: app.page(&ui, "outbox.title", "/outbox"),
         unsent: show::count(status.unsent),
         oldest: status.unsent_age_ms.map_or_else(|| "—".to_owned(), |age_ms| show::age(&ui, age_ms)),

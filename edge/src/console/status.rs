@@ -43,6 +43,8 @@ struct Glance {
     remarks: Vec<String>,
     tiles: Vec<Tile>,
     cut_off: bool,
+    /// What goes on working, and what does not.
+    works: Vec<(bool, &'static str)>,
     siblings: Vec<SiblingRow>,
     counts: Counts,
     terminals: Vec<TerminalRow>,
@@ -163,6 +165,7 @@ fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
         remarks: status.remarks.iter().map(remark).collect(),
         tiles: tiles(ui, &status),
         cut_off: !status.hub_connected,
+        works: works(status.shut.is_some()),
         siblings: siblings(ui, &status),
         counts: Counts {
             words: ui.t_args(
@@ -194,6 +197,19 @@ fn glance(app: &App, ui: &Ui) -> Result<Glance, UiError> {
     })
 }
 
+/// What works without headquarters: while nothing may be appended to the journal, neither sales nor what follows them.
+fn works(is_shut: bool) -> Vec<(bool, &'static str)> {
+    let (sell, refund, block) = match is_shut {
+        true => ("works.not_sell", "works.not_refund", "works.not_block"),
+        false => ("works.sell", "works.refund", "works.block"),
+    };
+    let own = [(true, "works.doors"), (!is_shut, sell), (!is_shut, refund), (!is_shut, block), (true, "works.login")];
+    let mut works = [&own[..], &[(false, "works.not_topup"), (false, "works.not_people")]].concat();
+    // What works first, in the order of its weight for a canteen.
+    works.sort_by_key(|(works, word)| (!works, *word != sell));
+    works
+}
+
 fn tiles(ui: &Ui, status: &status::Status) -> Vec<Tile> {
     let tile = |tone, icon, label, value, note| Tile { tone, icon, label, value, note };
     let heard = status.hub_heard_age_ms.or(status.lists_age_ms);
@@ -211,6 +227,8 @@ fn tiles(ui: &Ui, status: &status::Status) -> Vec<Tile> {
         Some(age_ms) => ui.t_args("status.oldest", &[("t", &show::age(ui, age_ms))]),
         None => ui.t("status.all_sent").to_owned(),
     };
+    // Nothing is confirmed to a fenced box; that says nothing of what headquarters has.
+    let oldest = if status.fenced && status.unsent > 0 { ui.t("status.unsent.fenced").to_owned() } else { oldest };
     let clock = if status.clock_trusted { ("ok", "status.clock.trusted") } else { ("bad", "status.clock.untrusted") };
     let hub = if status.hub_connected { ("ok", "status.hub.linked") } else { ("warn", "status.hub.cut") };
     let unsent = if status.unsent == 0 { "ok" } else { "info" };

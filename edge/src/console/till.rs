@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use view::{Left, Panel};
 use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::{ActRecord, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState};
+use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
@@ -46,6 +47,17 @@ struct TillPage {
     cashier: String,
     header: Header,
     left: Left,
+}
+
+/// Where no till will sell any more.
+#[derive(Template)]
+#[template(path = "till/ended.html")]
+struct EndedPage {
+    page: Page,
+    word: &'static str,
+    note: &'static str,
+    /// The slip of the shift that cannot be closed here any more.
+    slip: Option<String>,
 }
 
 #[derive(Template)]
@@ -134,6 +146,10 @@ pub(super) async fn page(ui: Ui, me: CurrentOperator, State(app): State<App>) ->
     let shifts = app.shifts()?;
     let registry = app.node().registry();
     let mine = shifts.iter().find(|s| s.is_open() && s.operator == operator);
+    if let Some((word, note)) = app.over() {
+        let slip = mine.map(|shift| slip_of(shift.terminal, shift.boot));
+        return Ok(View::new(EndedPage { page: app.page(&ui, word, "/till"), word, note, slip }).into_response());
+    }
     let Some((shift, terminal)) = mine.and_then(|s| Some((*s, registry.terminals.get(&s.terminal)?))) else {
         return choose(&ui, &me, &app, &shifts);
     };
@@ -189,7 +205,7 @@ pub(super) async fn sign_on(
     Form(form): Form<TillForm>,
 ) -> Result<Response, UiError> {
     let operator = operator_id(&me)?;
-    if app.shifts()?.iter().any(|s| s.is_open() && s.operator == operator) {
+    if app.over().is_some() || app.shifts()?.iter().any(|s| s.is_open() && s.operator == operator) {
         return Ok(Redirect::to("/till").into_response());
     }
     let command = Command::SignOn { terminal: TerminalId(form.terminal), operator };
@@ -217,9 +233,16 @@ pub(super) async fn sign_off(
     if open.operator != operator {
         me.require(super::RUN)?;
     }
-    let reply = app.node().call(Command::SignOff { terminal, operator }).await;
-    reply.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
-    Ok(Redirect::to(&format!("/till/shifts/{}/{}", terminal.0, open.boot)).into_response())
+    // Nothing is journaled of a life that is over; the cashier gets his slip all the same.
+    if app.over().is_none() {
+        let reply = app.node().call(Command::SignOff { terminal, operator }).await;
+        reply.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
+    }
+    Ok(Redirect::to(&slip_of(terminal, open.boot)).into_response())
+}
+
+fn slip_of(terminal: TerminalId, boot: u32) -> String {
+    format!("/till/shifts/{}/{boot}", terminal.0)
 }
 
 /// Line, meal and clock, asked for by the page now and then.
@@ -275,7 +298,10 @@ pub(super) async fn sale(
             let panel = app.panel_of(&ui, &answer, card, again)?;
             app.left_response(&ui, Some(&shift), StatusCode::OK, panel)
         }
-        Err(busy) => app.wait(&ui, &shift, &busy),
+        Err(busy) => {
+            let ended = if again { "till.fenced.again" } else { "till.fenced.nothing" };
+            app.wait(&ui, &shift, &busy, ended)
+        }
     }
 }
 
@@ -422,9 +448,25 @@ impl App {
         Ok((!is_open).then_some(("till.not_last", "till.not_last.note")))
     }
 
-    /// The box cannot write at present: the page keeps the question and asks again under the same number.
-    fn wait(&self, ui: &Ui, shift: &Shift, busy: &Busy) -> Result<Response, UiError> {
+    /// Why no till of this box will ever sell again before it is enrolled anew: the word and what to do.
+    fn over(&self) -> Option<(&'static str, &'static str)> {
+        match self.node().shut()? {
+            Shut::Fenced => Some(("till.fenced", "till.fenced.note")),
+            Shut::Forked => Some(("till.forked", "till.fenced.note")),
+            Shut::Asking | Shut::Opening | Shut::Unsure | Shut::Behind(_) => None,
+        }
+    }
+
+    /// The box cannot write at present: the page keeps the question and asks again under the same number. One whose life
+    /// is over says so, and with `ended` what became of the question.
+    fn wait(&self, ui: &Ui, shift: &Shift, busy: &Busy, ended: &str) -> Result<Response, UiError> {
         tracing::warn!(%busy, terminal = %shift.terminal, "a till waits");
+        if let Some((word, note)) = self.over() {
+            let notes = vec![ui.t(ended).to_owned(), ui.t(note).to_owned()];
+            let panel =
+                Panel { locked: true, reopens: false, ..Panel::plain("refused", "circle-x", ui.t(word), notes) };
+            return self.left_response(ui, Some(shift), StatusCode::CONFLICT, panel);
+        }
         let panel =
             Panel::plain("waiting", "clock", ui.t("till.box_busy"), vec![ui.t("till.box_busy.note").to_owned()]);
         self.left_response(ui, Some(shift), StatusCode::SERVICE_UNAVAILABLE, panel)
@@ -439,7 +481,7 @@ impl App {
     ) -> Result<Response, UiError> {
         let answer = match self.node().refund(request).await {
             Ok(answer) => answer,
-            Err(busy) => return self.wait(ui, shift, &busy),
+            Err(busy) => return self.wait(ui, shift, &busy, "till.fenced.back"),
         };
         let panel = match answer {
             Answer::Refused(Reason::DayCut) => Panel::refused(ui, "till.day_cut", "till.day_cut.note"),
@@ -471,14 +513,16 @@ fn mode_of(form: &SaleForm) -> Option<Mode> {
 fn header(app: &App, ui: &Ui, terminal: &TerminalRecord) -> Result<Header, UiError> {
     let (now_ms, _) = app.node().time();
     let registry = app.node().registry();
-    let offline = !app.node().hears_hub();
+    let over = app.over();
+    let offline = over.is_some() || !app.node().hears_hub();
+    let link = over.map_or(if offline { "till.link.cut" } else { "till.link.ok" }, |(word, _)| word);
     let minute = civil::civil(now_ms, ui.kit.utc_offset_minutes).minute;
     let sheet = registry.tariff.as_deref();
     let period = sheet.and_then(|sheet| tariff::period_at(sheet, minute));
     let named = sheet.and_then(|sheet| sheet.periods.iter().find(|p| Some(p.id) == period));
     Ok(Header {
         offline,
-        link: ui.t(if offline { "till.link.cut" } else { "till.link.ok" }).to_owned(),
+        link: ui.t(link).to_owned(),
         period: named.map_or_else(|| ui.t("till.no_period").to_owned(), |p| p.name.clone()),
         price: sheet.map_or_else(String::new, |sheet| fixed_prices(sheet, terminal.outlet, period)),
         clock: ui.clock_text(now_ms).get(..5).unwrap_or_default().to_owned(),

@@ -194,11 +194,26 @@ impl Terminals {
 
 fn approved(blank: SaleAnswer, record: &PurchaseRecord, holder: Option<String>) -> SaleAnswer {
     let paid = sold::amount_of(&Body::Purchase(record.clone()));
-    let text = match record.mode {
-        Mode::Count => Words::new("计次 1", "One meal counted"),
-        _ => Words::new(
-            format!("扣款 {paid} 元,本机可用 {} 元", record.balance),
-            format!("Charged {paid} yuan, {} yuan left at this box", record.balance),
+    let credit = sold::credit_of(record);
+    // The holder is not told the box's share of his money: he would take it for his balance.
+    let (cashier_text, holder_text) = match record.mode {
+        Mode::Count => {
+            let text = Words::new("计次 1", "One meal counted");
+            (text.clone(), text)
+        }
+        _ if credit.is_positive() => {
+            let text = Words::new(
+                format!("扣款 {paid} 元,其中赊账 {credit} 元待结清"),
+                format!("Charged {paid} yuan, {credit} of it on credit, to be settled"),
+            );
+            (text.clone(), text)
+        }
+        _ => (
+            Words::new(
+                format!("扣款 {paid} 元,断网时本机还可扣 {} 元(不是余额)", record.balance),
+                format!("Charged {paid} yuan; {} more can be charged here off line (not the balance)", record.balance),
+            ),
+            Words::new(format!("扣款 {paid} 元"), format!("Charged {paid} yuan")),
         ),
     };
     SaleAnswer {
@@ -207,8 +222,8 @@ fn approved(blank: SaleAnswer, record: &PurchaseRecord, holder: Option<String>) 
         balance_fen: Some(record.balance.0),
         holder,
         category: Some(record.category.0),
-        cashier_text: text.clone(),
-        holder_text: text,
+        cashier_text,
+        holder_text,
         receipt: Some(record.id.to_string()),
         tariff: Some(record.tariff.0),
         day: Some(record.day.to_string()),

@@ -262,7 +262,10 @@ pub fn operator(id: u32, login: &str, name: &str, role: Role, valid_hours: i64) 
 }
 
 pub fn grant(person: PersonId, total: i64) -> Body {
-    let row = Row { person, wallet: WalletKey::Main };
+    grant_in(Row { person, wallet: WalletKey::Main }, total)
+}
+
+pub fn grant_in(row: Row, total: i64) -> Body {
     let (remaining, taken_in) = (Fen(total), Fen::ZERO);
     let signature = feed::sign("statement", &(EDGE, row, remaining, taken_in, NOON_MS), &key_of(NodeId::HUB));
     let statement = Statement { replica: EDGE, row, remaining, taken_in, hub_time_ms: NOON_MS, signature };
@@ -270,7 +273,7 @@ pub fn grant(person: PersonId, total: i64) -> Body {
     Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis, lease: None })
 }
 
-fn sheet() -> TariffSheet {
+pub fn sheet() -> TariffSheet {
     let period = |id: u8, name: &str, from: u16, until: u16| MealPeriod {
         id: PeriodId(id),
         name: name.into(),

@@ -104,6 +104,26 @@ async fn the_status_page_shows_terminals_and_doors() {
     assert!(page.contains("门禁策略里没有门 d1"), "{page}");
 }
 
+/// Headquarters has ended this box: what stands still is not ticked, and nobody is sent to enter anything again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_of_a_fenced_box_say_what_stands_still_and_the_way_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut browser = Browser::signed_in(&campus.app, "lin").await;
+    let before = browser.get("/status").await.text;
+    assert!(before.contains("收银：按本节点持有的额度") && !before.contains("已暂停"), "{before}");
+    campus.tell(Command::Fenced).await;
+    let page = browser.get("/status").await.text;
+    assert!(page.contains("收银：已暂停") && !page.contains("收银：按本节点持有的额度"), "{page}");
+    assert!(page.contains("yika-edge leave --yes --force") && page.contains("--campus c1 --replaces n1"), "{page}");
+    assert!(page.contains("总部可能已由其他节点收到"), "{page}");
+    let queue = browser.get("/outbox").await.text;
+    assert!(queue.contains("请先到总部查"), "{queue}");
+    for (path, _) in PAGES {
+        assert_clean(path, &browser.get(path).await.text);
+    }
+}
+
 /// No inline script or style, which the CSP forbids; no key in the place of its word.
 fn assert_clean(path: &str, html: &str) {
     for bad in ["style=\"", "<script>", "onclick", "hx-on"] {

@@ -1,11 +1,15 @@
 //! The web till: ids drawn by the page, first answers, corrections, cancellations, shifts.
 
-use crate::campus::{Campus, FIRST_CHIP, Seed, app_of, card};
+use crate::campus::{Campus, EDGE, FIRST_CHIP, Seed, app_of, card, grant_in, sheet};
 use crate::client::{Answer, Browser};
 use axum::http::StatusCode;
 use std::sync::Arc;
 use yika_crdt::Fen;
-use yika_crdt::entry::{Body, RefundKind};
+use yika_crdt::channel::Channel;
+use yika_crdt::edge::Command;
+use yika_crdt::entry::{Body, RefundKind, Row, WalletKey};
+use yika_crdt::ids::*;
+use yika_crdt::tariff::sheet::{GuestRule, TariffSheet};
 use yika_drivers::card_format::ReaderProfile;
 use yika_edge::console::{ConsoleConfig, Delivers, WedgeReader};
 
@@ -115,7 +119,7 @@ async fn every_mode_sells_and_every_refusal_has_its_word() {
         assert_eq!((refused.status, state(&refused)), (StatusCode::OK, "refused"), "{word}");
         assert!(refused.text.contains(word), "{word}: {}", refused.text);
         // Whoever has too little is told how much, and that the line is cut.
-        let told = refused.text.contains("本节点可用 ¥") && refused.text.contains("断网期间");
+        let told = refused.text.contains("还可扣 ¥") && refused.text.contains("断网期间");
         assert_eq!(told, word == "余额不足", "{word}: {}", refused.text);
     }
     // What is no card and no sale is refused before a number is used up.
@@ -137,6 +141,58 @@ async fn every_mode_sells_and_every_refusal_has_its_word() {
     let shift = till.browser.post("/till/off", &[("terminal", "11")]).await;
     let slip = till.browser.get(shift.location()).await;
     assert!(slip.text.contains("2 · ¥14.25") && slip.text.contains("吴收银"), "{}", slip.text);
+}
+
+/// Cut off, whoever has too little at this box may be sold to from the guest pool: the cashier is told that it is credit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_from_the_guest_pool_says_that_it_is_credit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let guest = GuestRule { per_purchase: Fen(20_000), per_card_day: Fen(20_000) };
+    let tariff = TariffSheet { version: TariffVersion(2), guest, ..sheet() };
+    campus.say(Channel::Registry, vec![Body::Tariff(Box::new(tariff))]).await;
+    let pool = Row { person: PersonId(0), wallet: WalletKey::Guest };
+    campus.say(Channel::Rights(EDGE), vec![grant_in(pool, 50_000)]).await;
+    campus.node.refresh_registry().unwrap();
+    let mut till = Till::open(&campus, "wu", "11").await;
+    let own = till.sell("1250", &card(1).to_string()).await.text;
+    assert!(own.contains("断网时本节点还可扣") && own.contains("（不是余额）") && !own.contains("赊账"), "{own}");
+    let lent = till.sell("9000", &card(1).to_string()).await;
+    assert_eq!(state(&lent), "approved", "{}", lent.text);
+    assert!(lent.text.contains("成功（赊账）") && lent.text.contains("赊账 ¥90.00"), "{}", lent.text);
+    assert!(!lent.text.contains("还可扣"), "the share is no matter here: {}", lent.text);
+    let paper = till.browser.get(&format!("/till/receipt/11/{}/2", till.boot)).await.text;
+    assert!(paper.contains("赊账，待结清"), "{paper}");
+}
+
+/// Headquarters has ended this box: the till says so and sends the cashier elsewhere, also in the middle of a shift.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_till_of_a_fenced_box_says_where_to_sell() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    let mut till = Till::open(&campus, "wu", "11").await;
+    till.sell("500", &card(1).to_string()).await;
+    campus.tell(Command::Fenced).await;
+    let refused = till.sell("600", &card(1).to_string()).await;
+    assert_eq!((refused.status, state(&refused)), (StatusCode::CONFLICT, "refused"), "{}", refused.text);
+    for words in ["data-locked", "已被总部封禁", "没有扣款，以后也不会扣", "其他节点的收银机", "通知信息部门"]
+    {
+        assert!(refused.text.contains(words), "{words}: {}", refused.text);
+    }
+    assert!(!refused.text.contains("稍后") && !refused.text.contains("回到这里收银"), "{}", refused.text);
+    let again = till.send("/till/sale", 1, &[("mode", "amount"), ("fen", "500"), ("card", &card(1).to_string())]).await;
+    assert!(again.text.contains("不要重收") && !again.text.contains("没有扣款"), "{}", again.text);
+    let back = till.send("/till/correct", 2, &[("of", "1")]).await;
+    assert!(back.text.contains("没有退回") && !back.text.contains("没有扣款"), "{}", back.text);
+    let header = till.browser.get("/till/state").await.text;
+    assert!(header.contains("已被总部封禁") && header.contains("\"offline\":true"), "{header}");
+    let page = till.browser.get("/till").await;
+    assert!(page.status == StatusCode::OK && page.text.contains("其他节点的收银机"), "{}", page.text);
+    assert_eq!(till.browser.post("/till/on", &[("terminal", "11")]).await.location(), "/till");
+    let off = till.browser.post("/till/off", &[("terminal", "11")]).await;
+    assert!(page.text.contains(off.location()) && off.location().starts_with("/till/shifts/11/"), "{}", off.text);
+    assert!(till.browser.get(off.location()).await.text.contains("¥5.00"), "the cashier has his slip");
+    assert_eq!(campus.sales().len(), 1);
 }
 
 /// Rows POS-20.

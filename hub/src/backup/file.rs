@@ -3,6 +3,7 @@
 //! The master key is never inside; the key of the file is derived from it, so that restoring needs it. Leaves to others:
 //! sealing (`stream`), which parts there are (`backup`).
 
+use super::fault::Fault;
 use super::head;
 use super::stream::{Opener, Sealer, sealed_bytes};
 use crate::vault::{Vault, random};
@@ -18,6 +19,8 @@ use yika_crdt::wire;
 const MAGIC: &[u8; 8] = b"YIKABAK\x01";
 /// Longest name of a part.
 const NAME_BYTES_MAX: usize = 64;
+/// What such a file is, for whoever took another one.
+const WHAT: &str = "a backup of yika-hub";
 const PURPOSE: &str = "backup";
 const CHECK_PURPOSE: &str = "backup key";
 
@@ -91,14 +94,13 @@ pub fn head(path: &Path) -> Result<Head> {
 }
 
 fn read_head(file: &mut File, path: &Path) -> Result<(Head, Vec<u8>)> {
-    let (body, all) = head::read(file, MAGIC, path, "a backup of yika-hub")?;
-    let not_one = || format!("{} is not a backup of yika-hub", path.display());
+    let (body, all) = head::read(file, MAGIC, path, WHAT)?;
+    let not_one = || Fault::Foreign { what: WHAT }.of(path);
     let head: Head = wire::decode(&body, head::HEAD_BYTES_MAX).with_context(not_one)?;
     let wanted = (all.len() as u64).saturating_add(sealed_bytes(head.plain_bytes));
     let found = file.metadata().with_context(not_one)?.len();
     if found != wanted {
-        let what = if found < wanted { "was cut off" } else { "is too long" };
-        bail!("{} {what}: it has {found} bytes and should have {wanted}; fetch it again", path.display());
+        bail!(Fault::Length { found, wanted }.of(path));
     }
     Ok((head, all))
 }
@@ -116,21 +118,26 @@ pub fn unpack(path: &Path, vault: &Vault, allowed: &[&str], dir: &Path) -> Resul
     let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let (head, about) = read_head(&mut file, path)?;
     if vault.keyed_hash(CHECK_PURPOSE, &head.salt) != head.key_check {
-        bail!(
-            "{} does not open with this master key: put the master key of {:?} in its place",
-            path.display(),
-            head.name
-        );
+        bail!(Fault::OtherKey { hub: head.name }.of(path));
     }
     let key = vault.stream_key(PURPOSE, &head.salt)?;
     let mut opener = Opener::new(BufReader::new(file), &key, &about);
     let mut left = head.plain_bytes;
     while left > 0 {
-        let read = unpack_one(&mut opener, allowed, dir).with_context(|| format!("{}", path.display()))?;
+        let read = unpack_one(&mut opener, allowed, dir).map_err(|error| in_file(error, path))?;
         left = left.checked_sub(read).with_context(|| format!("{} contradicts its head", path.display()))?;
     }
-    opener.finish().with_context(|| format!("{}", path.display()))?;
+    opener.finish().map_err(|error| in_file(error, path))?;
     Ok(head)
+}
+
+/// An error in the middle of a file: what does not open is not what was written; the rest is the device's.
+fn in_file(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::InvalidData) => error.context(Fault::Altered.of(path)),
+        _ => error.context(path.display().to_string()),
+    }
 }
 
 /// One part; gives how many bytes of the stream it took.

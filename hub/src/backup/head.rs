@@ -2,6 +2,7 @@
 //!
 //! Leaves to others: what a head says (`file`, `log::segment`).
 
+use super::fault::Fault;
 use anyhow::{Context, Result, bail};
 use std::io::Read;
 use std::path::Path;
@@ -23,20 +24,25 @@ pub(super) fn bytes(magic: &[u8; 8], body: &[u8]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// The file is not `what`, was cut off, or is of a newer program.
-pub(super) fn read(file: &mut impl Read, magic: &[u8; 8], path: &Path, what: &str) -> Result<(Vec<u8>, Vec<u8>)> {
-    let not_one = || format!("{} is not {what}, or it was cut off in its head", path.display());
+pub(super) fn read(
+    file: &mut impl Read,
+    magic: &[u8; 8],
+    path: &Path,
+    what: &'static str,
+) -> Result<(Vec<u8>, Vec<u8>)> {
+    let not_one = || Fault::Foreign { what }.of(path);
     let mut start = [0u8; 10];
     file.read_exact(&mut start).with_context(not_one)?;
     let (found, len) = start.split_at(magic.len());
     if found[..magic.len() - 1] != magic[..magic.len() - 1] {
-        bail!("{}", not_one());
+        bail!(not_one());
     }
     if found != magic {
-        bail!("{} was written by a newer program; install that one to read it", path.display());
+        bail!(Fault::Newer.of(path));
     }
     let len = usize::from(len[0]) << 8 | usize::from(len[1]);
     if len > HEAD_BYTES_MAX {
-        bail!("{}", not_one());
+        bail!(not_one());
     }
     let mut body = vec![0; len];
     file.read_exact(&mut body).with_context(not_one)?;

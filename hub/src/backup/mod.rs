@@ -4,6 +4,7 @@
 //! master key: without it a backup cannot be read, and with it alone nothing can be restored. Leaves to others: who asks
 //! and what follows from a proved one (`desk`), what a restored hub does (`core::recover`).
 
+pub mod fault;
 pub mod file;
 mod head;
 pub mod log;

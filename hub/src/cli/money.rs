@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 use std::process::ExitCode;
 use yika_crdt::Fen;
 use yika_crdt::ids::*;
-use yika_hub::control::{PaidOut, TopUpWish, ToppedUp};
+use yika_hub::control::{TopUpWish, ToppedUp};
 use yika_hub::core::PoolSizes;
-use yika_hub::desk::{GivenBack, RefundWish};
+use yika_hub::desk::{GivenBack, PaidOut, RefundWish};
 use yika_hub::store::read::TrialBalance;
 
 #[derive(Args)]
@@ -98,7 +98,8 @@ pub(super) async fn top_up(hub: &Line, command: TopUp) -> Result<()> {
     match command {
         TopUp { undo: Some(TopUpUndo::Undo { request, reason }), .. } => {
             let done: PaidOut = hub.post("/v1/top-up/undo", &(request, reason)).await?;
-            voice.give(&done, "top_up.undone", &[("left", &Fen(done.left_fen))])
+            let key = if done.repeated { "top_up.undone_before" } else { "top_up.undone" };
+            voice.give(&done, key, &[("left", &Fen(done.left_fen))])
         }
         TopUp { pay_in: Some(Movement { person, fen, request }), .. } => {
             let done: ToppedUp = hub.post("/v1/top-up", &TopUpWish { person, fen, request }).await?;
@@ -111,7 +112,8 @@ pub(super) async fn top_up(hub: &Line, command: TopUp) -> Result<()> {
 
 pub(super) async fn withdraw(hub: &Line, Movement { person, fen, request }: Movement) -> Result<()> {
     let done: PaidOut = hub.post("/v1/withdraw", &TopUpWish { person, fen, request }).await?;
-    hub.voice.give(&done, "withdraw.done", &[("sum", &Fen(fen)), ("left", &Fen(done.left_fen))])
+    let key = if done.repeated { "withdraw.repeated" } else { "withdraw.done" };
+    hub.voice.give(&done, key, &[("sum", &Fen(fen)), ("left", &Fen(done.left_fen))])
 }
 
 pub(super) async fn refund(hub: &Line, Refund { sale, fen, correction, request, reason }: Refund) -> Result<()> {

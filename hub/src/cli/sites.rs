@@ -12,7 +12,7 @@ use yika_crdt::docs::shard_count_for;
 use yika_crdt::entry::{CampusRecord, TerminalState};
 use yika_crdt::ids::*;
 use yika_hub::clock::in_largest_unit;
-use yika_hub::desk::{EdgeView, NewTerminal, NewToken, Standing, TerminalMade, TokenMade};
+use yika_hub::desk::{EdgeView, NewTerminal, NewToken, Standing, TariffSet, TerminalMade, TokenMade};
 
 #[derive(Subcommand)]
 pub(super) enum Campus {
@@ -110,12 +110,12 @@ pub(super) enum Terminal {
         /// Its name as shown.
         #[arg(long)]
         name: String,
-        /// Where it sells, as in u1.
-        #[arg(long, default_value = "0")]
-        outlet: OutletId,
-        /// For whom it sells, as in m1.
-        #[arg(long, default_value = "0")]
-        merchant: MerchantId,
+        /// Where it sells, as in u1; a till needs it.
+        #[arg(long)]
+        outlet: Option<OutletId>,
+        /// For whom it sells, as in m1; a till needs it.
+        #[arg(long)]
+        merchant: Option<MerchantId>,
         /// The door it reads for, as in d1.
         #[arg(long)]
         door: Option<DoorId>,
@@ -250,6 +250,7 @@ fn age(voice: Voice, ms: i64) -> String {
 pub(super) async fn terminal(hub: &Line, command: Terminal) -> Result<()> {
     let (terminal, state, name) = match command {
         Terminal::Add { campus, kind, name, outlet, merchant, door } => {
+            let (outlet, merchant) = (outlet.unwrap_or(OutletId(0)), merchant.unwrap_or(MerchantId(0)));
             let new = NewTerminal { campus, kind, name, outlet, merchant, door };
             let made: TerminalMade = hub.post("/v1/terminal", &new).await?;
             let (terminal, version, key) = (made.terminal, made.version, made.key.clone());
@@ -267,8 +268,9 @@ pub(super) async fn terminal(hub: &Line, command: Terminal) -> Result<()> {
 pub(super) async fn tariff(hub: &Line, command: Tariff) -> Result<()> {
     let Tariff::Set { file } = command;
     let sheet: yika_crdt::tariff::sheet::TariffSheet = named_toml(hub.voice, &file)?;
-    let version: TariffVersion = hub.post("/v1/tariff", &sheet).await?;
-    hub.voice.give(&json!({ "version": version }), "tariff.set", &[("version", &version)])
+    let set: TariffSet = hub.post("/v1/tariff", &sheet).await?;
+    let key = if set.changed { "tariff.set" } else { "tariff.same" };
+    hub.voice.give(&set, key, &[("version", &set.version)])
 }
 
 /// A duration as 45s, 30m, 2h.

@@ -184,6 +184,7 @@ pub(super) async fn upload(
         Err(error) => return Ok(invalid(unread_words(&ui, &upload.text, &error))),
     };
     match site.desk.set_tariff(&me.actor, sheet).await {
+        Ok(set) if !set.changed => Ok(invalid(ui.t("tariff.same").to_owned())),
         Ok(_) => Ok(([("hx-redirect", "/tariff")], "").into_response()),
         Err(DeskError::Refused(refusal)) => Ok(invalid(refusal.words(ui.lang))),
         Err(other) => Err(failed(other)),

@@ -37,6 +37,8 @@ pub(super) struct UndoDone {
     name: String,
     amount: String,
     left: String,
+    /// It was undone before: no cash goes back a second time.
+    repeated: bool,
     voucher: Option<i64>,
 }
 
@@ -106,12 +108,13 @@ pub(super) async fn undo(
     let (id, profile) = seen(&site, &me, &person).await?;
     let (movement, voucher) = top_up(&site, id, number).await?;
     match site.desk.undo_top_up(&me.actor, &voucher.request, &wish.reason).await {
-        Ok(left) => Ok(View::new(UndoDone {
+        Ok(paid) => Ok(View::new(UndoDone {
             page: site.page(&ui, "undo.title", "/people"),
             id,
             name: profile.name,
             amount: yuan(movement.amount),
-            left: yuan(left.0),
+            left: yuan(paid.left_fen),
+            repeated: paid.repeated,
             voucher: site.desk.voucher(id, "undo", &voucher.request).await.map_err(unread)?,
         })
         .into_response()),

@@ -189,10 +189,11 @@ pub(super) async fn confirm(
     let who = who(&site, &me, &person).await?;
     let amount = keyed_amount(&ui, &wish.amount).map_err(UiError::Invalid)?;
     match site.desk.withdraw(&me.actor, who.id, amount, &wish.request, &wish.reason).await {
-        Ok(left) => {
+        Ok(paid) => {
             let voucher = site.desk.voucher(who.id, "withdrawal", &wish.request).await.map_err(unread)?;
             let page = site.page(&ui, "withdraw.title", "/people");
-            Ok(View::new(Done { page, who, amount: yuan(amount.0), left: yuan(left.0), voucher }).into_response())
+            Ok(View::new(Done { page, who, amount: yuan(amount.0), left: yuan(paid.left_fen), voucher })
+                .into_response())
         }
         // The same number again: what boxes give back meanwhile is paid then, and nothing twice.
         Err(DeskError::Refused(refusal)) => {

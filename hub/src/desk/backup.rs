@@ -1,11 +1,13 @@
 //! Backups by the desk: made and proved, remembered, and told to the core so that boxes may prune.
 
 use super::{Actor, Desk, DeskError, facts, refused};
+use crate::backup::fault::Faulty;
 use crate::backup::{self, Backups, Listed, NoRoom, Phase, Proved, Source};
 use crate::core::Command;
-use crate::refusal::{Cause, Refusal};
+use crate::refusal::{Cause, Refusal, Unsound};
 use crate::store::{BackupRow, TableRow, read};
 use crate::vault::Vault;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -123,12 +125,14 @@ impl Desk {
 /// [`Refusal::BackupUnreadable`].
 pub fn is_readable(file: &Path) -> Result<(), Refusal> {
     let metadata = std::fs::File::open(file).and_then(|file| file.metadata());
-    let cause = match metadata {
+    let why = match metadata {
         Ok(metadata) if metadata.is_file() => return Ok(()),
-        Ok(_) => "it is no file".to_owned(),
-        Err(error) => error.to_string(),
+        Ok(_) => Unsound::NoFile,
+        Err(error) if error.kind() == ErrorKind::NotFound => Unsound::Missing,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Unsound::Forbidden,
+        Err(error) => Unsound::Other(error.to_string()),
     };
-    Err(Refusal::BackupUnreadable { file: file.display().to_string(), cause: Cause(cause) })
+    Err(Refusal::BackupUnreadable { file: file.display().to_string(), why })
 }
 
 /// Checks a backup by putting it back into a scratch folder under `data`.
@@ -139,7 +143,7 @@ pub fn prove_backup(file: &Path, vault: &Arc<Vault>, data: &Path) -> Result<Prov
     is_readable(file)?;
     backup::prove(file, vault, data).map(|(proved, _)| proved).map_err(|error| {
         tracing::error!(file = %file.display(), error = format!("{error:#}"), "a backup does not pass its check");
-        let unsound = || Refusal::BackupUnsound { file: file.display().to_string(), cause: cause(&error) };
+        let unsound = || Refusal::BackupUnsound { file: file.display().to_string(), why: unsound(&error) };
         no_room(&error).unwrap_or_else(unsound)
     })
 }
@@ -207,6 +211,11 @@ fn join(remembered: Vec<BackupRow>, listed: Vec<Listed>, hub: &str) -> Vec<Backu
     }
     files.sort_by_key(|file| std::cmp::Reverse(file.at_ms));
     files
+}
+
+fn unsound(error: &anyhow::Error) -> Unsound {
+    let faulty = error.downcast_ref::<Faulty>().map(|faulty| Unsound::Faulty(faulty.fault.clone()));
+    faulty.unwrap_or_else(|| Unsound::Other(format!("{error:#}")))
 }
 
 fn cause(error: &anyhow::Error) -> Cause {

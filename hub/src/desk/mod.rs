@@ -19,12 +19,13 @@ mod status;
 pub use backup::{BackupFile, BackupsView, is_readable, prove_backup};
 pub use edges::{EdgeView, JOURNAL_TAIL_MAX, JournalLine, LATE_AFTER_MS, OFFLINE_AFTER_MS, Quarantined, Standing};
 pub use import::{ImportMove, ImportReport, ImportRow, Progress, ROWS_SHOWN_MAX};
-pub use money::{GivenBack, POOL_FEN_MAX, REASON_CHARS_MAX, RefundWish, teller};
+pub use money::{GivenBack, POOL_FEN_MAX, PaidOut, REASON_CHARS_MAX, RefundWish, teller};
 pub use operators::NewOperator;
 pub use people::{Holding, TOP_UP_FEN_MAX, WalletView};
 pub use profile::Private;
 pub use registry::{
-    NAME_CHARS_MAX, NewTerminal, NewToken, TOKEN_TTL_S_MAX, TerminalMade, TokenMade, dialable, only_here, quoted,
+    NAME_CHARS_MAX, NewTerminal, NewToken, TOKEN_TTL_S_MAX, TariffSet, TerminalMade, TokenMade, dialable, only_here,
+    quoted,
 };
 pub use snapshot::ExportedPart;
 pub use status::HubStatus;

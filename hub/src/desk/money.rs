@@ -97,6 +97,15 @@ pub struct GivenBack {
     pub repeated: bool,
 }
 
+/// What a payment, or what undoes one, left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PaidOut {
+    /// Everything the person can spend now, in fen.
+    pub left_fen: i64,
+    /// It had been posted before, and was not posted again.
+    pub repeated: bool,
+}
+
 impl Desk {
     /// Pays money out to a person; what boxes hold is called back first, and waited for. Gives what is left.
     ///
@@ -109,7 +118,7 @@ impl Desk {
         amount: Fen,
         request: &str,
         reason: &str,
-    ) -> Result<Fen, DeskError> {
+    ) -> Result<PaidOut, DeskError> {
         self.reachable(actor, person)?;
         let (id, reason) = (request_id("withdrawal", request)?, reason_of(reason, false)?);
         let voucher = VoucherRow { reason, ..voucher(actor, "withdrawal", withdrawal_source(&id), person, request) };
@@ -122,7 +131,7 @@ impl Desk {
     ///
     /// # Errors
     /// As [`Desk::withdraw`], it is somebody else's, or the reason is missing.
-    pub async fn undo_top_up(&self, actor: &Actor, request: &str, reason: &str) -> Result<Fen, DeskError> {
+    pub async fn undo_top_up(&self, actor: &Actor, request: &str, reason: &str) -> Result<PaidOut, DeskError> {
         let (of, reason) = (request_id("top-up", request)?, reason_of(reason, true)?);
         let source = top_up_source(&of);
         let person = self.node.query(move |conn| statement::person_of(conn, &source)).await?;
@@ -142,13 +151,13 @@ impl Desk {
         (person, detail): (PersonId, String),
         command: Command,
         voucher: VoucherRow,
-    ) -> Result<Fen, DeskError> {
+    ) -> Result<PaidOut, DeskError> {
         let until = tokio::time::Instant::now() + Duration::from_millis(GIVE_BACK_MS_MAX);
         let object = person.to_string();
         let rows = vec![TableRow::Voucher(voucher)];
         loop {
             match self.act(actor, act, object.clone(), detail.clone(), command.clone(), rows.clone()).await {
-                Ok(Reply::Paid { left, .. }) => return Ok(left),
+                Ok(Reply::Paid { left, repeated }) => return Ok(PaidOut { left_fen: left.0, repeated }),
                 Ok(Reply::Short { .. }) if tokio::time::Instant::now() < until => {
                     tokio::time::sleep(Duration::from_millis(ASK_AGAIN_MS)).await;
                 }
@@ -162,7 +171,7 @@ impl Desk {
     }
 
     /// Why no more than that is paid out: the rest lies at boxes, or there is none.
-    async fn short(&self, person: PersonId, available: Fen) -> Result<Fen, DeskError> {
+    async fn short(&self, person: PersonId, available: Fen) -> Result<PaidOut, DeskError> {
         let main = wallet_name(WalletKey::Main);
         let holding = self.holding(person)?;
         let wallet = holding.wallets.iter().find(|wallet| wallet.wallet == main);

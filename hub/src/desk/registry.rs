@@ -98,6 +98,15 @@ pub struct TokenMade {
     pub only_here: bool,
 }
 
+/// The tariff in force after one was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TariffSet {
+    /// Its version.
+    pub version: TariffVersion,
+    /// It is another one than before.
+    pub changed: bool,
+}
+
 impl Desk {
     /// Adds a campus or changes its name and calendar.
     ///
@@ -270,17 +279,22 @@ impl Desk {
         Ok(self.node.refresh_registry()?)
     }
 
-    /// Puts a new tariff in force; its version is the next one.
+    /// Puts a new tariff in force; its version is the next one. The one in force stays as it is.
     ///
     /// # Errors
     /// Everything that is wrong with the sheet, or the hub cannot serve.
-    pub async fn set_tariff(&self, actor: &Actor, mut sheet: TariffSheet) -> Result<TariffVersion, DeskError> {
+    pub async fn set_tariff(&self, actor: &Actor, mut sheet: TariffSheet) -> Result<TariffSet, DeskError> {
         if actor.campus.is_some() {
             return refused(Refusal::TariffOfHeadquarters {});
         }
         let _drawing = self.drawing.lock().await;
-        let last = self.node.registry().tariff.as_ref().map_or(0, |t| t.version.0);
-        sheet.version = TariffVersion(last.saturating_add(1));
+        let in_force = self.node.registry().tariff.clone();
+        let last = in_force.as_ref().map_or(TariffVersion(0), |tariff| tariff.version);
+        sheet.version = last;
+        if in_force.is_some_and(|tariff| *tariff == sheet) {
+            return Ok(TariffSet { version: last, changed: false });
+        }
+        sheet.version = TariffVersion(last.0.saturating_add(1));
         if let Err(problems) = sheet.validate() {
             return refused(Refusal::BadTariff { problems });
         }
@@ -288,7 +302,7 @@ impl Desk {
         let command = registry(Body::Tariff(Box::new(sheet)));
         self.act(actor, "tariff.set", version.to_string(), String::new(), command, Vec::new()).await?;
         self.node.refresh_registry()?;
-        Ok(version)
+        Ok(TariffSet { version, changed: true })
     }
 
     /// Ends the life of a dead or stolen box.

@@ -113,6 +113,11 @@ pub enum Warning {
         /// Its title, shortened.
         title: String,
     },
+    /// The template's example; skipped.
+    ExampleRow {
+        /// Line of the row.
+        line: u32,
+    },
     /// A text that a spreadsheet program might run as a formula; kept as text, marked in what is written out.
     FormulaLikeText {
         /// Line of the cell.
@@ -132,6 +137,8 @@ impl Warning {
             (Warning::UnknownColumn { letters, title }, Lang::En) => {
                 format!("column {letters} \"{title}\" is not in the template and is skipped")
             }
+            (Warning::ExampleRow { line }, Lang::Zh) => format!("第 {line} 行是模板的示例，已跳过"),
+            (Warning::ExampleRow { line }, Lang::En) => format!("line {line} is the template's example and is skipped"),
             (Warning::FormulaLikeText { line, column }, Lang::Zh) => {
                 format!("第 {line} 行“{}”以 = + @ 开头，按文本保存，不会计算", column.title(lang))
             }
@@ -172,6 +179,8 @@ pub enum FileError {
     DuplicateColumn { column: Column, first: String, second: String },
     #[error("the file has a header but no rows; fill it in and send it again")]
     NoRows,
+    #[error("the file has no row but the template's example, which is nobody; fill it in and send it again")]
+    OnlyExample,
 }
 
 impl FileError {
@@ -209,6 +218,7 @@ impl FileError {
                 format!("{first} 列和 {second} 列都是“{}”；请删除其中一列", column.title(lang))
             }
             FileError::NoRows => "只有表头，没有数据行；请填写后重新上传".into(),
+            FileError::OnlyExample => "只有模板的示例行，没有人员；请填写后重新上传".into(),
         }
     }
 }
@@ -224,7 +234,8 @@ fn titles(columns: &[Column]) -> String {
 /// # Errors
 /// A [`FileError`] when no row of the file can be trusted; errors of single rows are in [`Row::record`].
 pub fn read_people(name: &str, bytes: &[u8], limits: &Limits) -> Result<Sheet, FileError> {
-    let mut reading = Reading { limits, header: None, early: Vec::new(), rows: Vec::new(), warnings: Vec::new() };
+    let mut reading =
+        Reading { limits, header: None, early: Vec::new(), rows: Vec::new(), warnings: Vec::new(), has_example: false };
     let format = grid::each_row(name, bytes, limits, &mut |line, cells| reading.row(line, cells))?;
     reading.finish(format)
 }
@@ -236,6 +247,17 @@ struct Reading<'a> {
     early: Vec<(u32, Vec<String>)>,
     rows: Vec<Row>,
     warnings: Vec<Warning>,
+    /// The template's example was among the rows.
+    has_example: bool,
+}
+
+/// Whether a row is the one that the template brings along, whatever else became of it.
+fn is_example(row: &Row) -> bool {
+    let name = match &row.record {
+        Ok(record) => Some(record.name.as_str()),
+        Err(_) => row.cells.first().map(|name| name.trim()),
+    };
+    name == Some(write::EXAMPLE_NAME)
 }
 
 impl Reading<'_> {
@@ -249,8 +271,15 @@ impl Reading<'_> {
         if self.rows.len() >= self.limits.rows_max {
             return Err(FileError::TooManyRows { rows_max: self.limits.rows_max });
         }
-        if let Some(row) = validate::judge(line, header, cells, &mut self.warnings) {
-            self.rows.push(row);
+        match validate::judge(line, header, cells, &mut self.warnings) {
+            Some(row) if is_example(&row) => {
+                self.has_example = true;
+                if self.warnings.len() < WARNINGS_MAX {
+                    self.warnings.push(Warning::ExampleRow { line });
+                }
+            }
+            Some(row) => self.rows.push(row),
+            None => {}
         }
         Ok(())
     }
@@ -283,7 +312,7 @@ impl Reading<'_> {
             return Err(self.no_header());
         };
         if self.rows.is_empty() {
-            return Err(FileError::NoRows);
+            return Err(if self.has_example { FileError::OnlyExample } else { FileError::NoRows });
         }
         across::refuse_duplicates(&mut self.rows, &header);
         Ok(Sheet { format, header, rows: self.rows, warnings: self.warnings })

@@ -48,15 +48,27 @@ fn demo_people_read_back_and_a_second_import_changes_nothing() {
 
 /// Rows ORG-3.
 #[test]
-fn templates_read_back_in_both_languages() {
+fn an_unchanged_template_adds_nobody_in_both_languages() {
     for lang in [Lang::Zh, Lang::En] {
-        let sheet =
-            read_people("t.xlsx", &template_xlsx(lang, &[("c7".into(), "东校区".into())]).unwrap(), &Limits::default())
-                .unwrap();
-        assert_eq!(sheet.rows.len(), 1);
-        assert_eq!(sheet.rows[0].record.as_ref().unwrap().campus, "c7");
-        assert!(sheet.warnings.is_empty());
+        let template = template_xlsx(lang, &[("c7".into(), "东校区".into())]).unwrap();
+        let refused = read_people("t.xlsx", &template, &Limits::default()).unwrap_err();
+        assert_eq!(refused, FileError::OnlyExample);
+        assert!(refused.message(lang).contains(lang.pick("示例行", "example")), "{}", refused.message(lang));
     }
+}
+
+/// The usual way to fill in a template: below its example.
+#[test]
+fn the_example_above_real_people_is_skipped_with_a_word() {
+    let text = csv(&[
+        "张三（示例）,身份证,110105194912310029,001,员工,A,10000001",
+        "李四,身份证,110101199003077758,002,员工,A,10000001",
+    ]);
+    let sheet = read(&text);
+    let names: Vec<_> = sheet.rows.iter().map(|row| row.record.as_ref().unwrap().name.as_str()).collect();
+    assert_eq!(names, ["李四"], "the example's card is nobody's: {:?}", sheet.rows);
+    assert_eq!(sheet.warnings, [Warning::ExampleRow { line: 2 }]);
+    assert_eq!(sheet.warnings[0].message(Lang::Zh), "第 2 行是模板的示例，已跳过");
 }
 
 #[test]

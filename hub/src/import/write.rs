@@ -152,10 +152,13 @@ fn write_cells(sheet: &mut Worksheet, line: u32, cells: &[String]) -> Result<(),
     Ok(())
 }
 
+/// The name of the template's example: who imports the template unchanged, or fills in below it, adds nobody by it.
+pub(super) const EXAMPLE_NAME: &str = "张三（示例）";
+
 /// An invented person; area code 999999 is never assigned.
 fn example(campuses: &[(String, String)]) -> PersonRecord {
     PersonRecord {
-        name: "张三（示例）".into(),
+        name: EXAMPLE_NAME.into(),
         pinyin: "zhang san".into(),
         sex: Some(Sex::Male),
         id_type: IdType::ResidentId,
@@ -183,7 +186,11 @@ fn notes_lines(lang: Lang, campuses: &[(String, String)]) -> Vec<String> {
     let words = |list: Vec<&str>| list.join(lang.pick("、", ", "));
     let required: Vec<&str> = Column::ALL.into_iter().filter(|c| c.required()).map(|c| c.title(lang)).collect();
     vec![
-        lang.pick("导入前请删除示例行。", "Delete the example row before the import.").into(),
+        lang.pick(
+            "示例行“张三（示例）”导入时自动跳过，不会登记。",
+            "The example row 张三（示例） is skipped by the import; nobody is registered by it.",
+        )
+        .into(),
         format!("{}{}", lang.pick("必填列（带 *）：", "Required (marked *): "), words(required)),
         format!("{}{}", lang.pick("证件类型：", "id_type: "), words(IdType::ALL.iter().map(|v| v.word(lang)).collect())),
         format!("{}{}", lang.pick("身份类别：", "category: "), words(Category::ALL.iter().map(|v| v.word(lang)).collect())),

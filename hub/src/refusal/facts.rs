@@ -2,6 +2,7 @@
 
 use super::{Refusal, filled};
 use crate::access::AccessProblem;
+use crate::backup::fault::Fault;
 use crate::clock::in_largest_unit;
 use crate::import::{self, Category, FileError};
 use yika_crdt::Fen;
@@ -50,6 +51,21 @@ pub enum BoxLine {
 /// What a device or a file was found to have, for whoever looks after the machine: pages in Chinese point to the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cause(pub String);
+
+/// Why a backup cannot be relied on, for whoever holds the file in his hands: the reason itself, in every language.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unsound {
+    /// What is wrong with the file.
+    Faulty(Fault),
+    /// There is none.
+    Missing,
+    /// This user may not read it.
+    Forbidden,
+    /// It is a folder or a device.
+    NoFile,
+    /// As the system or the database says it.
+    Other(String),
+}
 
 /// Key of the kit's words why a password is weak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +124,26 @@ impl Fact for Cause {
         match lang {
             Lang::Zh => filled(lang, "cause", &[]),
             Lang::En => self.0.clone(),
+        }
+    }
+}
+
+impl Fact for Unsound {
+    fn words(&self, lang: Lang) -> String {
+        let said = |key: &str| filled(lang, key, &[]);
+        match self {
+            Unsound::Missing => said("unsound.missing"),
+            Unsound::Forbidden => said("unsound.forbidden"),
+            Unsound::NoFile => said("unsound.no_file"),
+            Unsound::Other(detail) => filled(lang, "unsound.other", &[("detail", detail.clone())]),
+            Unsound::Faulty(Fault::Length { found, wanted }) => {
+                let key = if found < wanted { "unsound.cut_off" } else { "unsound.too_long" };
+                filled(lang, key, &[("found", found.to_string()), ("wanted", wanted.to_string())])
+            }
+            Unsound::Faulty(Fault::Foreign { .. }) => said("unsound.foreign"),
+            Unsound::Faulty(Fault::Newer) => said("unsound.newer"),
+            Unsound::Faulty(Fault::OtherKey { hub }) => filled(lang, "unsound.other_key", &[("hub", hub.clone())]),
+            Unsound::Faulty(Fault::Altered) => said("unsound.altered"),
         }
     }
 }

@@ -13,6 +13,7 @@ use yika_crdt::ids::{CardNumber, PersonId, PurchaseId};
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::Answer;
 use yika_crdt::shift::Shift;
+use yika_crdt::sold::credit_of;
 use yika_ui::{Page, Saved, Ui, UiError, View};
 
 /// The big coloured result.
@@ -24,6 +25,8 @@ pub(super) struct Panel {
     pub(super) notes: Vec<String>,
     /// The page must be opened again before it can go on.
     pub(super) locked: bool,
+    /// Opening it again here is of use.
+    pub(super) reopens: bool,
 }
 
 /// One of the last five.
@@ -77,7 +80,7 @@ impl Panel {
 
     /// A word without an amount.
     pub(super) fn plain(state: &'static str, icon: &'static str, word: &str, notes: Vec<String>) -> Panel {
-        Panel { state, icon, word: word.to_owned(), money: String::new(), notes, locked: false }
+        Panel { state, icon, word: word.to_owned(), money: String::new(), notes, locked: false, reopens: true }
     }
 
     /// A refusal by this page, before anything was recorded.
@@ -149,7 +152,9 @@ impl App {
     fn approved(&self, ui: &Ui, sale: &PurchaseRecord) -> Result<Panel, UiError> {
         let total = total_of(sale).map_err(|e| UiError::internal(e, Saved::Nothing))?;
         let who = format!("{} · {}", self.holder_name(sale.person, sale.card)?, show::category(ui, sale.category));
-        let mut notes = vec![who, ui.t_args("till.balance", &[("sum", &show::money(sale.balance))])];
+        let credit = credit_of(sale);
+        let (key, sum) = if credit.is_positive() { ("till.credit", credit) } else { ("till.balance", sale.balance) };
+        let mut notes = vec![who, ui.t_args(key, &[("sum", &show::money(sum))])];
         if let Mode::Portions { .. } = sale.mode {
             notes.push(show::mode(ui, &sale.mode));
         }
@@ -158,17 +163,23 @@ impl App {
             let args = [("price", show::money(sale.price)), ("change", show::money(sale.adjustment))];
             notes.push(ui.t_args(key, &args.each_ref().map(|(name, value)| (*name, value.as_str()))));
         }
-        if sale.paid.len() > 1 || sale.paid.iter().any(|(source, _)| *source == Source::Guest) {
+        if sale.paid.len() > 1 {
             notes.push(paid_by(ui, &sale.paid));
         }
         let counted = sale.mode == Mode::Count;
+        let word = match counted {
+            true => "till.counted",
+            false if credit.is_positive() => "till.approved_credit",
+            false => "till.approved",
+        };
         Ok(Panel {
             state: "approved",
             icon: "circle-check",
-            word: ui.t(if counted { "till.counted" } else { "till.approved" }).to_owned(),
+            word: ui.t(word).to_owned(),
             money: if counted { String::new() } else { show::money(total) },
             notes,
             locked: false,
+            reopens: true,
         })
     }
 
@@ -212,17 +223,21 @@ impl App {
             Answer::Refused(_) | Answer::Voided => None,
         };
         Ok(match &answered.answer {
-            Answer::Approved(sale) => RecentRow {
-                time,
-                name: self.holder_name(sale.person, sale.card)?,
-                money: match sale.mode {
-                    Mode::Count => ui.t("till.one_meal").to_owned(),
-                    _ => show::money(total_of(sale).map_err(fail)?),
-                },
-                tone: "ok",
-                word: ui.t("till.approved").to_owned(),
-                receipt,
-            },
+            Answer::Approved(sale) => {
+                let (tone, word) =
+                    if credit_of(sale).is_positive() { ("warn", "till.on_credit") } else { ("ok", "till.approved") };
+                RecentRow {
+                    time,
+                    name: self.holder_name(sale.person, sale.card)?,
+                    money: match sale.mode {
+                        Mode::Count => ui.t("till.one_meal").to_owned(),
+                        _ => show::money(total_of(sale).map_err(fail)?),
+                    },
+                    tone,
+                    word: ui.t(word).to_owned(),
+                    receipt,
+                }
+            }
             Answer::Refunded(refund) => RecentRow {
                 time,
                 name: self.holder_name(refund.person, CardNumber(0))?,

@@ -80,12 +80,12 @@ pub fn check_password(password: &str, names: &[&str]) -> Result<(), &'static str
         let kept = text.chars().filter(|c| c.is_alphabetic());
         kept.collect::<String>().to_lowercase()
     };
-    let named = names.iter().any(|name| {
-        let name = name.trim().to_lowercase();
-        !name.is_empty() && (lower == name || (letters(&name) == letters(&lower) && !letters(&name).is_empty()))
-    });
-    if named {
+    let names = || names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty());
+    if names().any(|name| lower == name) {
         return Err("password.is_name");
+    }
+    if names().map(|name| letters(&name)).any(|name| !name.is_empty() && name == letters(&lower)) {
+        return Err("password.near_name");
     }
     if COMMON.lines().any(|common| common == lower) || is_run(&lower) {
         return Err("password.common");
@@ -129,7 +129,7 @@ mod tests {
         let check = |password: &str| check_password(password, &["zhangwei2024", "张伟"]);
         assert_eq!(check("short"), Err("password.short"));
         assert_eq!(check("ZhangWei2024"), Err("password.is_name"));
-        assert_eq!(check("zhangwei2025"), Err("password.is_name"));
+        assert_eq!(check("zhangwei2025"), Err("password.near_name"));
         assert_eq!(check("Password123"), Err("password.common"));
         assert_eq!(check("aaaaaaaaaaaa"), Err("password.common"));
         assert_eq!(check("23456789:;"), Err("password.common"));
