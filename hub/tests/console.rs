@@ -86,6 +86,8 @@ async fn every_page_shows_full_and_in_both_languages() {
     let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
     let holder = site.holders[0].clone();
     let person = holder.person;
+    let statement = browser.get(&format!("/people/{person}/statement")).await.text;
+    let slip = statement.split("/slip/").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let mut paths: Vec<String> = PAGES.iter().chain(&FORMS).map(|p| (*p).to_owned()).collect();
     paths.extend([
         format!("/people/{person}"),
@@ -94,7 +96,7 @@ async fn every_page_shows_full_and_in_both_languages() {
         format!("/people/{person}/lift?target=person"),
         format!("/people/{person}/top-up"),
         format!("/people/{person}/withdraw"),
-        format!("/people/{person}/undo/{}", 1),
+        format!("/people/{person}/undo/{slip}"),
         "/people?q=wang".into(),
         "/people?q=%E6%9F%A5%E6%97%A0%E6%AD%A4%E4%BA%BA".into(),
         "/edges/n1".into(),
