@@ -19,6 +19,7 @@ use crate::gate::Shut;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Directory, Event, Mesh, RunRefused};
+use crate::proof;
 use crate::reason::Reason;
 use crate::sale::{self, Answer, Now, Outcome, PurchaseRequest, RefundRequest, SaleError};
 use crate::shift::{self, Shift, SignOn};
@@ -243,7 +244,8 @@ impl Edge {
         let mesh = Mesh::load(store, me, place)?;
         let clock = store.get(keys::CLOCK)?.map(|b| crate::store::decode_row(keys::CLOCK, &b)).transpose()?;
         let forked = store.get(keys::FORKED)?.map(|_| Shut::Forked);
-        let shut = forked.or(store.get(keys::FENCED)?.map(|_| Shut::Fenced));
+        let fenced = store.get(keys::FENCED)?.filter(|_| !proof::sown("own_fence_forgotten"));
+        let shut = forked.or(fenced.map(|_| Shut::Fenced));
         Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut, shut_before: shut })
     }
 
@@ -492,7 +494,7 @@ impl Edge {
         for event in events {
             match event {
                 Event::Registry => {
-                    if self.mesh.is_fenced(self.mesh.me) {
+                    if self.mesh.is_fenced(self.mesh.me) && !proof::sown("own_fence_not_heard") {
                         self.fenced(tx);
                     }
                     effects.push(Effect::Directory(self.mesh.directory()));

@@ -11,6 +11,7 @@ use crate::feed::End;
 use crate::ids::Seq;
 use crate::keys;
 use crate::mesh::Event;
+use crate::proof;
 use crate::sale::SaleError;
 use crate::store::{Read, StoreError, Tx, decode_row};
 use serde::{Deserialize, Serialize};
@@ -152,9 +153,13 @@ impl Edge {
             None | Some(Shut::Forked | Shut::Fenced) => false,
             Some(Shut::Asking | Shut::Opening) => true,
             Some(Shut::Unsure) => hub,
+            Some(Shut::Behind(_)) if proof::sown("behind_and_open") => true,
             Some(Shut::Behind(kept)) => !self.own_ends(tx)?.is_behind(&kept),
         };
         if opens {
+            if matches!(self.shut, Some(Shut::Behind(_))) {
+                proof::hit("caught_up_and_opened");
+            }
             self.shut = if self.append_held(tx, events)? { None } else { Some(Shut::Opening) };
         }
         Ok(match self.shut {
@@ -167,6 +172,7 @@ impl Edge {
     /// Headquarters has ended this life: nothing is appended from here on, also after a restart.
     pub(crate) fn fenced<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>) {
         if !self.shut.is_some_and(|shut| shut.is_for_ever()) {
+            proof::hit("own_fence_heard");
             tx.put(keys::FENCED.to_vec(), &true);
             self.shut = Some(Shut::Fenced);
         }

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod mesh;
 pub mod people;
 pub mod person;
+pub mod proof;
 pub mod reason;
 pub mod registry;
 pub mod resend;

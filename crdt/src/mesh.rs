@@ -16,6 +16,7 @@ use crate::ids::*;
 use crate::keys;
 use crate::people::{BlockPlace, People, SharedPeople};
 use crate::person::Person;
+use crate::proof;
 use crate::store::{IngestError, Read, StoreError, Tx, decode_row};
 use crate::tariff::sheet::TariffSheet;
 use ed25519_dalek::VerifyingKey;
@@ -633,7 +634,9 @@ impl Mesh {
 
     fn put_block<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, row: &BlockRow, events: &mut Vec<Event>) {
         tx.put(keys::block(&row.hash), row);
-        self.people.write().block(row.target, row.hash, row.place);
+        if !proof::sown("block_not_indexed") {
+            self.people.write().block(row.target, row.hash, row.place);
+        }
         events.push(Event::Blocks(row.target));
     }
 
@@ -646,7 +649,19 @@ impl Mesh {
     ) -> Result<(), StoreError> {
         tx.put(keys::lift(&block, scope), &(block, scope));
         self.people.write().lift(block, scope);
+        if proof::sown("last_writer_of_a_block_wins") {
+            self.lift_all(tx, &block)?;
+        }
         self.tell_lifted(tx, &block, events)
+    }
+
+    /// A sown fault: a lift ends every block of its card.
+    fn lift_all<R: Read + ?Sized>(&self, tx: &Tx<'_, R>, block: &Hash) -> Result<(), StoreError> {
+        if let Some(row) = tx.get::<BlockRow>(&keys::block(block))? {
+            let open = self.people.read().open_blocks(row.target);
+            open.into_iter().for_each(|(other, _)| self.people.write().lift(other, BlockScope::Hub));
+        }
+        Ok(())
     }
 
     fn tell_lifted<R: Read + ?Sized>(

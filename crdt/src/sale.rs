@@ -24,6 +24,7 @@ use crate::fen::{Fen, FenError};
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::{Event, Mesh};
+use crate::proof;
 use crate::reason::Reason;
 use crate::rights::RightsError;
 use crate::store::{Read, StoreError, Tx};
@@ -175,6 +176,7 @@ pub fn cut_if_due<R: Read + ?Sized>(
     let today = clock_day(mesh, now);
     let open = tx.get::<Day>(keys::OPEN_DAY)?;
     if now.trusted && open.is_some_and(|open| today > open) {
+        proof::hit("day_cut");
         let day = open.unwrap_or(today);
         let cut = Entry { stamp: now.stamp, body: Body::Cut(day) };
         let seq = mesh.append(tx, Channel::Journal, &cut, events)?;
@@ -202,13 +204,13 @@ pub fn purchase<R: Read + ?Sized>(
     events: &mut Vec<Event>,
 ) -> Result<Outcome, SaleError> {
     let body = digest_of(&(&request.card, &request.mode, request.offline));
-    if let Some(answer) = first_answer(tx, request.id, body)? {
+    if let Some(answer) = first_answer(tx, request.id, body)?.filter(|_| !proof::sown("id_decided_again")) {
         return Ok(Outcome::Answered(answer));
     }
     let day = open_day(tx, mesh, now)?;
     let (decided, remarks) = match request.offline {
-        true => fact::decide(mesh, tx, request, now, day)?,
-        false => (decide(mesh, tx, request, now, day)?, Vec::new()),
+        true if !proof::sown("fact_refused") => fact::decide(mesh, tx, request, now, day)?,
+        _ => (decide(mesh, tx, request, now, day)?, Vec::new()),
     };
     let decided = match decided {
         Decided::Sell(record) => Body::Purchase(*record),
@@ -262,8 +264,11 @@ pub fn refund<R: Read + ?Sized>(
         Ok(answer)
     };
     let sale = match known {
-        Sale::Ours(sale) if sale.day == day => sale,
-        Sale::Ours(_) => return refuse(tx, Reason::DayCut),
+        Sale::Ours(sale) if sale.day == day || proof::sown("refund_after_the_cut") => sale,
+        Sale::Ours(_) => {
+            proof::hit("refund_after_the_cut_refused");
+            return refuse(tx, Reason::DayCut);
+        }
         Sale::Refused => return refuse(tx, Reason::Voided),
         Sale::Unknown if prune::is_too_old(tx, request.of)? => return refuse(tx, Reason::TooOld),
         Sale::Unknown if request.kind == RefundKind::Reversal => {
@@ -282,8 +287,11 @@ pub fn refund<R: Read + ?Sized>(
         let reversed = request.kind == RefundKind::Reversal;
         return refuse(tx, if reversed { Reason::Voided } else { Reason::OverRefund });
     };
+    proof::hit("given_back");
     given.add(&back)?;
-    tx.put(keys::refunds(request.of), &given);
+    if !proof::sown("refund_not_counted") {
+        tx.put(keys::refunds(request.of), &given);
+    }
     let refund = RefundRecord {
         id: request.id,
         of: request.of,
@@ -394,7 +402,7 @@ pub fn mark_theirs<R: Read + ?Sized>(
     seq: Seq,
     answer: &Body,
 ) -> Result<(), StoreError> {
-    let Some((id, body)) = asked(answer) else { return Ok(()) };
+    let Some((id, body)) = asked(answer).filter(|_| !proof::sown("sibling_not_believed")) else { return Ok(()) };
     let known = tx.get::<Mark>(&keys::mark(id))?;
     if known.is_none_or(|known| known.feed.writer.node != mesh.me.node) {
         mark(tx, id, Mark { feed, seq, body });

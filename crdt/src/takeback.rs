@@ -13,6 +13,7 @@ use crate::gate::Shut;
 use crate::ids::Seq;
 use crate::keys;
 use crate::mesh::{Event, RunRefused};
+use crate::proof;
 use crate::sale::{self, Now, SaleError};
 use crate::store::{IngestError, Read, StoreError, Tx};
 use crate::sync::{before, further};
@@ -32,6 +33,7 @@ impl Edge {
         let mut taken = Vec::new();
         match self.mesh.ingest(tx, run.clone(), &mut taken) {
             Ok(end) if end.seq > held.seq => {
+                proof::hit("taken_back");
                 for event in taken {
                     self.redo(tx, head.feed, &event, events)?;
                     events.push(event);
@@ -170,9 +172,10 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<(), SaleError> {
-        if self.shut.is_some_and(|shut| shut.is_for_ever()) {
+        if self.shut.is_some_and(|shut| shut.is_for_ever()) || proof::sown("own_fork_not_heard") {
             return Ok(());
         }
+        proof::hit("own_fork_heard");
         tx.put(keys::FORKED.to_vec(), &head);
         self.shut = Some(Shut::Forked);
         events.push(Event::Forked(head.feed));
@@ -201,6 +204,7 @@ impl Edge {
         events: &mut Vec<Event>,
     ) -> Result<(), SaleError> {
         match event {
+            _ if proof::sown("taken_back_and_not_done_again") => Ok(()),
             Event::Journal { seq, entry, .. } => {
                 sale::mark_again(tx, feed, *seq, &entry.body);
                 self.attempt(tx, (feed, *seq), events, |edge, tx, _| {

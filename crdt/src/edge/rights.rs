@@ -9,6 +9,7 @@ use crate::feed;
 use crate::fen::Fen;
 use crate::ids::*;
 use crate::mesh::Event;
+use crate::proof;
 use crate::rights::RightsError;
 use crate::sale::{self, Answer, Now, Outcome, SaleError};
 use crate::store::{Read, Tx};
@@ -56,6 +57,7 @@ impl Edge {
         let rights = sale::rights_of(tx, of)?;
         let Some(row) = rights.rows.get(&of.wallet) else { return Ok(false) };
         let half = Fen(row.right()?.sub(theirs)?.0 / 2);
+        proof::hit("levelled_with_a_sibling");
         Ok(half.is_positive() && self.pass_on(tx, to, of, half, now, events)?.is_positive())
     }
 
@@ -90,7 +92,9 @@ impl Edge {
             granted => granted?,
         };
         let (last_day, basis, lease) = (row.last_day, row.statement.clone(), self.mesh.lease);
-        sale::put_rights(tx, of, &rights);
+        if !proof::sown("giver_keeps_it") {
+            sale::put_rights(tx, of, &rights);
+        }
         let grant = Body::Grant(GrantRecord { row: of, total, last_day, basis, lease });
         self.mesh.append(tx, Channel::Rights(to), &Entry { stamp: now.stamp, body: grant }, events)?;
         Ok(amount)
@@ -114,9 +118,12 @@ impl Edge {
         if !excess.is_positive() {
             return Ok(false);
         }
+        proof::hit("returned_to_headquarters");
         let total = row.grant(hub, excess)?;
         let last_day = row.last_day;
-        sale::put_rights(tx, of, &rights);
+        if !proof::sown("returned_and_kept") {
+            sale::put_rights(tx, of, &rights);
+        }
         let grant = Body::Grant(GrantRecord { row: of, total, last_day, basis: None, lease: None });
         self.mesh.append(tx, Channel::Rights(hub), &Entry { stamp: now.stamp, body: grant }, events)?;
         Ok(true)
@@ -160,6 +167,7 @@ impl Edge {
         };
         let lapsed = grant.lease.is_none_or(|lease| now.stamp.hub_time_ms > lease.until_ms);
         if lapsed || !sale::has_lease(&self.mesh, now) {
+            proof::hit("cheque_lapsed");
             // Untaken; a later cheque of the giver carries its total too.
             return Ok(());
         }
@@ -174,10 +182,13 @@ impl Edge {
         if !row.merge_granted_in(giver, total)? {
             return Ok(());
         }
+        proof::hit("cheque_taken");
         row.last_day = row.last_day.max(grant.last_day);
         sale::put_rights(tx, grant.row, &rights);
         let taken = Body::Taken(TakenRecord { feed, seq, row: grant.row, total });
-        self.append_or_hold(tx, Entry { stamp: now.stamp, body: taken }, later)?;
+        if !proof::sown("cheque_without_taken") {
+            self.append_or_hold(tx, Entry { stamp: now.stamp, body: taken }, later)?;
+        }
         later.push(Event::Rights(grant.row.person));
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::entry::*;
 use crate::fen::Fen;
 use crate::ids::*;
 use crate::mesh::Mesh;
+use crate::proof;
 use crate::reason::Reason;
 use crate::rights::RowState;
 use crate::store::{Read, Tx};
@@ -131,7 +132,10 @@ fn pay<R: Read + ?Sized>(
     let total = if request.mode == Mode::Count { Fen::ZERO } else { sale.quote.total };
     let balance = rights.balance(sale.day)?;
     let leased = has_lease(mesh, now);
-    let wallets = rights.wallets()?;
+    let mut wallets = rights.wallets()?;
+    if proof::sown("right_not_looked_at") {
+        wallets = vec![(WalletKey::Main, total, None)];
+    }
     if leased || total == Fen::ZERO {
         match tariff::split(&wallets, total, sale.day) {
             Ok(parts) => {
@@ -145,6 +149,7 @@ fn pay<R: Read + ?Sized>(
         }
     }
     if guest_pays(tx, sale, counters, total)? {
+        proof::hit("guest_pool_paid");
         return Ok(sold(request, sale, vec![(Source::Guest, total)], balance));
     }
     Ok(if leased { Reason::NotEnough } else { Reason::NoLease }.into())
@@ -158,7 +163,8 @@ fn guest_pays<R: Read + ?Sized>(
 ) -> Result<bool, SaleError> {
     let rule = &sale.sheet.guest;
     let pool = right_in(tx, Row { person: PersonId(0), wallet: WalletKey::Guest })?;
-    Ok(total <= rule.per_purchase && counters.guest_sum.add(total)? <= rule.per_card_day && total <= pool)
+    let is_there = total <= pool || proof::sown("guest_pool_without_end");
+    Ok(total <= rule.per_purchase && counters.guest_sum.add(total)? <= rule.per_card_day && is_there)
 }
 
 pub(super) fn sold(request: &PurchaseRequest, sale: &Pricing<'_>, paid: Vec<(Source, Fen)>, balance: Fen) -> Decided {

@@ -16,6 +16,7 @@ use yika_crdt::channel::{BlockScope, Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
+use yika_crdt::proof;
 use yika_crdt::store::{Read, StoreError, decode_row};
 
 /// People looked at in one turn of a sweep.
@@ -101,6 +102,7 @@ impl Hub {
                 let feed = FeedId { writer: Writer { node: NodeId::HUB, incarnation: *life }, channel };
                 let held = turn.tx.feed(&feed)?.end.seq;
                 if held < *seq {
+                    proof::hit("grants_of_a_fenced_box_unknown");
                     let place = super::journal::Place { feed, seq: held, branch: None };
                     let detail = format!(
                         "{writer} was granted rights up to #{seq} before it was fenced, headquarters knows them up to \
@@ -247,6 +249,9 @@ impl Hub {
     /// taken a cheque of it has told what it did up to then, or is fenced.
     fn is_safe<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, writer: Writer) -> Result<bool, CoreError> {
         let end_ms = self.lease_end_ms(turn, writer)?.saturating_add(SKEW_MS).saturating_add(GRACE_MS);
+        if proof::sown("suspense_released_at_once") {
+            return Ok(true);
+        }
         if self.recovery.is_some() || turn.stamp.hub_time_ms <= end_ms || !self.holds_what_it_fenced(turn, writer)? {
             return Ok(false);
         }

@@ -14,6 +14,7 @@ use yika_crdt::channel::Channel;
 use yika_crdt::entry::*;
 use yika_crdt::feed;
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Message;
 use yika_crdt::tariff;
@@ -122,6 +123,7 @@ impl Hub {
         }
         self.waiting.entry(row).or_default().until_ms = turn.stamp.hub_time_ms.saturating_add(WAIT_MS_MAX);
         for (writer, keep) in recalls {
+            proof::hit("recalled");
             turn.effects.push(Effect::Say(writer, Message::Recall { row, keep }));
         }
         Ok(true)

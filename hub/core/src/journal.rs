@@ -13,6 +13,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
+use yika_crdt::proof;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{GivenBack, share_back};
 use yika_crdt::store::{Read, StoreError};
@@ -315,6 +316,10 @@ impl Hub {
         this: Seen,
         id: PurchaseId,
     ) -> Result<(), CoreError> {
+        if proof::sown("sold_twice_and_charged_twice") {
+            turn.tx.put(keys::mark(id), &Answers { sales: vec![this], not_sold: None });
+            return Ok(());
+        }
         if !self.speaks_for(this.place, id) {
             return Ok(()); // charged as a fact, and alarmed; it must not undo what the terminal's own campus sold
         }
@@ -330,6 +335,7 @@ impl Hub {
         all.sales.sort();
         for one in all.sales.iter_mut().skip(1).filter(|one| !one.reversed) {
             one.reversed = true;
+            proof::hit("sold_at_two_boxes");
             let detail = format!("{id} was sold twice; the sale at {} is reversed", one.place.feed);
             self.reverse(turn, one.place, "sold_twice", detail)?;
         }
@@ -513,7 +519,9 @@ impl Hub {
             return Ok(());
         }
         if turn.tx.feed(&taken.feed)?.end.seq < taken.seq {
-            turn.tx.put(waiting_cheque_key(taken.feed, taken.seq), &(place, taken));
+            if !proof::sown("cheque_before_its_giver_lost") {
+                turn.tx.put(waiting_cheque_key(taken.feed, taken.seq), &(place, taken));
+            }
             return Ok(());
         }
         let bytes = turn.tx.entry(&taken.feed, taken.seq)?;
@@ -531,7 +539,7 @@ impl Hub {
         let wallets = self.open(turn, owner)?;
         let replica = wallets.wallets.get(&key).and_then(|wallet| wallet.replicas.get(&taker));
         let held = replica.and_then(|replica| replica.taken_in.get(&giver)).copied().unwrap_or_default();
-        let amount = total.sub(held)?;
+        let amount = if proof::sown("cheque_taken_twice") { total } else { total.sub(held)? };
         if !amount.is_positive() {
             return Ok(());
         }
@@ -571,6 +579,7 @@ impl Hub {
             let key = waiting_cheque_key(feed, seq);
             if let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? {
                 turn.tx.delete(key);
+                proof::hit("cheque_before_its_giver");
                 self.post_taken(turn, place, &taken)?;
             }
             return Ok(touched);
@@ -582,7 +591,10 @@ impl Hub {
         }
         let replica = self.replica_of(self.open(turn, owner)?.named(grant.row.wallet)?, feed.writer);
         let back = replica.back.entry(receiver.incarnation).or_default();
-        *back = grant.total.max(*back);
+        *back = match proof::sown("returns_as_deltas") {
+            true => back.add(grant.total)?,
+            false => grant.total.max(*back),
+        };
         Ok(touched)
     }
 }

@@ -17,6 +17,7 @@ use yika_crdt::civil;
 use yika_crdt::entry::*;
 use yika_crdt::feed::SignedHead;
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::sync::Claim;
 
@@ -76,6 +77,7 @@ impl Hub {
         have: Vec<Claim>,
     ) -> Result<Reply, CoreError> {
         let (mut ahead, mut false_claim) = (Vec::new(), None);
+        let have = if proof::sown("greeting_not_heard") { Vec::new() } else { have };
         for claim in have {
             let feed = claim.feed;
             let ours = feed.writer.node.is_hub() || feed.channel == Channel::Journal || feed.writer == from;
@@ -94,6 +96,7 @@ impl Hub {
         }
         // More of this life, or of a later one: a copy of this hub has lived on after the moment this one was copied.
         if ahead.iter().any(|w| w.claim.feed.writer.node.is_hub() && w.claim.feed.writer >= self.mesh.me) {
+            proof::hit("put_back_shown_by_a_box");
             self.tell_put_back(turn, from)?;
             self.recover(turn)?;
         }
@@ -192,13 +195,17 @@ impl Hub {
         self.mesh.trust_hub(turn.tx, former_record);
         // Two hubs put back from the same backup are two lives: the later restore has the larger counter.
         let counter = u32::try_from(turn.stamp.hub_time_ms.div_euclid(1000)).unwrap_or(u32::MAX).max(1);
-        self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter } };
+        if !proof::sown("restored_in_the_old_life") {
+            self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter } };
+        }
         let since_ms = turn.stamp.hub_time_ms;
         self.recovery = Some(Recovery { since_ms, wants: BTreeMap::new() });
         self.waiting.clear();
         self.keep_recovery(turn);
         self.append(turn, Channel::Registry, Body::Node(self.own_record(&name)))?;
-        self.sign_former_lives(turn)?;
+        if !proof::sown("former_life_unsigned") {
+            self.sign_former_lives(turn)?;
+        }
         self.assume_leases(turn)?;
         turn.effects.push(Effect::Recovering(self.mesh.me));
         Ok(())
@@ -236,6 +243,9 @@ impl Hub {
         receiver: Writer,
         grant: &GrantRecord,
     ) -> Result<(), CoreError> {
+        if proof::sown("grants_of_former_life_forgotten") {
+            return Ok(());
+        }
         let (person, key) = (grant.row.person, grant.row.wallet);
         let owner = if person == PersonId(0) { Owner::Pool(receiver) } else { Owner::Person(person) };
         let wallet = self.open(turn, owner)?.wallet(key);
@@ -244,6 +254,7 @@ impl Hub {
         let more = replica.merge_granted(feed.writer.incarnation, grant.total)?;
         let right = super::books::right_account(owner, key, receiver, replica);
         if more.is_positive() && is_money(key) {
+            proof::hit("grant_of_a_former_life");
             let mut posting = self.posting(turn, "regrant")?;
             posting.transfer(Kind::Grant, owner.holder(key), right, more);
             turn.post(posting)?;
@@ -253,9 +264,10 @@ impl Hub {
 
     /// The recovery ends when every living box has greeted and all it held more of has arrived.
     pub(super) fn look_for_reports<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
-        if self.recovery.is_none() || !self.awaited_in(turn)?.is_empty() {
+        if self.recovery.is_none() || !self.awaited_in(turn)?.is_empty() && !proof::sown("recovered_at_once") {
             return Ok(());
         }
+        proof::hit("recovered");
         self.recovery = None;
         self.keep_recovery(turn);
         self.tell_unknown_grants(turn)?;

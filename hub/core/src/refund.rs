@@ -10,6 +10,7 @@ use yika_crdt::Fen;
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Hash};
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::sale::{GivenBack, share_back};
 use yika_crdt::store::{Read, StoreError, decode_row};
 
@@ -52,7 +53,8 @@ impl Hub {
         };
         let writer = kept.place.feed.writer;
         let cut: Option<Day> = turn.tx.get(&cut_key(writer))?;
-        if cut.is_none_or(|cut| cut < sale.day) && !self.mesh.is_fenced(writer) {
+        let box_may = cut.is_none_or(|cut| cut < sale.day) && !proof::sown("refunded_at_both_places");
+        if box_may && !self.mesh.is_fenced(writer) {
             return Ok(Reply::Denied(Denial::BoxStillMay { writer, day: sale.day }));
         }
         let given: GivenBack = turn.tx.get(&given_back_key(&kept.place, sale.id))?.unwrap_or_default();

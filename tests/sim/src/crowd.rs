@@ -12,6 +12,8 @@ use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::*;
 use yika_crdt::feed;
 use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::store::Read;
 
@@ -45,6 +47,12 @@ pub struct Crowd {
     pub answers: BTreeMap<PurchaseId, (PurchaseRequest, Answer, NodeId)>,
     /// First answers of boxes that could not ask the box that had answered before.
     unpaired: BTreeMap<(PurchaseId, NodeId), Answer>,
+    /// What boxes gave back of a sale, and what headquarters did.
+    pub given: BTreeMap<PurchaseId, i64>,
+    /// What headquarters gave back of a sale.
+    pub given_by_hub: BTreeMap<PurchaseId, i64>,
+    /// Of whom headquarters may have given something back though nobody heard of it.
+    pub unsure: BTreeSet<PersonId>,
     /// Of each person's own money, what was sold and not given back, as terminals know it.
     pub spent: BTreeMap<PersonId, i64>,
     /// What was ever paid in for a person.
@@ -54,7 +62,7 @@ pub struct Crowd {
 }
 
 /// The person of a card.
-fn person_of(card: CardNumber) -> PersonId {
+pub fn person_of(card: CardNumber) -> PersonId {
     PersonId(card.0 - FIRST_CARD)
 }
 
@@ -210,7 +218,12 @@ impl World {
                     let (first, now) = (told(first), told(answer));
                     return self.fail(format!("{} was answered {first}, and then {now}, by {by}", request.id));
                 }
-                _ => _ = self.crowd.unpaired.insert((request.id, by), answer.clone()),
+                _ => {
+                    if !was_known && self.holds_answer(n, request.id) {
+                        return self.fail(format!("{by} answers {} though it holds a sibling's answer", request.id));
+                    }
+                    self.crowd.unpaired.insert((request.id, by), answer.clone());
+                }
             },
             None => _ = self.crowd.answers.insert(request.id, (request.clone(), answer.clone(), by)),
         }
@@ -226,7 +239,15 @@ impl World {
                 if !was_known && !request.offline && self.is_blocked(n, request.card) {
                     self.fail(format!("{by} sells to {}, which it holds a block of", request.card));
                 }
+                let fence = self.boxes[n].disk.get(&keys::fence(self.boxes[n].me));
+                let is_told = self.told_fenced.contains(&self.boxes[n].me);
+                if !was_known && (is_told || fence.is_ok_and(|fence| fence.is_some())) {
+                    self.fail(format!("{by} sells though it holds its own fence"));
+                }
                 self.check_spent(person);
+            }
+            Answer::Refused(Reason::NotEnough | Reason::NoLease) if request.offline => {
+                self.fail(format!("{by} refuses {} for money, which is eaten", request.id));
             }
             Answer::Refused(reason) => *self.tally.refused.entry(reason.code()).or_default() += 1,
             Answer::Refunded(_) | Answer::Voided => {}
@@ -271,6 +292,17 @@ impl World {
         let held: Vec<String> =
             self.boxes.iter().map(|b| format!("{} at {}", b.right(person).unwrap_or_default(), b.me)).collect();
         self.note(|| format!("{person} may spend {}", held.join(", ")));
+    }
+
+    /// Whether a box holds the journal entry of a sibling that answers an id.
+    fn holds_answer(&self, n: usize, id: PurchaseId) -> bool {
+        let node = &self.boxes[n];
+        let journals = node.disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed);
+        let mut journals = journals.filter(|feed| feed.channel == Channel::Journal && feed.writer != node.me);
+        journals.any(|feed| {
+            let entries = node.disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default();
+            entries.iter().any(|bytes| Entry::decode(bytes).is_ok_and(|entry| entry.body.answers() == Some(id)))
+        })
     }
 
     /// Whether a box holds a block of a card that nobody has lifted, read from the entries themselves.
@@ -322,6 +354,8 @@ impl World {
         let back = match reply {
             Ok(Reply::Answer(Answer::Refunded(refund))) => {
                 self.tally.refunds += 1;
+                self.gave_back(of, &refund.back);
+                self.check_day(of, refund.day);
                 self.boxes[n].resends.begin(number);
                 self.boxes[n].resends.end(number, Some(me));
                 own(&refund.back)
@@ -331,6 +365,32 @@ impl World {
             Ok(_) => 0,
         };
         *self.crowd.spent.entry(person).or_default() -= back;
+    }
+
+    /// A box gives back only what it sold on the day that is still open.
+    fn check_day(&mut self, of: PurchaseId, day: Day) {
+        if let Answer::Approved(sale) = &self.crowd.answers[&of].1
+            && sale.day != day
+        {
+            self.fail(format!("{of} of {:?} is given back on {day:?}", sale.day));
+        }
+    }
+
+    /// No more is given back of a sale at its box than was paid.
+    fn gave_back(&mut self, of: PurchaseId, back: &[(Source, Fen)]) {
+        let sum = |parts: &[(Source, Fen)]| parts.iter().map(|(_, part)| part.0).sum::<i64>();
+        let given = self.crowd.given.entry(of).or_default();
+        *given += sum(back);
+        let (given, paid) = (
+            *given,
+            match &self.crowd.answers[&of].1 {
+                Answer::Approved(sale) => sum(&sale.paid),
+                _ => 0,
+            },
+        );
+        if given > paid && self.honest() {
+            self.fail(format!("of {of}, {} was paid and {} given back", Fen(paid), Fen(given)));
+        }
     }
 
     /// A terminal that was answered asks again all the same: the first answer.

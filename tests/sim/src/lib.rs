@@ -8,6 +8,8 @@ pub mod books;
 pub mod chance;
 pub mod crowd;
 pub mod disk;
+#[cfg(feature = "proof")]
+pub mod mutants;
 pub mod nodes;
 pub mod office;
 pub mod plan;
@@ -21,7 +23,7 @@ pub mod world;
 use plan::Plan;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
-use world::{NOON_MS, Tally, World};
+use world::{Tally, World};
 
 /// What became of a history.
 #[derive(Clone, Debug, Serialize)]
@@ -45,10 +47,14 @@ pub fn run(plan: Plan, is_traced: bool) -> Outcome {
     let played = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(plan.clone(), is_traced);
         world.run();
+        #[cfg(feature = "proof")]
+        {
+            world.tally.marks = yika_crdt::proof::take_hits();
+        }
         let (hash, events) = world.digest();
         Outcome {
             plan: world.plan,
-            virtual_ms: world.now_ms - NOON_MS,
+            virtual_ms: world.now_ms - world.began_ms,
             events,
             hash: format!("{hash:016x}"),
             tally: world.tally,

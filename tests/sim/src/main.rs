@@ -1,7 +1,8 @@
 //! `yika-sim`: plays seeds, tells what became of each, and exits with 1 when one fails.
 #![allow(clippy::print_stdout)] // a report is what it is for
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,8 @@ use yika_sim::{Outcome, run, shrink};
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
+    #[command(subcommand)]
+    doing: Option<Doing>,
     /// First seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
@@ -21,7 +24,7 @@ struct Cli {
     count: u64,
     /// Threads.
     #[arg(long, default_value_t = 2)]
-    jobs: u64,
+    jobs: usize,
     /// This one only.
     #[arg(long)]
     seed: Option<u64>,
@@ -35,12 +38,36 @@ struct Cli {
     #[arg(long, requires = "seed")]
     shrink: bool,
     /// One JSON object a line.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+    /// Fails when a mark of a rare branch was hit by no seed.
+    #[arg(long)]
+    all_marks: bool,
+    /// With this fault sown.
+    #[arg(long)]
+    sow: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Doing {
+    /// Sows each fault in turn and looks how many seeds find it; fails when one is not found.
+    Mutants {
+        /// Seeds that a fault may take.
+        #[arg(long, default_value_t = 400)]
+        most: u64,
+    },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A panic of a core is told with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    if let Some(Doing::Mutants { most }) = cli.doing {
+        return mutants(&cli, most);
+    }
+    if !sow(&cli) {
+        return ExitCode::from(2);
+    }
     let plan = |seed| {
         let mut plan = Plan::of(seed);
         if let Some(only) = &cli.only {
@@ -54,17 +81,20 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::from(outcome.failure.is_some()));
     }
     let (next, failed, began) = (AtomicU64::new(cli.from), Mutex::new(Vec::new()), Instant::now());
-    // A panic of a core is told with its seed.
-    std::panic::set_hook(Box::new(|_| {}));
+    let marks: Mutex<BTreeMap<&str, u64>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..cli.jobs {
             scope.spawn(|| {
+                sow(&cli);
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= cli.from + cli.count {
                         return;
                     }
                     let outcome = run(plan(seed), false);
+                    if let Ok(mut marks) = marks.lock() {
+                        outcome.tally.marks.iter().for_each(|(mark, hits)| *marks.entry(mark).or_default() += hits);
+                    }
                     if outcome.failure.is_some() || cli.json {
                         tell(&outcome, cli.json);
                     }
@@ -81,7 +111,66 @@ fn main() -> ExitCode {
     let took = began.elapsed();
     let a_minute = cli.count as u128 * 60_000 / took.as_millis().max(1);
     eprintln!("{} seeds from {}, {} failed, {a_minute} a minute", cli.count, cli.from, failed.len());
-    ExitCode::from(u8::from(!failed.is_empty()))
+    let is_whole = tell_marks(&marks.into_inner().unwrap_or_default()) || !cli.all_marks;
+    ExitCode::from(u8::from(!failed.is_empty() || !is_whole))
+}
+
+/// Sows the fault that was asked for in this thread; false when it is not known.
+#[cfg(feature = "proof")]
+fn sow(cli: &Cli) -> bool {
+    use yika_sim::mutants::FAULTS;
+    let Some(wanted) = &cli.sow else { return true };
+    let fault = FAULTS.iter().find(|fault| *fault == wanted);
+    yika_crdt::proof::sow(fault.copied());
+    if fault.is_none() {
+        eprintln!("{wanted} is no fault; there are {}", FAULTS.join(", "));
+    }
+    fault.is_some()
+}
+
+#[cfg(not(feature = "proof"))]
+fn sow(cli: &Cli) -> bool {
+    if cli.sow.is_some() {
+        eprintln!("faults are sown by a program that is built with --features proof");
+    }
+    cli.sow.is_none()
+}
+
+/// Says which marks were hit; true when all were.
+#[cfg(feature = "proof")]
+fn tell_marks(hit: &BTreeMap<&str, u64>) -> bool {
+    let all = yika_sim::mutants::MARKS;
+    let missed: Vec<&str> = all.iter().copied().filter(|mark| !hit.contains_key(mark)).collect();
+    eprintln!("{} of {} marks hit; missed: {missed:?}", all.len() - missed.len(), all.len());
+    missed.is_empty()
+}
+
+#[cfg(not(feature = "proof"))]
+fn tell_marks(_: &BTreeMap<&str, u64>) -> bool {
+    false
+}
+
+#[cfg(feature = "proof")]
+fn mutants(cli: &Cli, most: u64) -> ExitCode {
+    let found = yika_sim::mutants::hunt(cli.from, most, cli.jobs);
+    for mutant in &found {
+        match serde_json::to_string(mutant) {
+            Ok(line) if cli.json => println!("{line}"),
+            _ => {
+                let seeds = mutant.found_by.map_or_else(|| "-".to_owned(), |seed| (seed + 1 - cli.from).to_string());
+                println!("{:<44} {seeds:>5}  {}", mutant.fault, mutant.words);
+            }
+        }
+    }
+    let killed = found.iter().filter(|mutant| mutant.found_by.is_some()).count();
+    eprintln!("{killed} of {} faults found", found.len());
+    ExitCode::from(u8::from(killed < found.len()))
+}
+
+#[cfg(not(feature = "proof"))]
+fn mutants(_: &Cli, _: u64) -> ExitCode {
+    eprintln!("faults are sown by a program that is built with --features proof");
+    ExitCode::from(2)
 }
 
 fn tell(outcome: &Outcome, json: bool) {

@@ -140,6 +140,13 @@ impl BoxNode {
         self.core.as_ref().and_then(Edge::shut)
     }
 
+    /// A box may append only where it knows as much as the end kept outside its database.
+    pub fn opened_behind(&self) -> Option<String> {
+        let kept = self.mirror.filter(|_| self.shut().is_none())?;
+        let ends = ends_of(&self.disk, self.me).ok().filter(|ends| ends.is_behind(&kept))?;
+        Some(format!("{} appends at {ends:?}, behind {kept:?}", self.me))
+    }
+
     /// Keeps the ends of its own feeds outside the database.
     pub fn keep_ends(&mut self) {
         if matches!(self.shut(), None | Some(Shut::Opening))

@@ -89,6 +89,10 @@ pub struct Plan {
     pub boxes: Vec<u16>,
     /// How many people.
     pub people: u64,
+    /// Begins shortly before the business day is cut, and not at noon.
+    pub at_night: bool,
+    /// Guest pools hold little.
+    pub poor_pools: bool,
     /// Virtual time in which people eat and things fail, in milliseconds.
     pub busy_ms: i64,
     /// Faults that may strike.
@@ -111,7 +115,8 @@ impl Plan {
             true => Vec::new(),
             false => Class::ALL.into_iter().filter(|_| chance.one_in(3)).collect(),
         };
-        Plan { seed, boxes, people, busy_ms, faults }
+        // Told by the seed itself, so that what is drawn for others is not shifted.
+        Plan { seed, boxes, people, at_night: seed % 5 == 2, poor_pools: seed % 7 == 5, busy_ms, faults }
     }
 
     /// Whether a class of faults may strike.

@@ -136,7 +136,9 @@ impl World {
             self.index(caller.node).filter(|n| is_fenced && !matches!(self.boxes[*n].shut(), Some(Shut::Fenced)))
         {
             self.note(|| format!("{caller} is told that it is fenced"));
-            _ = self.tell(n, edge::Command::Fenced);
+            if self.tell(n, edge::Command::Fenced).is_ok() {
+                self.told_fenced.insert(caller);
+            }
         }
     }
 

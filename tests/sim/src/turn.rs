@@ -8,6 +8,7 @@ use crate::world::{Event, World};
 use yika_crdt::edge;
 use yika_crdt::entry::{Body, Entry, Stamp};
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::sale::SaleError;
 use yika_crdt::store::{Store, StoreError, Tx};
 use yika_hub_core::{self as core, CoreError, TableRow};
@@ -63,7 +64,7 @@ impl World {
         };
         if death == Some(Death::Before) {
             self.kill_box(n, "before a commit");
-            return Err(NotDone::Down);
+            return if proof::sown("answered_before_it_is_durable") { Ok(reply) } else { Err(NotDone::Down) };
         }
         let node = &mut self.boxes[n];
         if !batch.is_empty() && node.disk.commit(&batch).is_err() {
@@ -72,6 +73,10 @@ impl World {
         if let Some(machine) = node.core.as_mut() {
             machine.committed();
         }
+        if let Some(words) = node.opened_behind() {
+            self.fail(words);
+        }
+        let node = &mut self.boxes[n];
         node.keep_ends();
         if death == Some(Death::After) {
             self.kill_box(n, "after a commit");
@@ -105,7 +110,8 @@ impl World {
         if !is_greeting && self.hub.is_unaware && self.hub.core.is_some() && !matches!(command, core::Command::Nothing)
         {
             self.note(|| "headquarters writes in a life that is over".into());
-            (self.hub_forked, self.hub.is_unaware) = (true, false);
+            let is_known = !proof::sown("written_before_boxes_are_heard");
+            (self.hub_forked, self.hub.is_unaware) = (is_known, false);
         }
         let death = self.death(Class::HubCrash);
         let hub = &mut self.hub;

@@ -32,6 +32,12 @@ impl World {
                 right => return self.fail(format!("{}: the right of {person} is {right:?}", self.boxes[n].me)),
             }
         }
+        let pool = self.boxes[n].rights(PersonId(0)).rows.remove(&WalletKey::Guest).map(|row| row.right());
+        if let Some(right) = pool.filter(|right| !right.as_ref().is_ok_and(|right| !right.is_negative()))
+            && self.honest()
+        {
+            self.fail(format!("{}: its guest pool is {right:?}", self.boxes[n].me));
+        }
     }
 
     /// The verdict over a history that has come to rest.
@@ -53,6 +59,7 @@ impl World {
         }
         self.compare_sums();
         self.compare_answers();
+        self.compare_holders();
     }
 
     /// A box that goes on: not fenced, and its gate is open.
@@ -130,6 +137,57 @@ impl World {
         if booked < sold || booked > sold && self.put_back.is_empty() {
             self.fail(format!("journals say {} was sold, the books say {}", Fen(sold), Fen(booked)));
         }
+    }
+
+    /// What headquarters charges each holder is what the journals alone come to, and it holds no more than was paid in.
+    ///
+    /// The reference: of the sales under one id the oldest counts, less what its box and headquarters gave back.
+    fn compare_holders(&mut self) {
+        let charged = self.charged();
+        for person in (1..=self.plan.people).map(PersonId) {
+            let tx = yika_crdt::store::Tx::new(&self.hub.disk);
+            let wallets = yika_hub_core::wallets_of(&tx, person).unwrap_or_default();
+            let deposits = wallets.wallets.get(&WalletKey::Main).map_or(0, |wallet| wallet.deposits.0);
+            let paid_in = self.crowd.paid_in.get(&person).copied().unwrap_or_default();
+            if deposits > paid_in {
+                return self.fail(format!("{person} has paid in {}, booked are {}", Fen(paid_in), Fen(deposits)));
+            }
+            let spent: i64 = wallets.wallets.values().map(|wallet| wallet.spent().map_or(i64::MIN, |fen| fen.0)).sum();
+            let due = charged.get(&person).copied().unwrap_or_default();
+            if spent != due && self.honest() && !self.crowd.unsure.contains(&person) {
+                let (due, spent) = (Fen(due), Fen(spent));
+                return self.fail(format!("{person} owes {due} by the journals, headquarters charged {spent}"));
+            }
+        }
+    }
+
+    /// What each person is to pay, by the journals that headquarters holds.
+    fn charged(&self) -> BTreeMap<PersonId, i64> {
+        let sum = |parts: &[(Source, Fen)]| parts.iter().map(|(_, part)| part.0).sum::<i64>();
+        let mut sold: BTreeMap<PurchaseId, (i64, FeedId, PersonId, i64)> = BTreeMap::new();
+        let mut back: BTreeMap<(PurchaseId, FeedId), i64> = BTreeMap::new();
+        let feeds = self.hub.disk.feeds().unwrap_or_default();
+        for (feed, _) in feeds.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal) {
+            for bytes in self.hub.disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default() {
+                let Ok(entry) = Entry::decode(&bytes) else { continue };
+                match entry.body {
+                    Body::Purchase(sale) => {
+                        let this = (entry.stamp.hub_time_ms, feed, sale.person, sum(&sale.paid));
+                        let first = sold.entry(sale.id).or_insert(this);
+                        *first = (*first).min(this);
+                    }
+                    Body::Refund(refund) => *back.entry((refund.of, feed)).or_default() += sum(&refund.back),
+                    _ => {}
+                }
+            }
+        }
+        let mut charged = BTreeMap::new();
+        for (id, (_, feed, person, paid)) in sold {
+            let by_box = back.get(&(id, feed)).copied().unwrap_or_default();
+            let by_hub = self.crowd.given_by_hub.get(&id).copied().unwrap_or_default();
+            *charged.entry(person).or_default() += (paid - by_box - by_hub).max(0);
+        }
+        charged
     }
 
     /// Every purchase that was answered stands once in the journal of the box that answered it.

@@ -18,15 +18,20 @@ use yika_crdt::edge;
 use yika_crdt::entry::*;
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::sale::PurchaseRequest;
 use yika_crdt::sync::Message;
 use yika_crdt::tariff::sheet::*;
 use yika_hub_core as core;
 
 /// 2026-11-24 12:30 in Beijing.
-pub const NOON_MS: i64 = 1_795_494_600_000;
+const NOON_MS: i64 = 1_795_494_600_000;
+/// 2026-11-25 02:59 there: the business day is cut a minute later.
+const NIGHT_MS: i64 = NOON_MS + 52_140_000;
 /// Everything must agree so long after it was healed, in virtual time.
 pub const REST_MS: i64 = 60_000;
+/// So long nothing fails: everybody gets to know everything.
+const QUIET_MS: i64 = 8_000;
 const TICK_MS: i64 = 1_000;
 /// Headquarters hears its boxes so long after a start before it takes orders.
 const HEARING_MS: i64 = 5_000;
@@ -151,12 +156,16 @@ pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
     /// Alarms at headquarters, by word.
     pub alarms: BTreeMap<String, u64>,
+    /// Marks of rare branches that were hit, where the cores count them.
+    pub marks: BTreeMap<&'static str, u64>,
 }
 
 /// One history.
 pub struct World {
     /// What was drawn for it.
     pub plan: Plan,
+    /// When it began, true time.
+    pub began_ms: i64,
     /// True time.
     pub now_ms: i64,
     /// Draws everything.
@@ -177,6 +186,8 @@ pub struct World {
     pub end_is_lost: bool,
     /// Headquarters was put back without a word and heard of it from no box in time: it wrote in its old life.
     pub hub_forked: bool,
+    /// Lives that were told of their fence.
+    pub told_fenced: BTreeSet<Writer>,
     /// Lives that were fenced.
     pub fenced: BTreeSet<Writer>,
     /// Headquarters was restored from a backup.
@@ -197,11 +208,13 @@ pub struct World {
 impl World {
     /// Everything connected, people and tariff known, nothing has failed yet.
     pub fn new(plan: Plan, is_traced: bool) -> World {
+        let began_ms = if plan.at_night { NIGHT_MS } else { NOON_MS };
         let hub = HubNode::new();
         let mut chance = Chance::new(plan.seed ^ 0x5EED);
         let failure = hub.as_ref().err().map(|error| format!("headquarters cannot start: {error}"));
         let mut world = World {
-            now_ms: NOON_MS,
+            began_ms,
+            now_ms: began_ms,
             hub: hub.unwrap_or_else(|_| unreachable!("a new disk can be read")),
             boxes: Vec::new(),
             net: Net::default(),
@@ -210,6 +223,7 @@ impl World {
             put_back: BTreeSet::new(),
             end_is_lost: false,
             hub_forked: false,
+            told_fenced: BTreeSet::new(),
             fenced: BTreeSet::new(),
             was_restored: false,
             purchases: 0,
@@ -248,7 +262,8 @@ impl World {
         for body in bodies {
             _ = self.order(core::Command::Registry(Box::new(body)));
         }
-        _ = self.order(core::Command::Pools(core::PoolSizes { guest: Fen(20_000), float: Fen(10_000) }));
+        let guest = if self.plan.poor_pools { Fen(2_500) } else { Fen(20_000) };
+        _ = self.order(core::Command::Pools(core::PoolSizes { guest, float: Fen(10_000) }));
         let acts = (1..=self.plan.people).map(|number| PersonChange::add(office::person(number))).collect();
         _ = self.order(core::Command::People { operator: OperatorId(0), moves: Default::default(), acts });
         for campus in campuses {
@@ -273,7 +288,7 @@ impl World {
     /// Lets it happen, to the verdict.
     pub fn run(&mut self) {
         // Everything gets to know everything, before anything fails.
-        self.run_until(NOON_MS + 8_000);
+        self.run_until(self.began_ms + QUIET_MS);
         for t in 0..self.crowd.terminals.len() {
             self.later(200 + 100 * t as i64, Event::Customer { t });
         }
@@ -290,12 +305,12 @@ impl World {
     }
 
     fn busy_until(&self) -> i64 {
-        NOON_MS + 8_000 + self.plan.busy_ms
+        self.began_ms + QUIET_MS + self.plan.busy_ms
     }
 
     /// Whether people eat and faults strike.
     pub fn is_busy(&self) -> bool {
-        (NOON_MS + 8_000..self.busy_until()).contains(&self.now_ms)
+        (self.began_ms + QUIET_MS..self.busy_until()).contains(&self.now_ms)
     }
 
     /// Everything that failed works again.
@@ -370,7 +385,9 @@ impl World {
         if let Err(error) = self.hub.start() {
             return self.fail(format!("headquarters cannot start: {error}"));
         }
-        self.hub.hears_until_ms = self.now_ms + HEARING_MS;
+        if !proof::sown("written_before_boxes_are_heard") {
+            self.hub.hears_until_ms = self.now_ms + HEARING_MS;
+        }
         // The restored database says so at its first start, before anything else is served.
         if self.hub.is_restored {
             self.hub.hears_until_ms = 0;
@@ -444,7 +461,7 @@ impl World {
         let words = words();
         self.fold(&words);
         if self.is_traced {
-            let since_ms = self.now_ms - NOON_MS;
+            let since_ms = self.now_ms - self.began_ms;
             println!("{:>7}.{:03} {words}", since_ms / 1_000, since_ms % 1_000);
         }
     }

@@ -1,0 +1,50 @@
+//! The proof of the proof: every fault that is sown in the cores must make some history fail.
+//!
+//! Leaves to others: where the faults stand (`proof::sown` in the sources, listed by `build.rs`).
+
+use crate::plan::Plan;
+use crate::run;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use yika_crdt::proof;
+
+include!(concat!(env!("OUT_DIR"), "/proof.rs"));
+
+/// What became of one fault.
+#[derive(Clone, Debug, Serialize)]
+pub struct Mutant {
+    /// Its name.
+    pub fault: &'static str,
+    /// The seed that found it, counted from the first.
+    pub found_by: Option<u64>,
+    /// How it was found.
+    pub words: String,
+}
+
+/// Sows each fault in turn and plays seeds until one fails, `most` at most.
+pub fn hunt(from: u64, most: u64, jobs: usize) -> Vec<Mutant> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(fault) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mutant = hunt_one(fault, from, most);
+                    if let Ok(mut done) = done.lock() {
+                        done.insert(*fault, mutant);
+                    }
+                }
+            });
+        }
+    });
+    done.into_inner().unwrap_or_default().into_values().collect()
+}
+
+fn hunt_one(fault: &'static str, from: u64, most: u64) -> Mutant {
+    proof::sow(Some(fault));
+    let failed = (from..from + most).find_map(|seed| Some((seed, run(Plan::of(seed), false).failure?)));
+    proof::sow(None);
+    let (found_by, words) = failed.map_or((None, String::new()), |(seed, words)| (Some(seed), words));
+    Mutant { fault, found_by, words }
+}
