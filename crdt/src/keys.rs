@@ -188,6 +188,12 @@ pub fn rights(person: PersonId) -> Vec<u8> {
     key(RIGHTS, &[&person.0.to_be_bytes()])
 }
 
+/// Whose rights a row holds, by its key.
+pub fn person_of_rights(key: &[u8]) -> Option<PersonId> {
+    let number = <[u8; 8]>::try_from(key.strip_prefix(RIGHTS)?).ok()?;
+    Some(PersonId(u64::from_be_bytes(number)))
+}
+
 /// A pool of a box: a row of its own for each wallet of person 0 (`rights`).
 pub fn pool(wallet: WalletKey) -> Vec<u8> {
     key(RIGHTS, &[&[0; 8], &wire::encode(&wallet)])

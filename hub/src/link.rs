@@ -4,7 +4,7 @@
 
 use crate::clock::wall_ms;
 use crate::core::enrol::{CERTIFICATE_DAYS, TokenRefused};
-use crate::core::{Command, Reply, TableRow as CoreRow};
+use crate::core::{Command, Reply};
 use crate::identity::HubIdentity;
 use crate::machine::Order;
 use crate::node::{HubNode, SOFTWARE};
@@ -16,8 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::ids::{Seq, Writer};
+use yika_crdt::ids::Writer;
 use yika_crdt::keys;
 use yika_crdt::mesh::Directory;
 use yika_crdt::registry::Standing;
@@ -37,7 +36,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> anyhow::Result<Link> {
     // Before anybody can be judged by it: what changes from here on is seen.
     tokio::spawn(follow_registry(Arc::clone(node), node.ears().directory.subscribe()));
-    let judge = Arc::clone(node);
+    let (judge, is_found) = (Arc::clone(node), Arc::new(AtomicBool::new(false)));
     let link = Link::bind(LinkConfig {
         bind,
         key: identity.key.clone(),
@@ -48,7 +47,7 @@ pub fn run(node: &Arc<HubNode>, identity: &HubIdentity, bind: SocketAddr) -> any
         admission: Arc::new(move |peer| {
             let admission = admit(&judge, peer);
             if matches!(judge.registry().standing(peer.writer()), Standing::Unknown) {
-                tokio::spawn(look_for_a_roll_back(Arc::clone(&judge), peer.clone()));
+                tokio::spawn(look_for_a_roll_back(Arc::clone(&judge), peer.clone(), Arc::clone(&is_found)));
             }
             admission
         }),
@@ -152,29 +151,27 @@ fn admit(node: &HubNode, peer: &PeerIdentity) -> Admission {
 
 /// A box with a certificate of this very life of headquarters, whom the database does not list: it was listed before the
 /// certificate was given out, so the database is an older one that was put back. Nothing more is written in that life.
-async fn look_for_a_roll_back(node: Arc<HubNode>, peer: PeerIdentity) {
-    static IS_FOUND: AtomicBool = AtomicBool::new(false);
+async fn look_for_a_roll_back(node: Arc<HubNode>, peer: PeerIdentity, is_found: Arc<AtomicBool>) {
     let writer = peer.writer();
     let is_of_this_life = writer.incarnation.generation == node.writer().incarnation.generation;
     let row = node.row::<yika_crdt::entry::NodeRecord>(&keys::node(writer));
-    if is_of_this_life && row.is_ok_and(|row| row.is_none()) && !IS_FOUND.swap(true, Ordering::AcqRel) {
+    if is_of_this_life && row.is_ok_and(|row| row.is_none()) && !is_found.swap(true, Ordering::AcqRel) {
         tracing::error!(peer = %writer, "a box that headquarters enrolled is not in its database: it was put back");
         let order = Order { command: Command::Restored, rows: vec![put_back(node.writer(), writer)] };
         if let Err(error) = node.call(order).await {
             tracing::error!(%error, "no new life could be begun");
-            IS_FOUND.store(false, Ordering::Release);
+            is_found.store(false, Ordering::Release);
         }
     }
 }
 
 /// What a person at headquarters is told of it.
 fn put_back(life: Writer, shown_by: Writer) -> TableRow {
-    let feed = FeedId { writer: life, channel: Channel::Registry };
     let detail = format!(
         "{shown_by} was enrolled here and is not in the database: it was put back without a restore. Top-ups and payments of \
          the time that it lacks are to be entered again from their vouchers"
     );
-    TableRow::Core(CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "put_back".to_owned(), detail })
+    TableRow::alarm(life, "put_back", detail)
 }
 
 /// Why a token is not redeemed, and how the next one is made.

@@ -73,6 +73,9 @@ impl Opening {
 
     /// Until orders are taken.
     pub async fn opened(&self) {
+        if *self.open.borrow() {
+            return;
+        }
         // The sender is this value's own.
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }

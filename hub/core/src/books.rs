@@ -353,10 +353,9 @@ pub fn balances<R: Read + ?Sized>(store: &R) -> Result<BTreeMap<Account, Fen>, C
 
 /// Whose wallets a row holds.
 fn owner_of(key: &[u8]) -> Result<Owner, StoreError> {
-    let person = |rest: &[u8]| <[u8; 8]>::try_from(rest).ok().map(|n| Owner::Person(PersonId(u64::from_be_bytes(n))));
     let owner = match key.strip_prefix(POOLS) {
         Some(rest) => yika_crdt::wire::decode_lenient(rest, rest.len()).ok().map(Owner::Pool),
-        None => key.strip_prefix(keys::RIGHTS).and_then(person),
+        None => keys::person_of_rights(key).map(Owner::Person),
     };
     owner.ok_or_else(|| StoreError::Corrupt { place: format!("state row {key:02x?}"), cause: "not an owner".into() })
 }

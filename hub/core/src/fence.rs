@@ -287,9 +287,8 @@ impl Hub {
         let rows = turn.tx.scan(keys::RIGHTS, winding.after.as_deref(), SWEEP_PERSONS_MAX)?;
         let done = rows.len() < SWEEP_PERSONS_MAX;
         for (key, _) in &rows {
-            let number = key.get(keys::RIGHTS.len()..).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-            let Some(number) = number else { continue };
-            self.wind_up_one(turn, Owner::Person(PersonId(u64::from_be_bytes(number))), winding.writer, step)?;
+            let Some(person) = keys::person_of_rights(key) else { continue };
+            self.wind_up_one(turn, Owner::Person(person), winding.writer, step)?;
         }
         winding.after = rows.into_iter().next_back().map(|(key, _)| key);
         if done {

@@ -69,7 +69,7 @@ impl Hub {
         lives.filter(|w| self.is_alive(*w)).collect()
     }
 
-    fn home_boxes(&self, person: PersonId) -> Vec<Writer> {
+    pub(super) fn home_boxes(&self, person: PersonId) -> Vec<Writer> {
         let home = self.mesh.people.read().holder(person).map(|h| h.home);
         home.map(|campus| self.living_boxes(campus)).unwrap_or_default()
     }
@@ -227,14 +227,7 @@ impl Hub {
         if self.recovery.is_some() {
             return Ok(());
         }
-        let mut home: Vec<_> = self.home_boxes(person).into_iter().filter(|w| self.may_grant(*w)).collect();
-        let mut served = Vec::with_capacity(home.len());
-        for writer in home.drain(..) {
-            if self.was_served(turn, writer)? {
-                served.push(writer);
-            }
-        }
-        let home = served;
+        let home = self.sharing_boxes(turn, person)?;
         self.make_counters(turn, person)?;
         let today = self.today(turn);
         let wallets = self.open(turn, Owner::Person(person))?;

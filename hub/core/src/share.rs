@@ -25,6 +25,21 @@ struct Round {
 }
 
 impl Hub {
+    /// The boxes that have a share of somebody's money.
+    pub(super) fn sharing_boxes<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        person: PersonId,
+    ) -> Result<Vec<Writer>, StoreError> {
+        let mut sharing = Vec::new();
+        for writer in self.home_boxes(person).into_iter().filter(|writer| self.may_grant(*writer)) {
+            if self.was_served(turn, writer)? {
+                sharing.push(writer);
+            }
+        }
+        Ok(sharing)
+    }
+
     /// Whether a life was ever given a lease: without one it could spend nothing.
     pub(super) fn was_served<R: Read + ?Sized>(
         &self,
@@ -47,9 +62,8 @@ impl Hub {
         let rows = turn.tx.scan(keys::RIGHTS, round.after.as_deref(), SHARED_PERSONS_MAX)?;
         let is_last = rows.len() < SHARED_PERSONS_MAX;
         for (row, _) in &rows {
-            let number = row.get(keys::RIGHTS.len()..).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-            if let Some(number) = number {
-                self.level(turn, PersonId(u64::from_be_bytes(number)))?;
+            if let Some(person) = keys::person_of_rights(row) {
+                self.level(turn, person)?;
             }
         }
         match rows.into_iter().next_back().filter(|_| !is_last) {

@@ -12,7 +12,7 @@ pub mod put_back;
 pub mod stream;
 
 use crate::clock::wall_ms;
-use crate::core::{Command, TableRow as CoreRow};
+use crate::core::Command;
 use crate::identity::{self, HubIdentity};
 use crate::machine::Order;
 use crate::node::HubNode;
@@ -27,7 +27,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::FeedId;
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::store::{Batch, Read};
 use yika_store::files::write_durably;
@@ -384,8 +384,7 @@ fn alarm(life: Writer, upto: &str, with_log: bool) -> TableRow {
     let detail = format!(
         "restored from {by}, complete up to {upto}: later top-ups and payments are to be entered again from their vouchers"
     );
-    let feed = FeedId { writer: life, channel: Channel::Registry };
-    TableRow::Core(CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "restored".to_owned(), detail })
+    TableRow::alarm(life, "restored", detail)
 }
 
 /// The database says that it was restored before anybody can start a hub on it, and what a person is `told` of it.

@@ -8,8 +8,6 @@
 use super::log::replay::{self, Replayed};
 use super::log::segment::{Next, SegmentReader};
 use super::{DATABASE, begin_new_life, sound_books};
-use crate::clock::wall_ms;
-use crate::core::TableRow as CoreRow;
 use crate::identity::HubIdentity;
 use crate::node::HubNode;
 use crate::store::{self, TableRow, outbox};
@@ -18,8 +16,7 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::ids::{Seq, Writer};
+use yika_crdt::ids::Writer;
 use yika_store::SqliteStore;
 use yika_store::files::write_durably;
 
@@ -71,14 +68,13 @@ pub fn mend(data: &Path, dir: &Path, identity: &HubIdentity) -> Result<Option<Pu
 }
 
 fn alarm(life: Writer, turn: u64, replayed: &Replayed) -> TableRow {
-    let feed = FeedId { writer: life, channel: Channel::Registry };
     let back = match &replayed.stopped {
         None => format!("{} turns were taken back from the log", replayed.turns),
         Some(why) => format!("{} turns could be taken back from the log: {why}", replayed.turns),
     };
     let detail =
         format!("the database ended with turn {turn}, before its log: it was put back without a restore; {back}");
-    TableRow::Core(CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "put_back".to_owned(), detail })
+    TableRow::alarm(life, "put_back", detail)
 }
 
 /// As [`is_ahead`], for as long as a start can wait: a folder that cannot be looked at holds no hub up.

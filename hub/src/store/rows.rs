@@ -1,7 +1,9 @@
 //! Rows of the hub's own tables as plain values.
 
+use crate::clock::wall_ms;
 use crate::core::{self, Teller};
 use serde::{Deserialize, Serialize};
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::feed::Hash;
 use yika_crdt::ids::*;
 
@@ -22,6 +24,15 @@ pub enum TableRow {
     Backup(BackupRow),
     /// What an operator asked to be moved; the same source is written once.
     Voucher(VoucherRow),
+}
+
+impl TableRow {
+    /// An alarm of headquarters itself, in the life that it is in; `word` names its kind.
+    pub fn alarm(life: Writer, word: &str, detail: String) -> TableRow {
+        let feed = FeedId { writer: life, channel: Channel::Registry };
+        let (seq, at_ms, word) = (Seq::ZERO, wall_ms(), word.to_owned());
+        TableRow::Core(core::TableRow::Alarm { feed, seq, at_ms, word, detail })
+    }
 }
 
 /// A movement that an operator asked for at headquarters.

@@ -7,7 +7,7 @@ use super::segment::{self, Begun, SegmentWriter};
 use super::{LogState, replay};
 use crate::backup::{Backups, stamp};
 use crate::clock::wall_ms;
-use crate::core::{Command, TableRow as CoreRow};
+use crate::core::Command;
 use crate::machine::Order;
 use crate::node::HubNode;
 use crate::store::outbox::{self, Archived, Waiting};
@@ -17,8 +17,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::ids::Seq;
 use yika_store::SqliteReader;
 
 /// The outbox is looked at so often.
@@ -249,9 +247,8 @@ impl Shipper {
     }
 
     fn alarm(&self, detail: String) {
-        let feed = FeedId { writer: self.node.writer(), channel: Channel::Registry };
-        let alarm = CoreRow::Alarm { feed, seq: Seq::ZERO, at_ms: wall_ms(), word: "log".to_owned(), detail };
-        let order = Order { command: Command::Nothing, rows: vec![TableRow::Core(alarm)] };
+        let alarm = TableRow::alarm(self.node.writer(), "log", detail);
+        let order = Order { command: Command::Nothing, rows: vec![alarm] };
         if let Err(error) = self.node.call_blocking(order) {
             tracing::error!(%error, "the log's alarm could not be written");
         }
