@@ -72,6 +72,28 @@ fn a_purchase_elsewhere_asks_and_the_hub_calls_back_from_home() {
     assert_eq!(world.sold(), (10_000, 10_000));
 }
 
+/// Rows POS-1.
+#[test]
+fn money_is_called_back_from_boxes_that_are_there_and_not_from_one_that_is_off() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(paid(&world.buy(0, 1, 1, 1_000)), 1_000, "so that the other box holds most");
+    world.switch_off(1);
+    world.run_ms(2 * SECOND_MS);
+    assert_eq!(paid(&world.buy(2, 1, 1, 3_000)), 3_000);
+    assert!(is_refused(&world.buy(2, 2, 1, 1_001), Reason::NotEnough), "the rest is at the box that is off");
+    let id = yika_crdt::feed::Hash([1; 32]);
+    let withdraw = core::Command::Withdraw { id, person: P1, amount: Fen(1_001), by: TELLER };
+    assert_eq!(
+        world.order(withdraw),
+        core::Reply::Short { available: Fen::ZERO, recalled: 2 },
+        "a clerk can wait for it"
+    );
+    world.run_ms(SECOND_MS);
+    assert_eq!(world.edges[0].right(P1, MAIN), 0, "called back from whom it could be");
+}
+
 #[test]
 fn with_the_hub_away_a_sibling_helps_within_the_purchase_and_levels_when_idle() {
     let mut world = World::new(&[1, 1, 2]);

@@ -100,18 +100,22 @@ impl Hub {
         Ok(Reply::Waiting)
     }
 
-    /// Asks boxes to give back `missing` of a row; false if all of them together do not have it.
+    /// Asks boxes to give back `missing` of a row, the connected ones first; false if all of them together do not have it.
+    ///
+    /// Within a purchase of `asker` only connected ones count: it cannot wait for a box that is off, however much lies
+    /// there. A clerk can, and is told so.
     pub(super) fn recall<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         row: Row,
         wallet: &crate::rights::Wallet,
         missing: Fen,
-        but: Option<Writer>,
+        asker: Option<Writer>,
     ) -> Result<bool, CoreError> {
         let home = self.home_boxes(row.person);
-        let alive = |w: Writer| Some(w) != but && self.is_alive(w);
-        let recalls = wallet.recall(missing, &home, alive)?;
+        let hears = |w: Writer| self.reached.contains(&w) || proof::sown("called_back_from_whom_is_off");
+        let counts = |w: Writer| self.is_alive(w) && asker.is_none_or(|asker| asker != w && hears(w));
+        let recalls = wallet.recall(missing, counts, |w| (!hears(w), home.contains(&w)))?;
         let right = |w: &Writer| wallet.replicas.get(w).map_or(Ok(Fen::ZERO), |r| r.right());
         let mut comes = Fen::ZERO;
         for (writer, keep) in &recalls {

@@ -425,6 +425,8 @@ pub struct Hub {
     recovery: Option<Recovery>,
     /// Asks that wait for rights to be given back; forgotten at a restart, when boxes ask again.
     waiting: BTreeMap<Row, grant::Waiting>,
+    /// Lives that are connected, as the shell said last: only these hear what they are asked.
+    reached: BTreeSet<Writer>,
 }
 
 /// One turn's means, handed down together.
@@ -447,7 +449,8 @@ impl Hub {
         let mut mesh = Mesh::load(store, me, place)?;
         mesh.heard_on = fence::heard_on(store)?;
         let documents = Documents::load(store)?;
-        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting: BTreeMap::new() })
+        let (waiting, reached) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting, reached })
     }
 
     /// Reads everything again after a turn was rolled back.
@@ -551,6 +554,7 @@ impl Hub {
     }
 
     fn connected<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, writer: Writer) -> Result<Reply, CoreError> {
+        self.reached.insert(writer);
         self.tell(turn, writer.node, Body::Time(turn.stamp.hub_time_ms))?;
         self.serve(turn, writer)?;
         Ok(Reply::Done)
@@ -579,9 +583,10 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         connected: Vec<Writer>,
     ) -> Result<Reply, CoreError> {
-        for writer in connected {
-            self.serve(turn, writer)?;
+        for writer in &connected {
+            self.serve(turn, *writer)?;
         }
+        self.reached = connected.into_iter().collect();
         self.forget_waiting(turn.stamp.hub_time_ms);
         self.fence_again(turn)?;
         self.sweep(turn)?;

@@ -276,18 +276,18 @@ impl Wallet {
         Ok(plan)
     }
 
-    /// Whom to ask for `missing`, and what each may keep: boxes elsewhere first, then those that hold most.
-    pub fn recall(
+    /// Whom to ask for `missing`, and what each may keep: those of whom `last` says least first, then those that hold most.
+    pub fn recall<K: Ord>(
         &self,
         missing: Fen,
-        home: &[Writer],
-        alive: impl Fn(Writer) -> bool,
+        counts: impl Fn(Writer) -> bool,
+        last: impl Fn(Writer) -> K,
     ) -> Result<Vec<(Writer, Fen)>, FenError> {
         let mut holders = Vec::new();
-        for (writer, replica) in self.replicas.iter().filter(|(w, _)| alive(**w)) {
+        for (writer, replica) in self.replicas.iter().filter(|(w, _)| counts(**w)) {
             let right = replica.right()?;
             if right.is_positive() {
-                holders.push((home.contains(writer), std::cmp::Reverse(right), *writer));
+                holders.push((last(*writer), std::cmp::Reverse(right), *writer));
             }
         }
         holders.sort();
@@ -477,7 +477,7 @@ mod tests {
         wallet.grant(LIFE, writer(2), Fen(10_001)).unwrap();
         wallet.grant(LIFE, writer(3), Fen(20_000)).unwrap();
         assert_eq!(plan(&wallet).recalls, vec![(writer(2), Fen(5_000))]);
-        let recalled = wallet.recall(Fen(25_000), &[writer(1), writer(2)], |_| true).unwrap();
+        let recalled = wallet.recall(Fen(25_000), |_| true, |w| w != writer(3)).unwrap();
         assert_eq!(recalled, vec![(writer(3), Fen::ZERO), (writer(2), Fen(5_001))], "elsewhere first");
     }
 
