@@ -17,7 +17,7 @@ use yika_crdt::entry::CampusRecord;
 use yika_crdt::ids::*;
 use yika_crdt::tariff::sheet::TariffSheet;
 use yika_hub::control::{ImportWish, PersonLine, TopUpWish, ToppedUp};
-use yika_hub::desk::{ImportReport, NewTerminal, TerminalMade};
+use yika_hub::desk::{ImportReport, NewTerminal, TariffSet, TerminalMade};
 
 const PEOPLE: usize = 20_000;
 const TILLS: u32 = 128;
@@ -55,7 +55,7 @@ pub async fn furnish(at: &HubAt, tills: u32) -> Result<Vec<TerminalMade>> {
         people_shards: shard_count_for(100_000),
     };
     at.ask::<()>("/v1/campus", &record).await?;
-    let _: TariffVersion = at.ask("/v1/tariff", &TariffSheet { barred: Vec::new(), ..sheet() }).await?;
+    let _: TariffSet = at.ask("/v1/tariff", &TariffSheet { barred: Vec::new(), ..sheet() }).await?;
     let mut made = Vec::new();
     for n in 0..tills {
         let new = NewTerminal {

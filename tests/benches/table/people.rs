@@ -16,7 +16,7 @@ use yika_crdt::tariff::sheet::TariffSheet;
 use yika_drivers::terminal::client::{Client, Identity};
 use yika_drivers::terminal::message::*;
 use yika_hub::control::PersonLine;
-use yika_hub::desk::{ImportReport, NewTerminal, TerminalMade};
+use yika_hub::desk::{ImportReport, NewTerminal, TariffSet, TerminalMade};
 use yika_store::{Options, SqliteReader};
 use yika_tests::site::{BoxProgram, HubProgram, Reach, until};
 
@@ -50,7 +50,7 @@ async fn furnish(hub: &HubProgram) -> Result<TerminalMade> {
     };
     hub.ask::<()>("POST", "/v1/campus", serde_json::to_vec(&record)?).await?;
     let sheet = TariffSheet { barred: Vec::new(), ..sheet() };
-    let _: TariffVersion = hub.ask("POST", "/v1/tariff", serde_json::to_vec(&sheet)?).await?;
+    let _: TariffSet = hub.ask("POST", "/v1/tariff", serde_json::to_vec(&sheet)?).await?;
     let new = NewTerminal {
         campus: CAMPUS,
         kind: "till".into(),
