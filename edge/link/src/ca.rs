@@ -53,9 +53,10 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From `now_s` (less a day for slow clocks) for so many days.
+    /// From `now_s` (less a day for slow clocks) for so many days. A clock without a battery begins where the calendar does.
     pub fn days(now_s: i64, days: u32) -> Self {
-        Self { not_before_s: now_s.saturating_sub(DAY_S), not_after_s: now_s.saturating_add(i64::from(days) * DAY_S) }
+        let not_before_s = now_s.saturating_sub(DAY_S).max(0);
+        Self { not_before_s, not_after_s: now_s.saturating_add(i64::from(days) * DAY_S) }
     }
 }
 
@@ -83,7 +84,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.serial_number = Some(serial(&[b"root", key.der_bytes()]));
         let valid = Validity {
-            not_before_s: now_s.saturating_sub(DAY_S),
+            not_before_s: now_s.saturating_sub(DAY_S).max(0),
             not_after_s: now_s.saturating_add(ROOT_VALID_DAYS * DAY_S),
         };
         set_dates(&mut params, valid)?;
@@ -279,4 +280,24 @@ impl PublicKeyData for PublicKey {
 pub fn describe_certificate(certificate_der: &[u8]) -> Result<(NodeIdentity, Validity), crate::IdentityError> {
     let facts = Facts::read(certificate_der)?;
     Ok((facts.identity, Validity { not_before_s: facts.not_before_s, not_after_s: facts.not_after_s }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+    use yika_crdt::ids::Incarnation;
+
+    /// A machine without a battery starts in 1970: headquarters certifies itself and goes on.
+    #[test]
+    fn a_clock_that_begins_where_the_calendar_does_certifies_all_the_same() {
+        for now_s in [0, 8, DAY_S, 40 * DAY_S] {
+            let pems = Authority::create("test", &[1; 32], now_s).unwrap();
+            let authority = Authority::load(&pems.key_pem, &pems.certificate_pem).unwrap();
+            let identity = NodeIdentity::hub(Incarnation { generation: 1, counter: 1 });
+            let valid = Validity::days(now_s, 30);
+            let own = authority.issue_own(&SigningKey::from_bytes(&[2; 32]), identity, valid).unwrap();
+            assert_eq!(describe_certificate(&own).unwrap(), (identity, valid));
+        }
+    }
 }
