@@ -4,6 +4,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 use yika_crdt::clock::Ticks;
 
 /// Where the kernel names the present boot.
@@ -46,12 +47,13 @@ impl TickSource {
     /// Now.
     pub fn now(&self) -> Ticks {
         let mono = clock_gettime(ClockId::Boottime);
-        let wall = clock_gettime(ClockId::Realtime);
-        let ms = |secs: i64, nanos: i64| secs.saturating_mul(1000).saturating_add(nanos / 1_000_000);
+        let mono_ms = mono.tv_sec.saturating_mul(1000).saturating_add(mono.tv_nsec / 1_000_000);
+        // Asked of the C library, where a test can set it wrong; a clock before 1970 is as wrong as one that shows 1970.
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ticks {
             boot: self.boot,
-            mono_ms: u64::try_from(ms(mono.tv_sec, mono.tv_nsec)).unwrap_or(0),
-            wall_ms: ms(wall.tv_sec, wall.tv_nsec),
+            mono_ms: u64::try_from(mono_ms).unwrap_or(0),
+            wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
         }
     }
 }

@@ -125,7 +125,7 @@ impl HubNode {
         let people = hub.mesh.people.clone();
         let ears = Ears::new(hub.mesh.directory(), sqlite.feeds()?.into_iter().map(|(feed, _)| feed));
         ears.recovery.send_replace(Recovering::of(&hub, &sqlite)?);
-        let clock = HubClock::after(newest_stamp_ms(&sqlite, identity.me)?);
+        let clock = HubClock::resumed(&sqlite)?;
         let heard = core::heard(&sqlite)?.into_iter();
         let heard = heard.map(|(writer, at_ms)| (writer, Heard { at_ms: Some(at_ms), ..Heard::default() })).collect();
         let (writer, thread) = StoreWriter::spawn(HubMachine::new(hub, clock, ears.clone()), sqlite)?;
@@ -379,17 +379,6 @@ impl HubNode {
     fn lock_heard(&self) -> MutexGuard<'_, BTreeMap<Writer, Heard>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The stamp of the newest registry entry of this life: the clock goes on after it.
-fn newest_stamp_ms(store: &SqliteStore, me: Writer) -> Result<i64, StoreError> {
-    let feed = FeedId { writer: me, channel: Channel::Registry };
-    let end = store.feed(&feed)?.end.seq;
-    if end == Seq::ZERO {
-        return Ok(0);
-    }
-    let newest = store.entries(&feed, end, 1)?;
-    Ok(newest.first().and_then(|bytes| Entry::decode(bytes).ok()).map_or(0, |entry| entry.stamp.hub_time_ms))
 }
 
 impl HubNode {
