@@ -101,6 +101,8 @@ pub struct EdgeNode {
     losses: Losses,
     /// Answers to questions for a certificate.
     renewals: broadcast::Sender<Vec<u8>>,
+    /// What a box that connects is told first: that documents come to this one by a snapshot.
+    coming: Mutex<Vec<SnapshotWord>>,
     /// What peers say of snapshots, to the task that fetches them.
     snapshots: (mpsc::Sender<Heard>, Mutex<Option<mpsc::Receiver<Heard>>>),
 }
@@ -161,6 +163,7 @@ impl EdgeNode {
             vitals: Vitals::new(dir, &identity.hub_addr, &identity.certificate_der, ticks.now().mono_ms),
             losses: Losses::default(),
             renewals: broadcast::channel(RENEWALS_WAITING_MAX).0,
+            coming: Mutex::default(),
             snapshots: {
                 let (said, heard) = mpsc::channel(snapshot::WORDS_WAITING_MAX);
                 (said, Mutex::new(Some(heard)))
@@ -427,8 +430,18 @@ impl EdgeNode {
     /// Remembers a live connection; an older one to the same node is closed by its own loop's end.
     pub fn connected(&self, peer: &Peer) -> mpsc::Receiver<Message> {
         let (words, waiting) = mpsc::channel(WORDS_WAITING_MAX);
+        // Held until the connection is known: who hears that something comes must hear what becomes of it.
+        let coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        for word in coming.iter().filter(|_| !peer.identity().node.is_hub()) {
+            _ = words.try_send(Message::Snapshot(Box::new(word.clone())));
+        }
         self.lock_peers().insert(peer.identity().writer(), Connected { peer: peer.clone(), words, silent_since: None });
         waiting
+    }
+
+    /// What boxes are told first that connect from here on.
+    pub fn tell_who_connects(&self, coming: Vec<SnapshotWord>) {
+        *self.coming.lock().unwrap_or_else(PoisonError::into_inner) = coming;
     }
 
     /// Forgets a connection that has ended, unless a newer one has taken its place.

@@ -202,6 +202,7 @@ impl Task {
             tracing::info!("a snapshot does not come on; siblings send what they have");
             fetching.told = false;
             let id = fetching.fetch.id();
+            self.node.tell_who_connects(Vec::new());
             self.say_to_all(None, SnapshotWord::Declined { id });
         }
         if let Some(fetching) = self.fetching.as_mut().filter(|_| is_silent) {
@@ -279,6 +280,7 @@ impl Task {
 
     fn give_up(&mut self) {
         self.fetching = None;
+        self.node.tell_who_connects(Vec::new());
         let _ = std::fs::remove_file(&self.file);
     }
 
@@ -338,15 +340,16 @@ impl Task {
         }
     }
 
-    /// Other boxes need not send what comes by the snapshot.
+    /// Other boxes need not send what comes by the snapshot: those that are connected, and those that connect meanwhile.
     fn tell_siblings(&mut self) {
         let Some(fetching) = &mut self.fetching else { return };
         fetching.told = true;
         let (id, part) = (fetching.fetch.id(), Arc::clone(&fetching.part));
         let coming: &[(FeedId, End)] = &part.signed().manifest.feeds;
-        for feeds in coming.chunks(FEEDS_PER_MESSAGE_MAX) {
-            self.say_to_all(None, SnapshotWord::Coming { id, feeds: feeds.to_vec() });
-        }
+        let coming = coming.chunks(FEEDS_PER_MESSAGE_MAX);
+        let words: Vec<_> = coming.map(|feeds| SnapshotWord::Coming { id, feeds: feeds.to_vec() }).collect();
+        self.node.tell_who_connects(words.clone());
+        words.into_iter().for_each(|word| self.say_to_all(None, word));
     }
 
     /// Says it to the other boxes, and to who sends the snapshot.

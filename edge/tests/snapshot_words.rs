@@ -152,6 +152,24 @@ async fn siblings_hear_that_a_snapshot_does_not_come() {
     }
 }
 
+/// A sibling that is switched on in the middle is told before it can send anything, and hears what becomes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sibling_that_connects_meanwhile_hears_what_is_coming() {
+    let mut world = World::new().await;
+    let (signed, chunk) = snapshot(1);
+    let id = signed.manifest.id();
+    world.begin(&signed).await;
+    let sibling = world.links.connect(NodeIdentity::edge(SIBLING.node, LIFE, CAMPUS)).await;
+    let mut later = world.campus.node.connected(&sibling);
+    let feeds = signed.manifest.feeds.clone();
+    assert_eq!(next(&mut later).await, SnapshotWord::Coming { id, feeds });
+    world.hub_says(SnapshotWord::Chunk { id, chunk: 0, bytes: chunk }).await;
+    assert_eq!(next(&mut later).await, SnapshotWord::Taken { id });
+    // Of what is taken nobody is told any more.
+    let sibling = world.links.connect(NodeIdentity::edge(SIBLING.node, LIFE, CAMPUS)).await;
+    assert!(world.campus.node.connected(&sibling).try_recv().is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn siblings_do_not_wait_for_a_headquarters_that_is_gone() {
     let mut world = World::new().await;
