@@ -3,7 +3,7 @@
 //! Leaves to others: what happens on a connection (`peer`), enrolment (`join`), dialling again (`dialer`).
 
 use crate::close::{CloseCode, CloseReason, clip};
-use crate::frames::{GREETING_BYTES_MAX, Greeting, StreamError, read_frame, write_frame};
+use crate::frames::{GREETING_BYTES_MAX, Greeting, Protocols, StreamError, read_frame, write_frame};
 use crate::identity::{Facts, PeerIdentity, Role};
 use crate::join::{JoinGate, JoinServer};
 use crate::peer::Peer;
@@ -175,6 +175,7 @@ struct Shared {
     credentials: Mutex<Credentials>,
     role: Role,
     software: String,
+    protocols: Protocols,
     admission: Arc<dyn Fn(&PeerIdentity) -> Admission + Send + Sync>,
     clock_s: Arc<dyn Fn() -> i64 + Send + Sync>,
     join: Option<JoinGate>,
@@ -191,12 +192,18 @@ impl Drop for Inner {
 impl Link {
     /// Binds the socket and starts accepting. Must be called inside a tokio runtime.
     pub fn bind(config: LinkConfig) -> Result<Self, LinkError> {
+        Self::bind_speaking(config, Protocols::SPOKEN)
+    }
+
+    /// The same for a program of another version, as tests of upgrades play it.
+    pub fn bind_speaking(config: LinkConfig, protocols: Protocols) -> Result<Self, LinkError> {
         let credentials =
             Credentials::new(&config.key, &config.certificate_der, &config.ca_der).map_err(LinkError::Config)?;
         let own = Facts::read(&config.certificate_der).map_err(|e| LinkError::Config(e.to_string()))?;
         let shared = Arc::new(Shared {
             role: own.identity.role,
             software: config.software,
+            protocols,
             admission: config.admission,
             clock_s: config.clock_s.unwrap_or_else(|| Arc::new(system_clock_s)),
             join: config.join.map(JoinGate::new),
@@ -248,7 +255,7 @@ impl Link {
             return Err(refused(refuse(&connection, code, &words)));
         }
         let mut control = connection.open_bi().await.map_err(|e| refused(CloseReason::from_quinn(e)))?;
-        let ours = Greeting::ours(&shared.software).encode();
+        let ours = Greeting::of(shared.protocols, &shared.software).encode();
         if write_frame(&mut control.0, &ours).await.is_err() {
             return Err(ended_soon(&connection).await.map_or_else(|| ended(&connection), refused));
         }
@@ -344,7 +351,8 @@ impl Shared {
             (Role::Edge, Role::Edge) => ("the edge box that was dialled", "the edge box that dials"),
             (us, them) => (name(us), name(them)),
         };
-        let protocol = greeting.agree(us, them).map_err(|e| refuse(connection, CloseCode::PROTOCOL, &e.to_string()))?;
+        let agreed = greeting.agree(self.protocols, us, them);
+        let protocol = agreed.map_err(|e| refuse(connection, CloseCode::PROTOCOL, &e.to_string()))?;
         Ok((protocol, greeting.software))
     }
 }
@@ -413,7 +421,7 @@ async fn accept_sync(connection: quinn::Connection, shared: &Shared) -> Result<P
         }
     };
     let (protocol, software) = shared.agree(&connection, &identity, &greeting)?;
-    let ours = Greeting::ours(&shared.software).encode();
+    let ours = Greeting::of(shared.protocols, &shared.software).encode();
     write_frame(&mut control.0, &ours).await.map_err(|_| end_of(&connection))?;
     Ok(Peer::start(connection, identity, protocol, software, control))
 }

@@ -11,10 +11,8 @@ use yika_crdt::wire::FRAME_BYTES_MAX;
 pub const FRAME_VERSION: u8 = 1;
 /// Bytes before the payload.
 pub const FRAME_HEADER_BYTES: usize = 5;
-/// Oldest sync protocol spoken.
-pub const PROTOCOL_MIN: u16 = 1;
 /// Newest sync protocol spoken.
-pub const PROTOCOL_MAX: u16 = 1;
+pub const PROTOCOL_MAX: u16 = Protocols::SPOKEN.max;
 /// Longest software name in a greeting; a longer one is cut by the sender, refused by the receiver.
 pub const SOFTWARE_BYTES_MAX: usize = 64;
 /// Longest greeting frame; room for fields of newer versions.
@@ -112,6 +110,20 @@ pub(crate) async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), payload:
     stream.write_all(&frame).await.map_err(|_| StreamError::Ended)
 }
 
+/// Which sync protocols a program speaks, from the oldest to the newest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Protocols {
+    /// Oldest.
+    pub min: u16,
+    /// Newest.
+    pub max: u16,
+}
+
+impl Protocols {
+    /// Those of this build.
+    pub const SPOKEN: Protocols = Protocols { min: 1, max: 1 };
+}
+
 /// First frame in each direction on the control stream.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Greeting {
@@ -131,25 +143,29 @@ pub enum GreetingError {
     Malformed(&'static str),
     /// The other side is newer than this one.
     #[error(
-        "protocols {theirs_min} to {theirs_max} are newer than {PROTOCOL_MAX}, the newest known here: upgrade {who} first"
+        "protocols {theirs_min} to {theirs_max} are newer than {known}, the newest known here: upgrade {who} first"
     )]
     TheyAreNewer {
         /// Oldest of theirs.
         theirs_min: u16,
         /// Newest of theirs.
         theirs_max: u16,
+        /// The nearest of ours.
+        known: u16,
         /// Which side is older and must be upgraded.
         who: &'static str,
     },
     /// The other side is older than this one.
     #[error(
-        "protocols {theirs_min} to {theirs_max} are older than {PROTOCOL_MIN}, the oldest known here: upgrade {who} first"
+        "protocols {theirs_min} to {theirs_max} are older than {known}, the oldest known here: upgrade {who} first"
     )]
     TheyAreOlder {
         /// Oldest of theirs.
         theirs_min: u16,
         /// Newest of theirs.
         theirs_max: u16,
+        /// The nearest of ours.
+        known: u16,
         /// Which side is older and must be upgraded.
         who: &'static str,
     },
@@ -158,11 +174,16 @@ pub enum GreetingError {
 impl Greeting {
     /// This build's greeting.
     pub fn ours(software: &str) -> Self {
+        Self::of(Protocols::SPOKEN, software)
+    }
+
+    /// The greeting of a program that speaks these.
+    pub fn of(protocols: Protocols, software: &str) -> Self {
         let mut end = software.len().min(SOFTWARE_BYTES_MAX);
         while !software.is_char_boundary(end) {
             end -= 1;
         }
-        Self { protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX, software: software[..end].to_owned() }
+        Self { protocol_min: protocols.min, protocol_max: protocols.max, software: software[..end].to_owned() }
     }
 
     /// Bytes of the frame's payload.
@@ -187,15 +208,15 @@ impl Greeting {
     }
 
     /// The newest protocol both speak. `us` and `them` name the two sides in words ("the hub", "this box").
-    pub fn agree(&self, us: &'static str, them: &'static str) -> Result<u16, GreetingError> {
+    pub fn agree(&self, ours: Protocols, us: &'static str, them: &'static str) -> Result<u16, GreetingError> {
         let (theirs_min, theirs_max) = (self.protocol_min, self.protocol_max);
-        if theirs_min > PROTOCOL_MAX {
-            return Err(GreetingError::TheyAreNewer { theirs_min, theirs_max, who: us });
+        if theirs_min > ours.max {
+            return Err(GreetingError::TheyAreNewer { theirs_min, theirs_max, known: ours.max, who: us });
         }
-        if theirs_max < PROTOCOL_MIN {
-            return Err(GreetingError::TheyAreOlder { theirs_min, theirs_max, who: them });
+        if theirs_max < ours.min {
+            return Err(GreetingError::TheyAreOlder { theirs_min, theirs_max, known: ours.min, who: them });
         }
-        Ok(theirs_max.min(PROTOCOL_MAX))
+        Ok(theirs_max.min(ours.max))
     }
 }
 
@@ -293,13 +314,15 @@ mod tests {
     #[test]
     fn a_newer_peer_is_told_who_must_be_upgraded() {
         let newer = Greeting { protocol_min: 7, protocol_max: 9, software: String::new() };
-        let said = newer.agree("the hub", "the box").unwrap_err().to_string();
+        let said = newer.agree(Protocols::SPOKEN, "the hub", "the box").unwrap_err().to_string();
         assert!(said.contains("upgrade the hub first"), "{said}");
         let older = Greeting { protocol_min: 0, protocol_max: 0, software: String::new() };
-        let said = older.agree("the hub", "the box").unwrap_err().to_string();
+        let said = older.agree(Protocols::SPOKEN, "the hub", "the box").unwrap_err().to_string();
         assert!(said.contains("upgrade the box first"), "{said}");
         let mut bytes = Greeting::ours("yika 0.1").encode();
         bytes.extend_from_slice(b"fields of tomorrow");
-        assert_eq!(Greeting::decode(&bytes).unwrap().agree("", ""), Ok(PROTOCOL_MAX));
+        assert_eq!(Greeting::decode(&bytes).unwrap().agree(Protocols::SPOKEN, "", ""), Ok(PROTOCOL_MAX));
+        let both = Greeting::of(Protocols { min: 1, max: 4 }, "yika 0.9");
+        assert_eq!(both.agree(Protocols { min: 2, max: 3 }, "", ""), Ok(3), "the newest that both speak");
     }
 }

@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
-use yika_crdt::channel::{Channel, FeedId, Place};
+use yika_crdt::channel::{BlockScope, Channel, FeedId, Place};
 use yika_crdt::entry::NodeRecord;
 use yika_crdt::feed::Run;
 use yika_crdt::ids::*;
@@ -163,6 +163,55 @@ async fn many_small_runs_both_ways_never_stop_each_other() {
     let done = tokio::time::timeout(Duration::from_secs(30), all_there).await;
     let (journal, rights) = (hub_node.held(journal), box_node.held(rights));
     assert!(done.is_ok(), "stopped at {journal} and {rights} of {ENTRIES}");
+}
+
+/// A loop that is busy hears of one feed where many have grown, and reads again what it has missed: nothing waits for the next
+/// entry of a feed that is quiet from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_lags_behind_reads_all_feeds_again() {
+    let ca = authority(1);
+    let (at_hub, at_box) = (hub(&ca), edge(&ca, 7));
+    let addr = at_hub.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(at_box.dial(addr, Expected::Hub), at_hub.accept());
+    // Room for a single word.
+    let hub_node = Arc::new(Slow { grown: broadcast::channel(1).0, ..Slow::holding(HUB, 0) });
+    let box_node = Slow::new(BOX);
+    let (keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(Arc::clone(&box_node), dialled.unwrap(), words));
+    let (keep_too, words) = mpsc::channel(8);
+    tokio::spawn(serve(Arc::clone(&hub_node), accepted.unwrap(), words));
+    let greeted = || !hub_node.greeted.lock().unwrap().is_empty() && !box_node.greeted.lock().unwrap().is_empty();
+    while !greeted() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let campus = CampusId(1);
+    let channels = [
+        Channel::Registry,
+        Channel::People(campus),
+        Channel::Campus(campus),
+        Channel::Blocks(BlockScope::Hub),
+        Channel::Rights(BOX),
+        Channel::Receipts(BOX.node),
+    ];
+    let feeds = channels.map(|channel| FeedId { writer: HUB, channel });
+    {
+        // While the store is held, the loop waits for it and hears nothing.
+        let mut store = hub_node.store.lock().unwrap();
+        let mut tx = Tx::new(&*store);
+        feeds.iter().for_each(|feed| _ = tx.append(*feed, vec![1]).unwrap());
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        feeds.iter().for_each(|feed| _ = hub_node.grown.send(*feed));
+    }
+    let all_there = async {
+        while feeds.iter().any(|feed| box_node.held(*feed) == 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(30), all_there).await;
+    let held = feeds.map(|feed| (feed.channel, box_node.held(feed)));
+    assert!(done.is_ok(), "never told: {held:?}");
+    drop((keep, keep_too));
 }
 
 /// A greeting in parts is told once, whole: whoever hears of it knows all that the peer holds.
