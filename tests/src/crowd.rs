@@ -53,6 +53,14 @@ impl Crowd {
         Ok(Crowd { process, seconds: plan.seconds.unwrap_or(0) })
     }
 
+    /// `kill -9`: what it saw by then is in its log.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn kill(mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
     /// Waits until it has finished.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<bool> {
     let temporary = tempfile::Builder::new().prefix("yika-demo-").tempdir().context("no temporary folder")?;
     let place = Place::take(options.dir.as_deref().unwrap_or(temporary.path()))?;
-    let progress = Progress { start: Instant::now() };
+    let progress = Progress::begin();
     let built = World::build(place.dir(), options.people, &|words| progress.say(words)).await;
     let mut world = match built {
         Ok(world) => world,
@@ -75,6 +75,10 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    pub(crate) fn begin() -> Progress {
+        Progress { start: Instant::now() }
+    }
+
     pub(crate) fn say(&self, words: &str) {
         crate::process::complain(&format!("[{:>5.1} s] {words}", self.start.elapsed().as_secs_f32()));
     }

@@ -19,6 +19,14 @@ const DAY_MS: i64 = 24 * 3_600_000;
 /// # Errors
 /// It cannot be opened, or does not take the entry.
 pub fn hub_days_later(data: &Path, days: i64) -> Result<()> {
+    hub_at(data, wall_ms() + days * DAY_MS)
+}
+
+/// That moment, which must not be before what it has stamped; there its clock stands until the machine's has come so far.
+///
+/// # Errors
+/// As [`hub_days_later`].
+pub fn hub_at(data: &Path, hub_time_ms: i64) -> Result<()> {
     let identity = HubIdentity::load(data)?;
     let identity = {
         let life = HubNode::life(&identity, data)?;
@@ -28,7 +36,7 @@ pub fn hub_days_later(data: &Path, days: i64) -> Result<()> {
     let hub = Hub::load(&store, Identity { me: identity.me, key: identity.key.clone() })?;
     let record = Body::Node(hub.own_record(&identity.name));
     let ears = Ears::new(hub.mesh.directory(), store.feeds()?.into_iter().map(|(feed, _)| feed));
-    let clock = HubClock::after(wall_ms() + days * DAY_MS);
+    let clock = HubClock::after(hub_time_ms);
     let (writer, thread) = Writer::spawn(HubMachine::new(hub, clock, ears), store)?;
     let reply = writer.call_blocking(Order::from(Command::Registry(Box::new(record))))?;
     anyhow::ensure!(reply == Reply::Done, "the hub answered {reply:?}");

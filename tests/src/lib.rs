@@ -2,6 +2,7 @@
 //! The power-cut layer for SQLite is the crate `yika-powercut`, the only one here with unsafe code.
 
 pub mod books;
+mod columns;
 pub mod crowd;
 pub mod demo;
 pub mod http;
@@ -13,4 +14,6 @@ pub mod relay;
 pub mod site;
 pub mod skip;
 pub mod small_disk;
+pub mod soak;
+pub mod till;
 pub mod world;

@@ -402,6 +402,16 @@ impl Process {
         Ok(())
     }
 
+    /// The same, started otherwise from here on: with other words or settings.
+    ///
+    /// # Errors
+    /// As [`Process::restart`].
+    pub async fn restart_as(&mut self, change: impl FnOnce(Launch) -> Launch) -> Result<()> {
+        self.kill().await?;
+        *self = change(self.launch.clone()).start().await?;
+        Ok(())
+    }
+
     /// Standard output since this start; bytes that are not UTF-8 are replaced.
     ///
     /// # Errors

@@ -6,10 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What is written between looking and making smaller stands in the way of the latter.
+const SQUEEZE_TRIES_MAX: usize = 5;
+
 /// The file system; gone when dropped.
 pub struct SmallDisk {
     /// Where it is mounted.
     pub at: PathBuf,
+    kib: u32,
 }
 
 impl SmallDisk {
@@ -26,7 +30,39 @@ impl SmallDisk {
             skipped(&format!("no tmpfs can be mounted ({}); run as root", said.trim()), true);
             return Ok(None);
         }
-        Ok(Some(SmallDisk { at: at.to_owned() }))
+        Ok(Some(SmallDisk { at: at.to_owned(), kib }))
+    }
+
+    /// Takes all room but so many KiB away, without writing anything; [`SmallDisk::relax`] gives it back.
+    ///
+    /// # Errors
+    /// The file system grows faster than it is made smaller, or cannot be asked.
+    pub fn squeeze(&self, left_kib: u64) -> std::io::Result<()> {
+        let mut failed = Ok(());
+        for _ in 0..SQUEEZE_TRIES_MAX {
+            let seen = rustix::fs::statvfs(&self.at)?;
+            let used_kib = (seen.f_blocks - seen.f_bfree) * seen.f_frsize / 1_024;
+            failed = self.resize(used_kib + left_kib);
+            if failed.is_ok() {
+                break;
+            }
+        }
+        failed
+    }
+
+    /// Gives it its whole room back.
+    ///
+    /// # Errors
+    /// As `mount`.
+    pub fn relax(&self) -> std::io::Result<()> {
+        self.resize(u64::from(self.kib))
+    }
+
+    fn resize(&self, kib: u64) -> std::io::Result<()> {
+        let size = format!("remount,size={kib}k");
+        let done = Command::new("mount").args(["-o", &size]).arg(&self.at).output()?;
+        let said = || std::io::Error::other(String::from_utf8_lossy(&done.stderr).trim().to_owned());
+        done.status.success().then_some(()).ok_or_else(said)
     }
 
     /// Writes until nothing fits any more, and gives the file that is to be removed to make room again.

@@ -28,6 +28,20 @@ const CAMPUSES: [(&str, &str); 2] = [("c1", "东校区"), ("c2", "西校区")];
 /// How long people and money may take to every box.
 const SPREAD: Duration = Duration::from_secs(60);
 
+/// Prices, and nothing but money limits what one person buys.
+const WITHOUT_LIMITS: &str = "version = 0
+barred = []
+repeat_tap_seconds = 0
+periods = []
+adjustments = []
+limits = []
+[[fixed]]
+price = 900
+[guest]
+per_purchase = 2000
+per_card_day = 4000
+";
+
 /// Everything that runs.
 pub struct World {
     /// Databases, plans and logs.
@@ -94,7 +108,10 @@ impl World {
     }
 
     /// Whether every box holds as much of each of the hub's feeds as the hub, and knows everybody.
-    fn is_spread(&self) -> Result<bool> {
+    ///
+    /// # Errors
+    /// A database cannot be read.
+    pub fn is_spread(&self) -> Result<bool> {
         let hub = feeds(&self.hub.database())?;
         for edge in &self.boxes {
             let held = feeds(&edge.database())?;
@@ -115,6 +132,18 @@ impl World {
             }
         }
         Ok(true)
+    }
+
+    /// Puts a tariff in force in which only money limits what one person buys.
+    ///
+    /// # Errors
+    /// Headquarters does not take it, or it does not come to every box.
+    pub async fn lift_limits(&self) -> Result<()> {
+        let file = self.dir.join("without-limits.toml");
+        std::fs::write(&file, WITHOUT_LIMITS)?;
+        self.hub.command(&["tariff", "set", &file.to_string_lossy()]).await?;
+        until("the tariff at every box", SPREAD, async || self.is_spread()).await?;
+        Ok(())
     }
 
     /// A crowd of a campus at its tills (and its gate, in the east) for so many seconds.

@@ -3,6 +3,7 @@
 use super::rush::Times;
 use super::{Options, Progress};
 use crate::books::{Books, Comparison, compare, inject_fault};
+use crate::columns::{self, yuan};
 use crate::site::until;
 use crate::world::World;
 use anyhow::{Context, Result};
@@ -112,7 +113,6 @@ impl Report {
             writeln!(out)?;
             return Ok(());
         }
-        let yuan = |fen: i64| format!("{}{}.{:02}", if fen < 0 { "-" } else { "" }, fen.abs() / 100, fen.abs() % 100);
         let mut rows = vec![
             ("sold online · 联机成交".to_owned(), self.sold_online.to_string()),
             ("sold during the cut · 断网成交".to_owned(), self.sold_during_cut.to_string()),
@@ -129,9 +129,7 @@ impl Report {
             ("time to catch up · 追平用时".to_owned(), format!("{} ms", self.catch_up_ms)),
         ]);
         writeln!(out)?;
-        for (what, figure) in rows {
-            writeln!(out, "  {}{figure:>14}", pad(&what, 46))?;
-        }
+        columns::write(&mut out, &rows)?;
         if !self.found.is_empty() {
             writeln!(out, "\n  what differs · 差异明细")?;
         }
@@ -145,11 +143,4 @@ impl Report {
         writeln!(out, "\n  {verdict}\n")?;
         Ok(())
     }
-}
-
-/// Pads to a width on the screen, where Chinese letters take two places.
-fn pad(text: &str, width: usize) -> String {
-    let wide = |c: char| if ('\u{1100}'..).contains(&c) && c != '·' { 2 } else { 1 };
-    let taken: usize = text.chars().map(wide).sum();
-    format!("{text}{}", " ".repeat(width.saturating_sub(taken)))
 }
