@@ -60,6 +60,15 @@ impl Clock {
         };
     }
 
+    /// A hub-signed time that was at most so long under way: what this clock shows stays where that is possible, because an
+    /// entry that comes late does not make it earlier.
+    pub fn hear_hub(&mut self, hub_time_ms: i64, under_way_ms: u64, ticks: Ticks) {
+        let latest_ms = hub_time_ms.saturating_add(i64::try_from(under_way_ms).unwrap_or(i64::MAX));
+        // A wall clock that nobody has confirmed counts for nothing.
+        let shown_ms = if self.is_trusted(ticks) { self.now_ms(ticks) } else { self.high_water_ms };
+        self.set_by_hub(shown_ms.clamp(hub_time_ms, latest_ms), ticks);
+    }
+
     /// A sibling's signed time or an operator's confirmation: may only move time forward.
     pub fn move_forward(&mut self, time_ms: i64, ticks: Ticks) {
         let now = self.now_ms(ticks);
@@ -112,6 +121,26 @@ mod tests {
         assert_eq!(restarted.now_ms(ticks(2, 110, 0)), 1_000_600);
         restarted.move_forward(999, ticks(2, 110, 0));
         assert_eq!(restarted.now_ms(ticks(2, 110, 0)), 1_000_600);
+    }
+
+    #[test]
+    fn a_word_of_headquarters_that_was_under_way_turns_no_clock_back() {
+        let mut clock = Clock::default();
+        clock.hear_hub(1_000_000, 300, ticks(1, 50, 9_000_000));
+        assert_eq!(clock.now_ms(ticks(1, 50, 0)), 1_000_000, "the wall clock is not believed");
+        // Said 700 ms ago, and not before the connection, which began 900 ms ago.
+        clock.hear_hub(1_000_300, 900, ticks(1, 1_050, 0));
+        assert_eq!(clock.now_ms(ticks(1, 1_050, 0)), 1_001_000);
+        // Ahead by more than that: headquarters is right.
+        clock.hear_hub(900_000, 900, ticks(1, 1_050, 0));
+        assert_eq!(clock.now_ms(ticks(1, 1_050, 0)), 900_900);
+        // Behind: at least that late.
+        clock.hear_hub(2_000_000, 900, ticks(1, 1_050, 0));
+        assert_eq!(clock.now_ms(ticks(1, 1_050, 0)), 2_000_000);
+        // After another boot the mark counts, within what is possible.
+        clock.hear_hub(2_000_500, 100, ticks(2, 10, 0));
+        assert_eq!(clock.now_ms(ticks(2, 10, 0)), 2_000_500);
+        assert!(clock.is_trusted(ticks(2, 10, 0)));
     }
 
     #[test]

@@ -5,9 +5,11 @@
 mod documents;
 mod rights;
 mod snapshot;
+mod time;
 
 use self::documents::DocumentAct;
 pub use self::snapshot::DROP_ENTRIES_MAX;
+use self::time::HubLine;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
 use crate::clock::{Clock, Ticks};
 use crate::docs::{PolicyAct, VisitorAct};
@@ -106,8 +108,15 @@ pub enum Command {
     },
     /// Headquarters, proved by the handshake, says that this life has ended.
     Fenced,
-    /// The hub's node record, proved by the handshake.
+    /// A connection to the hub begins; its node record, proved by the handshake.
     TrustHub(NodeRecord),
+    /// The hub has greeted on it.
+    HubGreeted {
+        /// In this life.
+        life: Writer,
+        /// What it had said to this box alone ends there.
+        said: Seq,
+    },
     /// An operator confirms the time while no hub is there.
     ConfirmTime {
         /// The time.
@@ -233,6 +242,7 @@ pub struct Edge {
     pub mesh: Mesh,
     documents: Documents,
     pub(crate) clock: Clock,
+    hub_line: Option<HubLine>,
     pub(crate) shut: Option<Shut>,
     /// As of the last commit.
     pub(crate) shut_before: Option<Shut>,
@@ -246,7 +256,8 @@ impl Edge {
         let forked = store.get(keys::FORKED)?.map(|_| Shut::Forked);
         let fenced = store.get(keys::FENCED)?.filter(|_| !proof::sown("own_fence_forgotten"));
         let shut = forked.or(fenced.map(|_| Shut::Fenced));
-        Ok(Edge { mesh, documents: Documents::load(store)?, clock: clock.unwrap_or_default(), shut, shut_before: shut })
+        let (clock, documents) = (clock.unwrap_or_default(), Documents::load(store)?);
+        Ok(Edge { mesh, documents, clock, hub_line: None, shut, shut_before: shut })
     }
 
     /// Reads everything again after a turn was rolled back; who shares the people index keeps sharing it.
@@ -340,7 +351,12 @@ impl Edge {
             }
             Command::TrustHub(record) => {
                 mesh.trust_hub(tx, record);
+                self.hub_connected(ticks);
                 events.push(Event::Registry);
+                Reply::Done
+            }
+            Command::HubGreeted { life, said } => {
+                self.hub_said(life, said);
                 Reply::Done
             }
             Command::ConfirmTime { hub_time_ms, operator } => {
@@ -515,10 +531,7 @@ impl Edge {
                 }
                 Event::Forked(feed) => effects.push(Effect::Forked(feed)),
                 Event::Receipt(receipt) => effects.push(Effect::Receipt(receipt)),
-                Event::Time(hub_time_ms) => {
-                    self.clock.set_by_hub(hub_time_ms, ticks);
-                    tx.put(keys::CLOCK.to_vec(), &self.clock);
-                }
+                Event::Time { said, hub_time_ms } => self.hear_time(tx, said, hub_time_ms, ticks),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {
                     sale::mark_theirs(&self.mesh, tx, feed, seq, &entry.body)?;

@@ -119,6 +119,7 @@ impl Command {
                 | Command::Diverged(_)
                 | Command::Fenced
                 | Command::TrustHub(_)
+                | Command::HubGreeted { .. }
                 | Command::ConfirmTime { .. }
                 | Command::Restore(_)
                 | Command::Drop(_)

@@ -137,7 +137,12 @@ pub enum Event {
     /// The hub's receipt moved.
     Receipt(ReceiptRecord),
     /// The hub told the time.
-    Time(i64),
+    Time {
+        /// In which life, at which position of what it says to this node alone.
+        said: (Writer, Seq),
+        /// The time.
+        hub_time_ms: i64,
+    },
     /// A person or card changed.
     Person(PersonId),
     /// An entry could not be used.
@@ -446,9 +451,9 @@ impl Mesh {
                     false => Event::Granted { feed, seq, grant },
                 });
             }
+            Body::Time(hub_time_ms) => events.push(Event::Time { said: (feed.writer, seq), hub_time_ms }),
             body @ (Body::Lease(_)
             | Body::Receipt(_)
-            | Body::Time(_)
             | Body::TerminalKey(_)
             | Body::Operator(_)
             | Body::Settled(_)
@@ -489,7 +494,6 @@ impl Mesh {
                 tx.put(keys::receipt(receipt.incarnation), &receipt);
                 events.push(Event::Receipt(receipt));
             }
-            Body::Time(hub_time_ms) => events.push(Event::Time(hub_time_ms)),
             Body::TerminalKey(key) => tx.put(keys::terminal_key(key.terminal), &key),
             Body::Operator(operator) => tx.put(keys::operator(operator.operator), &operator),
             Body::Answered(record) => {

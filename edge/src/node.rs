@@ -748,6 +748,12 @@ impl Node for EdgeNode {
     }
 
     async fn on_greeted(node: &Arc<Self>, peer: &PeerIdentity, greeting: Greeting) -> Result<(), NotTaken> {
+        if peer.node.is_hub() {
+            let alone = FeedId { writer: peer.writer(), channel: Channel::Receipts(node.me.node) };
+            let said = greeting.have.iter().find(|claim| claim.feed == alone).map_or(Seq::ZERO, |claim| claim.end.seq);
+            let greeted = Command::HubGreeted { life: peer.writer(), said };
+            node.call(greeted).await.map_err(NotTaken::for_now)?;
+        }
         // What it holds first: whoever sees that it is connected must not take it for one that holds nothing.
         node.note_claims(peer, &greeting.have);
         node.vitals.met(peer.node, &greeting.software, node.ticks.now().mono_ms);

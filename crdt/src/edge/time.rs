@@ -1,0 +1,57 @@
+//! Headquarters' word on the time: how old it may be when it arrives, and what the clock makes of it.
+//!
+//! The word is an entry and travels like any other: what was said before the line broke arrives after it, days late perhaps,
+//! and a line that loses packets delivers late, too. Each connection brings a word of its own, so that an older one may only
+//! move a clock forward. Leaves to others: the clock (`clock`), when headquarters says it (hub).
+
+use super::Edge;
+use crate::clock::Ticks;
+use crate::ids::{Seq, Writer};
+use crate::keys;
+use crate::store::{Read, Tx};
+
+/// The connection to headquarters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HubLine {
+    /// Before headquarters said anything on it.
+    since_mono_ms: u64,
+    /// What it had said to this box before, as it greeted.
+    said_before: Option<(Writer, Seq)>,
+}
+
+impl Edge {
+    /// A connection to headquarters begins.
+    pub(super) fn hub_connected(&mut self, ticks: Ticks) {
+        self.hub_line = Some(HubLine { since_mono_ms: ticks.mono_ms, said_before: None });
+    }
+
+    /// Headquarters has greeted in that life, and had said so much to this box by then.
+    pub(super) fn hub_said(&mut self, life: Writer, end: Seq) {
+        if let Some(line) = &mut self.hub_line {
+            line.said_before = Some((life, end));
+        }
+    }
+
+    /// Headquarters told the time in an entry to this box.
+    pub(super) fn hear_time<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        (life, seq): (Writer, Seq),
+        hub_time_ms: i64,
+        ticks: Ticks,
+    ) {
+        match self.hub_line {
+            Some(HubLine { since_mono_ms, said_before: Some((now_in, end)) }) if life == now_in && seq > end => {
+                self.clock.hear_hub(hub_time_ms, ticks.mono_ms.saturating_sub(since_mono_ms), ticks);
+            }
+            Some(HubLine { said_before: Some(_), .. }) => {
+                if self.clock.is_trusted(ticks) {
+                    self.clock.move_forward(hub_time_ms, ticks);
+                }
+            }
+            // By another way than a line that has greeted: nothing is known of its age.
+            _ => self.clock.set_by_hub(hub_time_ms, ticks),
+        }
+        tx.put(keys::CLOCK.to_vec(), &self.clock);
+    }
+}
