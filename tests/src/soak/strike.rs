@@ -279,11 +279,11 @@ impl<'w> Strikes<'w> {
 
     /// Programs end only when they are told to.
     fn look_who_ended(&mut self) -> Result<()> {
-        for at in 0..PROGRAMS.len() {
+        for (at, name) in PROGRAMS.into_iter().enumerate() {
             if self.standing[at] == Standing::Up && !self.process(at).is_running()? {
                 self.standing[at] = Standing::Down;
                 let tail = self.process(at).tail();
-                self.found(format!("{} ended by itself{tail}", PROGRAMS[at]));
+                self.found(format!("{name} ended by itself{tail}"));
                 self.later(AGAIN, Deed::Start(at));
             }
         }
