@@ -7,7 +7,7 @@ use crate::nodes::key_of;
 use crate::plan::Class;
 use crate::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
-use yika_crdt::channel::{FeedId, Place};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge;
 use yika_crdt::feed::{Run, SignedHead};
 use yika_crdt::gate::Shut;
@@ -333,7 +333,14 @@ impl World {
                     self.later(after_ms.max(0), Event::Orders(Box::new(core::Command::Connected(peer))));
                 }
             }
-            Some(n) => self.note_claims(n, from, &have),
+            Some(n) => {
+                if from.is_hub() {
+                    let alone = FeedId { writer: peer, channel: Channel::Receipts(to) };
+                    let said = have.iter().find(|claim| claim.feed == alone).map_or(Seq::ZERO, |claim| claim.end.seq);
+                    _ = self.tell(n, edge::Command::HubGreeted { life: peer, said });
+                }
+                self.note_claims(n, from, &have);
+            }
         }
     }
 
