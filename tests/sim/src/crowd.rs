@@ -59,6 +59,8 @@ pub struct Crowd {
     pub paid_in: BTreeMap<PersonId, i64>,
     /// What was paid out to a person.
     pub paid_out: BTreeMap<PersonId, i64>,
+    /// When each purchase of a person was last asked for, or answered.
+    pub touched: BTreeMap<PersonId, BTreeMap<PurchaseId, i64>>,
 }
 
 /// The person of a card.
@@ -188,6 +190,7 @@ impl World {
         let me = self.boxes[n].me;
         let person = person_of(request.card);
         self.trace(|| format!("{me} answers {} of {person}: {}", request.id, told(&answer)));
+        self.touch(request);
         self.judge(n, request, &answer, was_known);
         if lost {
             self.struck(Class::Terminal);
@@ -249,6 +252,10 @@ impl World {
             Answer::Refused(Reason::NotEnough | Reason::NoLease) if request.offline => {
                 self.fail(format!("{by} refuses {} for money, which is eaten", request.id));
             }
+            Answer::Refused(Reason::NotEnough) if !was_known => {
+                *self.tally.refused.entry(Reason::NotEnough.code()).or_default() += 1;
+                self.judge_refusal_for_money(n, request);
+            }
             Answer::Refused(reason) => *self.tally.refused.entry(reason.code()).or_default() += 1,
             Answer::Refunded(_) | Answer::Voided => {}
         }
@@ -285,7 +292,7 @@ impl World {
     }
 
     /// Where a person's own money lies, as headquarters and each box know it.
-    fn tell_wallets(&mut self, person: PersonId) {
+    pub fn tell_wallets(&mut self, person: PersonId) {
         let tx = yika_crdt::store::Tx::new(&self.hub.disk);
         let wallets = yika_hub_core::wallets_of(&tx, person).unwrap_or_default();
         self.note(|| format!("{person} at headquarters: {:?}", wallets.wallets.get(&WalletKey::Main)));

@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod office;
 pub mod plan;
 pub mod selling;
+pub mod served;
 pub mod strike;
 pub mod talk;
 pub mod turn;

@@ -58,6 +58,7 @@ impl World {
             return self.later(100, Event::Asked { n, request, start: self.boxes[n].start });
         }
         self.purchases += 1;
+        self.touch(&request);
         let number = self.purchases;
         let node = &mut self.boxes[n];
         let must_ask = node.resends.begin(id);

@@ -90,6 +90,7 @@ impl World {
 
     /// Ends a connection with everything under way.
     pub fn disconnect(&mut self, a: NodeId, b: NodeId) {
+        self.unsettled_ms = self.now_ms;
         self.net.ends.remove(&(a, b));
         self.net.ends.remove(&(b, a));
         self.net.early.retain(|(from, to, ..), _| (*from, *to) != (a, b) && (*from, *to) != (b, a));
@@ -97,6 +98,7 @@ impl World {
 
     /// Ends all connections of a node.
     pub fn disconnect_all(&mut self, node: NodeId) {
+        self.unsettled_ms = self.now_ms;
         self.net.ends.retain(|(a, b), _| *a != node && *b != node);
         self.net.early.retain(|(a, b, ..), _| *a != node && *b != node);
     }
@@ -158,6 +160,7 @@ impl World {
         self.net.ends.insert((a, b), End { sync: one, number });
         self.net.ends.insert((b, a), End { sync: other, number });
         self.tally.connections += 1;
+        self.unsettled_ms = self.now_ms;
         for (from, to) in [(a, b), (b, a)] {
             for part in self.greeting(from, to) {
                 self.say(from, to, part);

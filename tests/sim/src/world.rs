@@ -128,6 +128,8 @@ pub struct Tally {
     pub by_guest_or_fact: u64,
     /// Refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
+    /// Refusals for money that were judged, because nothing stood in the way.
+    pub refusals_judged: u64,
     /// Given back at boxes.
     pub refunds: u64,
     /// Paid out at headquarters.
@@ -196,6 +198,8 @@ pub struct World {
     pub purchases: u64,
     /// Requests of clerks, counted.
     pub requests: u64,
+    /// When a fault struck last, or a connection came or went.
+    pub unsettled_ms: i64,
     /// What is wrong, if anything.
     pub failure: Option<String>,
     agenda: BTreeMap<(i64, u64), Event>,
@@ -228,6 +232,7 @@ impl World {
             was_restored: false,
             purchases: 0,
             requests: 0,
+            unsettled_ms: began_ms,
             failure,
             agenda: BTreeMap::new(),
             events: 0,
@@ -450,6 +455,7 @@ impl World {
 
     /// A fault has struck.
     pub fn struck(&mut self, class: Class) {
+        self.unsettled_ms = self.now_ms;
         *self.tally.faults.entry(class.name()).or_default() += 1;
     }
 
