@@ -7,6 +7,7 @@
 use super::{Cursor, Message, PeerSync, SyncRefused};
 use crate::channel::{Channel, FeedId};
 use crate::feed::{End, SignatureBytes, SignedHead};
+use crate::ids::Seq;
 use crate::mesh::Directory;
 use crate::store::{Read, StoreError};
 use ed25519_dalek::VerifyingKey;
@@ -103,7 +104,10 @@ impl PeerSync {
             return Err(SyncRefused::TooManyFeeds { listed });
         }
         for Claim { feed, end, .. } in have {
-            self.cursors.insert(*feed, Cursor::at(*end, end.seq == crate::ids::Seq::ZERO));
+            // A feed of which nothing is held has no hash. Were the peer's taken for one, a chain that begins with it would
+            // be signed, and that is what proves a fork.
+            let nothing = end.seq == Seq::ZERO;
+            self.cursors.insert(*feed, if nothing { Cursor::NOTHING } else { Cursor::at(*end, false) });
         }
         self.greeted = if more { Greeted::Partly(listed) } else { Greeted::Whole };
         Ok(!more)

@@ -192,3 +192,28 @@ fn a_word_of_what_comes_is_read_as_it_was_written_and_bounded() {
     let (bytes, limit) = (FEEDS_PER_MESSAGE_MAX + 1, FEEDS_PER_MESSAGE_MAX);
     assert_eq!(Message::decode(&word(bytes).encode()), Err(WireError::TooLong { bytes, limit }));
 }
+
+/// A false head under the own key proves a fork to everybody who sees it: no greeting may make a box sign one.
+#[test]
+fn what_a_peer_claims_of_an_own_feed_is_never_signed_for_it() {
+    for seq in [0, 1, 3, 5, 9] {
+        let mut world = World::new();
+        world.append(JOURNAL, 5, 10);
+        let end = End { seq: Seq(seq), hash: Hash([9; 32]) };
+        let have = vec![Claim { feed: JOURNAL, end, signature: None }];
+        let hello = Message::Hello { writer: SIBLING, kind_newest: 1, software: String::new(), have, more: false };
+        let place = |node| Place { node, campus: Some(CAMPUS) };
+        world.sync = PeerSync::new(ME, place(SIBLING.node), SIBLING);
+        assert_eq!(world.sync.on_greeting(&hello), Ok(true));
+        world.sync.on_grown([&JOURNAL]);
+        while let Some(message) = world.sync.poll(&world.mesh.directory(), &world.store, &key_of(ME)).unwrap() {
+            let head = match message {
+                Message::Entries(run) => run.head,
+                Message::Diverged(head) => *head,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(head.verify(&key_of(ME).verifying_key()), Ok(()));
+            assert_eq!(head.end, world.end(JOURNAL, head.end.seq.0), "signed for a claim of {seq} entries");
+        }
+    }
+}
