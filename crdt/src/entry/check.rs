@@ -21,7 +21,7 @@ impl Body {
                 empty.then_some("a refund gives something back")
             }),
             Body::Grant(grant) => {
-                let words = grant.basis.iter().any(|b| !is_total(b.taken_in) || b.remaining.0.abs() > TOTAL_FEN_MAX);
+                let words = grant.basis.iter().any(|b| !is_total(b.taken_in) || !is_difference(b.remaining));
                 (words || !is_total(grant.total)).then_some("a granted total is out of range")
             }
             Body::Taken(taken) => (!is_total(taken.total)).then_some("a taken total is out of range"),
@@ -39,7 +39,7 @@ fn sale_fault(sale: &PurchaseRecord) -> Option<&'static str> {
     if !is_price(sale.price) || !is_price(total) {
         return Some("the price of a sale is out of range");
     }
-    if sale.balance.0.abs() > TOTAL_FEN_MAX {
+    if !is_difference(sale.balance) {
         return Some("the balance after a sale is out of range");
     }
     if let Mode::Portions { portions, .. } = sale.mode
@@ -74,6 +74,11 @@ fn parts_fault(parts: &[(Source, Fen)]) -> Option<&'static str> {
 /// Whether a cumulative total can be one.
 pub fn is_total(total: Fen) -> bool {
     (0..=TOTAL_FEN_MAX).contains(&total.0)
+}
+
+/// Whether an amount can be what one total is more or less than another.
+fn is_difference(amount: Fen) -> bool {
+    (-TOTAL_FEN_MAX..=TOTAL_FEN_MAX).contains(&amount.0)
 }
 
 #[cfg(test)]
@@ -127,5 +132,26 @@ mod tests {
             |total| Body::Grant(GrantRecord { row, total: Fen(total), last_day: None, basis: None, lease: None });
         assert_eq!(grant(0).fault(), None);
         assert!(grant(-1).fault().is_some() && grant(i64::MAX).fault().is_some());
+    }
+
+    /// The least number has no positive counterpart: it must neither end the program nor pass for a small one.
+    #[test]
+    fn the_least_number_of_all_is_no_balance_and_no_right() {
+        for (balance, is_one) in [(-TOTAL_FEN_MAX, true), (-TOTAL_FEN_MAX - 1, false), (i64::MIN, false)] {
+            let Body::Purchase(record) = sale(500, 0, vec![(Source::Float, Fen(500))]) else { unreachable!() };
+            let fault = Body::Purchase(PurchaseRecord { balance: Fen(balance), ..record }).fault();
+            assert_eq!(fault.is_none(), is_one, "{balance}");
+            let row = Row { person: PersonId(1), wallet: WalletKey::Main };
+            let basis = Statement {
+                replica: Writer { node: NodeId(1), incarnation: Incarnation { generation: 1, counter: 1 } },
+                row,
+                remaining: Fen(balance),
+                taken_in: Fen::ZERO,
+                hub_time_ms: 1,
+                signature: SignatureBytes([0; 64]),
+            };
+            let grant = GrantRecord { row, total: Fen(1), last_day: None, basis: Some(Box::new(basis)), lease: None };
+            assert_eq!(Body::Grant(grant).fault().is_none(), is_one, "{balance}");
+        }
     }
 }
