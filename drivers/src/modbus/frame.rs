@@ -53,6 +53,9 @@ pub enum FrameError {
     /// RTU function code whose length is not known.
     #[error("function {0:#04x} is not one this driver speaks")]
     Function(u8),
+    /// RTU count of bytes.
+    #[error("a PDU of {0} bytes, at most {PDU_LEN_BYTES_MAX} are one: noise, or another device on the line")]
+    TooLong(usize),
     /// TCP protocol number.
     #[error("protocol number is {0}, Modbus TCP has 0: is this a transparent (RTU over TCP) port?")]
     Protocol(u16),
@@ -122,6 +125,9 @@ fn decode_rtu(direction: Direction, bytes: &[u8]) -> Result<Option<(Adu, usize)>
     let Some(pdu_len) = rtu_pdu_len(direction, bytes)? else {
         return Ok(None);
     };
+    if pdu_len > PDU_LEN_BYTES_MAX {
+        return Err(FrameError::TooLong(pdu_len));
+    }
     let end = 1 + pdu_len;
     let (Some(body), Some([low, high])) = (bytes.get(..end), bytes.get(end..end + 2)) else {
         return Ok(None);

@@ -102,3 +102,22 @@ proptest! {
         prop_assert_eq!(decode(Framing::Tcp, Reply, &bytes), Ok(Some((adu, bytes.len()))));
     }
 }
+
+/// A count is a byte, and a frame with as many bytes as it can say is longer than any: what decodes can be sent again.
+#[test]
+fn a_serial_frame_longer_than_any_is_refused_at_its_count() {
+    for (direction, head, most) in [(Reply, &[1, 3][..], 251), (Request, &[1, 16, 0, 0, 0, 2][..], 247)] {
+        let frame = |count: u8| {
+            let mut frame = [head, &[count]].concat();
+            frame.resize(frame.len() + usize::from(count), 7);
+            frame.extend(crc16(&frame).to_le_bytes());
+            frame
+        };
+        let longest = frame(most);
+        let (adu, length) = decode(Framing::Rtu, direction, &longest).unwrap().unwrap();
+        assert_eq!((adu.pdu.len(), length), (PDU_LEN_BYTES_MAX, longest.len()));
+        assert_eq!(encode(Framing::Rtu, &adu), longest);
+        let refused = decode(Framing::Rtu, direction, &frame(most + 1)[..7]);
+        assert_eq!(refused, Err(FrameError::TooLong(PDU_LEN_BYTES_MAX + 1)));
+    }
+}
