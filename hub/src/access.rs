@@ -225,9 +225,10 @@ impl TryFrom<String> for Date {
 
     fn try_from(text: String) -> Result<Date, String> {
         let format = time::macros::format_description!("[year]-[month]-[day]");
-        let date = time::Date::parse(&text, format);
-        date.map(|date| Date(civil::day_of(date)))
-            .map_err(|_| format!("{text:?} is no day; write it as in \"2027-01-01\""))
+        let date = time::Date::parse(&text, format).ok().map(|date| Date(civil::day_of(date)));
+        // A year with a sign may not be written as it is read.
+        date.filter(|date| String::from(*date) == text)
+            .ok_or_else(|| format!("{text:?} is no day; write it as in \"2027-01-01\""))
     }
 }
 

@@ -193,3 +193,15 @@ fn stretches_read_as_they_are_written() {
         assert!(text.parse::<Span>().is_err(), "{text}");
     }
 }
+
+/// What is shown is read again: a day is written in one way only.
+#[test]
+fn a_day_is_read_in_the_one_way_in_which_it_is_written() {
+    let day = |text: &str| Date::try_from(text.to_owned()).map(String::from);
+    for text in ["2027-01-01", "1970-12-31", "0001-01-01"] {
+        assert_eq!(day(text), Ok(text.to_owned()));
+    }
+    for text in ["-0001-01-01", "+2027-01-01", "2027-1-1", "2027-02-30", " 2027-01-01"] {
+        assert!(day(text).is_err(), "{text}");
+    }
+}
