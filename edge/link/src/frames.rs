@@ -68,7 +68,7 @@ pub fn encode_frame(payload: &[u8]) -> Result<Vec<u8>, FrameError> {
 
 /// Why a frame could not be read or written.
 #[derive(Debug)]
-pub(crate) enum StreamError {
+pub enum StreamError {
     /// The bytes are wrong.
     Frame(FrameError),
     /// Stream or connection ended.
@@ -76,7 +76,10 @@ pub(crate) enum StreamError {
 }
 
 /// One frame of at most `limit` bytes.
-pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<Vec<u8>, StreamError> {
+///
+/// # Errors
+/// It is too long, of another form, or the stream ended.
+pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> Result<Vec<u8>, StreamError> {
     let bytes = read_header(stream, limit).await?;
     read_body(stream, bytes).await
 }

@@ -320,10 +320,9 @@ impl JoinGate {
                 tracing::info!(%remote, name, %identity, "enrolled");
                 reply
             }
-            Ok(Err(JoinRefusal { code, words, campus })) => {
-                tracing::warn!(%remote, ?code, words, "enrolment refused");
-                let words = clip(&words).to_owned();
-                JoinReply::Refused { code, words, campus }
+            Ok(Err(refusal)) => {
+                tracing::warn!(%remote, code = ?refusal.code, words = refusal.words, "enrolment refused");
+                refusal.into()
             }
             Err(_) => JoinReply::Refused {
                 code: RefusalCode::Unavailable,
@@ -334,7 +333,19 @@ impl JoinGate {
     }
 }
 
+impl From<JoinRefusal> for JoinReply {
+    fn from(JoinRefusal { code, words, campus }: JoinRefusal) -> Self {
+        JoinReply::Refused { code, words: clip(&words).to_owned(), campus }
+    }
+}
+
 impl JoinServer {
+    /// Answers one request, both as the bytes of a frame's payload.
+    pub fn answer(&self, request: &[u8]) -> Vec<u8> {
+        let reply = self.decide(request).map_or_else(JoinReply::from, |(_, _, reply)| reply);
+        wire::encode(&reply)
+    }
+
     fn decide(&self, bytes: &[u8]) -> Result<(String, NodeIdentity, JoinReply), JoinRefusal> {
         let bad = |words: String| JoinRefusal { code: RefusalCode::BadRequest, words, campus: None };
         let JoinRequest::V1 { secret, csr, name, software } =

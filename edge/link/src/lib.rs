@@ -24,7 +24,8 @@ pub use close::{CloseCode, CloseReason};
 pub use dialer::{DialState, Dialer, Target};
 pub use endpoint::{EndpointKeys, Link, LinkConfig, LinkError};
 pub use frames::{
-    FRAME_HEADER_BYTES, FRAME_VERSION, FrameError, Greeting, GreetingError, PROTOCOL_MAX, Protocols, encode_frame,
+    FRAME_HEADER_BYTES, FRAME_VERSION, FrameError, Greeting, GreetingError, PROTOCOL_MAX, Protocols, StreamError,
+    encode_frame, read_frame,
 };
 pub use identity::{IdentityError, NodeIdentity, PeerIdentity, Pin, Role};
 pub use join::{
