@@ -9,6 +9,8 @@ mod clones;
 mod facts;
 #[path = "edge/limits.rs"]
 mod limits;
+#[path = "edge/merges.rs"]
+mod merges;
 
 use ed25519_dalek::SigningKey;
 use yika_crdt::Fen;
