@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: what the cells mean (`columns`, `validate`).
 
-use super::{FileError, Format, Limits, guard};
+use super::{FileError, Format, Limits, guard, xls};
 use calamine::{Data, DataRef, ExcelDateTime, Reader, Xls, Xlsx};
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,8 +107,8 @@ pub(crate) fn each_row(name: &str, bytes: &[u8], limits: &Limits, on_row: &mut O
         return Ok(Format::Xlsx);
     }
     if bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]) {
-        guard::check_xls(bytes)?;
-        contained(|| xls_rows(bytes, limits, on_row))?;
+        let copy = xls::plain_copy(bytes)?;
+        contained(|| xls_rows(&copy, limits, on_row))?;
         return Ok(Format::Xls);
     }
     if name.ends_with(".xlsx") || name.ends_with(".xls") {

@@ -1,16 +1,16 @@
-//! Checks of container files before the spreadsheet reader sees them: archives that unfold too far, sheets too wide.
+//! A look at an archive before the spreadsheet reader sees it: whether it unfolds too far, or into too many texts.
 //!
-//! Leaves to others: what the cells say (`grid`).
+//! Leaves to others: workbooks that are no archives (`xls`), what the cells say (`grid`).
 
 use super::FileError;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read, Write};
 
 /// Most parts of a workbook archive; ours have about a dozen.
 const ARCHIVE_ENTRIES_MAX: usize = 2_000;
 /// Most bytes of the shared text table, which the spreadsheet reader holds in memory whole.
 const SHARED_STRINGS_BYTES_MAX: u64 = 192 * 1024 * 1024;
-/// Most cells of an `.xls` sheet, counted as rows × columns, because the reader holds them as a rectangle.
-const XLS_CELLS_MAX: u64 = 4_194_304;
+/// Most texts in that table; the reader has a place for each, and makes as many at once as the table says that it has.
+const SHARED_TEXTS_MAX: u64 = 4_194_304;
 /// Most bytes of parts other than sheets and shared text; such parts become trees in memory.
 const PART_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -42,8 +42,15 @@ pub(crate) fn check_archive(bytes: &[u8], inflated_bytes_max: u64) -> Result<(),
             PART_BYTES_MAX
         };
         let part_max = part_max.min(left);
-        let unfolded =
-            std::io::copy(&mut part.take(part_max.saturating_add(1)), &mut std::io::sink()).map_err(|e| damaged(&e))?;
+        let mut part = part.take(part_max.saturating_add(1));
+        let unfolded = if name.contains("sharedstrings") {
+            let mut texts = SharedTexts::default();
+            let unfolded = io::copy(&mut part, &mut texts).map_err(|e| damaged(&e))?;
+            texts.end().map_err(|e| damaged(&e))?;
+            unfolded
+        } else {
+            io::copy(&mut part, &mut io::sink()).map_err(|e| damaged(&e))?
+        };
         if unfolded > part_max {
             return Err(bomb);
         }
@@ -52,135 +59,109 @@ pub(crate) fn check_archive(bytes: &[u8], inflated_bytes_max: u64) -> Result<(),
     Ok(())
 }
 
-const SECTOR_FREE: u32 = 0xffff_fffa;
-
-/// Follows the workbook stream of a compound file (MS-CFB) and refuses sheets whose rectangle would not fit in memory.
-pub(crate) fn check_xls(bytes: &[u8]) -> Result<(), FileError> {
-    let file = Compound::open(bytes).ok_or(FileError::Damaged { what: "compound file header".into() })?;
-    let Some(stream) = file.workbook() else {
-        return Err(if file.stream("EncryptedPackage").is_some() {
-            FileError::Encrypted
-        } else {
-            FileError::Damaged { what: "no workbook inside".into() }
-        });
-    };
-    check_records(&stream)
+/// Looks through the table of shared texts for how many there are, and how many it says there are.
+#[derive(Default)]
+struct SharedTexts {
+    /// The end of what was looked through: a word may be cut in two.
+    tail: Vec<u8>,
+    texts: u64,
 }
 
-/// Walks the records of a BIFF stream. Cell records start with row and column.
-fn check_records(stream: &[u8]) -> Result<(), FileError> {
-    const BOF: u16 = 0x0809;
-    const FILE_PASS: u16 = 0x002f;
-    const CELLS: [u16; 14] = [
-        0x0003, 0x0004, 0x0005, 0x0006, 0x00bd, 0x00be, 0x00d6, 0x00fd, 0x0201, 0x0203, 0x0204, 0x0205, 0x027e, 0x0406,
-    ];
-    let (mut at, mut rows, mut columns) = (0_usize, 0_u64, 0_u64);
-    while let (Some(kind), Some(length)) = (u16_at(stream, at), u16_at(stream, at + 2)) {
-        let body = at + 4;
-        match kind {
-            FILE_PASS => return Err(FileError::Encrypted),
-            BOF => (rows, columns) = (0, 0),
-            kind if CELLS.contains(&kind) && length >= 4 => {
-                // A record of many cells ends with its last column.
-                let last_at = if matches!(kind, 0x00bd | 0x00be) { body + usize::from(length) - 2 } else { body + 2 };
-                rows = rows.max(u64::from(u16_at(stream, body).unwrap_or(0)) + 1);
-                columns = columns.max(u64::from(u16_at(stream, body + 2).unwrap_or(0)) + 1);
-                columns = columns.max(u64::from(u16_at(stream, last_at).unwrap_or(0)) + 1);
-                if rows * columns > XLS_CELLS_MAX {
-                    return Err(FileError::Damaged {
-                        what: format!(
-                            "a sheet spans {rows} rows × {columns} columns; the limit is {XLS_CELLS_MAX} cells"
-                        ),
-                    });
-                }
-            }
-            _ => {}
-        }
-        at = body + usize::from(length);
-    }
-    Ok(())
-}
+impl SharedTexts {
+    const TELLS: &str = "uniqueCount";
+    /// What follows the word: `="`, the number, `"`.
+    const TOLD_BYTES: usize = 2 + 7 + 1;
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-/// As much of a compound file as it takes to find a stream.
-struct Compound<'a> {
-    bytes: &'a [u8],
-    sector_bytes: usize,
-    table: Vec<u32>,
-    directory: Vec<u8>,
-}
-
-impl<'a> Compound<'a> {
-    fn open(bytes: &'a [u8]) -> Option<Compound<'a>> {
-        let shift = u16_at(bytes, 30)?;
-        if !(7..=12).contains(&shift) {
-            return None;
-        }
-        let sector_bytes = 1_usize << shift;
-        let mut file = Compound { bytes, sector_bytes, table: Vec::new(), directory: Vec::new() };
-        let sectors_max = bytes.len() / sector_bytes + 1;
-        let mut table_sectors: Vec<u32> = (0..109).filter_map(|i| u32_at(bytes, 76 + 4 * i)).collect();
-        let mut next = u32_at(bytes, 68)?;
-        for _ in 0..sectors_max {
-            let Some(sector) = file.sector(next) else {
-                break;
-            };
-            let entries = sector_bytes / 4 - 1;
-            table_sectors.extend((0..entries).filter_map(|i| u32_at(sector, 4 * i)));
-            next = u32_at(sector, 4 * entries)?;
-        }
-        for sector in table_sectors.into_iter().filter(|s| *s < SECTOR_FREE).take(sectors_max) {
-            let Some(sector) = file.sector(sector) else {
-                continue;
-            };
-            let entries: Vec<u32> = (0..sector_bytes / 4).filter_map(|i| u32_at(sector, 4 * i)).collect();
-            file.table.extend(entries);
-        }
-        file.directory = file.chain(u32_at(bytes, 48)?);
-        Some(file)
+    /// Whether the number of texts is told as every spreadsheet program does, and is small.
+    fn is_small(told: &[u8]) -> bool {
+        let rest = told.strip_prefix(b"=\"").or_else(|| told.strip_prefix(b"='")).unwrap_or_default();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let number = rest.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
+        let is_ended = matches!(rest.get(digits), Some(b'"' | b'\''));
+        is_ended && number.is_some_and(|number| number <= SHARED_TEXTS_MAX)
     }
 
-    fn sector(&self, number: u32) -> Option<&'a [u8]> {
-        let start = (number as usize).checked_add(1)?.checked_mul(self.sector_bytes)?;
-        let end = start.checked_add(self.sector_bytes)?.min(self.bytes.len());
-        self.bytes.get(start..end)
-    }
-
-    /// Bytes of a chain of sectors; a chain in a circle ends at the number of sectors there are.
-    fn chain(&self, first: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut next = first;
-        for _ in 0..=self.bytes.len() / self.sector_bytes {
-            let Some(sector) = self.sector(next) else {
-                break;
-            };
-            out.extend_from_slice(sector);
-            match self.table.get(next as usize) {
-                Some(following) => next = *following,
-                None => break,
+    /// `whole` when nothing follows.
+    fn look(&mut self, chunk: &[u8], whole: bool) -> io::Result<()> {
+        let refused = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+        let before = self.tail.len();
+        self.tail.extend_from_slice(chunk);
+        // Of another length where it is no text, which only makes the reader of it fail.
+        let text = String::from_utf8_lossy(&self.tail);
+        for (at, word) in text.match_indices(Self::TELLS) {
+            let told = text.as_bytes().get(at + word.len()..).unwrap_or_default();
+            if (whole || told.len() >= Self::TOLD_BYTES) && !Self::is_small(told) {
+                return Err(refused("the table of texts says that it is immense"));
             }
         }
-        out
+        let begins = ["<si", ":si"].into_iter().flat_map(|tag| text.match_indices(tag));
+        self.texts += begins.filter(|(at, tag)| at + tag.len() > before).count() as u64;
+        if self.texts > SHARED_TEXTS_MAX {
+            return Err(refused("more texts than a sheet of people can have"));
+        }
+        let keep = self.tail.len().min(Self::TELLS.len() + Self::TOLD_BYTES);
+        self.tail.drain(..self.tail.len() - keep);
+        Ok(())
     }
 
-    fn workbook(&self) -> Option<Vec<u8>> {
-        self.stream("Workbook").or_else(|| self.stream("Book"))
+    fn end(&mut self) -> io::Result<()> {
+        self.look(&[], true)
+    }
+}
+
+impl Write for SharedTexts {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        self.look(chunk, false).map(|()| chunk.len())
     }
 
-    fn stream(&self, name: &str) -> Option<Vec<u8>> {
-        const ENTRY_BYTES: usize = 128;
-        let wanted: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let entry = self.directory.chunks_exact(ENTRY_BYTES).find(|entry| {
-            let length = usize::from(u16_at(entry, 64).unwrap_or(0)).saturating_sub(2);
-            length == wanted.len() && entry.starts_with(&wanted)
-        })?;
-        Some(self.chain(u32_at(entry, 116)?))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    // tests may panic
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    fn looked_through(table: &str) -> Result<(), FileError> {
+        let mut out = ZipWriter::new(Cursor::new(Vec::new()));
+        out.start_file("xl/sharedStrings.xml", SimpleFileOptions::default()).unwrap();
+        out.write_all(table.as_bytes()).unwrap();
+        check_archive(&out.finish().unwrap().into_inner(), u64::MAX)
+    }
+
+    /// The reader reserves what the table says of itself, and an allocation that fails ends the program.
+    #[test]
+    fn a_table_of_texts_that_boasts_is_refused() {
+        let table = |told: &str| format!("<sst xmlns=\"x\" count=\"9\" uniqueCount{told}><si><t>a</t></si></sst>");
+        for told in ["=\"3\"", "='3'", "=\"4194304\""] {
+            assert_eq!(looked_through(&table(told)), Ok(()), "{told}");
+        }
+        for told in ["=\"4194305\"", "=\"100000000000\"", " = \"3\"", "=\"&#57;9999999999\"", "=", ""] {
+            assert!(matches!(looked_through(&table(told)), Err(FileError::Damaged { .. })), "{told}");
+        }
+        let cut = "<sst uniqueCount=\"3".to_owned();
+        assert!(looked_through(&cut).is_err());
+        // However it falls on the pieces in which it is read.
+        for before in 0..200 {
+            let table = format!("{}{}", " ".repeat(65_450 + before), table("=\"99999999999\""));
+            assert!(looked_through(&table).is_err(), "{before}");
+            assert_eq!(looked_through(&format!("{}{}", " ".repeat(65_450 + before), self::table_of(3))), Ok(()));
+        }
+    }
+
+    fn table_of(texts: usize) -> String {
+        format!("<x:sst uniqueCount=\"3\">{}</x:sst>", "<x:si/>".repeat(texts))
+    }
+
+    #[test]
+    fn a_table_of_too_many_texts_is_refused() {
+        assert_eq!(looked_through(&table_of(SHARED_TEXTS_MAX as usize)), Ok(()));
+        let refused = looked_through(&table_of(SHARED_TEXTS_MAX as usize + 1));
+        assert!(matches!(refused, Err(FileError::Damaged { .. })), "{refused:?}");
     }
 }

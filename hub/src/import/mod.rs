@@ -5,6 +5,7 @@
 
 mod across;
 mod columns;
+mod compound;
 mod demo;
 mod grid;
 mod guard;
@@ -12,6 +13,7 @@ mod plan;
 mod record;
 mod validate;
 mod write;
+mod xls;
 
 pub use columns::{COLUMN_COUNT, Column, HEADER_SEARCH_ROWS_MAX, Header, column_letters};
 pub use demo::{demo_people, demo_records};
@@ -36,6 +38,10 @@ pub const FILE_COLUMNS_MAX: usize = 64;
 pub const CELL_CHARS_MAX: usize = 512;
 /// Most bytes that an `.xlsx` may unfold to.
 pub const INFLATED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Most memory that what is kept of refused rows may take: their cells, and a word on each that is wrong.
+pub const REFUSED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What a word on a cell takes, about.
+const CELL_ERROR_BYTES: usize = 192;
 
 /// Hard limits of a read. What lies above is refused before it costs memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +56,8 @@ pub struct Limits {
     pub cell_chars_max: usize,
     /// Most bytes an archive may unfold to.
     pub inflated_bytes_max: u64,
+    /// Most memory for what is kept of refused rows.
+    pub refused_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -60,6 +68,7 @@ impl Default for Limits {
             columns_max: FILE_COLUMNS_MAX,
             cell_chars_max: CELL_CHARS_MAX,
             inflated_bytes_max: INFLATED_BYTES_MAX,
+            refused_bytes_max: REFUSED_BYTES_MAX,
         }
     }
 }
@@ -179,6 +188,10 @@ pub enum FileError {
     DuplicateColumn { column: Column, first: String, second: String },
     #[error("the file has a header but no rows; fill it in and send it again")]
     NoRows,
+    #[error(
+        "what is wrong with its rows takes more than {bytes_max} bytes to tell; split it, or mend what is wrong throughout"
+    )]
+    TooMuchRefused { bytes_max: usize },
     #[error("the file has no row but the template's example, which is nobody; fill it in and send it again")]
     OnlyExample,
 }
@@ -218,6 +231,9 @@ impl FileError {
                 format!("{first} 列和 {second} 列都是“{}”；请删除其中一列", column.title(lang))
             }
             FileError::NoRows => "只有表头，没有数据行；请填写后重新上传".into(),
+            FileError::TooMuchRefused { bytes_max } => {
+                format!("各行的错误信息超过 {bytes_max} 字节；请拆成几个文件，或先改正整列的错误")
+            }
             FileError::OnlyExample => "只有模板的示例行，没有人员；请填写后重新上传".into(),
         }
     }
@@ -234,8 +250,15 @@ fn titles(columns: &[Column]) -> String {
 /// # Errors
 /// A [`FileError`] when no row of the file can be trusted; errors of single rows are in [`Row::record`].
 pub fn read_people(name: &str, bytes: &[u8], limits: &Limits) -> Result<Sheet, FileError> {
-    let mut reading =
-        Reading { limits, header: None, early: Vec::new(), rows: Vec::new(), warnings: Vec::new(), has_example: false };
+    let mut reading = Reading {
+        limits,
+        header: None,
+        early: Vec::new(),
+        rows: Vec::new(),
+        warnings: Vec::new(),
+        has_example: false,
+        refused_bytes: 0,
+    };
     let format = grid::each_row(name, bytes, limits, &mut |line, cells| reading.row(line, cells))?;
     reading.finish(format)
 }
@@ -249,6 +272,8 @@ struct Reading<'a> {
     warnings: Vec<Warning>,
     /// The template's example was among the rows.
     has_example: bool,
+    /// What is kept of refused rows, in bytes.
+    refused_bytes: usize,
 }
 
 /// Whether a row is the one that the template brings along, whatever else became of it.
@@ -278,9 +303,21 @@ impl Reading<'_> {
                     self.warnings.push(Warning::ExampleRow { line });
                 }
             }
-            Some(row) => self.rows.push(row),
+            Some(row) => self.keep(row)?,
             None => {}
         }
+        Ok(())
+    }
+
+    /// A text that many cells share is kept for each of them where their rows are refused, so it is counted.
+    fn keep(&mut self, row: Row) -> Result<(), FileError> {
+        if let Err(errors) = &row.record {
+            self.refused_bytes += row.cells.iter().map(String::len).sum::<usize>() + errors.len() * CELL_ERROR_BYTES;
+        }
+        if self.refused_bytes > self.limits.refused_bytes_max {
+            return Err(FileError::TooMuchRefused { bytes_max: self.limits.refused_bytes_max });
+        }
+        self.rows.push(row);
         Ok(())
     }
 
