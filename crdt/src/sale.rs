@@ -6,6 +6,7 @@
 mod decide;
 mod fact;
 pub mod prune;
+mod recount;
 mod redo;
 mod rows;
 
@@ -182,10 +183,17 @@ pub fn cut_if_due<R: Read + ?Sized>(
         let seq = mesh.append(tx, Channel::Journal, &cut, events)?;
         prune::note_cut(mesh, tx, mesh.me, day, seq)?;
         tx.put(keys::OPEN_DAY.to_vec(), &today);
+        // Of the day after the one that was open siblings' sales were counted as they came.
+        if day.0.saturating_add(1) < today.0 && !proof::sown("siblings_not_counted_again") {
+            recount::count_siblings(mesh, tx, today)?;
+        }
         return Ok(true);
     }
     if open.is_none() && now.trusted {
         tx.put(keys::OPEN_DAY.to_vec(), &today);
+        if !proof::sown("siblings_not_counted_again") {
+            recount::count_siblings(mesh, tx, today)?;
+        }
     }
     Ok(false)
 }
@@ -319,6 +327,9 @@ pub fn apply_journal<R: Read + ?Sized>(
         Body::Purchase(sale) => {
             if ours {
                 charge(mesh, tx, sale)?;
+            }
+            if !ours && proof::sown("sales_of_siblings_not_counted") {
+                return Ok(());
             }
             count(mesh, tx, Written { sale, at_ms: entry.stamp.hub_time_ms, ours })?;
         }

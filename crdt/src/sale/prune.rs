@@ -12,6 +12,7 @@ use crate::fen::Fen;
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::Mesh;
+use crate::proof;
 use crate::store::{Read, StoreError, Tx, decode_row};
 use crate::tally::{self, Tally, TotalsSum};
 use serde::{Deserialize, Serialize};
@@ -100,10 +101,12 @@ pub fn prune<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, today: Day) -> R
                 None => continue,
             }
             let receipt = tx.get::<ReceiptRecord>(&keys::receipt(mesh.me.incarnation))?;
-            upto = upto.min(receipt.map(|r| r.archived).unwrap_or_default());
+            let archived = |r: ReceiptRecord| if proof::sown("pruned_under_held") { r.held } else { r.archived };
+            upto = upto.min(receipt.map(archived).unwrap_or_default());
         }
         let upto = upto.min(Seq(held.pruned.0.saturating_add(PRUNE_ENTRIES_MAX)));
         if upto > held.pruned {
+            proof::hit("journal_pruned");
             for seq in (held.pruned.0 + 1..=upto.0).map(Seq) {
                 forget_answer(tx, feed, seq)?;
             }
@@ -118,6 +121,12 @@ pub fn last_cut<R: Read + ?Sized>(store: &R, writer: Writer) -> Result<Seq, Stor
     let cuts = store.scan(&keys::cuts(writer), None, usize::MAX)?;
     let last = cuts.last().map(|(key, value)| decode_row::<Cut>(key, value)).transpose()?;
     Ok(last.map_or(Seq::ZERO, |cut| cut.seq))
+}
+
+/// The days that a journal has cut, as far as they are kept, and where.
+pub(super) fn cuts_of<R: Read + ?Sized>(tx: &Tx<'_, R>, writer: Writer) -> Result<Vec<(Day, Seq)>, StoreError> {
+    let rows = tx.scan(&keys::cuts(writer), None, usize::MAX)?;
+    rows.iter().map(|(key, row)| decode_row::<Cut>(key, row).map(|cut| (cut.day, cut.seq))).collect()
 }
 
 /// The last cut of a day on or before `day`; older ones are dropped from the list.
@@ -151,7 +160,9 @@ fn forget_answer<R: Read + ?Sized>(tx: &mut Tx<'_, R>, feed: FeedId, seq: Seq) -
     let key = keys::terminal_mark(id.terminal, id.boot);
     let mut answered: Answered = tx.get(&key)?.unwrap_or_default();
     answered.add_through(id.seq);
-    tx.put(key, &answered);
+    if !proof::sown("forgotten_with_its_entry") {
+        tx.put(key, &answered);
+    }
     Ok(())
 }
 

@@ -155,3 +155,29 @@ fn a_clock_set_back_does_not_stop_a_card_until_it_has_caught_up() {
     assert_eq!(approved(&edge.buy(3, 500)), Fen(500), "nothing is known of the hour before");
     assert_eq!(edge.buy(4, 500), Answer::Refused(Reason::RepeatTap), "and the guard goes on");
 }
+
+/// Rows POS-16. A box that was off over a night and a day, or is new, hears of what was sold today before it opens the day.
+#[test]
+fn what_siblings_sold_before_this_box_opened_the_day_counts() {
+    for (limit, reason) in limits() {
+        for is_given_back in [false, true] {
+            let (_hub, mut edge, mut sibling) = pair(limit.clone());
+            assert_eq!(approved(&edge.buy(1, 500)), Fen(500), "it opens its day");
+            let later_ms = 49 * HOUR_MS as u64;
+            edge.mono_ms += later_ms;
+            sibling.mono_ms += later_ms;
+            assert_eq!(approved(&sibling.buy(101, 5_000)), Fen(5_000));
+            if is_given_back {
+                correct(&mut sibling, 102, 101, None);
+            }
+            // Its program starts, and hears its sibling before it may write.
+            edge.edge = Edge::load(&edge.store, edge.edge.mesh.me, edge.edge.mesh.place).unwrap().started(None);
+            sibling.feed_to(Channel::Journal, &mut edge);
+            assert_eq!(edge.run(Command::Asked { hub: false }), Reply::Done);
+            match edge.buy(2, 500) {
+                Answer::Refused(refused) => assert!(!is_given_back && refused == reason, "{refused:?}, not {reason:?}"),
+                answer => assert!(is_given_back, "{answer:?} under {reason:?}"),
+            }
+        }
+    }
+}

@@ -62,6 +62,7 @@ use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
+use yika_crdt::proof;
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
 use yika_crdt::sync::{Claim, Message, before};
 
@@ -584,7 +585,10 @@ impl Hub {
         connected: Vec<Writer>,
     ) -> Result<Reply, CoreError> {
         for writer in &connected {
-            self.serve(turn, *writer)?;
+            // A box whose line holds for months would go by its own clock alone.
+            if self.serve(turn, *writer)? && !proof::sown("time_told_once_a_connection") {
+                self.tell(turn, writer.node, Body::Time(turn.stamp.hub_time_ms))?;
+            }
         }
         self.reached = connected.into_iter().collect();
         self.forget_waiting(turn.stamp.hub_time_ms);
@@ -596,11 +600,12 @@ impl Hub {
         Ok(Reply::Done)
     }
 
-    /// What a connected box is owed: a lease, its pools, its receipt.
-    fn serve<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, writer: Writer) -> Result<(), CoreError> {
-        self.lease(turn, writer)?;
+    /// What a connected box is owed: a lease, its pools, its receipt. Whether the lease was renewed.
+    fn serve<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, writer: Writer) -> Result<bool, CoreError> {
+        let is_renewed = self.lease(turn, writer)?;
         self.fill_pools(turn, writer)?;
-        Ok(self.receipt(turn, writer)?)
+        self.receipt(turn, writer)?;
+        Ok(is_renewed)
     }
 
     fn append<R: Read + ?Sized>(

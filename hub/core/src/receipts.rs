@@ -17,14 +17,19 @@ const RECEIPT_MS_MIN: i64 = 10_000;
 pub const LEASE_RENEW_BELOW_MS: i64 = LEASE_MS - 3_600_000;
 
 impl Hub {
-    /// A lease entry is durable here before it can be sent; renewed when an hour of it has passed.
-    pub(super) fn lease<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, to: Writer) -> Result<(), StoreError> {
+    /// A lease entry is durable here before it can be sent; renewed when an hour of it has passed. True when it was.
+    pub(super) fn lease<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        to: Writer,
+    ) -> Result<bool, StoreError> {
         if !self.is_alive(to) || self.mesh.forked.contains(&to) {
-            return Ok(());
+            return Ok(false);
         }
         let renewed_ms: i64 = turn.tx.get(&renewed_key(to))?.unwrap_or_default();
         let now_ms = turn.stamp.hub_time_ms;
-        if renewed_ms.saturating_sub(now_ms) < LEASE_RENEW_BELOW_MS {
+        let is_due = renewed_ms.saturating_sub(now_ms) < LEASE_RENEW_BELOW_MS;
+        if is_due {
             let until_ms = now_ms.saturating_add(LEASE_MS);
             if !self.was_served(turn, to)? {
                 self.begin_shares(turn)?;
@@ -35,7 +40,7 @@ impl Hub {
             lease.signature = feed::sign("lease", &lease.signed(to.node), &self.key);
             self.tell(turn, to.node, Body::Lease(lease))?;
         }
-        Ok(())
+        Ok(is_due)
     }
 
     /// The box may hold a lease until then: signed here, or before a restore.
@@ -130,4 +135,52 @@ fn told_key(by: Writer, of: Writer) -> Vec<u8> {
 
 fn archived_key(feed: &FeedId) -> Vec<u8> {
     named(b"!archived", feed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+    use crate::{Command, Identity};
+    use ed25519_dalek::SigningKey;
+    use yika_crdt::store::{MemoryStore, Store};
+
+    const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
+    const NOON_MS: i64 = 1_795_494_600_000;
+
+    fn order(hub: &mut Hub, store: &mut MemoryStore, command: Command, hub_time_ms: i64) {
+        let stamp = Stamp { hub_time_ms, boot: 0, mono_ms: 0 };
+        let mut tx = Tx::new(&*store);
+        hub.handle(&mut tx, command, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        hub.committed();
+    }
+
+    /// A box's monotonic clock drifts, and its line may hold for months: it is told the time whenever its lease is renewed.
+    #[test]
+    fn a_box_whose_line_holds_is_told_the_time_with_each_lease() {
+        let (me, to) = [0, 1].map(|node| Writer { node: NodeId(node), incarnation: LIFE }).into();
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let public = key.verifying_key().to_bytes();
+        let mut store = MemoryStore::default();
+        let mut hub = Hub::load(&store, Identity { me, key }).unwrap();
+        for writer in [me, to] {
+            let campus = (writer == to).then_some(CampusId(1));
+            let record = NodeRecord { writer, campus, key: public, name: writer.to_string(), address: None };
+            order(&mut hub, &mut store, Command::Registry(Box::new(Body::Node(record))), NOON_MS);
+        }
+        order(&mut hub, &mut store, Command::Connected(to), NOON_MS);
+        let receipts = FeedId { writer: me, channel: Channel::Receipts(to.node) };
+        let told = |store: &MemoryStore| {
+            let entries = store.entries(&receipts, Seq(1), usize::MAX).unwrap();
+            let is_time = |bytes: &&Vec<u8>| matches!(Entry::decode(bytes), Ok(Entry { body: Body::Time(_), .. }));
+            entries.iter().filter(is_time).count()
+        };
+        for hours in 0..4 {
+            let now_ms = NOON_MS + hours as i64 * 3_601_000;
+            order(&mut hub, &mut store, Command::Tick { connected: vec![to] }, now_ms);
+            assert_eq!(told(&store), 1 + hours, "when it connected, and with each lease");
+        }
+    }
 }
