@@ -191,7 +191,8 @@ impl Edge {
             return Ok(());
         }
         let number = next_held(tx)?;
-        if number < HELD_ENTRIES_MAX {
+        if number < HELD_ENTRIES_MAX && !proof::sown("lost_while_the_gate_is_shut") {
+            proof::hit("held_at_the_gate");
             tx.put(keys::held(number), &entry);
         }
         Ok(())

@@ -501,6 +501,7 @@ impl PeerSync {
             if held > sent
                 && !self.held.holds(&feed)
                 && directory.may_hold(&feed, self.peer)
+                && !self.held.puts_off(&feed)
                 && let Some(message) = self.next_run(store, feed, key)?
             {
                 return Ok(Some(message));

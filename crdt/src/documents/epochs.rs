@@ -12,6 +12,7 @@ use crate::entry::{AlarmRecord, Body, Entry, RebaseRecord, Stamp};
 use crate::ids::{CampusId, Seq, Writer};
 use crate::keys;
 use crate::mesh::{Event, Mesh, for_each_row};
+use crate::proof;
 use crate::store::{Read, StoreError, Tx};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -158,7 +159,12 @@ impl Documents {
         quarantine_waiting(mesh, tx, &new, &outcome.refused, events)?;
         project(mesh, tx, &new.kind, outcome.patch, events)?;
         // What makes no sense any more on the new epoch is left out.
-        if let Say::Now(stamp) = say {
+        if let Say::Now(stamp) = say
+            && !proof::sown("uncovered_acts_not_said_again")
+        {
+            if !uncovered.is_empty() {
+                proof::hit("said_again_on_a_new_epoch");
+            }
             self.say(mesh, tx, stamp, new, &uncovered, events)?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::documents::Say;
 use crate::entry::RebaseRecord;
 use crate::keys;
 use crate::mesh::{Event, Mesh};
+use crate::proof;
 use crate::snapshot::SavedDocument;
 use crate::store::{Read, StoreError, Tx};
 use std::collections::BTreeMap;
@@ -42,7 +43,8 @@ impl Documents {
         }
         let turns = id.epoch == saved.epoch && id.epoch > here;
         let old = DocId { epoch: here, ..id };
-        let again = if turns { self.unsaid(mesh, tx, old, found.rebases)? } else { Vec::new() };
+        let says_again = turns && !proof::sown("own_words_lost_with_a_snapshot");
+        let again = if says_again { self.unsaid(mesh, tx, old, found.rebases)? } else { Vec::new() };
         if !again.is_empty() && say == Say::Later {
             return Ok(false);
         }

@@ -12,6 +12,7 @@ use crate::feed::{End, Hash, SignedHead};
 use crate::ids::{Seq, Writer};
 use crate::keys;
 use crate::people::BlockPlace;
+use crate::proof;
 use crate::store::{Read, StoreError, Tx, decode_row};
 use crate::wire;
 use ed25519_dalek::SigningKey;
@@ -69,7 +70,11 @@ pub fn cut<R: Read + ?Sized>(
     let mut pack = Packer { sink, waiting: Vec::new(), chunks: Vec::new(), items: 0, bytes: 0 };
     if audience == Audience::Everyone {
         rows(store, keys::LIFTS, |(hash, scope): (Hash, BlockScope)| pack.say(&Item::Lift(hash, scope)))?;
-        rows(store, keys::BOX_LIFTS, |(hash, place): (Hash, BlockPlace)| pack.say(&Item::Lift(hash, place.scope())))?;
+        if !proof::sown("snapshot_without_lifts_of_boxes") {
+            rows(store, keys::BOX_LIFTS, |(hash, place): (Hash, BlockPlace)| {
+                pack.say(&Item::Lift(hash, place.scope()))
+            })?;
+        }
         rows(store, keys::LIFT_RANGES, |range| pack.say(&Item::LiftRange(range)))?;
         rows(store, keys::BLOCKS, |row| pack.say(&Item::Block(row)))?;
         rows(store, keys::REBASES, |record: RebaseRecord| pack.say(&Item::Rebase(record.into())))?;

@@ -3,10 +3,11 @@
 //! Leaves to others: cutting and keeping snapshots (the hub), taking them in (boxes), sending (`sync`).
 
 use super::{Cursor, FEEDS_MAX, PeerSync, SnapshotWord};
-use crate::channel::{Class, FeedId};
+use crate::channel::{Channel, Class, FeedId};
 use crate::feed::{End, Hash};
 use crate::ids::Seq;
 use crate::mesh::Directory;
+use crate::proof;
 use crate::snapshot::{Audience, SignedManifest, is_worth_it};
 use crate::store::FeedState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -61,6 +62,8 @@ pub(super) struct Held {
     feeds: BTreeMap<FeedId, Waiting>,
     offers: BTreeMap<Hash, Vec<(FeedId, End)>>,
     wanted: VecDeque<(Hash, u32)>,
+    /// Feeds that wait for the registry, and with it for a snapshot.
+    behind: BTreeSet<FeedId>,
 }
 
 /// What a peer lacks of one audience's feeds.
@@ -80,6 +83,23 @@ impl Held {
             Waits::ForOffer | Waits::For(_) => true,
             Waits::Elsewhere { .. } => feed.channel.class() == Class::Documents,
         })
+    }
+
+    /// Whether a feed has to wait for one that is held: nothing of a box can be taken before the registry that lists it, and
+    /// documents are read by it. It is looked at again when the registry is released.
+    pub(super) fn puts_off(&mut self, feed: &FeedId) -> bool {
+        // Days and hours of a campus' documents follow from the calendar that the registry gives it.
+        let needs_it = !feed.writer.node.is_hub() || feed.channel.class() == Class::Documents;
+        let waits = needs_it && self.holds_registry() && !proof::sown("sent_before_its_registry");
+        if waits && self.behind.len() < FEEDS_MAX {
+            proof::hit("put_off_for_the_registry");
+            self.behind.insert(*feed);
+        }
+        waits
+    }
+
+    fn holds_registry(&self) -> bool {
+        self.feeds.keys().any(|feed| feed.channel == Channel::Registry && self.holds(feed))
     }
 
     /// Keeps what the peer says it has stored of a held feed: while a snapshot is on its way, entries come to the peer by
@@ -156,7 +176,13 @@ impl PeerSync {
     /// A word of the peer about snapshots. False when it asks for more than anybody who fetches.
     pub fn on_snapshot_word(&mut self, word: &SnapshotWord) -> bool {
         match word {
-            SnapshotWord::Taken { id } => self.on_taken(*id),
+            SnapshotWord::Taken { id } if proof::sown("snapshot_taken_not_heard") => {
+                self.release(|_, waits| waits.is_for(*id));
+            }
+            SnapshotWord::Taken { id } => {
+                proof::hit("snapshot_taken");
+                self.on_taken(*id);
+            }
             SnapshotWord::Declined { id } => {
                 self.held.offers.remove(id);
                 self.release(|_, waits| waits.is_for(*id));
@@ -175,8 +201,13 @@ impl PeerSync {
 
     /// The peer has taken a snapshot: its feeds go on from the bases, or from where it was by then.
     fn on_taken(&mut self, id: Hash) {
-        for (feed, base) in self.held.offers.remove(&id).unwrap_or_default() {
-            self.go_on_from(feed, Cursor::at(base, true));
+        let offered = self.held.offers.remove(&id).unwrap_or_default();
+        for (feed, base) in &offered {
+            self.go_on_from(*feed, Cursor::at(*base, true));
+        }
+        // Also what does not wait any more, because a newer one was offered meanwhile and declined.
+        if !proof::sown("taken_and_not_gone_on") {
+            self.on_grown(offered.iter().map(|(feed, _)| feed));
         }
         let elsewhere = |(feed, waiting): (&FeedId, &Waiting)| match waiting.waits {
             Waits::Elsewhere { id: taken, base } if taken == id => Some((*feed, base)),
@@ -232,5 +263,9 @@ impl PeerSync {
             self.mark_stored(*feed, *stored);
         }
         self.on_grown(released.iter().map(|(feed, _)| feed));
+        if !self.held.holds_registry() {
+            let behind = std::mem::take(&mut self.held.behind);
+            self.on_grown(&behind);
+        }
     }
 }

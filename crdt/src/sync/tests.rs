@@ -6,11 +6,13 @@ use crate::channel::{BlockScope, Channel};
 use crate::entry::NodeRecord;
 use crate::ids::*;
 use crate::mesh::Mesh;
+use crate::snapshot::Manifest;
 use crate::store::{MemoryStore, Store, Tx};
 
 const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
 const CAMPUS: CampusId = CampusId(1);
 const ME: Writer = Writer { node: NodeId(1), incarnation: LIFE };
+const HUB: Writer = Writer { node: NodeId::HUB, incarnation: LIFE };
 const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 const PEOPLE: FeedId = FeedId { writer: ME, channel: Channel::People(CAMPUS) };
 const POLICY: FeedId = FeedId { writer: ME, channel: Channel::Campus(CAMPUS) };
@@ -50,6 +52,22 @@ impl World {
         World { store, mesh, sync }
     }
 
+    /// The same at headquarters.
+    fn at_headquarters() -> World {
+        let mut world = World::new();
+        let mut tx = Tx::new(&world.store);
+        let key = key_of(HUB).verifying_key().to_bytes();
+        let record = NodeRecord { writer: HUB, campus: None, key, name: String::new(), address: None };
+        tx.put(crate::keys::node(HUB), &record);
+        world.commit(tx.into_batch());
+        world.mesh = Mesh::load(&world.store, HUB, Place { node: HUB.node, campus: None }).unwrap();
+        world.sync = PeerSync::new(HUB, Place { node: SIBLING.node, campus: Some(CAMPUS) }, SIBLING);
+        let (software, have) = (String::new(), Vec::new());
+        let hello = Message::Hello { writer: SIBLING, kind_newest: 1, software, have, more: false };
+        assert_eq!(world.sync.on_greeting(&hello), Ok(true));
+        world
+    }
+
     fn append(&mut self, feed: FeedId, entries: usize, bytes: usize) {
         let mut tx = Tx::new(&self.store);
         for n in 0..entries {
@@ -82,7 +100,7 @@ impl World {
     /// Everything that is sent: by run, its feed and positions.
     fn sent(&mut self) -> Vec<(FeedId, u64, u64)> {
         let mut runs = Vec::new();
-        while let Some(message) = self.sync.poll(&self.mesh.directory(), &self.store, &key_of(ME)).unwrap() {
+        while let Some(message) = self.sync.poll(&self.mesh.directory(), &self.store, &key_of(self.sync.me)).unwrap() {
             match message {
                 Message::Entries(run) => runs.push((run.head.feed, run.from.0, run.head.end.seq.0)),
                 other => panic!("{other:?}"),
@@ -216,4 +234,59 @@ fn what_a_peer_claims_of_an_own_feed_is_never_signed_for_it() {
             assert_eq!(head.end, world.end(JOURNAL, head.end.seq.0), "signed for a claim of {seq} entries");
         }
     }
+}
+
+/// A new box at a headquarters that has let its registry go: what boxes wrote waits until the registry that lists them has
+/// come with the snapshot, because the new box would give up the connection over it, again and again.
+#[test]
+fn what_boxes_wrote_waits_for_the_registry_that_comes_with_a_snapshot() {
+    let registry = FeedId { writer: HUB, channel: Channel::Registry };
+    let mut world = World::at_headquarters();
+    let policy = FeedId { writer: HUB, channel: Channel::Campus(CAMPUS) };
+    for feed in [registry, BLOCKS, JOURNAL, policy] {
+        world.append(feed, 2, 10);
+    }
+    // What boxes wrote came to headquarters in signed runs.
+    let heads = [BLOCKS, JOURNAL].map(|feed| SignedHead::sign(feed, world.end(feed, 2), &key_of(ME)));
+    let mut tx = Tx::new(&world.store);
+    heads.into_iter().for_each(|head| tx.keep_head(head));
+    world.commit(tx.into_batch());
+    world.prune(registry, 2);
+    let feeds = world.store.feeds().unwrap();
+    let directory = world.mesh.directory();
+    assert_eq!(world.sync.hold_for_snapshots(&directory, &feeds), BTreeSet::from([Audience::Everyone]));
+    assert_eq!(world.sent(), [], "the registry is on its way");
+    // None can be cut: all that can be sent is, and the box comes again.
+    world.sync.say(Message::Snapshot(Box::new(SnapshotWord::Nothing(Audience::Everyone))));
+    world.sync.to_say.clear();
+    assert_eq!(world.sent(), [(BLOCKS, 1, 2), (JOURNAL, 1, 2), (policy, 1, 2)]);
+}
+
+/// While a box fetches a snapshot, a newer one is offered to all, and it declines that: what it lacks goes on from the older
+/// one all the same, once that is taken.
+#[test]
+fn what_a_taken_snapshot_brings_goes_on_though_a_newer_one_was_declined() {
+    let registry = FeedId { writer: HUB, channel: Channel::Registry };
+    let mut world = World::at_headquarters();
+    world.append(registry, 3, 10);
+    let ends = [2, 3].map(|seq| world.end(registry, seq));
+    world.prune(registry, 2);
+    let feeds = world.store.feeds().unwrap();
+    let directory = world.mesh.directory();
+    assert_eq!(world.sync.hold_for_snapshots(&directory, &feeds), BTreeSet::from([Audience::Everyone]));
+    let offer = |cut_ms, base: End| {
+        let (feeds, chunks) = (vec![(registry, base)], Vec::new());
+        let audience = Audience::Everyone;
+        let drop = Vec::new();
+        let manifest = Manifest { version: 1, by: HUB, audience, cut_ms, feeds, drop, items: 0, bytes: 0, chunks };
+        manifest.sign(&key_of(HUB))
+    };
+    let [older, newer] = [offer(1, ends[0]), offer(2, ends[1])];
+    for signed in [&older, &newer] {
+        world.sync.on_offered(signed);
+    }
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Declined { id: newer.manifest.id() }));
+    assert_eq!(world.sent(), [], "what comes before is not kept");
+    assert!(world.sync.on_snapshot_word(&SnapshotWord::Taken { id: older.manifest.id() }));
+    assert_eq!(world.sent(), [(registry, 3, 3)]);
 }
