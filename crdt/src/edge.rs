@@ -484,6 +484,7 @@ impl Edge {
             events.push(Event::Registry);
         }
         if self.shows_a_fork(tx, &run, now, events)? {
+            self.mesh.dispute(feed);
             return Ok(Reply::Refused(FeedError::NotTheSignedChain(feed).into()));
         }
         match self.mesh.ingest(tx, run, events) {

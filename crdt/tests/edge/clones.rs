@@ -140,6 +140,31 @@ fn two_boxes_with_one_key_are_noticed_by_the_second_and_by_the_sibling() {
     assert_eq!(approved(&edge.buy(4, 100)), Fen(100), "the box whose branch the others hold goes on");
 }
 
+/// Whoever passes on another branch does so run by run: those after the first leave a gap, and are no offence either.
+///
+/// Rows NFR-1.
+#[test]
+fn every_run_of_another_branch_is_refused_as_one() {
+    let (_hub, mut edge, mut sibling) = sold_once();
+    let mut clone = Box_::from_copy(&edge, None);
+    clone.run(Command::Asked { hub: false });
+    edge.buy(2, 100);
+    edge.feed_to(Channel::Journal, &mut sibling);
+    clone.buy(2, 700);
+    let next = clone.ends().journal.seq.next();
+    clone.buy(3, 100);
+    let first = clone.journal_from(next);
+    let after = clone.ends().journal.seq.next();
+    clone.buy(4, 100);
+    for run in [first, clone.journal_from(after)] {
+        let from = run.from;
+        match sibling.run(Command::Ingest(run.into())) {
+            Reply::Refused(refused) => assert!(refused.is_fork(), "{from}: {refused}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_longer_branch_proves_the_fork_as_well_and_an_honest_head_proves_nothing() {
     let (_hub, mut edge, mut sibling) = sold_once();

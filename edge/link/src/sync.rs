@@ -184,6 +184,10 @@ pub async fn serve<N: Node>(node: Arc<N>, peer: Peer, mut words: mpsc::Receiver<
             }
             feed = grown.recv() => match feed {
                 // Most of what grows at headquarters is for one box: the others must not even look.
+                // Whom the registry lists from here on may have written before: a new box its own first entries.
+                Ok(feed) if feed.channel == Channel::Registry && !node.me().node.is_hub() => {
+                    all_grown(&node, &mut sync);
+                }
                 Ok(feed) if !sync.concerns(&node.directory(), &feed) => {}
                 Ok(feed) if must_wait(&feed, &node.me()) => {
                     announce(&node, &mut sync, feed);

@@ -30,7 +30,7 @@ struct Slow {
     me: Writer,
     key: SigningKey,
     store: Mutex<MemoryStore>,
-    directory: Arc<Directory>,
+    directory: Mutex<Arc<Directory>>,
     grown: broadcast::Sender<FeedId>,
     /// Takes no run, and says this.
     refusing: Option<NotTaken>,
@@ -73,7 +73,7 @@ impl Slow {
         store.commit(&batch).unwrap();
         mesh.replace(Mesh::load(&store, me, place).unwrap());
         let (grown, _) = broadcast::channel(4_096);
-        let directory = Arc::new(mesh.directory());
+        let directory = Mutex::new(Arc::new(mesh.directory()));
         let (greeted, store, refusing_greetings) = (Mutex::default(), Mutex::new(store), None);
         Slow { me, key: key_of(me.node.0), store, directory, grown, refusing: None, greeted, refusing_greetings }
     }
@@ -103,7 +103,7 @@ impl Node for Slow {
         "yika test"
     }
     fn directory(&self) -> Arc<Directory> {
-        Arc::clone(&self.directory)
+        Arc::clone(&self.directory.lock().unwrap())
     }
     fn read<T>(&self, read: impl FnOnce(&dyn Read) -> Result<T, StoreError>) -> Result<T, StoreError> {
         read(&*self.store.lock().unwrap())
@@ -212,6 +212,37 @@ async fn a_listener_that_lags_behind_reads_all_feeds_again() {
     let held = feeds.map(|feed| (feed.channel, box_node.held(feed)));
     assert!(done.is_ok(), "never told: {held:?}");
     drop((keep, keep_too));
+}
+
+/// A new box has written before the registry that lists it arrived: with the registry all of it goes out.
+///
+/// Rows ORG-1, NFR-1.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_new_box_wrote_before_its_registry_came_goes_out_with_it() {
+    let ca = authority(1);
+    let (at_hub, at_box) = (hub(&ca), edge(&ca, 7));
+    let addr = at_hub.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(at_box.dial(addr, Expected::Hub), at_hub.accept());
+    let (hub_node, box_node) = (Slow::new(HUB), Slow::new(BOX));
+    let listed = std::mem::take(&mut *box_node.directory.lock().unwrap());
+    let journal = FeedId { writer: BOX, channel: Channel::Journal };
+    box_node.append(journal, 1);
+    let (_keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(Arc::clone(&hub_node), accepted.unwrap(), words));
+    let (_keep, words) = mpsc::channel(8);
+    tokio::spawn(serve(Arc::clone(&box_node), dialled.unwrap(), words));
+    let sent = async {
+        while box_node.greeted.lock().unwrap().is_empty() || hub_node.greeted.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(hub_node.held(journal), 0, "nobody knows who wrote it");
+        *box_node.directory.lock().unwrap() = listed;
+        let _ = box_node.grown.send(FeedId { writer: HUB, channel: Channel::Registry });
+        while hub_node.held(journal) < 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), sent).await.expect("it goes out");
 }
 
 /// A greeting in parts is told once, whole: whoever hears of it knows all that the peer holds.
