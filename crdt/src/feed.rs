@@ -5,6 +5,7 @@
 
 use crate::channel::FeedId;
 use crate::ids::Seq;
+use crate::proof;
 use crate::wire;
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -194,7 +195,8 @@ pub struct Run {
 /// Entries already held at the start of the run are recomputed only from `held` on: callers cut them off first.
 pub fn check_run(held: End, run: &Run, key: &VerifyingKey) -> Result<End, FeedError> {
     let feed = run.head.feed;
-    if run.from != held.seq.next() {
+    let is_sown = proof::sown("chain_with_a_hole_accepted") && run.from > held.seq.next();
+    if run.from != held.seq.next() && !is_sown {
         return Err(FeedError::Gap { feed, expected: held.seq.next(), got: run.from });
     }
     if run.entries.len() > RUN_ENTRIES_MAX {
@@ -207,8 +209,10 @@ pub fn check_run(held: End, run: &Run, key: &VerifyingKey) -> Result<End, FeedEr
         }
         end = link(&feed, end, entry);
     }
-    run.head.verify(key)?;
-    if end != run.head.end {
+    if !proof::sown("signature_not_checked") {
+        run.head.verify(key)?;
+    }
+    if end != run.head.end && !is_sown {
         return Err(FeedError::NotTheSignedChain(feed));
     }
     Ok(end)

@@ -12,6 +12,7 @@ use crate::entry::BlockTarget;
 use crate::feed::Hash;
 use crate::ids::*;
 use crate::person::{CardState, Person, PersonStatus};
+use crate::proof;
 use crate::reason::Reason;
 use claims::Claims;
 use serde::{Deserialize, Serialize};
@@ -355,6 +356,9 @@ impl People {
             self.lifted.contains(&key) || self.lifts.get(&key).is_some_and(|places| places.iter().any(counts))
         };
         let in_range = |ranges: &BTreeSet<_>| ranges.iter().any(|(from, to)| (*from..=*to).contains(&place.seq));
+        if proof::sown("lift_of_another_campus_counts") && self.lifts.keys().any(|(block, _)| block == hash) {
+            return true;
+        }
         by(BlockScope::Hub) || by(place.scope()) || self.ranges.get(&place.feed).is_some_and(in_range)
     }
 }

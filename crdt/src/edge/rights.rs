@@ -178,7 +178,7 @@ impl Edge {
         let Ok(covered) = row.coverable(giver, statement) else {
             return self.alarm(tx, "rights", format!("cheque at {feed} {seq}: too many givers"), now, later);
         };
-        let total = grant.total.min(covered);
+        let total = if proof::sown("cheque_beyond_the_word") { grant.total } else { grant.total.min(covered) };
         if !row.merge_granted_in(giver, total)? {
             return Ok(());
         }
@@ -213,7 +213,7 @@ impl Edge {
                 own && feed::verify("lease", &lease.signed(giver.node), &lease.signature, key).is_ok()
             })
         };
-        if !self.is_by_hub(word) {
+        if !self.is_by_hub(word) && !proof::sown("word_of_a_liar_believed") {
             return Err("the word on it is not the hub's");
         }
         if !self.is_by_hub(lease) {

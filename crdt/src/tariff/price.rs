@@ -8,6 +8,7 @@ use crate::civil::DAY_MINUTES;
 use crate::entry::Mode;
 use crate::fen::Fen;
 use crate::ids::{CategoryId, OutletId};
+use crate::proof;
 use crate::reason::Reason;
 use rust_decimal::{Decimal, RoundingStrategy};
 
@@ -211,7 +212,10 @@ fn adjust(price: Fen, row: &Adjustment) -> Result<Fen, Reason> {
     let share = Decimal::from(price.0)
         .checked_mul(Decimal::from(row.basis_points))
         .and_then(|points| points.checked_div(Decimal::from(BASIS_POINTS_WHOLE)))
-        .map(|share| share.round_dp_with_strategy(0, FEN_ROUNDING))
+        .map(|share| match proof::sown("rounded_down_twice") {
+            true => share.round_dp_with_strategy(1, RoundingStrategy::ToZero).trunc(),
+            false => share.round_dp_with_strategy(0, FEN_ROUNDING),
+        })
         .and_then(|share| i64::try_from(share).ok())
         .ok_or(Reason::BadAmount)?;
     let sum = Fen(share).add(row.flat).map_err(|_| Reason::BadAmount)?;

@@ -12,6 +12,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::Entry;
 use yika_crdt::feed::{self, End, FeedError, Run, SignedHead};
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::store::{Read, StoreError};
 use yika_crdt::sync::{before, further};
 
@@ -100,7 +101,9 @@ impl Hub {
             let place = Place { feed, seq, branch: Some(feed::entry_hash(&feed, seq, bytes)) };
             if apart && turn.tx.get_bytes(&place.branch_key())?.is_none() {
                 turn.tx.put_bytes(place.branch_key(), bytes.clone());
-                if let Ok(entry) = Entry::decode(bytes) {
+                if let Ok(entry) = Entry::decode(bytes)
+                    && !proof::sown("other_branch_not_posted")
+                {
                     self.post(turn, place, &entry, &mut touched)?;
                 }
             }

@@ -205,6 +205,9 @@ impl Hub {
     /// Whether a journal may say what became of an id: a box answers the terminals of its own campus only.
     fn speaks_for(&self, place: Place, id: PurchaseId) -> bool {
         let campus = self.mesh.place_of(place.feed.writer).and_then(|place| place.campus);
+        if proof::sown("box_speaks_for_another_campus") {
+            return true;
+        }
         self.mesh.terminals.get(&id.terminal).is_none_or(|terminal| Some(terminal.campus) == campus)
     }
 
@@ -377,7 +380,7 @@ impl Hub {
         let campus = |hub: &Hub, place: Place| hub.mesh.place_of(place.feed.writer).and_then(|place| place.campus);
         for sale in sales.iter_mut().filter(|sale| !sale.reversed) {
             let (sold, place) = (sale.place.feed, other.place);
-            if other.voided && campus(self, sale.place) == campus(self, place) {
+            if other.voided && campus(self, sale.place) == campus(self, place) && !proof::sown("late_reversal_lost") {
                 sale.reversed = true;
                 let detail = format!("{id} was voided at {}; the sale at {sold} is reversed", place.feed);
                 self.reverse(turn, sale.place, "voided", detail)?;
@@ -492,7 +495,7 @@ impl Hub {
         turn.tx.put(key, &given);
         let mut posting = Posting::new(place.source(), refund.day);
         self.move_sale(turn, place.feed.writer, &sale, &refund.back, &mut posting, Sign::Refund)?;
-        if surplus.is_positive() {
+        if surplus.is_positive() && !proof::sown("surplus_of_two_refunds_kept") {
             let wallet = self.open(turn, Owner::Person(sale.person))?.wallet(WalletKey::Main);
             wallet.charged = wallet.charged.add(surplus)?;
             let owed = Account::Receivable(sale.person);
