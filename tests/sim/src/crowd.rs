@@ -4,10 +4,11 @@
 //! him, and who is blocked at a box is not served there. Leaves to others: what a box answers (`selling`).
 
 use crate::plan::Class;
+use crate::talk::node_at;
 use crate::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
-use yika_crdt::channel::Channel;
+use yika_crdt::channel::{BlockScope, Channel, FeedId};
 use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::*;
 use yika_crdt::feed;
@@ -15,10 +16,13 @@ use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
-use yika_crdt::store::Read;
+use yika_crdt::store::{Read, decode_row};
 
 /// A terminal asks again after this.
 const RETRY_MS: i64 = 1_500;
+/// Clocks of boxes may be so far behind headquarters' after days without it.
+const LEASE_SKEW_MS: i64 = 180_000;
+const BY_HUB: Channel = Channel::Blocks(BlockScope::Hub);
 /// First card number; person n has this plus n.
 pub const FIRST_CARD: u64 = 800_000;
 
@@ -33,7 +37,7 @@ pub struct Terminal {
     boot: u32,
     seq: u32,
     /// What it waits for.
-    waiting: Option<PurchaseRequest>,
+    pub waiting: Option<PurchaseRequest>,
     /// What it decided alone and has not told yet.
     facts: Vec<PurchaseRequest>,
 }
@@ -55,8 +59,20 @@ pub struct Crowd {
     pub unsure: BTreeSet<PersonId>,
     /// Of each person's own money, what was sold and not given back, as terminals know it.
     pub spent: BTreeMap<PersonId, i64>,
+    /// Of that, what each sale counts for: however many boxes sold under its id, it was eaten once.
+    counted: BTreeMap<PurchaseId, i64>,
+    /// Ids that were given up: what boxes sell under them goes back.
+    given_up: BTreeSet<PurchaseId>,
+    /// By which box.
+    pub voided_at: BTreeSet<(PurchaseId, NodeId)>,
+    /// Sales of others that a liar voids.
+    pub undone_by_liars: BTreeSet<PurchaseId>,
+    /// People who came during the history, numbered after the others.
+    pub newcomers: u64,
     /// What was ever paid in for a person.
     pub paid_in: BTreeMap<PersonId, i64>,
+    /// Of that, what headquarters has said that it booked.
+    pub booked_in: BTreeMap<PersonId, i64>,
     /// What was paid out to a person.
     pub paid_out: BTreeMap<PersonId, i64>,
     /// When each purchase of a person was last asked for, or answered.
@@ -69,8 +85,39 @@ pub fn person_of(card: CardNumber) -> PersonId {
 }
 
 /// Own money in the parts of a sale.
-fn own(parts: &[(Source, Fen)]) -> i64 {
+pub fn own(parts: &[(Source, Fen)]) -> i64 {
     parts.iter().filter(|(source, _)| matches!(source, Source::Wallet(_))).map(|(_, part)| part.0).sum()
+}
+
+impl Crowd {
+    /// A sale under an id; more of it may have been own money than at another box.
+    fn count(&mut self, id: PurchaseId, person: PersonId, own: i64) {
+        if !self.given_up.contains(&id) {
+            let counted = self.counted.entry(id).or_default();
+            let more = (own - *counted).max(0);
+            *counted += more;
+            *self.spent.entry(person).or_default() += more;
+        }
+    }
+
+    /// So much of a sale is given back.
+    pub fn uncount(&mut self, id: PurchaseId, person: PersonId, fen: i64) {
+        let counted = self.counted.entry(id).or_default();
+        *counted = (*counted - fen).max(0);
+        *self.spent.entry(person).or_default() -= fen;
+    }
+
+    /// An id may have been voided, and nobody heard of it.
+    pub fn unheard(&mut self, id: PurchaseId, person: PersonId) {
+        let counted = self.counted.remove(&id).unwrap_or_default();
+        *self.spent.entry(person).or_default() -= counted;
+    }
+
+    /// An id was voided: nothing is sold under it.
+    pub fn voided(&mut self, id: PurchaseId, person: PersonId) {
+        self.unheard(id, person);
+        self.given_up.insert(id);
+    }
 }
 
 impl Terminal {
@@ -79,7 +126,8 @@ impl Terminal {
         Terminal { id, campus, at, boot: 1, seq: 0, waiting: None, facts: Vec::new() }
     }
 
-    fn next_id(&mut self) -> PurchaseId {
+    /// The id of its next request.
+    pub fn next_id(&mut self) -> PurchaseId {
         self.seq += 1;
         PurchaseId { terminal: self.id, boot: self.boot, seq: self.seq }
     }
@@ -116,16 +164,7 @@ impl World {
                 terminal.boot += 1;
                 terminal.seq = 0;
             }
-            1 => {
-                let (campus, at) = (self.crowd.terminals[t].campus, self.crowd.terminals[t].at);
-                let others =
-                    |n: &usize| *n != at && self.boxes[*n].place.campus == Some(campus) && !self.boxes[*n].gone;
-                let others: Vec<usize> = (0..self.boxes.len()).filter(others).collect();
-                if let Some(other) = self.chance.pick(&others).copied() {
-                    self.note(|| format!("terminal {t} goes to box {other}"));
-                    self.crowd.terminals[t].at = other;
-                }
-            }
+            1 => self.go_to_sibling(t),
             _ => {
                 if self.crowd.terminals[t].waiting.is_none() {
                     let request = self.draw_request(t, true);
@@ -137,7 +176,10 @@ impl World {
     }
 
     fn draw_request(&mut self, t: usize, offline: bool) -> PurchaseRequest {
-        let person = 1 + self.chance.below(self.plan.people);
+        let mut person = 1 + self.chance.below(self.plan.people);
+        if self.crowd.newcomers > 0 && self.chance.one_in(4) {
+            person = 1 + self.plan.people + self.chance.below(self.crowd.newcomers);
+        }
         let fen = self.chance.between(100, 4_000);
         let terminal_time_ms = self.now_ms;
         let id = self.crowd.terminals[t].next_id();
@@ -181,6 +223,9 @@ impl World {
                 None => return self.crowd.terminals[t].waiting = None,
             }
         }
+        if self.plan.has(Class::Outage) && self.turn_elsewhere(t, &request) {
+            return;
+        }
         self.ask(t, request);
     }
 
@@ -204,7 +249,7 @@ impl World {
 
     /// The reference model.
     fn judge(&mut self, n: usize, request: &PurchaseRequest, answer: &Answer, was_known: bool) {
-        let by = self.boxes[n].me.node;
+        let by = self.boxes[n].address;
         match self.crowd.answers.get(&request.id) {
             Some((_, first, _)) if first == answer => {
                 self.tally.first_answers += 1;
@@ -230,22 +275,31 @@ impl World {
             },
             None => _ = self.crowd.answers.insert(request.id, (request.clone(), answer.clone(), by)),
         }
+        let is_sold = matches!(answer, Answer::Approved(_));
+        if is_sold && self.crowd.voided_at.contains(&(request.id, by)) && !self.was_put_back(n) {
+            return self.fail(format!("{by} sells {}, which it has voided", request.id));
+        }
         match answer {
             Answer::Approved(sale) => {
                 self.tally.approved += 1;
                 let person = person_of(request.card);
                 let own = own(&sale.paid);
-                *self.crowd.spent.entry(person).or_default() += own;
+                self.crowd.count(request.id, person, own);
                 if own != sale.paid.iter().map(|(_, part)| part.0).sum::<i64>() {
                     self.tally.by_guest_or_fact += 1;
                 }
-                if !was_known && !request.offline && self.is_blocked(n, request.card) {
+                let is_liar = self.losses.liars.contains(&n);
+                if !was_known && !request.offline && !is_liar && self.is_blocked(n, request.card) {
                     self.fail(format!("{by} sells to {}, which it holds a block of", request.card));
                 }
                 let fence = self.boxes[n].disk.get(&keys::fence(self.boxes[n].me));
-                let is_told = self.told_fenced.contains(&self.boxes[n].me);
+                let is_told = self.boxes[n].told_fenced;
                 if !was_known && (is_told || fence.is_ok_and(|fence| fence.is_some())) {
                     self.fail(format!("{by} sells though it holds its own fence"));
+                }
+                if !was_known && !request.offline {
+                    self.check_lease(n, own);
+                    self.check_price(request, &sale.paid);
                 }
                 self.check_spent(person);
             }
@@ -261,11 +315,35 @@ impl World {
         }
     }
 
+    /// Own money is spent under a lease of headquarters only, which ends.
+    fn check_lease(&mut self, n: usize, own: i64) {
+        let node = &self.boxes[n];
+        let lease = node.disk.get(keys::LEASE).ok().flatten();
+        let lease = lease.and_then(|bytes| decode_row::<LeaseRecord>(keys::LEASE, &bytes).ok());
+        let until_ms = lease.filter(|lease| lease.incarnation == node.me.incarnation).map(|lease| lease.until_ms);
+        let by_its_clock = node.core.as_ref().map(|core| core.clock().now_ms(node.ticks(self.now_ms)));
+        let now_ms = by_its_clock.unwrap_or(i64::MIN).max(self.now_ms - LEASE_SKEW_MS);
+        if own > 0 && until_ms.is_none_or(|until_ms| now_ms > until_ms) {
+            self.fail(format!("{} spends a holder's money, and its lease was until {until_ms:?}", node.me));
+        }
+    }
+
+    /// The discount is half a fen rounded up, once.
+    fn check_price(&mut self, request: &PurchaseRequest, paid: &[(Source, Fen)]) {
+        let Mode::Amount(fen) = request.mode else { return };
+        let off = if self.plan.odd_prices { (fen.0 * 375 + 5_000) / 10_000 } else { 0 };
+        let paid: i64 = paid.iter().map(|(_, part)| part.0).sum();
+        if paid != fen.0 - off {
+            self.fail(format!("{}: {fen} less {} was paid by {}", request.id, Fen(off), Fen(paid)));
+        }
+    }
+
     /// Nobody's own money is spent twice.
     fn check_spent(&mut self, person: PersonId) {
         let sum = |map: &BTreeMap<PersonId, i64>| map.get(&person).copied().unwrap_or_default();
         let (spent, out, paid_in) = (sum(&self.crowd.spent), sum(&self.crowd.paid_out), sum(&self.crowd.paid_in));
-        if spent + out > paid_in + self.forgotten(person) && !self.end_is_lost && !self.hub_forked {
+        let lost = self.forgotten(person) + self.may_be_lost(person);
+        if spent + out > paid_in + lost && !self.hub_forked {
             self.tell_wallets(person);
             self.fail(format!("{person} spent {} and got {} of {}", Fen(spent), Fen(out), Fen(paid_in)));
         }
@@ -325,20 +403,34 @@ impl World {
                     Ok(Body::Block(block)) if is_of(block.target, card) => {
                         blocks.insert((feed, seq, feed::entry_hash(&feed, seq, &bytes)));
                     }
-                    Ok(Body::Lift(LiftRecord::One { block, .. })) => _ = lifted.insert(block),
-                    Ok(Body::Lift(LiftRecord::Range { feed, from, to, .. })) => ranges.push((feed, from, to)),
+                    Ok(Body::Lift(LiftRecord::One { block, .. })) if self.counts_at(n, feed, seq) => {
+                        lifted.insert((block, feed.channel));
+                    }
+                    Ok(Body::Lift(LiftRecord::Range { feed: of, from, to, .. })) if feed.channel == BY_HUB => {
+                        ranges.push((of, from, to));
+                    }
                     _ => {}
                 }
             }
         }
         let in_range = |feed, seq| ranges.iter().any(|(of, from, to)| *of == feed && *from <= seq && seq <= *to);
-        blocks.into_iter().any(|(feed, seq, hash)| !lifted.contains(&hash) && !in_range(feed, seq))
+        let is_lifted = |feed: FeedId, hash| [feed.channel, BY_HUB].iter().any(|by| lifted.contains(&(hash, *by)));
+        blocks.into_iter().any(|(feed, seq, hash)| !is_lifted(feed, hash) && !in_range(feed, seq))
+    }
+
+    /// What a fenced life wrote beyond its end lifts nothing.
+    fn counts_at(&self, n: usize, feed: FeedId, seq: Seq) -> bool {
+        let key = keys::fence(feed.writer);
+        let fence = self.boxes[n].disk.get(&key).ok().flatten();
+        let Some(fence) = fence.and_then(|bytes| decode_row::<FenceRecord>(&key, &bytes).ok()) else { return true };
+        let last = fence.last.iter().find(|(channel, _)| *channel == feed.channel);
+        last.is_some_and(|(_, end)| seq <= end.seq)
     }
 
     /// A cashier gives back what was just sold at this terminal's box.
     fn give_back(&mut self, t: usize) {
         let n = self.crowd.terminals[t].at;
-        let me = self.boxes[n].me.node;
+        let me = self.boxes[n].address;
         let id = self.crowd.terminals[t].id;
         let sold = self.crowd.answers.iter().rev().find_map(|(of, (_, answer, by))| match answer {
             Answer::Approved(sale) if of.terminal == id && *by == me => {
@@ -364,14 +456,14 @@ impl World {
                 self.gave_back(of, &refund.back);
                 self.check_day(of, refund.day);
                 self.boxes[n].resends.begin(number);
-                self.boxes[n].resends.end(number, Some(me));
+                self.boxes[n].resends.end(number, Some(node_at(me)));
                 own(&refund.back)
             }
             // It may be written, and nobody heard of it.
             Err(_) => paid,
             Ok(_) => 0,
         };
-        *self.crowd.spent.entry(person).or_default() -= back;
+        self.crowd.uncount(of, person, back);
     }
 
     /// A box gives back only what it sold on the day that is still open.
@@ -384,15 +476,15 @@ impl World {
     }
 
     /// No more is given back of a sale at its box than was paid.
-    fn gave_back(&mut self, of: PurchaseId, back: &[(Source, Fen)]) {
+    pub fn gave_back(&mut self, of: PurchaseId, back: &[(Source, Fen)]) {
         let sum = |parts: &[(Source, Fen)]| parts.iter().map(|(_, part)| part.0).sum::<i64>();
         let given = self.crowd.given.entry(of).or_default();
         *given += sum(back);
         let (given, paid) = (
             *given,
-            match &self.crowd.answers[&of].1 {
-                Answer::Approved(sale) => sum(&sale.paid),
-                _ => 0,
+            match self.crowd.answers.get(&of).map(|(_, answer, _)| answer) {
+                Some(Answer::Approved(sale)) => sum(&sale.paid),
+                _ => return,
             },
         );
         if given > paid && self.honest() {
@@ -404,13 +496,17 @@ impl World {
     fn ask_again(&mut self, t: usize) {
         let terminal = &self.crowd.terminals[t];
         let n = terminal.at;
-        let me = self.boxes[n].me.node;
+        let me = self.boxes[n].address;
         let mine = |(id, (_, _, by)): &(&PurchaseId, &(PurchaseRequest, Answer, NodeId))| {
             id.terminal == terminal.id && *by == me
         };
         let known: Vec<PurchaseRequest> =
             self.crowd.answers.iter().filter(mine).map(|(_, (request, _, _))| request.clone()).collect();
-        if let Some(request) = self.chance.pick(&known).cloned() {
+        let newest = self.crowd.answers.range(..).rev().find(|(id, _)| id.terminal == terminal.id);
+        let newest = newest.filter(|(id, _)| (id.boot, id.seq) == (terminal.boot, terminal.seq));
+        let elsewhere = newest.filter(|(_, (.., by))| *by != me && self.plan.has(Class::Outage));
+        let elsewhere = elsewhere.map(|(_, (request, ..))| request.clone());
+        if let Some(request) = elsewhere.or_else(|| self.chance.pick(&known).cloned()) {
             let start = self.boxes[n].start;
             self.later(5, Event::Asked { n, request, start });
         }

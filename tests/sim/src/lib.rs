@@ -6,17 +6,25 @@
 
 pub mod books;
 pub mod chance;
+pub mod clerks;
+pub mod clone;
 pub mod crowd;
 pub mod disk;
+pub mod journals;
+pub mod liar;
+pub mod losses;
 #[cfg(feature = "proof")]
 pub mod mutants;
 pub mod nodes;
 pub mod office;
+pub mod outage;
 pub mod plan;
 pub mod selling;
 pub mod served;
+pub mod sleep;
 pub mod strike;
 pub mod talk;
+pub mod then;
 pub mod turn;
 pub mod verdict;
 pub mod world;

@@ -55,6 +55,9 @@ enum Doing {
         /// Seeds that a fault may take.
         #[arg(long, default_value_t = 400)]
         most: u64,
+        /// Only these faults.
+        #[arg(long, value_delimiter = ',')]
+        faults: Vec<String>,
     },
 }
 
@@ -62,8 +65,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // A panic of a core is told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    if let Some(Doing::Mutants { most }) = cli.doing {
-        return mutants(&cli, most);
+    if let Some(Doing::Mutants { most, faults }) = &cli.doing {
+        return mutants(&cli, *most, faults);
     }
     if !sow(&cli) {
         return ExitCode::from(2);
@@ -151,8 +154,8 @@ fn tell_marks(_: &BTreeMap<&str, u64>) -> bool {
 }
 
 #[cfg(feature = "proof")]
-fn mutants(cli: &Cli, most: u64) -> ExitCode {
-    let found = yika_sim::mutants::hunt(cli.from, most, cli.jobs);
+fn mutants(cli: &Cli, most: u64, faults: &[String]) -> ExitCode {
+    let found = yika_sim::mutants::hunt(faults, (cli.from, most), cli.jobs);
     for mutant in &found {
         match serde_json::to_string(mutant) {
             Ok(line) if cli.json => println!("{line}"),
@@ -168,7 +171,7 @@ fn mutants(cli: &Cli, most: u64) -> ExitCode {
 }
 
 #[cfg(not(feature = "proof"))]
-fn mutants(_: &Cli, _: u64) -> ExitCode {
+fn mutants(_: &Cli, _: u64, _: &[String]) -> ExitCode {
     eprintln!("faults are sown by a program that is built with --features proof");
     ExitCode::from(2)
 }

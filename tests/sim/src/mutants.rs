@@ -23,13 +23,15 @@ pub struct Mutant {
     pub words: String,
 }
 
-/// Sows each fault in turn and plays seeds until one fails, `most` at most.
-pub fn hunt(from: u64, most: u64, jobs: usize) -> Vec<Mutant> {
+/// Sows each fault in turn, or those named, and plays seeds until one fails, `most` at most.
+pub fn hunt(only: &[String], (from, most): (u64, u64), jobs: usize) -> Vec<Mutant> {
+    let wanted = |fault: &&&str| only.is_empty() || only.iter().any(|name| name == **fault);
+    let faults: Vec<&'static str> = FAULTS.iter().filter(wanted).copied().collect();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(fault) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mutant = hunt_one(fault, from, most);
                     if let Ok(mut done) = done.lock() {
                         done.insert(*fault, mutant);

@@ -22,6 +22,8 @@ use yika_hub_core::{Hub, Identity};
 
 /// First life of every node.
 pub const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
+/// Numbers of boots of a copy are so far from those of the box that was copied.
+const BOOTS_APART: u32 = 1_000;
 /// Headquarters' first life.
 pub const HUB: Writer = Writer { node: NodeId::HUB, incarnation: LIFE };
 
@@ -40,6 +42,10 @@ pub fn record_of(writer: Writer, campus: Option<CampusId>) -> NodeRecord {
 pub struct BoxNode {
     /// This life.
     pub me: Writer,
+    /// Where others reach it: the number of its node, or one of its own for a copy, or a box in its place.
+    pub address: NodeId,
+    /// Signs its feeds.
+    pub key: SigningKey,
     /// Where it stands.
     pub place: Place,
     /// What a power cut leaves.
@@ -72,6 +78,8 @@ pub struct BoxNode {
     pub copy: Option<Disk>,
     /// Off for good.
     pub gone: bool,
+    /// Headquarters has told it that it is fenced.
+    pub told_fenced: bool,
 }
 
 impl BoxNode {
@@ -79,6 +87,8 @@ impl BoxNode {
     pub fn new(me: Writer, campus: u16) -> BoxNode {
         BoxNode {
             me,
+            address: me.node,
+            key: key_of(me.node),
             place: Place { node: me.node, campus: Some(CampusId(campus)) },
             disk: Disk::default(),
             core: None,
@@ -95,7 +105,17 @@ impl BoxNode {
             known: Known::default(),
             copy: None,
             gone: false,
+            told_fenced: false,
         }
+    }
+
+    /// A second one with its key, its disk and the end kept beside them, switched off.
+    pub fn copied_to(&self, address: NodeId) -> BoxNode {
+        let campus = self.place.campus.map_or(0, |campus| campus.0);
+        let (disk, key) = (self.disk.copy(), self.key.clone());
+        // Another machine: none of its boots is one of the first.
+        let (boot, mirror, told_fenced) = ((self.boot.0 + BOOTS_APART, 0), self.mirror, self.told_fenced);
+        BoxNode { address, key, disk, mirror, boot, told_fenced, ..BoxNode::new(self.me, campus) }
     }
 
     /// Starts the process; `after_boot` when the operating system was started, too.
@@ -182,6 +202,8 @@ pub fn ends_of(disk: &Disk, me: Writer) -> Result<OwnEnds, StoreError> {
 
 /// Headquarters.
 pub struct HubNode {
+    /// Signs its feeds.
+    pub key: SigningKey,
     /// What a power cut leaves.
     pub disk: Disk,
     /// The process; `None` while it is down.
@@ -202,6 +224,8 @@ pub struct HubNode {
     pub hears_until_ms: i64,
     /// Its disk was put back without a word, and no box has shown it so yet.
     pub is_unaware: bool,
+    /// Lives that it knows to have forked a feed.
+    pub forked: BTreeSet<Writer>,
     /// An older backup, with what was booked then.
     pub backup: Option<(Disk, Books, i64)>,
 }
@@ -213,6 +237,7 @@ impl HubNode {
     /// Of the disk.
     pub fn new() -> Result<HubNode, StoreError> {
         let mut hub = HubNode {
+            key: key_of(NodeId::HUB),
             disk: Disk::default(),
             core: None,
             books: Books::default(),
@@ -223,6 +248,7 @@ impl HubNode {
             is_restored: false,
             hears_until_ms: 0,
             is_unaware: false,
+            forked: BTreeSet::new(),
             backup: None,
         };
         hub.start()?;
@@ -234,7 +260,7 @@ impl HubNode {
     /// # Errors
     /// Of the disk.
     pub fn start(&mut self) -> Result<(), StoreError> {
-        self.core = Some(Hub::load(&self.disk, Identity { me: HUB, key: key_of(NodeId::HUB) })?);
+        self.core = Some(Hub::load(&self.disk, Identity { me: HUB, key: self.key.clone() })?);
         self.start += 1;
         self.known = Known::default();
         Ok(())

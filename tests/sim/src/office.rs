@@ -72,8 +72,10 @@ impl World {
         *self.crowd.paid_in.entry(PersonId(person)).or_default() += fen;
         // Some click twice.
         let again = self.requests.is_multiple_of(5).then(|| command.clone());
-        if self.order(command.clone()).is_err() {
-            self.later(9_000, Event::Orders(Box::new(command)));
+        match self.order(command.clone()) {
+            Ok(core::Reply::ToppedUp { .. }) => *self.crowd.booked_in.entry(PersonId(person)).or_default() += fen,
+            Ok(_) => {}
+            Err(_) => self.later(9_000, Event::Orders(Box::new(command))),
         }
         if let Some(again) = again {
             _ = self.order(again);
@@ -120,7 +122,7 @@ impl World {
         let (_, answer, by) = &self.crowd.answers[&of];
         let Answer::Approved(sale) = answer else { return };
         let (day, by) = (sale.day, *by);
-        let Some(at) = self.boxes.iter().find(|node| node.me.node == by) else { return };
+        let Some(at) = self.boxes.iter().find(|node| node.address == by) else { return };
         let journal = FeedId { writer: at.me, channel: Channel::Journal };
         let entries = self.hub.disk.entries(&journal, Seq(1), usize::MAX).unwrap_or_default();
         let mut cuts = entries.iter().filter_map(|bytes| Entry::decode(bytes).ok());
@@ -152,7 +154,7 @@ impl World {
             let (_, answer, _) = &self.crowd.answers[&of];
             if let Answer::Approved(sale) = answer {
                 let (person, paid) = (sale.person, sale.paid.iter().map(|(_, part)| part.0).sum::<i64>());
-                *self.crowd.spent.entry(person).or_default() -= paid;
+                self.crowd.uncount(of, person, paid);
             }
         }
     }

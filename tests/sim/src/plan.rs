@@ -38,11 +38,24 @@ pub enum Class {
     Fence,
     /// Terminals lose power, answers to terminals are lost, terminals go to another box or decide alone.
     Terminal,
+    /// A box's disk and key are copied and both run, or a fenced box is carried away and switched on again.
+    Clone,
+    /// A box signs what it may not.
+    Liar,
+    /// Headquarters is away for long, boxes cannot hear each other, and terminals turn to whoever answers or give up.
+    Outage,
+    /// Clerks do at once what contradicts, and cards are lost as soon as they are handed out.
+    Clerks,
+    /// For three days nobody does anything, while some lines are cut.
+    Sleep,
 }
+
+/// So many of the classes may be drawn by every seed; the rest are drawn apart, so that what a seed drew before stays.
+const DRAWN_BY_EVERY_SEED: usize = 14;
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 14] = [
+    pub const ALL: [Class; 19] = [
         Class::Cut,
         Class::OneWay,
         Class::Drop,
@@ -57,6 +70,11 @@ impl Class {
         Class::Clock,
         Class::Fence,
         Class::Terminal,
+        Class::Clone,
+        Class::Liar,
+        Class::Outage,
+        Class::Clerks,
+        Class::Sleep,
     ];
 
     /// Name in reports.
@@ -76,6 +94,11 @@ impl Class {
             Class::Clock => "clock",
             Class::Fence => "fence",
             Class::Terminal => "terminal",
+            Class::Clone => "clone",
+            Class::Liar => "liar",
+            Class::Outage => "outage",
+            Class::Clerks => "clerks",
+            Class::Sleep => "sleep",
         }
     }
 }
@@ -93,6 +116,8 @@ pub struct Plan {
     pub at_night: bool,
     /// Guest pools hold little.
     pub poor_pools: bool,
+    /// The tariff takes a discount that leaves parts of a fen.
+    pub odd_prices: bool,
     /// Virtual time in which people eat and things fail, in milliseconds.
     pub busy_ms: i64,
     /// Faults that may strike.
@@ -113,10 +138,13 @@ impl Plan {
         // One in eight has no fault at all, the others about a third of the classes.
         let faults = match chance.one_in(8) {
             true => Vec::new(),
-            false => Class::ALL.into_iter().filter(|_| chance.one_in(3)).collect(),
+            false => Class::ALL[..DRAWN_BY_EVERY_SEED].iter().copied().filter(|_| chance.one_in(3)).collect(),
         };
+        let faults = drawn_apart(seed, faults);
         // Told by the seed itself, so that what is drawn for others is not shifted.
-        Plan { seed, boxes, people, at_night: seed % 5 == 2, poor_pools: seed % 7 == 5, busy_ms, faults }
+        let poor_pools = seed % 7 == 5 || faults.contains(&Class::Outage) && !seed.is_multiple_of(3);
+        let (at_night, odd_prices) = (seed % 5 == 2, seed % 6 == 4);
+        Plan { seed, boxes, people, at_night, poor_pools, odd_prices, busy_ms, faults }
     }
 
     /// Whether a class of faults may strike.
@@ -142,4 +170,15 @@ impl Plan {
         }
         smaller
     }
+}
+
+/// Half of the seeds draw some of the other classes, too, and a third of these nothing else.
+fn drawn_apart(seed: u64, others: Vec<Class>) -> Vec<Class> {
+    if !matches!(seed % 8, 1 | 2 | 4 | 6) {
+        return others;
+    }
+    let mut chance = Chance::new(seed ^ 0xA9A7);
+    let mut faults = if chance.one_in(3) { Vec::new() } else { others };
+    faults.extend(Class::ALL[DRAWN_BY_EVERY_SEED..].iter().filter(|_| chance.one_in(3)));
+    faults
 }

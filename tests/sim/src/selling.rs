@@ -76,7 +76,7 @@ impl World {
         if !must_ask || sold::is_known(&self.boxes[n].disk, id).unwrap_or(false) {
             return self.decide(n, id);
         }
-        let me = self.boxes[n].me.node;
+        let me = self.boxes[n].address;
         let siblings = self.answering(n, |place| place == self.boxes[n].place.campus);
         for sibling in &siblings {
             self.say(me, sibling.node, Message::Answered(id));
@@ -95,9 +95,8 @@ impl World {
     /// Peers of some campus that answer.
     fn answering(&self, n: usize, of: impl Fn(Option<CampusId>) -> bool) -> Vec<Writer> {
         let node = &self.boxes[n];
-        let peers = self.peers(node.me.node).into_iter();
-        let campus = |writer: Writer| self.index(writer.node).and_then(|at| self.boxes[at].place.campus);
-        peers.filter(|peer| !node.silent.contains(&peer.node) && of(campus(*peer))).collect()
+        let peers = self.peers(node.address).into_iter();
+        peers.filter(|peer| !node.silent.contains(&peer.node) && of(self.campus_of(peer.node))).collect()
     }
 
     /// The bound of a wait is reached.
@@ -136,7 +135,7 @@ impl World {
     }
 
     fn decide(&mut self, n: usize, id: PurchaseId) {
-        let me = self.boxes[n].me.node;
+        let me = self.boxes[n].address;
         let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
         pending.wait = Wait::Nobody;
         let (request, until_ms) = (pending.request.clone(), pending.until_ms);
@@ -202,14 +201,14 @@ impl World {
     /// A purchase is answered, or cannot be now.
     fn over(&mut self, n: usize, id: PurchaseId, answer: Option<Answer>) {
         let Some(pending) = self.boxes[n].pending.remove(&id) else { return };
-        let me = self.boxes[n].me.node;
+        let (at, me) = (self.boxes[n].address, self.boxes[n].me.node);
         let answered_by = match (&answer, pending.was_asked) {
             (Some(_), true) => sold::answered_by(&self.boxes[n].disk, id).ok().flatten().map(|writer| writer.node),
             (Some(_), false) => Some(me),
             (None, _) => None,
         };
         for asker in self.boxes[n].resends.end(id, answered_by) {
-            self.say(me, asker, Message::Unknown(id));
+            self.say(at, asker, Message::Unknown(id));
         }
         if let (Some(sibling), Some(_)) = (pending.unasked, &answer) {
             self.tally.unasked += 1;

@@ -53,12 +53,13 @@ impl World {
             && self.is_on_line(n)
             && self.unsettled_ms < self.now_ms - CALM_MS
             && !self.plan.has(Class::Delay)
+            && self.losses.doubtful.is_empty()
     }
 
     /// A box that hears headquarters at once, and does what it is asked.
     fn is_on_line(&self, n: usize) -> bool {
         let (node, hub) = (&self.boxes[n], NodeId::HUB);
-        let me = node.me.node;
+        let me = node.address;
         let is_cut = self.net.cut.contains(&(me, hub)) || self.net.cut.contains(&(hub, me));
         !node.gone
             && node.core.is_some()

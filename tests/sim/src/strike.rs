@@ -51,6 +51,11 @@ impl World {
             Class::HubRestore => self.restore(),
             Class::Clock => self.set_clocks(n),
             Class::Fence => self.fence(n),
+            Class::Clone => self.copy_or_carry(n),
+            Class::Liar => self.begin_to_lie(n),
+            Class::Outage => self.outage(),
+            Class::Clerks => self.clerks(),
+            Class::Sleep => self.go_to_sleep(),
             _ => {}
         }
     }
@@ -61,7 +66,7 @@ impl World {
     }
 
     fn cut_some(&mut self, n: usize, both_ways: bool) {
-        let me = self.boxes[n].me.node;
+        let me = self.boxes[n].address;
         let others = self.others(me);
         let Some(other) = self.chance.pick(&others).copied() else { return };
         self.struck(if both_ways { Class::Cut } else { Class::OneWay });
@@ -69,12 +74,14 @@ impl World {
         self.cut_line(from, to, both_ways);
     }
 
-    fn others(&self, node: NodeId) -> Vec<NodeId> {
-        let boxes = self.boxes.iter().map(|b| b.me.node).filter(|other| *other != node);
+    /// Addresses of all other nodes.
+    pub fn others(&self, node: NodeId) -> Vec<NodeId> {
+        let boxes = self.boxes.iter().map(|b| b.address).filter(|other| *other != node);
         std::iter::once(NodeId::HUB).chain(boxes).collect()
     }
 
-    fn cut_line(&mut self, from: NodeId, to: NodeId, both_ways: bool) {
+    /// Cuts a line for a while, in one direction or both.
+    pub fn cut_line(&mut self, from: NodeId, to: NodeId, both_ways: bool) {
         self.note(|| format!("the line {from} → {to} is cut{}", if both_ways { " both ways" } else { "" }));
         self.net.cut.insert((from, to));
         if both_ways {
@@ -106,14 +113,17 @@ impl World {
 
     /// Somebody copies a box's disk, or puts the copy back.
     fn put_back(&mut self, n: usize) {
+        if self.losses.doubtful.contains(&self.boxes[n].me) {
+            return;
+        }
         match self.boxes[n].copy.take() {
             None => self.boxes[n].copy = Some(self.boxes[n].disk.copy()),
             Some(copy) if !self.boxes[n].gone => {
                 self.struck(Class::BoxPutBack);
                 let me = self.boxes[n].me;
                 self.note(|| format!("the disk of {me} is put back"));
-                let node = me.node;
-                self.disconnect_all(node);
+                self.disconnect_all(self.boxes[n].address);
+                let lost = self.boxes[n].spent_since(&copy);
                 let mirror_is_lost = self.chance.one_in(3);
                 self.note(|| {
                     format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" })
@@ -123,7 +133,7 @@ impl World {
                 at.disk = copy;
                 if mirror_is_lost {
                     at.mirror = None;
-                    self.end_is_lost = true;
+                    self.losses.may_be_spent_again(lost);
                 }
                 self.put_back.insert(n);
                 self.later(500, Event::StartBox { n, after_boot: true });
@@ -150,6 +160,7 @@ impl World {
                 self.hub.core = None;
                 (self.hub.disk, self.hub.books, self.hub.newest_ms) = (disk, books, newest_ms);
                 self.was_restored = true;
+                self.hub.forked.clear();
                 (self.hub.is_restored, self.hub.is_unaware) = (is_told, !is_told);
                 self.later(2_000, Event::StartHub);
             }
@@ -182,8 +193,8 @@ impl World {
             self.fenced.insert(writer);
             // One that is fenced has often been away for a while, and does not hear of it.
             if self.chance.one_in(2) {
-                let others = self.others(writer.node);
-                others.into_iter().for_each(|other| self.cut_line(writer.node, other, true));
+                let at = self.boxes[n].address;
+                self.others(at).into_iter().for_each(|other| self.cut_line(at, other, true));
             }
         }
     }

@@ -3,16 +3,19 @@
 //! The same steps as the link's loop takes over QUIC: streams of a class in order, classes overtake each other, a lost
 //! connection loses what was under way. Leaves to others: what is said (`yika_crdt::sync`), purchases (`selling`).
 
-use crate::nodes::key_of;
+use crate::nodes::BoxNode;
 use crate::plan::Class;
+use crate::then::Then;
+use crate::turn::NotDone;
 use crate::world::{Event, World};
+use ed25519_dalek::SigningKey;
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge;
 use yika_crdt::feed::{Run, SignedHead};
-use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::mesh::RunRefused;
+use yika_crdt::proof;
 use yika_crdt::store::Read;
 use yika_crdt::sync::{Claim, Message, PeerSync};
 use yika_hub_core as core;
@@ -27,6 +30,15 @@ const GREETING: u8 = u8::MAX;
 const HEARING_AFTER_FIRST_MS: i64 = 1_000;
 /// A silent connection is given up after this.
 pub const IDLE_MS: i64 = 4_000;
+/// Addresses of one node are so many apart: its own, that of a copy of it, that of a box in its place.
+const ADDRESSES_APART: u32 = 100;
+/// Of two with one key that dial the same node, the newer takes the other's place once in so many tries.
+const TAKES_PLACE_ONE_IN: u64 = 10;
+
+/// The node at an address.
+pub fn node_at(address: NodeId) -> NodeId {
+    NodeId(address.0 % ADDRESSES_APART)
+}
 
 /// One side of a connection.
 struct End {
@@ -64,13 +76,29 @@ impl World {
     /// All nodes that are up, with their lives.
     fn nodes_up(&self) -> Vec<(NodeId, Writer)> {
         let hub = self.hub.core.as_ref().map(|hub| (NodeId::HUB, hub.mesh.me));
-        let boxes = self.boxes.iter().filter(|node| node.core.is_some()).map(|node| (node.me.node, node.me));
+        let boxes = self.boxes.iter().filter(|node| node.core.is_some()).map(|node| (node.address, node.me));
         hub.into_iter().chain(boxes).collect()
     }
 
-    /// Number of a box in the list.
-    pub fn index(&self, node: NodeId) -> Option<usize> {
-        self.boxes.iter().position(|b| b.me.node == node && !b.gone)
+    /// Number of the box at an address.
+    pub fn index(&self, address: NodeId) -> Option<usize> {
+        self.boxes.iter().position(|b| b.address == address && !b.gone)
+    }
+
+    /// An address of a node that nobody has had.
+    pub fn free_address(&self, node: NodeId) -> NodeId {
+        let of = |b: &&BoxNode| b.me.node == node;
+        NodeId(node.0 + ADDRESSES_APART * self.boxes.iter().filter(of).count() as u32)
+    }
+
+    /// The campus of a box, whichever life.
+    pub fn campus_of(&self, node: NodeId) -> Option<CampusId> {
+        self.boxes.iter().find(|b| b.me.node == node).and_then(|b| b.place.campus)
+    }
+
+    /// The key of who is at an address.
+    fn key_at(&self, address: NodeId) -> SigningKey {
+        self.index(address).map_or_else(|| self.hub.key.clone(), |n| self.boxes[n].key.clone())
     }
 
     fn place(&self, node: NodeId) -> Place {
@@ -82,10 +110,15 @@ impl World {
         self.net.ends.contains_key(&(a, b))
     }
 
+    /// Whom a node is connected to, and where.
+    pub fn connected(&self, of: NodeId) -> Vec<(NodeId, Writer)> {
+        let range = self.net.ends.range((of, NodeId(0))..=(of, NodeId(u32::MAX)));
+        range.map(|((_, at), end)| (*at, end.sync.peer())).collect()
+    }
+
     /// Whom a node is connected to.
     pub fn peers(&self, of: NodeId) -> Vec<Writer> {
-        let range = self.net.ends.range((of, NodeId(0))..=(of, NodeId(u32::MAX)));
-        range.map(|(_, end)| end.sync.peer()).collect()
+        self.connected(of).into_iter().map(|(_, peer)| peer).collect()
     }
 
     /// Ends a connection with everything under way.
@@ -109,16 +142,32 @@ impl World {
         for (i, (a, a_life)) in up.iter().enumerate() {
             for (b, b_life) in &up[i + 1..] {
                 let cut = self.net.cut.contains(&(*a, *b)) || self.net.cut.contains(&(*b, *a));
-                if cut || self.is_connected(*a, *b) {
+                if cut || self.is_connected(*a, *b) || node_at(*a) == node_at(*b) {
                     continue;
                 }
                 if self.admits(*a, *b_life) && self.admits(*b, *a_life) {
-                    self.connect((*a, *a_life), (*b, *b_life));
+                    if self.takes_place((*a, *a_life), (*b, *b_life)) {
+                        self.connect((*a, *a_life), (*b, *b_life));
+                    }
                 } else if a.is_hub() {
-                    self.turn_away(*b_life);
+                    self.turn_away(*b, *b_life);
                 }
             }
         }
+    }
+
+    /// A node has one connection with a life: where another with the same key has it, the newer one may take it over.
+    fn takes_place(&mut self, (a, a_life): (NodeId, Writer), (b, b_life): (NodeId, Writer)) -> bool {
+        for (one, other_life) in [(a, b_life), (b, a_life)] {
+            let held = self.connected(one).into_iter().find(|(_, peer)| *peer == other_life);
+            if let Some((at, _)) = held {
+                if !self.chance.one_in(TAKES_PLACE_ONE_IN) {
+                    return false;
+                }
+                self.disconnect(one, at);
+            }
+        }
+        true
     }
 
     /// The registry's word on a peer, as a node holds it.
@@ -131,15 +180,19 @@ impl World {
         mesh.is_some_and(|mesh| !mesh.is_fenced(peer) && (peer.node.is_hub() || mesh.nodes.contains_key(&peer)))
     }
 
+    fn is_shut_for_ever(&self, n: usize) -> bool {
+        self.boxes[n].shut().is_some_and(|shut| shut.is_for_ever())
+    }
+
     /// Headquarters tells a fenced box so when it calls.
-    fn turn_away(&mut self, caller: Writer) {
+    fn turn_away(&mut self, from: NodeId, caller: Writer) {
         let is_fenced = self.hub.core.as_ref().is_some_and(|hub| hub.mesh.is_fenced(caller));
         if let Some(n) =
-            self.index(caller.node).filter(|n| is_fenced && !matches!(self.boxes[*n].shut(), Some(Shut::Fenced)))
+            self.index(from).filter(|n| is_fenced && !(self.boxes[*n].told_fenced && self.is_shut_for_ever(*n)))
         {
             self.note(|| format!("{caller} is told that it is fenced"));
             if self.tell(n, edge::Command::Fenced).is_ok() {
-                self.told_fenced.insert(caller);
+                self.boxes[n].told_fenced = true;
             }
         }
     }
@@ -179,9 +232,11 @@ impl World {
         end.sync.greeting(&directory, disk, &feeds, "sim").unwrap_or_default()
     }
 
-    /// Says something to a peer, if it is connected.
+    /// Says something to a peer, if it is connected; to a node, wherever it is.
     pub fn say(&mut self, from: NodeId, to: NodeId, message: Message) {
-        if let Some(end) = self.net.ends.get_mut(&(from, to)) {
+        let elsewhere = || self.connected(from).into_iter().find(|(_, peer)| peer.node == to).map(|(at, _)| at);
+        let at = if self.is_connected(from, to) { Some(to) } else { elsewhere() };
+        if let Some(end) = at.and_then(|at| self.net.ends.get_mut(&(from, at))) {
             end.sync.say(message);
         }
     }
@@ -190,6 +245,16 @@ impl World {
     pub fn grown(&mut self, node: NodeId, feed: FeedId) {
         for (_, end) in self.net.ends.range_mut((node, NodeId(0))..=(node, NodeId(u32::MAX))) {
             end.sync.on_grown([&feed]);
+        }
+    }
+
+    /// Whom the registry lists from here on may have written before: a new box its own first entries.
+    fn all_grown(&mut self, n: usize) {
+        let at = self.boxes[n].address;
+        let feeds = self.boxes[n].disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed);
+        let feeds: Vec<FeedId> = feeds.collect();
+        for (_, end) in self.net.ends.range_mut((at, NodeId(0))..=(at, NodeId(u32::MAX))) {
+            end.sync.on_grown(feeds.iter());
         }
     }
 
@@ -204,9 +269,10 @@ impl World {
     }
 
     fn poll(&mut self, from: NodeId, to: NodeId) -> Option<(Message, u64)> {
-        let key = key_of(from);
+        self.net.ends.get(&(from, to)).filter(|end| end.sync.may_speak())?;
         let n = self.index(from);
-        let end = self.net.ends.get_mut(&(from, to)).filter(|end| end.sync.may_speak())?;
+        let key = n.map_or(&self.hub.key, |n| &self.boxes[n].key).clone();
+        let end = self.net.ends.get_mut(&(from, to))?;
         let (directory, disk, known) = match n {
             None => (self.hub.core.as_ref()?.mesh.directory(), &self.hub.disk, &mut self.hub.known),
             Some(n) => {
@@ -218,7 +284,7 @@ impl World {
             Some(next) => Some(next),
             None => end.sync.poll(&directory, disk, &key).ok().flatten().inspect(|message| {
                 if let Message::Entries(run) = message
-                    && run.head.feed.writer.node == from
+                    && run.head.feed.writer.node == node_at(from)
                 {
                     known.said(run);
                 }
@@ -282,7 +348,7 @@ impl World {
         };
         self.trace(|| format!("{from} → {to}: {}", brief(&message)));
         if let Some(n) = self.index(to) {
-            self.boxes[n].silent.remove(&from);
+            self.boxes[n].silent.remove(&peer.node);
         }
         match message {
             Message::Hello { .. } | Message::Have { .. } => self.greets(to, from, peer, &message),
@@ -318,12 +384,12 @@ impl World {
             Message::Hello { have, .. } | Message::Have { have, .. } => have.clone(),
             _ => Vec::new(),
         };
-        let n = self.index(to);
+        let (n, key) = (self.index(to), self.key_at(to));
         let disk = n.map_or(&self.hub.disk, |n| &self.boxes[n].disk);
         let feeds: Vec<FeedId> = disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed).collect();
         let mut said = Vec::new();
         if let Some(end) = self.net.ends.get_mut(&(to, from)) {
-            said = end.sync.contradictions(disk, &key_of(to)).unwrap_or_default();
+            said = end.sync.contradictions(disk, &key).unwrap_or_default();
             end.sync.on_grown(feeds.iter());
         }
         said.into_iter().for_each(|message| self.say(to, from, message));
@@ -338,7 +404,7 @@ impl World {
             }
             Some(n) => {
                 if from.is_hub() {
-                    let alone = FeedId { writer: peer, channel: Channel::Receipts(to) };
+                    let alone = FeedId { writer: peer, channel: Channel::Receipts(node_at(to)) };
                     let said = have.iter().find(|claim| claim.feed == alone).map_or(Seq::ZERO, |claim| claim.end.seq);
                     _ = self.tell(n, edge::Command::HubGreeted { life: peer, said });
                 }
@@ -350,7 +416,8 @@ impl World {
     /// A box has greeted headquarters, which takes orders soon after the first, or when all living ones have.
     fn heard_at_hub(&mut self) {
         let living = self.boxes.iter().filter(|node| !node.gone && !self.fenced.contains(&node.me));
-        let all = living.filter(|node| !self.is_connected(NodeId::HUB, node.me.node)).count() == 0;
+        let connected = self.peers(NodeId::HUB);
+        let all = living.filter(|node| !connected.contains(&node.me)).count() == 0;
         let until_ms = if all { self.now_ms } else { self.now_ms + HEARING_AFTER_FIRST_MS };
         self.hub.hears_until_ms = self.hub.hears_until_ms.min(until_ms);
     }
@@ -358,7 +425,7 @@ impl World {
     /// How far a peer shows that it holds a box's own feeds.
     fn note_claims(&mut self, n: usize, from: NodeId, have: &[Claim]) {
         let node = &mut self.boxes[n];
-        let key = key_of(node.me.node).verifying_key();
+        let key = node.key.verifying_key();
         let lost = node.lost.entry(from).or_default();
         lost.clear();
         for claim in have.iter().filter(|c| c.feed.writer == node.me && c.end.seq > Seq::ZERO && c.is_signed_by(&key)) {
@@ -380,6 +447,7 @@ impl World {
                 }
                 Ok(core::Reply::Refused(refused)) => self.refused(to, from, refused, (feed, end)),
                 Ok(other) => Err(format!("{other:?}")),
+                Err(NotDone::Disk) if proof::sown("acknowledged_before_commit") => Ok((feed, end)),
                 Err(_) => return self.disconnect(to, from),
             },
             Some(n) => match self.tell(n, edge::Command::Ingest(run)) {
@@ -391,6 +459,7 @@ impl World {
                 Ok(edge::Reply::Refused(_)) if feed.writer == self.boxes[n].me => Ok(self.own_refused(n, from, feed)),
                 Ok(edge::Reply::Refused(refused)) => self.refused(to, from, refused, (feed, end)),
                 Ok(other) => Err(format!("{other:?}")),
+                Err(NotDone::Disk) if proof::sown("acknowledged_before_commit") => Ok((feed, end)),
                 Err(_) => return self.disconnect(to, from),
             },
         };
@@ -434,10 +503,10 @@ impl World {
     /// An own feed that does not continue as the box's: the peer is shown its end.
     fn own_refused(&mut self, n: usize, from: NodeId, feed: FeedId) -> (FeedId, Seq) {
         let node = &self.boxes[n];
-        let me = node.me.node;
+        let me = node.address;
         let end = node.disk.feed(&feed).map(|state| state.end).unwrap_or_default();
         if end.seq > Seq::ZERO {
-            let head = SignedHead::sign(feed, end, &key_of(me));
+            let head = SignedHead::sign(feed, end, &node.key);
             self.say(me, from, Message::Diverged(Box::new(head)));
         }
         (feed, end.seq)
@@ -474,7 +543,7 @@ impl World {
             Message::Other(run) => wanted(self.order(core::Command::Branch(run))),
             Message::Branch { feed, from: seq } if feed.writer == peer => {
                 let me = self.hub.core.as_ref()?.mesh.me;
-                let run = yika_crdt::sync::run_from(&self.hub.disk, feed, seq, me, &key_of(NodeId::HUB));
+                let run = yika_crdt::sync::run_from(&self.hub.disk, feed, seq, me, &self.hub.key);
                 run.ok().flatten().map(|run| Message::Other(Box::new(run)))
             }
             _ => None,
@@ -491,7 +560,7 @@ impl World {
                 self.denied(n, peer, row, total);
                 None
             }
-            Message::Answered(id) if self.boxes[n].place.campus == self.place(peer.node).campus => {
+            Message::Answered(id) if self.boxes[n].place.campus == self.campus_of(peer.node) => {
                 self.asked_about(n, peer.node, id)
             }
             Message::Unknown(id) => {
@@ -508,7 +577,7 @@ impl World {
             }
             Message::Branch { feed, from } if peer.node.is_hub() || feed.writer == peer => {
                 let node = &self.boxes[n];
-                let run = yika_crdt::sync::run_from(&node.disk, feed, from, node.me, &key_of(node.me.node));
+                let run = yika_crdt::sync::run_from(&node.disk, feed, from, node.me, &node.key);
                 run.ok().flatten().map(|run| Message::Other(Box::new(run)))
             }
             Message::Other(run) if run.head.feed.writer == self.boxes[n].me => {
@@ -519,16 +588,28 @@ impl World {
                 }
             }
             Message::Diverged(head) => {
-                _ = self.tell(n, edge::Command::Diverged(*head));
+                let is_own_fork = self.shows_own_fork(n, &head);
+                let is_told = self.tell(n, edge::Command::Diverged(*head)).is_ok();
+                if is_own_fork && is_told && !self.is_shut_for_ever(n) {
+                    self.fail(format!("{} is shown another branch of its own, and goes on", self.boxes[n].me));
+                }
                 None
             }
             _ => None,
         }
     }
 
+    /// Whether a head proves that another box writes with a box's key.
+    fn shows_own_fork(&self, n: usize, head: &SignedHead) -> bool {
+        let node = &self.boxes[n];
+        let is_signed = head.feed.writer == node.me && head.verify(&node.key.verifying_key()).is_ok();
+        let held = yika_crdt::store::end_at(&node.disk, &head.feed, head.end.seq).ok().flatten();
+        is_signed && held.is_some_and(|held| held != head.end)
+    }
+
     /// What follows from a turn of a box.
     pub fn follow_box(&mut self, n: usize, effects: Vec<edge::Effect>) {
-        let me = self.boxes[n].me.node;
+        let (me, own) = (self.boxes[n].address, self.boxes[n].me.node);
         for effect in effects {
             match effect {
                 edge::Effect::Grown(feed) => {
@@ -536,19 +617,22 @@ impl World {
                         self.boxes[n].known.grown(feed, held.end.seq);
                     }
                     self.grown(me, feed);
-                    if feed.writer.node != me {
+                    if feed.channel == Channel::Registry {
+                        self.all_grown(n);
+                    }
+                    if feed.writer.node != own {
                         self.look_at_pending(n);
                     }
                 }
                 edge::Effect::Rights(person) => self.rights_grew(n, person),
                 edge::Effect::Low { row, right } if !self.is_connected(me, NodeId::HUB) => {
                     let campus = self.boxes[n].place.campus;
-                    let siblings = self.peers(me).into_iter().filter(|peer| self.place(peer.node).campus == campus);
+                    let siblings = self.peers(me).into_iter().filter(|peer| self.campus_of(peer.node) == campus);
                     if let Some(sibling) = siblings.min() {
                         self.say(me, sibling.node, Message::Level { row, right });
                     }
                 }
-                edge::Effect::Directory(_) => self.close_refused(me),
+                edge::Effect::Directory(_) => self.close_refused_soon(me),
                 edge::Effect::Quarantined { feed, seq, cause } if self.honest() => {
                     self.fail(format!("{me}: {feed} #{seq} of an honest node is in quarantine: {cause}"));
                 }
@@ -562,13 +646,14 @@ impl World {
         for effect in effects {
             match effect {
                 core::Effect::Grown(feed) => {
+                    self.check_grant(feed);
                     if let Ok(held) = self.hub.disk.feed(&feed) {
                         self.hub.known.grown(feed, held.end.seq);
                     }
                     self.grown(NodeId::HUB, feed);
                 }
                 core::Effect::Say(to, message) => self.say(NodeId::HUB, to.node, message),
-                core::Effect::Fenced(writer) => self.disconnect(NodeId::HUB, writer.node),
+                core::Effect::Fenced(writer) => self.close_fenced(writer),
                 core::Effect::Recovering(life) => {
                     // The program starts its link again under the new life.
                     self.note(|| format!("headquarters goes on as {life}, in recovery"));
@@ -576,6 +661,7 @@ impl World {
                     (self.hub.is_unaware, self.hub.hears_until_ms) = (false, 0);
                     self.disconnect_all(NodeId::HUB);
                 }
+                core::Effect::Forked(feed) => _ = self.hub.forked.insert(feed.writer),
                 core::Effect::Recovered => self.note(|| "headquarters has recovered".into()),
                 core::Effect::Quarantined { feed, seq, cause } if self.honest() => {
                     self.fail(format!("headquarters: {feed} #{seq} of an honest node is in quarantine: {cause}"));
@@ -585,11 +671,37 @@ impl World {
         }
     }
 
+    fn close_fenced(&mut self, writer: Writer) {
+        for (at, _) in self.connected(NodeId::HUB).into_iter().filter(|(_, peer)| *peer == writer) {
+            self.disconnect(NodeId::HUB, at);
+        }
+    }
+
+    /// Of a life that headquarters knows to have forked a feed it grants nothing more.
+    fn check_grant(&mut self, feed: FeedId) {
+        let by_present_life = self.hub.core.as_ref().is_some_and(|hub| hub.mesh.me == feed.writer);
+        if let Channel::Rights(to) = feed.channel
+            && by_present_life
+            && self.hub.forked.contains(&to)
+        {
+            self.fail(format!("headquarters grants something to {to}, which has forked a feed"));
+        }
+    }
+
+    /// Closing takes a moment, in which the registry may be passed on.
+    fn close_refused_soon(&mut self, node: NodeId) {
+        if self.plan.has(Class::Clone) && self.is_busy() && self.chance.one_in(2) {
+            let after_ms = self.chance.between(30, 600);
+            return self.then_after(after_ms, Then::CloseRefused(node));
+        }
+        self.close_refused(node);
+    }
+
     /// A node closes connections to whom its registry does not admit any more.
-    fn close_refused(&mut self, node: NodeId) {
-        for peer in self.peers(node) {
+    pub fn close_refused(&mut self, node: NodeId) {
+        for (at, peer) in self.connected(node) {
             if !self.admits(node, peer) {
-                self.disconnect(node, peer.node);
+                self.disconnect(node, at);
             }
         }
     }

@@ -2,20 +2,33 @@
 //!
 //! Leaves to others: what must hold at every step (`turn`, `crowd`, `books`).
 
+use crate::disk::Disk;
+use crate::journals::{self, Told};
 use crate::nodes::{BoxNode, ends_of};
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
-use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::entry::*;
+use yika_crdt::feed::{self, End};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
+use yika_crdt::keys;
 use yika_crdt::store::Read;
+
+/// A journal, or the other branch of it.
+type Branch = (FeedId, bool);
+/// A sale: when, where, of whom, and for how much.
+type Sold = (i64, Branch, PersonId, i64);
+
+fn sum(parts: &[(Source, Fen)]) -> i64 {
+    parts.iter().map(|(_, part)| part.0).sum()
+}
 
 impl World {
     /// Whether nodes are honest: nothing that one writes may be refused by another.
     pub fn honest(&self) -> bool {
-        self.put_back.is_empty() && !self.was_restored && self.fenced.is_empty()
+        self.put_back.is_empty() && !self.was_restored && self.fenced.is_empty() && self.losses.doubtful.is_empty()
     }
 
     /// Whether a box's disk was put back: what it answered since the copy may be lost.
@@ -23,18 +36,19 @@ impl World {
         self.put_back.contains(&n)
     }
 
-    /// After every turn of a box: no right is below zero.
+    /// After every turn of a box: no right is below zero. One that was put back takes back what it had spent.
     pub fn check_box(&mut self, n: usize) {
-        for person in (1..=self.plan.people).map(PersonId) {
+        for person in (1..=self.people()).map(PersonId) {
             match self.boxes[n].right(person) {
                 Some(right) if !right.is_negative() => {}
-                Some(_) if !self.honest() => {}
+                Some(_) if self.was_put_back(n) || self.losses.is_copied(n) => {}
                 right => return self.fail(format!("{}: the right of {person} is {right:?}", self.boxes[n].me)),
             }
         }
         let pool = self.boxes[n].rights(PersonId(0)).rows.remove(&WalletKey::Guest).map(|row| row.right());
         if let Some(right) = pool.filter(|right| !right.as_ref().is_ok_and(|right| !right.is_negative()))
-            && self.honest()
+            && !self.was_put_back(n)
+            && !self.losses.is_copied(n)
         {
             self.fail(format!("{}: its guest pool is {right:?}", self.boxes[n].me));
         }
@@ -57,15 +71,75 @@ impl World {
             self.compare_feeds(n);
             self.compare_rights(n);
         }
-        self.compare_sums();
-        self.compare_answers();
-        self.compare_holders();
+        let told = journals::read(&self.hub.disk);
+        self.compare_sums(&told);
+        self.compare_answers(&told);
+        self.compare_holders(&told);
+        self.look_at_fenced();
+        self.look_at_feeds();
+        self.compare_people();
+    }
+
+    /// A fenced box that is up and reached by headquarters knows it.
+    fn look_at_fenced(&mut self) {
+        let up = self.boxes.iter().filter(|node| !node.gone && node.core.is_some());
+        let open = up.filter(|node| self.fenced.contains(&node.me)).find(|node| node.shut().is_none());
+        if let Some(me) = open.map(|node| node.me) {
+            self.fail(format!("{me} is fenced, and open in the end"));
+        }
+    }
+
+    /// Every feed is written by who may write it, and its entries lead to the heads that its writer has signed.
+    fn look_at_feeds(&mut self) {
+        if self.losses.liars.is_empty() {
+            return;
+        }
+        let honest = (0..self.boxes.len()).filter(|n| !self.losses.liars.contains(n)).map(|n| &self.boxes[n].disk);
+        let found = std::iter::once(&self.hub.disk).chain(honest).find_map(|disk| self.unsound_feed(disk));
+        if let Some(words) = found {
+            self.fail(words);
+        }
+    }
+
+    fn unsound_feed(&self, disk: &Disk) -> Option<String> {
+        for (feed, held) in disk.feeds().unwrap_or_default() {
+            let writer = Place { node: feed.writer.node, campus: self.campus_of(feed.writer.node) };
+            if !feed.channel.may_write(writer) {
+                return Some(format!("{feed} is held, which its writer may not write"));
+            }
+            let head = disk.head_upto(&feed, Seq(u64::MAX)).ok().flatten();
+            let Some(head) = head.filter(|_| held.pruned == Seq::ZERO) else { continue };
+            let entries = disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default();
+            let upto = entries.iter().take(usize::try_from(head.end.seq.0).unwrap_or(usize::MAX));
+            if upto.fold(End::default(), |end, entry| feed::link(&feed, end, entry)) != head.end {
+                return Some(format!("{feed}: what is held does not lead to the head at {}", head.end.seq));
+            }
+        }
+        None
+    }
+
+    /// Headquarters and every living box say the same of people.
+    fn compare_people(&mut self) {
+        let rows = |disk: &Disk| disk.scan(keys::PERSONS, None, usize::MAX).unwrap_or_default();
+        let at_hub = rows(&self.hub.disk);
+        for n in (0..self.boxes.len()).filter(|n| self.is_living(*n) && self.boxes[*n].shut().is_none()) {
+            if rows(&self.boxes[n].disk) != at_hub && self.put_back.is_empty() && !self.was_restored {
+                return self.fail(format!("{} and headquarters differ on people", self.boxes[n].me));
+            }
+        }
     }
 
     /// A box that goes on: not fenced, and its gate is open.
     fn is_living(&self, n: usize) -> bool {
         let node = &self.boxes[n];
-        !node.gone && !self.fenced.contains(&node.me)
+        !node.gone && !self.fenced.contains(&node.me) && self.is_listed(n)
+    }
+
+    /// Whether headquarters knows of the enrolment of a box. One that was restored to before it, and of which no other box
+    /// could tell it, asks for another.
+    fn is_listed(&self, n: usize) -> bool {
+        let lists = |hub: &yika_hub_core::Hub| hub.mesh.nodes.contains_key(&self.boxes[n].me);
+        !self.was_restored || self.hub.core.as_ref().is_none_or(lists)
     }
 
     /// Headquarters and a box hold the same of every feed that both hold.
@@ -107,7 +181,7 @@ impl World {
         if self.boxes[n].shut().is_some() {
             return;
         }
-        for person in (1..=self.plan.people).map(PersonId) {
+        for person in (1..=self.people()).map(PersonId) {
             let node = &self.boxes[n];
             let tx = yika_crdt::store::Tx::new(&self.hub.disk);
             let wallets = yika_hub_core::wallets_of(&tx, person).unwrap_or_default();
@@ -122,39 +196,46 @@ impl World {
     }
 
     /// What the journals that headquarters holds say was sold is what its books say was sold.
-    fn compare_sums(&mut self) {
-        let mut sold: i64 = 0;
-        let feeds = self.hub.disk.feeds().unwrap_or_default();
-        for (feed, _) in feeds.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal) {
-            for bytes in self.hub.disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default() {
-                if let Ok(Entry { body: Body::Purchase(sale), .. }) = Entry::decode(&bytes) {
-                    sold += sale.paid.iter().map(|(_, part)| part.0).sum::<i64>();
-                }
-            }
-        }
-        let booked = self.hub.books.sold();
+    fn compare_sums(&mut self, told: &[Told]) {
+        let sales = told.iter().filter_map(|told| match &told.entry.body {
+            Body::Purchase(sale) if !told.is_branch => Some(sum(&sale.paid)),
+            _ => None,
+        });
+        let (sold, booked): (i64, i64) = (sales.sum(), self.hub.books.sold());
         // The other branch of a box that was put back and went on is posted, too.
-        if booked < sold || booked > sold && self.put_back.is_empty() {
+        let is_forked = !self.put_back.is_empty() || !self.losses.doubtful.is_empty();
+        if booked < sold || booked > sold && !is_forked {
             self.fail(format!("journals say {} was sold, the books say {}", Fen(sold), Fen(booked)));
         }
     }
 
     /// What headquarters charges each holder is what the journals alone come to, and it holds no more than was paid in.
     ///
-    /// The reference: of the sales under one id the oldest counts, less what its box and headquarters gave back.
-    fn compare_holders(&mut self) {
-        let charged = self.charged();
-        for person in (1..=self.plan.people).map(PersonId) {
+    /// The reference: of the sales under one id the oldest counts, less what its box and headquarters gave back; none does
+    /// that a box of its campus has voided.
+    fn compare_holders(&mut self, told: &[Told]) {
+        let charged = self.charged(told);
+        for person in (1..=self.people()).map(PersonId) {
             let tx = yika_crdt::store::Tx::new(&self.hub.disk);
             let wallets = yika_hub_core::wallets_of(&tx, person).unwrap_or_default();
-            let deposits = wallets.wallets.get(&WalletKey::Main).map_or(0, |wallet| wallet.deposits.0);
-            let paid_in = self.crowd.paid_in.get(&person).copied().unwrap_or_default();
+            let main = wallets.wallets.get(&WalletKey::Main);
+            let (deposits, withdrawals) = main.map_or((0, 0), |main| (main.deposits.0, main.withdrawals.0));
+            let of = |sums: &BTreeMap<PersonId, i64>| sums.get(&person).copied().unwrap_or_default();
+            let (paid_in, booked_in, paid_out) =
+                (of(&self.crowd.paid_in), of(&self.crowd.booked_in), of(&self.crowd.paid_out));
             if deposits > paid_in {
                 return self.fail(format!("{person} has paid in {}, booked are {}", Fen(paid_in), Fen(deposits)));
             }
+            // What was ordered since the backup is gone with a headquarters that has lost its log.
+            if !self.was_restored && (deposits < booked_in || withdrawals < paid_out) {
+                let (deposits, withdrawals) = (Fen(deposits), Fen(withdrawals));
+                let was_told = format!("{} in and {} out", Fen(booked_in), Fen(paid_out));
+                return self.fail(format!("{person} was told {was_told}, booked are {deposits} and {withdrawals}"));
+            }
             let spent: i64 = wallets.wallets.values().map(|wallet| wallet.spent().map_or(i64::MIN, |fen| fen.0)).sum();
             let due = charged.get(&person).copied().unwrap_or_default();
-            if spent != due && self.honest() && !self.crowd.unsure.contains(&person) {
+            let is_sure = self.put_back.is_empty() && !self.was_restored && !self.crowd.unsure.contains(&person);
+            if spent != due && is_sure {
                 let (due, spent) = (Fen(due), Fen(spent));
                 return self.fail(format!("{person} owes {due} by the journals, headquarters charged {spent}"));
             }
@@ -162,51 +243,56 @@ impl World {
     }
 
     /// What each person is to pay, by the journals that headquarters holds.
-    fn charged(&self) -> BTreeMap<PersonId, i64> {
-        let sum = |parts: &[(Source, Fen)]| parts.iter().map(|(_, part)| part.0).sum::<i64>();
-        let mut sold: BTreeMap<PurchaseId, (i64, FeedId, PersonId, i64)> = BTreeMap::new();
-        let mut back: BTreeMap<(PurchaseId, FeedId), i64> = BTreeMap::new();
-        let feeds = self.hub.disk.feeds().unwrap_or_default();
-        for (feed, _) in feeds.into_iter().filter(|(feed, _)| feed.channel == Channel::Journal) {
-            for bytes in self.hub.disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default() {
-                let Ok(entry) = Entry::decode(&bytes) else { continue };
-                match entry.body {
-                    Body::Purchase(sale) => {
-                        let this = (entry.stamp.hub_time_ms, feed, sale.person, sum(&sale.paid));
-                        let first = sold.entry(sale.id).or_insert(this);
-                        *first = (*first).min(this);
-                    }
-                    Body::Refund(refund) => *back.entry((refund.of, feed)).or_default() += sum(&refund.back),
-                    _ => {}
+    fn charged(&self, told: &[Told]) -> BTreeMap<PersonId, i64> {
+        let mut sold: BTreeMap<PurchaseId, Vec<Sold>> = BTreeMap::new();
+        let mut back: BTreeMap<(PurchaseId, Branch), i64> = BTreeMap::new();
+        let mut voided: BTreeSet<PurchaseId> = BTreeSet::new();
+        for Told { feed, is_branch, entry } in told {
+            let at = (*feed, *is_branch);
+            match &entry.body {
+                Body::Purchase(sale) => {
+                    let this = (entry.stamp.hub_time_ms, at, sale.person, sum(&sale.paid));
+                    sold.entry(sale.id).or_default().push(this);
                 }
+                Body::Refund(refund) => *back.entry((refund.of, at)).or_default() += sum(&refund.back),
+                Body::Void(id) if self.is_of_campus(*id, feed.writer) => _ = voided.insert(*id),
+                _ => {}
             }
         }
         let mut charged = BTreeMap::new();
-        for (id, (_, feed, person, paid)) in sold {
-            let by_box = back.get(&(id, feed)).copied().unwrap_or_default();
-            let by_hub = self.crowd.given_by_hub.get(&id).copied().unwrap_or_default();
-            *charged.entry(person).or_default() += (paid - by_box - by_hub).max(0);
+        for (id, mut sales) in sold {
+            sales.sort();
+            // Who sells for a terminal of another campus is charged, and undoes nothing there.
+            let (here, elsewhere): (Vec<Sold>, Vec<Sold>) =
+                sales.into_iter().partition(|(_, (feed, _), ..)| self.is_of_campus(id, feed.writer));
+            let first = here.first().filter(|_| !voided.contains(&id));
+            for (_, at, person, paid) in first.into_iter().chain(&elsewhere) {
+                let by_box = back.get(&(id, *at)).copied().unwrap_or_default();
+                let by_hub = self.crowd.given_by_hub.get(&id).copied().unwrap_or_default();
+                *charged.entry(*person).or_default() += (paid - by_box - by_hub).max(0);
+            }
         }
         charged
     }
 
+    /// Whether an id is of a terminal of a box's own campus.
+    fn is_of_campus(&self, id: PurchaseId, writer: Writer) -> bool {
+        let terminal = self.crowd.terminals.iter().find(|terminal| terminal.id == id.terminal);
+        terminal.is_some_and(|terminal| Some(terminal.campus) == self.campus_of(writer.node))
+    }
+
     /// Every purchase that was answered stands once in the journal of the box that answered it.
-    fn compare_answers(&mut self) {
+    fn compare_answers(&mut self, told: &[Told]) {
         let mut held: BTreeMap<PurchaseId, u64> = BTreeMap::new();
-        for (feed, _) in self.hub.disk.feeds().unwrap_or_default() {
-            if feed.channel != Channel::Journal {
-                continue;
-            }
-            for bytes in self.hub.disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default() {
-                if let Ok(Entry { body: Body::Purchase(sale), .. }) = Entry::decode(&bytes) {
-                    *held.entry(sale.id).or_default() += 1;
-                }
+        for told in told.iter().filter(|told| !told.is_branch) {
+            if let Body::Purchase(sale) = &told.entry.body {
+                *held.entry(sale.id).or_default() += 1;
             }
         }
         let excused = |node: NodeId| {
-            let of = |b: &&BoxNode| b.me.node == node;
+            let of = |b: &&BoxNode| b.address == node;
             let at = self.boxes.iter().position(|b| of(&b));
-            at.is_none_or(|n| self.was_put_back(n) || self.fenced.contains(&self.boxes[n].me))
+            at.is_none_or(|n| self.was_put_back(n) || self.fenced.contains(&self.boxes[n].me) || !self.is_listed(n))
         };
         let sold = self.crowd.answers.iter().filter(|(_, (_, a, _))| matches!(a, yika_crdt::sale::Answer::Approved(_)));
         let wrong = sold.map(|(id, (_, _, by))| (*id, held.get(id).copied().unwrap_or_default(), *by));

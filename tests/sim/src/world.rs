@@ -5,11 +5,13 @@
 
 use crate::chance::Chance;
 use crate::crowd::{Crowd, Terminal};
+use crate::losses::Losses;
 use crate::nodes::{BoxNode, HUB, HubNode, LIFE, record_of};
 use crate::office;
 use crate::plan::{Class, Plan};
 use crate::strike::Mend;
 use crate::talk::{DIAL_MS, Flight, Net};
+use crate::then::Then;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
@@ -115,6 +117,8 @@ pub enum Event {
     Mend(Mend),
     /// The idle time of a line is over.
     Silent(NodeId, NodeId),
+    /// A fault that takes its time goes on.
+    Then(Then),
 }
 
 /// What a history did, so that a test cannot pass by doing nothing.
@@ -184,12 +188,10 @@ pub struct World {
     pub tally: Tally,
     /// Boxes whose disk was put back.
     pub put_back: BTreeSet<usize>,
-    /// A box lost its database and the end kept outside it at once: what only it held is spent again, and nobody can know.
-    pub end_is_lost: bool,
+    /// What boxes that lost their end, copies and liars can cost at most.
+    pub losses: Losses,
     /// Headquarters was put back without a word and heard of it from no box in time: it wrote in its old life.
     pub hub_forked: bool,
-    /// Lives that were told of their fence.
-    pub told_fenced: BTreeSet<Writer>,
     /// Lives that were fenced.
     pub fenced: BTreeSet<Writer>,
     /// Headquarters was restored from a backup.
@@ -225,9 +227,8 @@ impl World {
             crowd: Crowd::default(),
             tally: Tally::default(),
             put_back: BTreeSet::new(),
-            end_is_lost: false,
+            losses: Losses::default(),
             hub_forked: false,
-            told_fenced: BTreeSet::new(),
             fenced: BTreeSet::new(),
             was_restored: false,
             purchases: 0,
@@ -258,7 +259,7 @@ impl World {
             }));
             bodies.extend((0..2).map(|till| Body::Terminal(till_of(*campus, till))));
         }
-        bodies.push(Body::Tariff(Box::new(sheet())));
+        bodies.push(Body::Tariff(Box::new(sheet(self.plan.odd_prices))));
         for (n, campus) in self.plan.boxes.clone().into_iter().enumerate() {
             let me = Writer { node: NodeId(n as u32 + 1), incarnation: LIFE };
             bodies.push(Body::Node(record_of(me, Some(CampusId(campus)))));
@@ -293,17 +294,19 @@ impl World {
     /// Lets it happen, to the verdict.
     pub fn run(&mut self) {
         // Everything gets to know everything, before anything fails.
-        self.run_until(self.began_ms + QUIET_MS);
+        self.run_until(QUIET_MS);
         for t in 0..self.crowd.terminals.len() {
             self.later(200 + 100 * t as i64, Event::Customer { t });
         }
         self.later(1_000, Event::Office);
         self.later(2_000, Event::Strike);
-        self.run_until(self.busy_until());
+        let busy_until = QUIET_MS + self.plan.busy_ms;
+        self.run_until(busy_until);
         self.heal();
-        self.run_until(self.busy_until() + REST_MS / 2);
+        self.run_until(busy_until + REST_MS / 2);
         self.tell_facts();
-        self.run_until(self.busy_until() + REST_MS);
+        self.hand_in_disks();
+        self.run_until(busy_until + REST_MS);
         if self.failure.is_none() {
             self.conclude();
         }
@@ -311,6 +314,11 @@ impl World {
 
     fn busy_until(&self) -> i64 {
         self.began_ms + QUIET_MS + self.plan.busy_ms
+    }
+
+    /// How many people there are, those who came later counted.
+    pub fn people(&self) -> u64 {
+        self.plan.people + self.crowd.newcomers
     }
 
     /// Whether people eat and faults strike.
@@ -322,20 +330,22 @@ impl World {
     fn heal(&mut self) {
         self.note(|| "all is healed".into());
         self.net.cut.clear();
+        self.end_doubtful_lives();
         self.hub.disk.full = false;
         self.hub.skew_ms = self.hub.skew_ms.max(0);
         self.boxes.iter_mut().for_each(|node| node.disk.full = false);
     }
 
-    fn run_until(&mut self, until_ms: i64) {
+    /// Until so long after the beginning; days in which nothing happens are not counted.
+    fn run_until(&mut self, since_ms: i64) {
         while self.failure.is_none() {
             self.send();
-            let Some(((at_ms, _), event)) = self.next_event(until_ms) else { break };
+            let Some(((at_ms, _), event)) = self.next_event(self.began_ms + since_ms) else { break };
             self.now_ms = at_ms;
             self.events += 1;
             self.happens(event);
         }
-        self.now_ms = self.now_ms.max(until_ms);
+        self.now_ms = self.now_ms.max(self.began_ms + since_ms);
     }
 
     fn next_event(&mut self, until_ms: i64) -> Option<((i64, u64), Event)> {
@@ -368,15 +378,25 @@ impl World {
             Event::Strike => self.strike(),
             Event::Mend(mend) => self.mend(mend),
             Event::Silent(a, b) => self.silent(a, b),
+            Event::Then(then) => self.then(then),
             // Meant for a process that has died since.
             Event::Gate { .. } | Event::Asked { .. } | Event::Bound { .. } => {}
         }
     }
 
+    /// Time passes without anything that happens: what is on the agenda happens so much later.
+    pub fn let_pass(&mut self, ms: i64) {
+        self.now_ms += ms;
+        self.began_ms += ms;
+        self.unsettled_ms = self.now_ms;
+        let agenda = std::mem::take(&mut self.agenda);
+        self.agenda = agenda.into_iter().map(|((at_ms, number), event)| ((at_ms + ms, number), event)).collect();
+    }
+
     fn tick(&mut self) {
         self.later(TICK_MS, Event::Tick);
-        let connected = self.boxes.iter().map(|node| node.me);
-        let connected = connected.filter(|me| self.is_connected(NodeId::HUB, me.node)).collect();
+        let mut connected = self.peers(NodeId::HUB);
+        connected.sort();
         _ = self.order(core::Command::Tick { connected });
         for n in 0..self.boxes.len() {
             _ = self.tell(n, edge::Command::Tick);
@@ -421,7 +441,7 @@ impl World {
     /// Opens the gate when peers were asked and nothing more is given back, and goes on asking while it may not.
     fn look_at_gate(&mut self, n: usize) {
         let node = &self.boxes[n];
-        let me = node.me.node;
+        let me = node.address;
         let (start, is_asking) = (node.start, self.now_ms < node.asking_until_ms);
         let hub_asked = self.is_connected(me, NodeId::HUB);
         if !node.takes_back() && (!is_asking || hub_asked && self.now_ms + 400 > node.asking_until_ms) {
@@ -512,12 +532,16 @@ fn till_of(campus: u16, number: u32) -> TerminalRecord {
     }
 }
 
-fn sheet() -> TariffSheet {
+/// 3.75 % off, and never mind the rest of a fen.
+const ODD_PRICES: Adjustment =
+    Adjustment { category: CategoryId(1), outlet: None, basis_points: -375, flat: Fen::ZERO };
+
+fn sheet(odd_prices: bool) -> TariffSheet {
     TariffSheet {
         version: TariffVersion(1),
         periods: Vec::new(),
         fixed: Vec::new(),
-        adjustments: Vec::new(),
+        adjustments: odd_prices.then_some(ODD_PRICES).into_iter().collect(),
         limits: Vec::new(),
         barred: Vec::new(),
         repeat_tap_seconds: 0,

@@ -30,6 +30,23 @@ fn what_failed_once_passes() {
     }
 }
 
+/// What some seeds draw apart from the rest strikes, alone, and its histories pass.
+///
+/// Rows NFR-1, POS-4, POS-5.
+#[test]
+fn copies_liars_outages_clerks_at_once_and_long_nights_pass() {
+    for class in [Class::Clone, Class::Liar, Class::Outage, Class::Clerks, Class::Sleep] {
+        let drawn = (1..).map(Plan::of).filter(|plan| plan.faults.contains(&class)).take(2);
+        let struck = drawn.map(|plan| {
+            let seed = plan.seed;
+            let outcome = run(Plan { faults: vec![class], ..plan }, false);
+            assert_eq!(outcome.failure, None, "seed {seed}, only {}", class.name());
+            outcome.tally.faults.values().sum::<u64>()
+        });
+        assert!(struck.sum::<u64>() > 0, "{}", class.name());
+    }
+}
+
 /// Every class of faults is drawn by some of the first seeds, and some have none.
 #[test]
 fn plans_of_all_classes_are_drawn() {

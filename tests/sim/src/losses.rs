@@ -1,0 +1,111 @@
+//! What one box can cost at most, as the README's table of losses states it, computed for the boxes of a history.
+//!
+//! A box that lost its end spends again what only it held; of two with one key both spend what both were granted; on one
+//! word of headquarters each box takes from a liar at most what it says. Beyond that nobody's money is spent twice. Leaves
+//! to others: what boxes do (`clone`, `liar`, `strike`), what was spent (`crowd`).
+
+use crate::disk::Disk;
+use crate::nodes::BoxNode;
+use crate::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::entry::WalletKey;
+use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::rights::{PersonRights, RowState};
+use yika_crdt::store::{Read, decode_row};
+
+/// The bounds, and whom they come from.
+#[derive(Default)]
+pub struct Losses {
+    /// Lives that operators must look at: copied, or of a liar.
+    pub doubtful: BTreeSet<Writer>,
+    /// Lives in whose place another box was enrolled.
+    pub replaced: BTreeSet<Writer>,
+    /// Boxes of which nothing is left.
+    pub burnt: BTreeSet<usize>,
+    /// Boxes that sign what they may not.
+    pub liars: BTreeSet<usize>,
+    sums: BTreeMap<PersonId, i64>,
+    pairs: Vec<Pair>,
+    /// What was passed on beyond a right: to whom, of whom, and on which word of headquarters.
+    passed_on: BTreeSet<(Writer, Writer, PersonId, i64)>,
+}
+
+/// Two boxes with one key.
+struct Pair {
+    one: usize,
+    other: usize,
+    /// What had left each holder's right when the copy was made.
+    gone: BTreeMap<PersonId, i64>,
+}
+
+impl Losses {
+    /// So much of each holder's money may be spent a second time.
+    pub fn may_be_spent_again(&mut self, sums: BTreeMap<PersonId, i64>) {
+        sums.into_iter().for_each(|(person, sum)| *self.sums.entry(person).or_default() += sum);
+    }
+
+    /// A box was copied.
+    pub fn copied(&mut self, one: usize, other: usize, gone: BTreeMap<PersonId, i64>) {
+        self.pairs.push(Pair { one, other, gone });
+    }
+
+    /// Whether a box is one of two with one key.
+    pub fn is_copied(&self, n: usize) -> bool {
+        self.pairs.iter().any(|pair| pair.one == n || pair.other == n)
+    }
+
+    /// A liar passes on what it keeps, on a word of headquarters: the receiver takes what it says, once.
+    pub fn passed_on(&mut self, from: Writer, to: Writer, person: PersonId, (word_ms, remaining): (i64, i64)) {
+        if self.passed_on.insert((from, to, person, word_ms)) {
+            *self.sums.entry(person).or_default() += remaining.max(0);
+        }
+    }
+}
+
+impl BoxNode {
+    /// Of each holder's money, what has left its right since an older copy of its disk.
+    pub fn spent_since(&self, copy: &Disk) -> BTreeMap<PersonId, i64> {
+        let before = gone(copy);
+        let since = |(person, now): (PersonId, i64)| (person, now - before.get(&person).copied().unwrap_or_default());
+        gone(&self.disk).into_iter().map(since).filter(|(_, sum)| *sum > 0).collect()
+    }
+}
+
+/// What has left each holder's right at a box, ever.
+pub fn gone(disk: &Disk) -> BTreeMap<PersonId, i64> {
+    rows(disk).into_iter().map(|(person, row)| (person, went(&row))).collect()
+}
+
+fn went(row: &RowState) -> i64 {
+    row.granted_out.values().map(|total| total.0).sum::<i64>() + row.used.0 - row.returned.0
+}
+
+/// Each holder's own money at a box.
+fn rows(disk: &Disk) -> BTreeMap<PersonId, RowState> {
+    let rows = disk.scan(keys::RIGHTS, None, usize::MAX).unwrap_or_default();
+    let main = |(key, bytes): (Vec<u8>, Vec<u8>)| {
+        let mut rights: PersonRights = decode_row(&key, &bytes).ok()?;
+        Some((keys::person_of_rights(&key)?, rights.rows.remove(&WalletKey::Main)?))
+    };
+    rows.into_iter().filter_map(main).collect()
+}
+
+impl World {
+    /// Of a holder's money, what the README's table lets be spent beyond what was paid in.
+    pub fn may_be_lost(&self, person: PersonId) -> i64 {
+        let pairs = self.losses.pairs.iter().map(|pair| self.held_by_both(pair, person));
+        self.losses.sums.get(&person).copied().unwrap_or_default() + pairs.sum::<i64>()
+    }
+
+    /// What both of two boxes with one key were granted, less what had gone when the copy was made: both may spend it.
+    fn held_by_both(&self, pair: &Pair, person: PersonId) -> i64 {
+        let granted = |n: usize| {
+            let mut rights = self.boxes[n].rights(person);
+            rights.rows.remove(&WalletKey::Main).unwrap_or_default().granted_in
+        };
+        let (one, other) = (granted(pair.one), granted(pair.other));
+        let both = one.iter().map(|(giver, total)| total.0.min(other.get(giver).map_or(0, |total| total.0)));
+        (both.sum::<i64>() - pair.gone.get(&person).copied().unwrap_or_default()).max(0)
+    }
+}

@@ -1,0 +1,96 @@
+//! Three days without anybody: leases end, the suspense of a lost box may be released, the business day is cut.
+//!
+//! Leaves to others: who may spend then (`crowd` judges it), lines (`talk`).
+
+use crate::crowd::own;
+use crate::plan::Class;
+use crate::then::Then;
+use crate::world::World;
+use std::collections::BTreeMap;
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::{Body, Entry};
+use yika_crdt::ids::*;
+use yika_crdt::keys;
+use yika_crdt::store::Read;
+use yika_hub_core as core;
+
+/// Longer than a lease, the skew of clocks, and the grace after both.
+const SLEEP_HOURS: (i64, i64) = (74, 79);
+const HOUR_MS: i64 = 3_600_000;
+
+impl World {
+    /// Some lines are cut, and then nothing happens for three days. Where a campus has two boxes they may be left to each
+    /// other, and one of them is lost before.
+    pub fn go_to_sleep(&mut self) {
+        let living = |n: &usize| {
+            let node = &self.boxes[*n];
+            !node.gone && !self.fenced.contains(&node.me) && !self.losses.doubtful.contains(&node.me)
+        };
+        let living: Vec<usize> = (0..self.boxes.len()).filter(living).collect();
+        let first = self.boxes.first().and_then(|node| node.place.campus);
+        let pair: Vec<usize> = living.iter().copied().filter(|n| self.boxes[*n].place.campus == first).collect();
+        self.struck(Class::Sleep);
+        let last_ms = self.chance.between(18_000, 30_000);
+        if let ([lost, kept], true) = (pair.as_slice(), self.chance.one_in(2)) {
+            let (lost, kept) = (*lost, *kept);
+            self.note(|| format!("boxes {lost} and {kept} are left to each other"));
+            self.cut_for(NodeId::HUB, self.boxes[lost].address, last_ms);
+            self.cut_for(NodeId::HUB, self.boxes[kept].address, last_ms);
+            let after_ms = self.chance.between(5_000, 9_000);
+            return self.then_after(after_ms, Then::Lost(lost));
+        }
+        for n in living {
+            if self.chance.one_in(2) {
+                self.cut_for(NodeId::HUB, self.boxes[n].address, last_ms);
+            }
+        }
+        self.then_after(2_000, Then::Sleep);
+    }
+
+    /// A box burns with everything on it; headquarters fences it, and three days pass.
+    pub fn lose(&mut self, n: usize) {
+        if !self.is_busy() || self.boxes[n].gone {
+            return;
+        }
+        let life = self.boxes[n].me;
+        _ = self.order(core::Command::Fence { writer: life, reason: "burnt".into() });
+        if self.hub.disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some()) {
+            self.note(|| format!("{life} burns, and is fenced"));
+            self.fenced.insert(life);
+            self.losses.burnt.insert(n);
+            let unheard = self.sold_unheard(n);
+            self.losses.may_be_spent_again(unheard);
+            self.boxes[n].gone = true;
+            self.boxes[n].core = None;
+            self.disconnect_all(self.boxes[n].address);
+        }
+        self.then_after(1_000, Then::Sleep);
+    }
+
+    /// Of each holder's own money, what a box sold and no other node has heard of: with the box that is gone.
+    fn sold_unheard(&self, n: usize) -> BTreeMap<PersonId, i64> {
+        let feed = FeedId { writer: self.boxes[n].me, channel: Channel::Journal };
+        let others =
+            self.boxes.iter().enumerate().filter(|(m, node)| *m != n && !node.gone).map(|(_, node)| &node.disk);
+        let held = others.chain([&self.hub.disk]).map(|disk| disk.feed(&feed).map_or(Seq::ZERO, |held| held.end.seq));
+        let from = held.max().unwrap_or_default().next();
+        let entries = self.boxes[n].disk.entries(&feed, from, usize::MAX).unwrap_or_default();
+        let mut sold = BTreeMap::new();
+        for entry in entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
+            if let Body::Purchase(sale) = entry.body {
+                *sold.entry(sale.person).or_default() += own(&sale.paid);
+            }
+        }
+        sold
+    }
+
+    /// Three days pass.
+    pub fn sleep(&mut self) {
+        if !self.is_busy() {
+            return;
+        }
+        let hours = self.chance.between(SLEEP_HOURS.0, SLEEP_HOURS.1);
+        self.note(|| format!("{hours} hours pass"));
+        self.let_pass(hours * HOUR_MS);
+    }
+}
