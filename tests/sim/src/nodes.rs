@@ -182,6 +182,12 @@ impl BoxNode {
         row.and_then(|bytes| decode_row(b"r", &bytes).ok()).unwrap_or_default()
     }
 
+    /// Its guest pool.
+    pub fn pool(&self) -> PersonRights {
+        let row = self.disk.get(&keys::pool(WalletKey::Guest)).ok().flatten();
+        row.and_then(|bytes| decode_row(b"p", &bytes).ok()).unwrap_or_default()
+    }
+
     /// What another node has granted it in a row.
     pub fn granted_by(&self, giver: Writer, row: Row) -> Fen {
         let rights = self.rights(row.person);

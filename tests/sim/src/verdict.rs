@@ -45,7 +45,7 @@ impl World {
                 right => return self.fail(format!("{}: the right of {person} is {right:?}", self.boxes[n].me)),
             }
         }
-        let pool = self.boxes[n].rights(PersonId(0)).rows.remove(&WalletKey::Guest).map(|row| row.right());
+        let pool = self.boxes[n].pool().rows.remove(&WalletKey::Guest).map(|row| row.right());
         if let Some(right) = pool.filter(|right| !right.as_ref().is_ok_and(|right| !right.is_negative()))
             && !self.was_put_back(n)
             && !self.losses.is_copied(n)
