@@ -19,7 +19,7 @@ const CALM_MS: i64 = 3_000;
 impl World {
     /// A box has refused a purchase for money.
     pub fn judge_refusal_for_money(&mut self, n: usize, request: &PurchaseRequest) {
-        let (person, Mode::Amount(price)) = (person_of(request.card), request.mode.clone()) else { return };
+        let (person, Mode::Amount(price)) = (person_of(request.card), request.mode) else { return };
         if request.offline || !self.is_calm(n) || !self.is_alone(person, request.id) {
             return;
         }
