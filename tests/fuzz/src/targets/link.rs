@@ -11,8 +11,8 @@ use yika_crdt::ids::CampusId;
 use yika_crdt::wire;
 use yika_link::seal;
 use yika_link::{
-    Authority, Enroller, Granted, Greeting, JoinRefusal, JoinServer, NodeIdentity, RenewReply, RenewRequest, Validity,
-    csr, describe_certificate, encode_frame, limits, read_frame,
+    Authority, Enroller, Granted, Greeting, JoinRefusal, JoinServer, NodeIdentity, Protocols, RenewReply, RenewRequest,
+    Validity, csr, describe_certificate, encode_frame, limits, read_frame,
 };
 
 pub(super) const TARGETS: &[Target] = &[
@@ -102,7 +102,7 @@ fn greeting(bytes: &[u8]) -> Seen {
         Err(error) => refused(&error),
         Ok(greeting) => {
             assert_eq!(Greeting::decode(&greeting.encode()).as_ref(), Ok(&greeting));
-            taken(&greeting.agree("the hub", "this box"))
+            taken(&greeting.agree(Protocols::SPOKEN, "the hub", "this box"))
         }
     }
 }
