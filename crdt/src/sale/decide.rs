@@ -202,6 +202,7 @@ pub(super) fn is_till_here(mesh: &Mesh, terminal: &TerminalRecord) -> bool {
 
 /// Whether this life may spend: it holds a lease that is not over, judged by a clock that can be trusted.
 pub fn has_lease(mesh: &Mesh, now: &Now) -> bool {
-    let is_over = |lease: &LeaseRecord| now.stamp.hub_time_ms > lease.until_ms && !proof::sown("spent_after_the_lease_has_ended");
+    let is_over =
+        |lease: &LeaseRecord| now.stamp.hub_time_ms > lease.until_ms && !proof::sown("spent_after_the_lease_has_ended");
     !mesh.is_fenced(mesh.me) && mesh.lease.is_some_and(|lease| now.trusted && !is_over(&lease))
 }
