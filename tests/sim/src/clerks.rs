@@ -64,6 +64,7 @@ impl World {
     fn rename(&mut self, person: u64) {
         let n = self.chance.below(self.boxes.len() as u64) as usize;
         let home = CampusId(1);
+        self.name_is_unsure(PersonId(person));
         let act = |name: String| vec![PersonChange { person: PersonId(person), home, act: PersonAct::SetName(name) }];
         let number = self.chance.below(1_000);
         if self.boxes[n].place.campus == Some(home) {

@@ -3,8 +3,10 @@
 //! The reference model of a purchase is here: an id has one answer for ever, nobody spends more than was ever paid in for
 //! him, and who is blocked at a box is not served there. Leaves to others: what a box answers (`selling`).
 
+use crate::folk::{CARDS_APART, card_of};
 use crate::plan::Class;
 use crate::talk::node_at;
+use crate::theme::Theme;
 use crate::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
@@ -22,7 +24,7 @@ use yika_crdt::store::{Read, decode_row};
 const RETRY_MS: i64 = 1_500;
 /// Clocks of boxes may be so far behind headquarters' after days without it.
 const LEASE_SKEW_MS: i64 = 180_000;
-const BY_HUB: Channel = Channel::Blocks(BlockScope::Hub);
+pub const BY_HUB: Channel = Channel::Blocks(BlockScope::Hub);
 /// First card number; person n has this plus n.
 pub const FIRST_CARD: u64 = 800_000;
 
@@ -61,6 +63,8 @@ pub struct Crowd {
     pub spent: BTreeMap<PersonId, i64>,
     /// Of that, what each sale counts for: however many boxes sold under its id, it was eaten once.
     counted: BTreeMap<PurchaseId, i64>,
+    /// Ids whose sale somebody asked to undo, whether he heard of it or not.
+    pub undone: BTreeSet<PurchaseId>,
     /// Ids that were given up: what boxes sell under them goes back.
     given_up: BTreeSet<PurchaseId>,
     /// By which box.
@@ -81,7 +85,7 @@ pub struct Crowd {
 
 /// The person of a card.
 pub fn person_of(card: CardNumber) -> PersonId {
-    PersonId(card.0 - FIRST_CARD)
+    PersonId((card.0 - FIRST_CARD) % CARDS_APART)
 }
 
 /// Own money in the parts of a sale.
@@ -109,6 +113,7 @@ impl Crowd {
 
     /// An id may have been voided, and nobody heard of it.
     pub fn unheard(&mut self, id: PurchaseId, person: PersonId) {
+        self.undone.insert(id);
         let counted = self.counted.remove(&id).unwrap_or_default();
         *self.spent.entry(person).or_default() -= counted;
     }
@@ -117,6 +122,17 @@ impl Crowd {
     pub fn voided(&mut self, id: PurchaseId, person: PersonId) {
         self.unheard(id, person);
         self.given_up.insert(id);
+    }
+}
+
+/// What paid most of a sale.
+fn paid_by(parts: &[(Source, Fen)]) -> &'static str {
+    match parts.iter().max_by_key(|(_, part)| *part) {
+        Some((Source::Wallet(_), _)) => "own",
+        Some((Source::Guest, _)) => "guest",
+        Some((Source::Float, _)) => "float",
+        Some((Source::Receivable, _)) => "owed",
+        None => "nothing",
     }
 }
 
@@ -183,7 +199,9 @@ impl World {
         let fen = self.chance.between(100, 4_000);
         let terminal_time_ms = self.now_ms;
         let id = self.crowd.terminals[t].next_id();
-        let (card, mode) = (CardNumber(FIRST_CARD + person), Mode::Amount(Fen(fen)));
+        // A person who got another card uses it now and then.
+        let other = self.plan.is(Theme::Documents) && self.more.chance.one_in(3);
+        let (card, mode) = (card_of(person, u64::from(other)), Mode::Amount(Fen(self.more.limits.keyed(fen))));
         PurchaseRequest { id, card, mode, terminal_time_ms, offline, tariff: None }
     }
 
@@ -250,6 +268,10 @@ impl World {
     /// The reference model.
     fn judge(&mut self, n: usize, request: &PurchaseRequest, answer: &Answer, was_known: bool) {
         let by = self.boxes[n].address;
+        if self.crowd.answers.contains_key(&request.id) && self.is_forgotten(request, answer) {
+            return;
+        }
+        self.note_answered(request.id);
         match self.crowd.answers.get(&request.id) {
             Some((_, first, _)) if first == answer => {
                 self.tally.first_answers += 1;
@@ -279,17 +301,18 @@ impl World {
         if is_sold && self.crowd.voided_at.contains(&(request.id, by)) && !self.was_put_back(n) {
             return self.fail(format!("{by} sells {}, which it has voided", request.id));
         }
+        if !was_known {
+            self.check_decided(n, request, answer);
+        }
         match answer {
             Answer::Approved(sale) => {
                 self.tally.approved += 1;
                 let person = person_of(request.card);
                 let own = own(&sale.paid);
                 self.crowd.count(request.id, person, own);
-                if own != sale.paid.iter().map(|(_, part)| part.0).sum::<i64>() {
-                    self.tally.by_guest_or_fact += 1;
-                }
+                *self.tally.approved_by.entry(paid_by(&sale.paid)).or_default() += 1;
                 let is_liar = self.losses.liars.contains(&n);
-                if !was_known && !request.offline && !is_liar && self.is_blocked(n, request.card) {
+                if !was_known && !request.offline && !is_liar && self.is_blocked(n, request.card) == Some(true) {
                     self.fail(format!("{by} sells to {}, which it holds a block of", request.card));
                 }
                 let fence = self.boxes[n].disk.get(&keys::fence(self.boxes[n].me));
@@ -328,10 +351,15 @@ impl World {
         }
     }
 
+    /// The discount on what is keyed.
+    pub fn off(&self, keyed: Fen) -> i64 {
+        if self.plan.odd_prices { (keyed.0 * 375 + 5_000) / 10_000 } else { 0 }
+    }
+
     /// The discount is half a fen rounded up, once.
     fn check_price(&mut self, request: &PurchaseRequest, paid: &[(Source, Fen)]) {
         let Mode::Amount(fen) = request.mode else { return };
-        let off = if self.plan.odd_prices { (fen.0 * 375 + 5_000) / 10_000 } else { 0 };
+        let off = self.off(fen);
         let paid: i64 = paid.iter().map(|(_, part)| part.0).sum();
         if paid != fen.0 - off {
             self.fail(format!("{}: {fen} less {} was paid by {}", request.id, Fen(off), Fen(paid)));
@@ -390,8 +418,13 @@ impl World {
         })
     }
 
-    /// Whether a box holds a block of a card that nobody has lifted, read from the entries themselves.
-    fn is_blocked(&self, n: usize, card: CardNumber) -> bool {
+    /// Whether a box holds a block of a card that nobody has lifted, read from the entries themselves; `None` where they
+    /// do not tell.
+    pub fn is_blocked(&mut self, n: usize, card: CardNumber) -> Option<bool> {
+        if self.plan.is(Theme::Pruning) {
+            let tells = self.put_back.is_empty() && !self.hub_forked && !self.more.snapshots.is_between(n);
+            return tells.then(|| self.is_blocked_by_words(n, card));
+        }
         let disk = &self.boxes[n].disk;
         let feeds = disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed);
         let (mut blocks, mut lifted) = (BTreeSet::new(), BTreeSet::new());
@@ -415,11 +448,11 @@ impl World {
         }
         let in_range = |feed, seq| ranges.iter().any(|(of, from, to)| *of == feed && *from <= seq && seq <= *to);
         let is_lifted = |feed: FeedId, hash| [feed.channel, BY_HUB].iter().any(|by| lifted.contains(&(hash, *by)));
-        blocks.into_iter().any(|(feed, seq, hash)| !is_lifted(feed, hash) && !in_range(feed, seq))
+        Some(blocks.into_iter().any(|(feed, seq, hash)| !is_lifted(feed, hash) && !in_range(feed, seq)))
     }
 
     /// What a fenced life wrote beyond its end lifts nothing.
-    fn counts_at(&self, n: usize, feed: FeedId, seq: Seq) -> bool {
+    pub fn counts_at(&self, n: usize, feed: FeedId, seq: Seq) -> bool {
         let key = keys::fence(feed.writer);
         let fence = self.boxes[n].disk.get(&key).ok().flatten();
         let Some(fence) = fence.and_then(|bytes| decode_row::<FenceRecord>(&key, &bytes).ok()) else { return true };
@@ -528,7 +561,8 @@ impl World {
     }
 }
 
-fn is_of(target: BlockTarget, card: CardNumber) -> bool {
+/// Whether a block is of a card.
+pub fn is_of(target: BlockTarget, card: CardNumber) -> bool {
     match target {
         BlockTarget::Card(blocked) => blocked == card,
         BlockTarget::Person(person) => person == person_of(card),

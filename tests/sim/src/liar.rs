@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    fn somebody(&mut self) -> PersonId {
+    fn a_holder(&mut self) -> PersonId {
         PersonId(1 + self.chance.below(self.plan.people))
     }
 
@@ -96,7 +96,7 @@ impl World {
         let day = civil::business_day(self.now_ms, 480, 180);
         let mut bodies = Vec::new();
         for _ in 0..1 + self.chance.below(4) {
-            let person = self.somebody();
+            let person = self.a_holder();
             let fen = Fen(self.chance.between(100, 6_000));
             self.requests += 1;
             let terminal = TerminalId(u32::from(campus) * 10);
@@ -139,7 +139,7 @@ impl World {
 
     /// One word of headquarters, shown to every other box, and all of it kept.
     fn pass_on_what_it_keeps(&mut self, n: usize) {
-        let (person, me) = (self.somebody(), self.boxes[n].me);
+        let (person, me) = (self.a_holder(), self.boxes[n].me);
         let row = Row { person, wallet: WalletKey::Main };
         let state = self.boxes[n].rights(person).rows.remove(&WalletKey::Main).unwrap_or_default();
         let lease = self.boxes[n].core.as_ref().and_then(|core| core.mesh.lease);
@@ -154,7 +154,7 @@ impl World {
 
     /// A cheque on a word that headquarters has not given.
     fn pass_on_without_a_word(&mut self, n: usize) {
-        let (person, me) = (self.somebody(), self.boxes[n].me);
+        let (person, me) = (self.a_holder(), self.boxes[n].me);
         let row = Row { person, wallet: WalletKey::Main };
         let lease = self.boxes[n].core.as_ref().and_then(|core| core.mesh.lease);
         let (hub_time_ms, key) = (self.now_ms + 1, self.boxes[n].key.clone());
@@ -178,7 +178,7 @@ impl World {
         let lifts = others.map(|(block, _)| Body::Lift(LiftRecord::One { block, operator: OperatorId(9) }));
         let mut bodies: Vec<Body> = lifts.collect();
         if bodies.is_empty() {
-            let target = BlockTarget::Card(CardNumber(FIRST_CARD + self.somebody().0));
+            let target = BlockTarget::Card(CardNumber(FIRST_CARD + self.a_holder().0));
             bodies.push(Body::Block(BlockRecord { target, reason: BlockReason::Lost, operator: OperatorId(9) }));
         }
         self.append_at_will(n, Channel::Blocks(scope), bodies);
@@ -214,7 +214,7 @@ impl World {
 
     /// Writes to feeds that only headquarters, or another campus, writes.
     fn write_for_headquarters(&mut self, n: usize) {
-        let target = BlockTarget::Card(CardNumber(FIRST_CARD + self.somebody().0));
+        let target = BlockTarget::Card(CardNumber(FIRST_CARD + self.a_holder().0));
         let block = Body::Block(BlockRecord { target, reason: BlockReason::Lost, operator: OperatorId(9) });
         let elsewhere = CampusId(self.boxes[n].place.campus.map_or(1, |campus| campus.0) % 2 + 1);
         let other = self.receivers(n).first().copied();
@@ -240,7 +240,7 @@ impl World {
                 None => return,
             },
         };
-        let target = BlockTarget::Card(CardNumber(FIRST_CARD + self.somebody().0));
+        let target = BlockTarget::Card(CardNumber(FIRST_CARD + self.a_holder().0));
         let body = match of.channel {
             Channel::Journal => Body::Cut(Day(1)),
             _ => Body::Block(BlockRecord { target, reason: BlockReason::Lost, operator: OperatorId(9) }),

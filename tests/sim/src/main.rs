@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use yika_sim::plan::{Class, Plan};
+use yika_sim::theme::Theme;
 use yika_sim::{Outcome, run, shrink};
 
 /// Plays histories of campuses whose lines, disks and clocks fail as a seed says.
@@ -34,6 +35,9 @@ struct Cli {
     /// With only these classes of faults.
     #[arg(long, value_delimiter = ',')]
     only: Option<Vec<String>>,
+    /// With these themes, and no others; `none` for none.
+    #[arg(long)]
+    themes: Option<String>,
     /// Looks for the smallest history that fails in the same way.
     #[arg(long, requires = "seed")]
     shrink: bool,
@@ -75,6 +79,9 @@ fn main() -> ExitCode {
         let mut plan = Plan::of(seed);
         if let Some(only) = &cli.only {
             plan.faults = Class::ALL.into_iter().filter(|class| only.iter().any(|name| name == class.name())).collect();
+        }
+        if let Some(themes) = &cli.themes {
+            plan = plan.about(Theme::named(themes));
         }
         plan
     };
@@ -186,15 +193,22 @@ fn tell(outcome: &Outcome, json: bool) {
     let (plan, tally) = (&outcome.plan, &outcome.tally);
     let said = outcome.failure.as_deref().unwrap_or("passed");
     println!(
-        "seed {} ({} boxes, {} people, {} s; {:?}): {} sold, {:?} refused, {} given back, faults {:?}: {said}",
+        "seed {} ({} boxes, {} people, {} s; {:?} {:?}): {} asked, sold {:?}, refused {:?}, {} given back, {} connections, {} \
+         messages, done {:?}, faults {:?}, {} marks: {said}",
         plan.seed,
         plan.boxes.len(),
         plan.people,
         outcome.virtual_ms / 1_000,
         plan.faults,
-        tally.approved,
+        plan.themes,
+        tally.purchases,
+        tally.approved_by,
         tally.refused,
         tally.refunds,
+        tally.connections,
+        tally.messages,
+        tally.done,
         tally.faults,
+        tally.marks.len(),
     );
 }

@@ -80,6 +80,8 @@ pub struct BoxNode {
     pub gone: bool,
     /// Headquarters has told it that it is fenced.
     pub told_fenced: bool,
+    /// It stands still: nothing of it happens.
+    pub is_still: bool,
 }
 
 impl BoxNode {
@@ -106,6 +108,7 @@ impl BoxNode {
             copy: None,
             gone: false,
             told_fenced: false,
+            is_still: false,
         }
     }
 
@@ -126,6 +129,7 @@ impl BoxNode {
         if after_boot {
             self.boot = (self.boot.0 + 1, now_ms);
         }
+        self.disk.reopen()?;
         let held = ends_of(&self.disk, self.me)?;
         let found = match self.mirror {
             Some(kept) => held.is_behind(&kept).then_some(Shut::Behind(kept)),
@@ -237,14 +241,14 @@ pub struct HubNode {
 }
 
 impl HubNode {
-    /// A new headquarters, started.
+    /// A new headquarters on an empty disk, started.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn new() -> Result<HubNode, StoreError> {
+    pub fn new(disk: Disk) -> Result<HubNode, StoreError> {
         let mut hub = HubNode {
             key: key_of(NodeId::HUB),
-            disk: Disk::default(),
+            disk,
             core: None,
             books: Books::default(),
             newest_ms: 0,
@@ -266,6 +270,7 @@ impl HubNode {
     /// # Errors
     /// Of the disk.
     pub fn start(&mut self) -> Result<(), StoreError> {
+        self.disk.reopen()?;
         self.core = Some(Hub::load(&self.disk, Identity { me: HUB, key: self.key.clone() })?);
         self.start += 1;
         self.known = Known::default();

@@ -4,6 +4,7 @@
 //! strikes (`world`).
 
 use crate::chance::Chance;
+use crate::theme::Theme;
 use serde::Serialize;
 
 /// Classes of faults; each is drawn on or off.
@@ -122,6 +123,8 @@ pub struct Plan {
     pub busy_ms: i64,
     /// Faults that may strike.
     pub faults: Vec<Class>,
+    /// What it is about beside money.
+    pub themes: Vec<Theme>,
 }
 
 impl Plan {
@@ -144,7 +147,31 @@ impl Plan {
         // Told by the seed itself, so that what is drawn for others is not shifted.
         let poor_pools = seed % 7 == 5 || faults.contains(&Class::Outage) && !seed.is_multiple_of(3);
         let (at_night, odd_prices) = (seed % 5 == 2, seed % 6 == 4);
-        Plan { seed, boxes, people, at_night, poor_pools, odd_prices, busy_ms, faults }
+        let themes = if faults.iter().copied().any(is_doubtful) { Vec::new() } else { Theme::of(seed) };
+        Plan { seed, boxes, people, at_night, poor_pools, odd_prices, busy_ms, faults, themes }
+    }
+
+    /// A kept history: its seed, and after a colon its themes, where they are not those that the seed draws.
+    pub fn kept(name: &str) -> Option<Plan> {
+        let (seed, themes) = name.split_once(':').map_or((name, None), |(seed, themes)| (seed, Some(themes)));
+        let plan = Plan::of(seed.parse().ok()?);
+        Some(match themes {
+            Some(themes) => plan.about(Theme::named(themes)),
+            None => plan,
+        })
+    }
+
+    /// The same about these themes; neither copies nor liars go with any.
+    pub fn about(mut self, themes: Vec<Theme>) -> Plan {
+        if !themes.is_empty() {
+            self.faults.retain(|class| !is_doubtful(*class));
+        }
+        Plan { themes, ..self }
+    }
+
+    /// Whether a history is about something.
+    pub fn is(&self, theme: Theme) -> bool {
+        self.themes.contains(&theme)
     }
 
     /// Whether a class of faults may strike.
@@ -159,6 +186,10 @@ impl Plan {
             let faults = self.faults.iter().copied().filter(|class| class != without).collect();
             smaller.push(Plan { faults, ..self.clone() });
         }
+        for without in &self.themes {
+            let themes = self.themes.iter().copied().filter(|theme| theme != without).collect();
+            smaller.push(Plan { themes, ..self.clone() });
+        }
         if self.boxes.len() > 1 {
             smaller.push(Plan { boxes: self.boxes[..self.boxes.len() - 1].to_vec(), ..self.clone() });
         }
@@ -170,6 +201,11 @@ impl Plan {
         }
         smaller
     }
+}
+
+/// The references of themes take every box at its word, and for the only one of its number.
+fn is_doubtful(class: Class) -> bool {
+    matches!(class, Class::Clone | Class::Liar)
 }
 
 /// Half of the seeds draw some of the other classes, too, and a third of these nothing else.

@@ -63,10 +63,12 @@ impl World {
         let is_cut = self.net.cut.contains(&(me, hub)) || self.net.cut.contains(&(hub, me));
         !node.gone
             && node.core.is_some()
+            && !node.is_still
             && node.shut().is_none()
             && !node.disk.full
             && !is_cut
             && self.is_connected(hub, me)
+            && self.is_connected(me, hub)
             && !self.fenced.contains(&node.me)
     }
 

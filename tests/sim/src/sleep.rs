@@ -17,6 +17,8 @@ use yika_hub_core as core;
 /// Longer than a lease, the skew of clocks, and the grace after both.
 const SLEEP_HOURS: (i64, i64) = (74, 79);
 const HOUR_MS: i64 = 3_600_000;
+/// Whether messages are still under way is looked at again after this.
+const SLEEP_AGAIN_MS: i64 = 7;
 
 impl World {
     /// Some lines are cut, and then nothing happens for three days. Where a campus has two boxes they may be left to each
@@ -89,8 +91,12 @@ impl World {
         if !self.is_busy() {
             return;
         }
+        if self.is_under_way() {
+            return self.then_after(SLEEP_AGAIN_MS, Then::Sleep);
+        }
         let hours = self.chance.between(SLEEP_HOURS.0, SLEEP_HOURS.1);
         self.note(|| format!("{hours} hours pass"));
         self.let_pass(hours * HOUR_MS);
+        self.unsettled_ms = self.now_ms;
     }
 }

@@ -5,6 +5,7 @@
 use crate::chance::Chance;
 use crate::plan::Class;
 use crate::talk::IDLE_MS;
+use crate::theme::Theme;
 use crate::world::{Event, World};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -145,6 +146,8 @@ impl World {
     /// Headquarters is backed up, or restored from the backup.
     fn restore(&mut self) {
         match self.hub.backup.take() {
+            // It is backed up in time.
+            None if self.plan.is(Theme::Pruning) || self.plan.is(Theme::Days) => {}
             None => {
                 self.hub.backup = Some((self.hub.disk.copy(), self.hub.books.clone(), self.hub.newest_ms));
             }
@@ -159,6 +162,10 @@ impl World {
                 self.disconnect_all(NodeId::HUB);
                 self.hub.core = None;
                 (self.hub.disk, self.hub.books, self.hub.newest_ms) = (disk, books, newest_ms);
+                if self.plan.is(Theme::Pruning) || self.plan.is(Theme::Days) {
+                    // Nodes have let go what it holds: it is kept until there is a newer one.
+                    self.hub.backup = Some((self.hub.disk.copy(), self.hub.books.clone(), newest_ms));
+                }
                 self.was_restored = true;
                 self.hub.forked.clear();
                 (self.hub.is_restored, self.hub.is_unaware) = (is_told, !is_told);

@@ -58,6 +58,13 @@ pub struct Flight {
     bytes: Vec<u8>,
 }
 
+impl Flight {
+    /// Who is to read it.
+    pub fn to(&self) -> NodeId {
+        self.to
+    }
+}
+
 /// Lines between nodes.
 #[derive(Default)]
 pub struct Net {
@@ -76,7 +83,8 @@ impl World {
     /// All nodes that are up, with their lives.
     fn nodes_up(&self) -> Vec<(NodeId, Writer)> {
         let hub = self.hub.core.as_ref().map(|hub| (NodeId::HUB, hub.mesh.me));
-        let boxes = self.boxes.iter().filter(|node| node.core.is_some()).map(|node| (node.address, node.me));
+        let boxes = self.boxes.iter().filter(|node| node.core.is_some() && !node.is_still);
+        let boxes = boxes.map(|node| (node.address, node.me));
         hub.into_iter().chain(boxes).collect()
     }
 
@@ -99,6 +107,16 @@ impl World {
     /// The key of who is at an address.
     fn key_at(&self, address: NodeId) -> SigningKey {
         self.index(address).map_or_else(|| self.hub.key.clone(), |n| self.boxes[n].key.clone())
+    }
+
+    /// What one side of a connection knows of it.
+    pub fn sync_of(&mut self, from: NodeId, to: NodeId) -> Option<&mut PeerSync> {
+        self.net.ends.get_mut(&(from, to)).map(|end| &mut end.sync)
+    }
+
+    /// One side of a connection is gone, and the other does not know.
+    pub fn lose_one_side(&mut self, from: NodeId, to: NodeId) {
+        self.net.ends.remove(&(from, to));
     }
 
     fn place(&self, node: NodeId) -> Place {
@@ -269,8 +287,13 @@ impl World {
     }
 
     fn poll(&mut self, from: NodeId, to: NodeId) -> Option<(Message, u64)> {
-        self.net.ends.get(&(from, to)).filter(|end| end.sync.may_speak())?;
         let n = self.index(from);
+        if n.is_some_and(|n| self.is_still(n)) {
+            return None;
+        }
+        if !self.net.ends.get(&(from, to)).is_some_and(|end| end.sync.may_speak()) {
+            return self.next_chunk(from, to);
+        }
         let key = n.map_or(&self.hub.key, |n| &self.boxes[n].key).clone();
         let end = self.net.ends.get_mut(&(from, to))?;
         let (directory, disk, known) = match n {
@@ -290,7 +313,16 @@ impl World {
                 }
             }),
         };
-        next.map(|message| (message, end.number))
+        match next {
+            Some(message) => Some((message, end.number)),
+            None => self.next_chunk(from, to),
+        }
+    }
+
+    /// The next chunk of a snapshot that a peer has asked for, when there is nothing else to say.
+    fn next_chunk(&mut self, from: NodeId, to: NodeId) -> Option<(Message, u64)> {
+        let number = self.net.ends.get(&(from, to)).filter(|end| end.sync.is_wanted())?.number;
+        self.chunk_for(from, to).map(|message| (message, number))
     }
 
     fn fly(&mut self, from: NodeId, to: NodeId, number: u64, message: &Message) {
@@ -301,6 +333,9 @@ impl World {
             return;
         }
         let greets = matches!(message, Message::Hello { .. } | Message::Have { .. });
+        if self.is_torn(from, to) {
+            return;
+        }
         let twice = self.plan.has(Class::Twice) && !greets && self.chance.one_in(12);
         if twice {
             self.struck(Class::Twice);
@@ -388,6 +423,10 @@ impl World {
         let disk = n.map_or(&self.hub.disk, |n| &self.boxes[n].disk);
         let feeds: Vec<FeedId> = disk.feeds().unwrap_or_default().into_iter().map(|(feed, _)| feed).collect();
         let mut said = Vec::new();
+        if n.is_none() {
+            self.hold_for_snapshots(from);
+        }
+        let disk = n.map_or(&self.hub.disk, |n| &self.boxes[n].disk);
         if let Some(end) = self.net.ends.get_mut(&(to, from)) {
             said = end.sync.contradictions(disk, &key).unwrap_or_default();
             end.sync.on_grown(feeds.iter());
@@ -513,6 +552,9 @@ impl World {
     }
 
     fn hears(&mut self, to: NodeId, from: NodeId, peer: Writer, message: Message) {
+        if let Message::Snapshot(word) = message {
+            return self.hears_of_snapshot((to, from), peer, *word);
+        }
         let answer = match self.index(to) {
             None => self.hub_hears(from, peer, message),
             Some(n) => self.box_hears(n, peer, message),

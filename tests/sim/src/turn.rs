@@ -43,6 +43,9 @@ impl World {
     /// # Errors
     /// When it is down or its disk refuses.
     pub fn tell(&mut self, n: usize, command: edge::Command) -> Result<edge::Reply, NotDone> {
+        if self.is_still(n) {
+            return Err(NotDone::Down);
+        }
         let death = self.death(Class::BoxCrash);
         let now_ms = self.now_ms;
         let node = &mut self.boxes[n];
@@ -83,6 +86,9 @@ impl World {
             return Err(NotDone::Down);
         }
         self.check_box(n);
+        if !self.plan.themes.is_empty() {
+            self.check_clock(n);
+        }
         self.follow_box(n, effects);
         Ok(reply)
     }

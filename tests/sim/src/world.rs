@@ -5,15 +5,19 @@
 
 use crate::chance::Chance;
 use crate::crowd::{Crowd, Terminal};
+use crate::disk::{Disk, Folder};
 use crate::losses::Losses;
+use crate::more::{More, Work};
 use crate::nodes::{BoxNode, HUB, HubNode, LIFE, record_of};
 use crate::office;
 use crate::plan::{Class, Plan};
 use crate::strike::Mend;
 use crate::talk::{DIAL_MS, Flight, Net};
+use crate::theme::Theme;
 use crate::then::Then;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use yika_crdt::Fen;
 use yika_crdt::documents::PersonChange;
 use yika_crdt::edge;
@@ -119,6 +123,8 @@ pub enum Event {
     Silent(NodeId, NodeId),
     /// A fault that takes its time goes on.
     Then(Then),
+    /// Something of a theme.
+    More(Work),
 }
 
 /// What a history did, so that a test cannot pass by doing nothing.
@@ -128,8 +134,8 @@ pub struct Tally {
     pub purchases: u64,
     /// Sold.
     pub approved: u64,
-    /// Of these, paid by the guest pool, a float, or owed.
-    pub by_guest_or_fact: u64,
+    /// Of these, by what paid most of it.
+    pub approved_by: BTreeMap<&'static str, u64>,
     /// Refused, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Refusals for money that were judged, because nothing stood in the way.
@@ -162,6 +168,8 @@ pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
     /// Alarms at headquarters, by word.
     pub alarms: BTreeMap<String, u64>,
+    /// What themes did, by word.
+    pub done: BTreeMap<&'static str, u64>,
     /// Marks of rare branches that were hit, where the cores count them.
     pub marks: BTreeMap<&'static str, u64>,
 }
@@ -202,6 +210,8 @@ pub struct World {
     pub requests: u64,
     /// When a fault struck last, or a connection came or went.
     pub unsettled_ms: i64,
+    /// What themes know.
+    pub more: More,
     /// What is wrong, if anything.
     pub failure: Option<String>,
     agenda: BTreeMap<(i64, u64), Event>,
@@ -215,7 +225,8 @@ impl World {
     /// Everything connected, people and tariff known, nothing has failed yet.
     pub fn new(plan: Plan, is_traced: bool) -> World {
         let began_ms = if plan.at_night { NIGHT_MS } else { NOON_MS };
-        let hub = HubNode::new();
+        let folder = plan.is(Theme::Sqlite).then(tempfile::tempdir).and_then(Result::ok).map(Arc::new);
+        let hub = HubNode::new(disk_in(folder.as_ref()));
         let mut chance = Chance::new(plan.seed ^ 0x5EED);
         let failure = hub.as_ref().err().map(|error| format!("headquarters cannot start: {error}"));
         let mut world = World {
@@ -234,6 +245,7 @@ impl World {
             purchases: 0,
             requests: 0,
             unsettled_ms: began_ms,
+            more: More::new(&plan),
             failure,
             agenda: BTreeMap::new(),
             events: 0,
@@ -242,11 +254,11 @@ impl World {
             chance: chance.split(),
             plan,
         };
-        world.set_up();
+        world.set_up(folder.as_ref());
         world
     }
 
-    fn set_up(&mut self) {
+    fn set_up(&mut self, folder: Option<&Folder>) {
         let campuses: BTreeSet<u16> = self.plan.boxes.iter().copied().collect();
         let mut bodies = vec![Body::Node(record_of(HUB, None))];
         for campus in &campuses {
@@ -259,11 +271,14 @@ impl World {
             }));
             bodies.extend((0..2).map(|till| Body::Terminal(till_of(*campus, till))));
         }
-        bodies.push(Body::Tariff(Box::new(sheet(self.plan.odd_prices))));
+        let sheet = sheet(self.plan.odd_prices);
+        bodies.push(Body::Tariff(Box::new(self.more.limits.sheet(sheet))));
         for (n, campus) in self.plan.boxes.clone().into_iter().enumerate() {
             let me = Writer { node: NodeId(n as u32 + 1), incarnation: LIFE };
             bodies.push(Body::Node(record_of(me, Some(CampusId(campus)))));
-            self.boxes.push(BoxNode::new(me, campus));
+            let mut node = BoxNode::new(me, campus);
+            node.disk = disk_in(folder);
+            self.boxes.push(node);
         }
         for body in bodies {
             _ = self.order(core::Command::Registry(Box::new(body)));
@@ -278,7 +293,8 @@ impl World {
                 self.crowd.terminals.push(Terminal::new(till_of(campus, till).terminal, CampusId(campus), at));
             }
         }
-        for n in 0..self.boxes.len() {
+        self.set_up_more();
+        for n in (0..self.boxes.len()).filter(|n| self.more.snapshots.late != Some(*n)).collect::<Vec<_>>() {
             self.start_box(n, true);
         }
         self.later(0, Event::Dial);
@@ -300,6 +316,7 @@ impl World {
         }
         self.later(1_000, Event::Office);
         self.later(2_000, Event::Strike);
+        self.begin_more();
         let busy_until = QUIET_MS + self.plan.busy_ms;
         self.run_until(busy_until);
         self.heal();
@@ -334,6 +351,7 @@ impl World {
         self.hub.disk.full = false;
         self.hub.skew_ms = self.hub.skew_ms.max(0);
         self.boxes.iter_mut().for_each(|node| node.disk.full = false);
+        self.heal_more();
     }
 
     /// Until so long after the beginning; days in which nothing happens are not counted.
@@ -354,6 +372,7 @@ impl World {
     }
 
     fn happens(&mut self, event: Event) {
+        let Some(event) = self.unless_still(event) else { return };
         match event {
             Event::Arrives(flight) => self.arrives(flight),
             Event::Says { from, to, message } => self.say(from, to, message),
@@ -379,18 +398,25 @@ impl World {
             Event::Mend(mend) => self.mend(mend),
             Event::Silent(a, b) => self.silent(a, b),
             Event::Then(then) => self.then(then),
+            Event::More(work) => self.works(work),
             // Meant for a process that has died since.
             Event::Gate { .. } | Event::Asked { .. } | Event::Bound { .. } => {}
         }
     }
 
     /// Time passes without anything that happens: what is on the agenda happens so much later.
-    pub fn let_pass(&mut self, ms: i64) {
-        self.now_ms += ms;
-        self.began_ms += ms;
-        self.unsettled_ms = self.now_ms;
+    pub fn let_pass(&mut self, by_ms: i64) {
+        self.now_ms += by_ms;
+        self.began_ms += by_ms;
+        self.more.days.leapt_ms += by_ms;
         let agenda = std::mem::take(&mut self.agenda);
-        self.agenda = agenda.into_iter().map(|((at_ms, number), event)| ((at_ms + ms, number), event)).collect();
+        self.agenda = agenda.into_iter().map(|((at_ms, number), event)| ((at_ms + by_ms, number), event)).collect();
+    }
+
+    /// Whether a message is under way: hours pass only when none is, as on a line that stands none is for so long.
+    pub fn is_under_way(&self) -> bool {
+        let is_flying = self.agenda.values().any(|event| matches!(event, Event::Arrives(_)));
+        is_flying || self.more.machines.keep_messages()
     }
 
     fn tick(&mut self) {
@@ -401,6 +427,7 @@ impl World {
         for n in 0..self.boxes.len() {
             _ = self.tell(n, edge::Command::Tick);
         }
+        self.tick_more();
     }
 
     fn start_hub(&mut self) {
@@ -436,6 +463,7 @@ impl World {
         }
         let start = self.boxes[n].start;
         self.later(GATE_LOOK_MS, Event::Gate { n, start });
+        self.go_on_fetching(n);
     }
 
     /// Opens the gate when peers were asked and nothing more is given back, and goes on asking while it may not.
@@ -517,6 +545,11 @@ impl World {
     pub fn digest(&self) -> (u64, u64) {
         (self.hash, self.events)
     }
+}
+
+/// An empty disk: in files where there is a folder for them.
+fn disk_in(folder: Option<&Folder>) -> Disk {
+    folder.and_then(|folder| Disk::in_files(folder).ok()).unwrap_or_default()
 }
 
 fn till_of(campus: u16, number: u32) -> TerminalRecord {

@@ -3,6 +3,7 @@
 
 use yika_sim::plan::{Class, Plan};
 use yika_sim::run;
+use yika_sim::theme::Theme;
 
 /// Rows NFR-1, POS-4.
 #[test]
@@ -25,8 +26,8 @@ fn histories_pass_and_are_the_same_twice() {
 fn what_failed_once_passes() {
     let kept = include_str!("../kept.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     for line in kept {
-        let seed: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
-        assert_eq!(run(Plan::of(seed), false).failure, None, "seed {seed}: {line}");
+        let plan = line.split_whitespace().next().and_then(Plan::kept).unwrap();
+        assert_eq!(run(plan, false).failure, None, "{line}");
     }
 }
 
@@ -53,4 +54,18 @@ fn plans_of_all_classes_are_drawn() {
     let drawn = (1..200).flat_map(|seed| Plan::of(seed).faults).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(drawn.len(), Class::ALL.len());
     assert!((1..200).any(|seed| Plan::of(seed).faults.is_empty()), "and none at all");
+    let drawn = (1..200).flat_map(|seed| Plan::of(seed).themes).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(drawn.len(), Theme::ALL.len());
+}
+
+/// The same history over the memory store and over the real one, in files.
+#[test]
+fn the_real_store_tells_the_same_history() {
+    for seed in [7, 24] {
+        let themes = vec![Theme::Pruning, Theme::Documents, Theme::Days, Theme::DiskAt];
+        let memory = run(Plan { themes: themes.clone(), ..Plan::of(seed) }, false);
+        let files = run(Plan { themes: [themes, vec![Theme::Sqlite]].concat(), ..Plan::of(seed) }, false);
+        assert_eq!((memory.failure, files.failure), (None, None), "seed {seed}");
+        assert_eq!((memory.hash, memory.events), (files.hash, files.events), "seed {seed}");
+    }
 }
