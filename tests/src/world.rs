@@ -189,6 +189,13 @@ impl World {
         there.filter_map(|p| p.card).collect()
     }
 
+    /// The cards of a campus, and those of so many visitors from the other one.
+    pub fn cards_at(&self, campus: u16, visitors: usize) -> Vec<u64> {
+        let mut cards = self.cards_of(campus);
+        cards.extend(self.cards_of(3 - campus).into_iter().take(visitors));
+        cards
+    }
+
     /// Pages to open.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {

@@ -10,9 +10,6 @@ use crate::ids::{Seq, Writer};
 use crate::keys;
 use crate::store::{Read, Tx};
 
-/// Longest that a word is under way on a line that stands: one that stood still for this would have been given up.
-const UNDER_WAY_MS_MAX: u64 = 60_000;
-
 /// The connection to headquarters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HubLine {
@@ -45,8 +42,7 @@ impl Edge {
     ) {
         match self.hub_line {
             Some(HubLine { since_mono_ms, said_before: Some((now_in, end)) }) if life == now_in && seq > end => {
-                let under_way_ms = ticks.mono_ms.saturating_sub(since_mono_ms).min(UNDER_WAY_MS_MAX);
-                self.clock.hear_hub(hub_time_ms, under_way_ms, ticks);
+                self.clock.hear_hub(hub_time_ms, ticks.mono_ms.saturating_sub(since_mono_ms), ticks);
             }
             Some(HubLine { said_before: Some(_), .. }) => {
                 if self.clock.is_trusted(ticks) {

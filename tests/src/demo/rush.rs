@@ -57,8 +57,7 @@ async fn part(world: &World, options: &Options, name: &str, times: &mut Times, p
 }
 
 fn plan_of(world: &World, options: &Options, campus: u16, name: &str) -> Plan {
-    let mut cards = world.cards_of(campus);
-    cards.extend(world.cards_of(3 - campus).into_iter().take(VISITORS));
+    let cards = world.cards_at(campus, VISITORS);
     let mix = Mix {
         fixed: 45,
         portions: 10,

@@ -101,8 +101,7 @@ async fn one_round(dir: &Path, name: &str, plan: &Plan, dice: &mut Dice, sold: &
 }
 
 fn plan_of(world: &World, options: &Options, campus: u16) -> Plan {
-    let mut cards = world.cards_of(campus);
-    cards.extend(world.cards_of(3 - campus).into_iter().take(VISITORS));
+    let cards = world.cards_at(campus, VISITORS);
     let mix = Mix {
         fixed: 30,
         portions: 10,
