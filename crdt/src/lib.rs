@@ -14,6 +14,7 @@ pub mod edge;
 pub mod entry;
 pub mod feed;
 pub mod fen;
+mod fixed_hash;
 pub mod gate;
 pub mod ids;
 pub mod keys;

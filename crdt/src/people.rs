@@ -10,6 +10,7 @@ use crate::channel::{BlockScope, Channel, FeedId};
 use crate::docs::Visitor;
 use crate::entry::BlockTarget;
 use crate::feed::Hash;
+use crate::fixed_hash::FixedHashMap;
 use crate::ids::*;
 use crate::person::{CardState, Person, PersonStatus};
 use crate::proof;
@@ -51,7 +52,7 @@ struct Visit {
 /// Cards, holders and blocks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct People {
-    holders: BTreeMap<PersonId, Holder>,
+    holders: FixedHashMap<PersonId, Holder>,
     /// Of two persons with one card number the one whose card is active wins, then the lower id.
     cards: Claims<CardNumber, (u8, PersonId)>,
     uids: Claims<u64, (CardNumber, PersonId)>,

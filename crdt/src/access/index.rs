@@ -7,6 +7,7 @@
 
 use super::{Group, GroupId, Interval, Policy, Schedule, ScheduleId};
 use crate::civil::{Civil, DAY_MINUTES, weekday_of};
+use crate::fixed_hash::FixedHashMap;
 use crate::ids::{Day, DoorId, PersonId};
 use crate::person::{Person, PersonStatus};
 use crate::reason::Reason;
@@ -157,7 +158,7 @@ pub struct PolicyIndex {
     doors: BTreeSet<DoorId>,
     schedules: BTreeMap<ScheduleId, Compiled>,
     group_doors: BTreeMap<(GroupId, DoorId), ScheduleId>,
-    persons: BTreeMap<PersonId, Groups>,
+    persons: FixedHashMap<PersonId, Groups>,
     holidays: BTreeMap<Day, u8>,
 }
 
