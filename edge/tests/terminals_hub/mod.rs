@@ -37,6 +37,8 @@ pub const TILL: u32 = 10;
 pub const CASHIER: u32 = 3;
 pub const READER: u32 = 10_020;
 pub const FOREIGN: u32 = 10_030;
+/// Written in one go.
+const PEOPLE_AT_ONCE: usize = 10_000;
 
 /// Headquarters: says signed things.
 pub struct Hub {
@@ -280,23 +282,30 @@ pub fn identity() -> Identity {
 fn put_people(dir: &Path, people: u64) {
     let mut store = SqliteStore::open(dir.join("edge.db"), &Options::default()).unwrap();
     let mut edge = Edge::load(&store, EDGE, identity().place()).unwrap();
-    let mut tx = Tx::new(&store);
-    for n in 1..=people {
-        let uid = (n == 1).then_some(CHIP);
-        let card = Card { number: CardNumber(FIRST_CARD + n), uid, state: CardState::Active, valid_until: None };
-        let person = Person {
-            person: PersonId(n),
-            home: CAMPUS,
-            name: format!("测试员{n}"),
-            staff_number: format!("{n:06}"),
-            category: CategoryId(1),
-            status: PersonStatus::Active,
-            valid: (None, None),
-            cards: vec![card],
-            id_hash: [0; 16],
+    for from in (1..=people).step_by(PEOPLE_AT_ONCE) {
+        let batch = {
+            let mut tx = Tx::new(&store);
+            for n in from..=people.min(from + PEOPLE_AT_ONCE as u64 - 1) {
+                edge.mesh.put_person(&mut tx, &person(n), &mut Vec::new()).unwrap();
+            }
+            tx.into_batch()
         };
-        edge.mesh.put_person(&mut tx, &person, &mut Vec::new()).unwrap();
+        store.commit(&batch).unwrap();
     }
-    let batch = tx.into_batch();
-    store.commit(&batch).unwrap();
+}
+
+fn person(n: u64) -> Person {
+    let uid = (n == 1).then_some(CHIP);
+    let card = Card { number: CardNumber(FIRST_CARD + n), uid, state: CardState::Active, valid_until: None };
+    Person {
+        person: PersonId(n),
+        home: CAMPUS,
+        name: format!("测试员{n}"),
+        staff_number: format!("{n:06}"),
+        category: CategoryId(1),
+        status: PersonStatus::Active,
+        valid: (None, None),
+        cards: vec![card],
+        id_hash: [0; 16],
+    }
 }

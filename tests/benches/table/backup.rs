@@ -1,5 +1,6 @@
 //! A backup of headquarters with 100,000 people, made and proved by putting it back.
 
+use crate::size::Size;
 use crate::table::Row;
 use anyhow::Result;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use yika_hub::identity::HubIdentity;
 use yika_hub::import::{Lang, demo_people};
 use yika_hub::node::HubNode;
 
-const PEOPLE: u32 = 100_000;
+const PEOPLE: Size<u32> = Size(100_000, 200);
 const CAMPUS: &str = "东校区";
 
 pub async fn rows() -> Result<Vec<Row>> {
@@ -29,10 +30,10 @@ pub async fn rows() -> Result<Vec<Row>> {
         name: CAMPUS.to_owned(),
         utc_offset_minutes: 480,
         cut_minute: 180,
-        people_shards: shard_count_for(PEOPLE),
+        people_shards: shard_count_for(PEOPLE.get()),
     };
     desk.put_campus(&actor, campus).await?;
-    let file = demo_people(1, &[CAMPUS], PEOPLE as usize)?;
+    let file = demo_people(1, &[CAMPUS], PEOPLE.get() as usize)?;
     desk.import_people(&actor, "people.xlsx", file, false, Lang::En, Arc::new(|_, _| {})).await?;
     let made = desk.create_backup(&actor, None).await?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

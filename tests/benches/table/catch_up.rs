@@ -7,6 +7,7 @@
 use crate::campus::sheet;
 use crate::doors;
 use crate::host::{Child, HubAt, Order, Seen};
+use crate::size::Size;
 use crate::table::{Row, Times, in_words};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -19,18 +20,18 @@ use yika_crdt::tariff::sheet::TariffSheet;
 use yika_hub::control::{ImportWish, PersonLine, TopUpWish, ToppedUp};
 use yika_hub::desk::{ImportReport, NewTerminal, TariffSet, TerminalMade};
 
-const PEOPLE: usize = 20_000;
-const TILLS: u32 = 128;
+const PEOPLE: Size<usize> = Size(20_000, 300);
+pub const TILLS: u32 = 128;
 /// So much that nobody runs short in all of the part.
 const TOP_UP_FEN: i64 = 50_000;
 const TOP_UPS_AT_ONCE: usize = 64;
 const PAGE_ROWS: usize = 500;
 pub const CAMPUS: CampusId = CampusId(1);
-const RATE: u32 = 1_000;
-const STEADY_SECONDS: u32 = 20;
-const OUTAGE: u32 = 200_000;
+const RATE: Size<u32> = Size(1_000, 200);
+const STEADY_SECONDS: Size<u32> = Size(20, 1);
+const OUTAGE: Size<u32> = Size(200_000, 1_000);
 /// Swipes that outlast the catch-up.
-const SWIPES: usize = 300;
+const SWIPES: Size<usize> = Size(300, 30);
 const SPREAD: Duration = Duration::from_secs(120);
 
 pub async fn rows() -> Result<Vec<Row>> {
@@ -72,8 +73,8 @@ pub async fn furnish(at: &HubAt, tills: u32) -> Result<Vec<TerminalMade>> {
 }
 
 /// People with money, and their rights at the box; the file with their cards.
-async fn enrich(at: &HubAt, hub: &mut Child, edge: &mut Child, dir: &Path) -> Result<PathBuf> {
-    let people = import(at, PEOPLE).await?;
+pub async fn enrich(at: &HubAt, hub: &mut Child, edge: &mut Child, dir: &Path) -> Result<PathBuf> {
+    let people = import(at, PEOPLE.get()).await?;
     let mut paying = tokio::task::JoinSet::new();
     let socket = yika_hub::config::Config::socket(&at.dir);
     for person in &people {
@@ -133,17 +134,22 @@ pub async fn settle(hub: &mut Child, edge: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn journal_of(seen: &Seen) -> Result<FeedId> {
+pub fn journal_of(seen: &Seen) -> Result<FeedId> {
     let own = |feed: &FeedId| !feed.writer.node.is_hub() && feed.channel == Channel::Journal;
     seen.marks.iter().map(|(feed, ..)| *feed).find(own).context("the box has sold nothing")
 }
 
 async fn steady(hub: &mut Child, edge: &mut Child, cards: &Path) -> Result<Vec<Row>> {
-    let sell = |seconds| Order::Sell { cards: cards.to_owned(), count: RATE * seconds, per_second: RATE, in_flight: 0 };
+    let sell = |seconds| Order::Sell {
+        cards: cards.to_owned(),
+        count: RATE.get() * seconds,
+        per_second: RATE.get(),
+        in_flight: 0,
+    };
     edge.order(sell(2)).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (before, _) = (hub.report().await?, edge.report().await?);
-    edge.order(sell(STEADY_SECONDS)).await?;
+    edge.order(sell(STEADY_SECONDS.get())).await?;
     let here = edge.report().await?;
     let feed = journal_of(&here)?;
     let last = here.held_from(feed).last().context("nothing was sold")?.0;
@@ -181,13 +187,13 @@ fn delays(here: &Seen, there: &Seen, feed: FeedId) -> Result<Times> {
 async fn outage(at: &HubAt, mut hub: Child, edge: &mut Child, cards: &Path) -> Result<Vec<Row>> {
     hub.process.kill().await?;
     edge.report().await?;
-    let order = Order::Sell { cards: cards.to_owned(), count: OUTAGE, per_second: 0, in_flight: TILLS };
+    let order = Order::Sell { cards: cards.to_owned(), count: OUTAGE.get(), per_second: 0, in_flight: TILLS };
     edge.order(order).await?;
     let sold = edge.report().await?;
     let feed = journal_of(&sold)?;
     let held = sold.held_from(feed);
     let (first, last) = (held.first().context("nothing")?.0, held.last().context("nothing")?.0);
-    let swiping = edge.begin(Order::Swipe { cards: cards.to_owned(), count: SWIPES }).await?;
+    let swiping = edge.begin(Order::Swipe { cards: cards.to_owned(), count: SWIPES.get() }).await?;
     // The doors are being swiped when the line comes back.
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     let mut hub = at.start().await?;

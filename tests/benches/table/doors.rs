@@ -4,6 +4,7 @@
 //! The board is simulated on a thread of its own, over loopback.
 
 use crate::rig::{self, HUB, HubVoice, LIFE, ME, NOON_MS, Rig, holder, reader};
+use crate::size::Size;
 use crate::table::{Row, Times, nanos};
 use anyhow::Result;
 use ed25519_dalek::SigningKey;
@@ -34,12 +35,12 @@ use yika_edge::node::EdgeNode;
 use yika_hub::core::{Command as HubCommand, Hub, Identity};
 use yika_store::{Options, SqliteStore};
 
-const CARDS: u64 = 100_000;
+const CARDS: Size<u64> = Size(100_000, 1_000);
 const DOORS: u32 = 32;
 const GROUPS: u64 = 200;
 const BLOCKS: u64 = 2_000;
-const DECISIONS: usize = 1_000_000;
-const SWIPES: usize = 500;
+const DECISIONS: Size<usize> = Size(1_000_000, 2_000);
+const SWIPES: Size<usize> = Size(500, 30);
 /// Between two swipes: the rate of a busy campus at shift change.
 const PACE_MS: u64 = 20;
 const PULSE_MS: u32 = 200;
@@ -49,7 +50,7 @@ const SIBLING: Writer = Writer { node: NodeId(2), incarnation: LIFE };
 /// Cards of imported people lie above those that swipe.
 const IMPORTED_FROM: u64 = 1_000_000;
 /// Making them takes long.
-const IMPORTED: u64 = 200_000;
+const IMPORTED: Size<u64> = Size(200_000, 20_000);
 /// Between two runs of it: several times as fast as headquarters can import, and slow enough to be swiped beside.
 const IMPORT_PACE: Duration = Duration::from_millis(40);
 /// Swipes after which it is looked whether there is still food.
@@ -70,7 +71,7 @@ pub async fn rows() -> Result<Vec<Row>> {
         decided.p99(),
         2.0,
     )];
-    let cards = at_doors(cards().take(SWIPES));
+    let cards = at_doors(cards().take(SWIPES.get()));
     rows.extend(swipe_rows("quiet", swipes(&rig.node, &rig.doors, &board, &cards).await, ""));
     let (busy, rate) = while_fed(&rig, &board, &cards, Feeding::Journal).await;
     rows.extend(swipe_rows("during a catch-up", busy, &format!("{rate:.0} entries of a sibling's journal a second")));
@@ -153,15 +154,15 @@ pub fn set_policy(node: &EdgeNode, everybody: &[PersonId]) {
 
 /// People with a card each, all of whom may pass; some other cards blocked.
 fn fill(node: &EdgeNode) {
-    set_policy(node, &(0..CARDS).map(|card| holder(CardNumber(card))).collect::<Vec<_>>());
+    set_policy(node, &(0..CARDS.get()).map(|card| holder(CardNumber(card))).collect::<Vec<_>>());
     let mut people = node.people.write();
-    for card in 0..CARDS {
+    for card in 0..CARDS.get() {
         people.put(&rig::person(CardNumber(card)), None);
     }
     for n in 0..BLOCKS {
         let hash = feed::Hash([n as u8; 32]);
         let feed = FeedId { writer: ME, channel: Channel::Blocks(BlockScope::Hub) };
-        people.block(BlockTarget::Card(CardNumber(CARDS + n)), hash, BlockPlace { feed, seq: Seq(n) });
+        people.block(BlockTarget::Card(CardNumber(CARDS.get() + n)), hash, BlockPlace { feed, seq: Seq(n) });
     }
 }
 
@@ -172,14 +173,14 @@ fn cards() -> impl Iterator<Item = CardNumber> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        CardNumber(state % CARDS)
+        CardNumber(state % CARDS.get())
     })
 }
 
 fn decisions(rig: &Rig) -> Times {
     let readers: Vec<_> = (1..=DOORS).map(|n| reader(DoorId(n))).collect();
     let asked = cards().zip(readers.iter().cycle());
-    let times = asked.take(DECISIONS).map(|(card, reader)| {
+    let times = asked.take(DECISIONS.get()).map(|(card, reader)| {
         let started = Instant::now();
         let answer = rig.doors.decide(reader, card);
         let took = nanos(started);
@@ -308,7 +309,7 @@ async fn feed_journal(node: Arc<EdgeNode>, end: Arc<AtomicBool>, stored: Arc<Ato
 
 fn sale(seq: u32) -> Entry {
     let id = PurchaseId { terminal: TerminalId(20), boot: 1, seq: seq + 1 };
-    let card = CardNumber(u64::from(seq) % CARDS);
+    let card = CardNumber(u64::from(seq) % CARDS.get());
     let record = PurchaseRecord {
         id,
         card,
@@ -365,7 +366,7 @@ fn import_runs(path: &Path) -> Result<Vec<Run>> {
     }
     let person =
         |n: u64| Person { person: PersonId(IMPORTED_FROM * 10 + n), ..rig::person(CardNumber(IMPORTED_FROM + n)) };
-    let acts: Vec<_> = (0..IMPORTED).map(|n| PersonChange::add(person(n))).collect();
+    let acts: Vec<_> = (0..IMPORTED.get()).map(|n| PersonChange::add(person(n))).collect();
     let mesh = yika_crdt::mesh::Mesh::load(&SqliteStore::open(path, &Options::default())?, HUB, hub_place())?;
     for acts in chunks(&mesh, acts) {
         say(HubCommand::People { operator: OperatorId(1), moves: Default::default(), acts })?;

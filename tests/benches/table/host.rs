@@ -4,7 +4,7 @@
 //! Orders come as JSON lines on standard input; what was seen goes into a file. Leaves to others: what is measured.
 
 use crate::doors::{self, Swiped};
-use crate::table::mono_ns;
+use crate::table::{mono_ns, nanos};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use yika_crdt::Fen;
@@ -87,9 +87,18 @@ struct Numbered<O> {
     order: O,
 }
 
+/// What a process says when it takes orders.
+#[derive(Deserialize)]
+struct Ready {
+    #[serde(default)]
+    start_ms: f64,
+}
+
 /// A process that takes orders.
 pub struct Child {
     pub process: Process,
+    /// Milliseconds until its node stood: its database read, its thread started.
+    pub start_ms: f64,
     dir: PathBuf,
     orders: u32,
 }
@@ -113,8 +122,8 @@ impl Child {
         let launch = Launch::program(std::env::current_exe()?)?.prefix(&["sh", "-c", &limit]);
         let launch = launch.dir(dir).name(part).args(&["--part", part]);
         let mut process = launch.arg(dir).args(words).talk().start().await?;
-        process.wait_for_output("\"ready\"", READY).await?;
-        Ok(Child { process, dir: dir.to_owned(), orders: 0 })
+        let ready: Ready = serde_json::from_str(process.wait_for_output("\"ready\"", READY).await?.trim())?;
+        Ok(Child { process, start_ms: ready.start_ms, dir: dir.to_owned(), orders: 0 })
     }
 
     /// Gives an order without waiting for it; its number.
@@ -176,6 +185,12 @@ impl HubAt {
         let made: TokenMade = self.ask("/v1/token", &new).await?;
         Child::start("edge", dir, &[Port::reserve()?.address().to_string(), made.line]).await
     }
+
+    /// Starts a box again that has joined.
+    pub async fn again(&self, mut edge: Child, dir: &Path) -> Result<Child> {
+        edge.process.kill().await?;
+        Child::start("edge", dir, &[Port::reserve()?.address().to_string()]).await
+    }
 }
 
 fn say(words: &serde_json::Value) {
@@ -188,7 +203,9 @@ pub async fn hub(dir: &Path, bind: SocketAddr) -> Result<()> {
         HubIdentity::init(dir, "总部")?;
     }
     let identity = HubIdentity::load(dir)?;
+    let started = Instant::now();
     let (node, _thread) = tokio::task::block_in_place(|| HubNode::start(&identity, dir))?;
+    let start_ms = nanos(started) as f64 / 1e6;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let looking = Arc::clone(&node);
     let look = move |feed: &FeedId| looking.look(|store| store.feed(feed)).map(|state| state.end.seq);
@@ -204,7 +221,7 @@ pub async fn hub(dir: &Path, bind: SocketAddr) -> Result<()> {
     tokio::spawn(follow_registry(Arc::clone(&node)));
     tokio::spawn(tick_hub(Arc::clone(&node)));
     tokio::spawn(greet(Arc::clone(&node), Arc::clone(&seen)));
-    say(&serde_json::json!({"ready": true}));
+    say(&serde_json::json!({"ready": true, "start_ms": start_ms}));
     let host = Arc::clone(&node);
     take_orders(|order| carry_out_at_hub(Arc::clone(&host), Arc::clone(&seen), order)).await?;
     link.shutdown("headquarters is stopping").await;
@@ -286,7 +303,9 @@ pub async fn edge(dir: &Path, bind: SocketAddr, line: Option<&str>) -> Result<()
         (None, Some(line)) => Identity::join(&data, &line.trim().parse()?, "bench", "yika-bench").await?,
         (None, None) => anyhow::bail!("{} has not joined", data.display()),
     };
+    let started = Instant::now();
     let (node, _thread) = tokio::task::block_in_place(|| EdgeNode::start(&identity, &data))?;
+    let start_ms = nanos(started) as f64 / 1e6;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let looking = Arc::clone(&node);
     tokio::spawn(watch(node.ears().grown.subscribe(), move |feed| look_at_box(&looking, feed), Arc::clone(&seen)));
@@ -296,8 +315,10 @@ pub async fn edge(dir: &Path, bind: SocketAddr, line: Option<&str>) -> Result<()
     let doors = Doors::start(Arc::clone(&node), &doors::config(address))?;
     tokio::spawn(yika_edge::asking::ask_and_open(Arc::clone(&node)));
     tokio::spawn(follow_the_time(Arc::clone(&node)));
-    say(&serde_json::json!({"ready": true, "node": identity.me.to_string()}));
-    let box_ = Arc::new(Box { node, doors, board, seen, sold: Default::default() });
+    say(&serde_json::json!({"ready": true, "start_ms": start_ms}));
+    // Tills that begin to count anew have been switched on anew.
+    let boot = u32::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())?;
+    let box_ = Arc::new(Box { node, doors, board, seen, boot, sold: Default::default() });
     take_orders(|order| carry_out_at_box(Arc::clone(&box_), order)).await?;
     links.shutdown("this box is stopping").await;
     Ok(())
@@ -308,6 +329,8 @@ struct Box {
     doors: Doors,
     board: BoardSimulator,
     seen: Arc<Mutex<Seen>>,
+    /// Of all tills.
+    boot: u32,
     /// Last sale of each till.
     sold: Mutex<std::collections::BTreeMap<TerminalId, Arc<AtomicU32>>>,
 }
@@ -387,7 +410,7 @@ impl Box {
     async fn sell(&self, till: TerminalId, card: CardNumber) -> Result<()> {
         let seq = self.next(till);
         let request = PurchaseRequest {
-            id: PurchaseId { terminal: till, boot: 1, seq },
+            id: PurchaseId { terminal: till, boot: self.boot, seq },
             card,
             mode: Mode::Amount(Fen(100 + i64::from(seq % 400))),
             terminal_time_ms: self.node.time().0,

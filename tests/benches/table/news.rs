@@ -5,6 +5,7 @@
 
 use crate::catch_up::{CAMPUS, furnish, import, settle};
 use crate::host::{Child, HubAt, Order, Seen};
+use crate::size::Size;
 use crate::table::{Row, Times, mono_ns};
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -13,9 +14,9 @@ use yika_crdt::entry::{BlockTarget, TerminalState};
 use yika_crdt::ids::*;
 
 const BOXES: usize = 3;
-const PEOPLE: usize = 1_000;
-const LOSSES: usize = 300;
-const CHANGES: usize = 200;
+const PEOPLE: Size<usize> = Size(1_000, 60);
+const LOSSES: Size<usize> = Size(300, 10);
+const CHANGES: Size<usize> = Size(200, 10);
 const PACE: Duration = Duration::from_millis(25);
 
 pub async fn rows() -> Result<Vec<Row>> {
@@ -23,7 +24,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     let at = HubAt::new(&dir.path().join("hub"))?;
     let mut hub = at.start().await?;
     let tills = furnish(&at, 1).await?;
-    let cards: Vec<u64> = import(&at, PEOPLE).await?.iter().filter_map(|person| person.card).collect();
+    let cards: Vec<u64> = import(&at, PEOPLE.get()).await?.iter().filter_map(|person| person.card).collect();
     let mut boxes = Vec::new();
     for n in 0..BOXES {
         boxes.push(at.join(CAMPUS, &dir.path().join(format!("box{n}"))).await?);
@@ -57,13 +58,13 @@ async fn losses(at: &HubAt, boxes: &mut [Child], hub: Writer, cards: &[u64]) -> 
         edge.report().await?;
     }
     let mut reported = Vec::new();
-    for card in &cards[..LOSSES] {
+    for card in &cards[..LOSSES.get()] {
         reported.push(mono_ns());
         at.ask::<()>("/v1/block", &BlockTarget::Card(CardNumber(*card))).await?;
         tokio::time::sleep(PACE).await;
     }
     let feed = FeedId { writer: hub, channel: Channel::Blocks(BlockScope::Hub) };
-    let mut slowest = vec![0; LOSSES];
+    let mut slowest = vec![0; LOSSES.get()];
     for edge in boxes {
         let seen = edge.report().await?;
         for (n, slowest) in slowest.iter_mut().enumerate() {
@@ -93,7 +94,7 @@ async fn changes(
         None => held_now(at, feed).await?,
     };
     let mut asked = Vec::new();
-    for n in 0..CHANGES {
+    for n in 0..CHANGES.get() {
         let state = if n % 2 == 0 { TerminalState::Suspended } else { TerminalState::Deployed };
         asked.push(mono_ns());
         at.ask::<()>("/v1/terminal/state", &(till, state)).await?;
@@ -108,7 +109,7 @@ async fn changes(
         let first = seen.wire.iter().min_by_key(|(node, ..)| *node);
         first.map_or(0, |(_, received, sent)| received + sent)
     };
-    Ok((Times::new(times), (wire(&after) - wire(&before)) as f64 / CHANGES as f64))
+    Ok((Times::new(times), (wire(&after) - wire(&before)) as f64 / CHANGES.get() as f64))
 }
 
 /// Where a feed of headquarters ends, read beside it.

@@ -4,15 +4,16 @@
 
 use crate::browser::{self, Browser};
 use crate::site;
+use crate::size::Size;
 use crate::table::{Row, Times, nanos};
 use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use yika_hub::clock::wall_ms;
 
-const PEOPLE: usize = 100_000;
-const SALES: i64 = 1_000_000;
-const ROUNDS: usize = 30;
+const PEOPLE: Size<usize> = Size(100_000, 1_000);
+const SALES: Size<i64> = Size(1_000_000, 2_000);
+const ROUNDS: Size<usize> = Size(30, 2);
 const BUSY: Duration = Duration::from_secs(10);
 const YEAR_MS: i64 = 365 * 86_400_000;
 const YEAR: &str = "from=2020-01-01&to=2099-12-31";
@@ -43,8 +44,8 @@ pub async fn rows() -> Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (name, path) in pages {
-        let mut times = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
+        let mut times = Vec::with_capacity(ROUNDS.get());
+        for _ in 0..ROUNDS.get() {
             let started = Instant::now();
             let answer = browser.get(&path).await;
             times.push(nanos(started));
@@ -61,7 +62,7 @@ const WORD: &str =
 
 /// Profiles of more people under other numbers, names as invented.
 fn enter(dir: &Path) -> Result<()> {
-    let records = yika_hub::import::demo_records(11, &["1", "2"], PEOPLE / 2);
+    let records = yika_hub::import::demo_records(11, &["1", "2"], PEOPLE.get() / 2);
     let mut conn = rusqlite::Connection::open(dir.join("hub.db"))?;
     conn.busy_timeout(BUSY)?;
     let tx = conn.transaction()?;
@@ -93,7 +94,7 @@ fn sell(dir: &Path) -> Result<()> {
          INSERT INTO sales SELECT 1, 1, 1, 1000000 + i, ?2 - (?1 - i) * ?3, ?2 - (?1 - i) * ?3 + 5, 20000, 1 + i % 2, 9, i,
              p.card, p.person, 1, 1, 1, 'fixed', 1 + i % 3, 1000, 0, 1000, 4000, 0, 'main:1000', NULL, NULL
          FROM n JOIN p ON p.at = n.i % (SELECT count(*) FROM profiles)",
-        rusqlite::params![SALES, wall_ms() - 1_000, YEAR_MS / SALES],
+        rusqlite::params![SALES.get(), wall_ms() - 1_000, YEAR_MS / SALES.get()],
     )?;
     Ok(())
 }

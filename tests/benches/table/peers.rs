@@ -2,6 +2,7 @@
 //!
 //! Leaves to others: our own figures.
 
+use crate::size::Size;
 use crate::table::{Row, Times, nanos};
 use anyhow::{Context, Result, bail};
 use quinn::{ClientConfig, Endpoint, ServerConfig};
@@ -12,12 +13,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const DISK_SECONDS: u64 = 2;
-const ECHOES: usize = 5_000;
+const DISK_SECONDS: Size<u64> = Size(2, 1);
+const ECHOES: Size<usize> = Size(5_000, 100);
 /// About one purchase on the wire.
 const ECHO_BYTES: usize = 128;
-const PGBENCH_SCALE: u32 = 50;
-const PGBENCH_SECONDS: u32 = 12;
+const SQLITE_SECONDS: Size<u64> = Size(4, 1);
+const SQLITE_PEOPLE: i64 = 20_000;
+const PGBENCH_SCALE: Size<u32> = Size(50, 1);
+const PGBENCH_SECONDS: Size<u32> = Size(12, 1);
+/// With so many clients.
+pub const PGBENCH_CLIENTS: [u32; 3] = [1, 8, 32];
 
 /// One 4 KiB overwrite + `fdatasync`, again and again.
 #[derive(Clone, Copy)]
@@ -35,7 +40,7 @@ impl Disk {
 
 fn overwrite_and_sync() -> Result<Disk> {
     let file = tempfile::tempfile()?;
-    let (begun, bound) = (Instant::now(), Duration::from_secs(DISK_SECONDS));
+    let (begun, bound) = (Instant::now(), Duration::from_secs(DISK_SECONDS.get()));
     let mut times = Vec::new();
     while begun.elapsed() < bound {
         let started = Instant::now();
@@ -54,7 +59,38 @@ pub async fn rows() -> Result<Vec<Row>> {
     let mut rows = vec![row.us(disk.p50_us, disk.p99_us).value(disk.per_second, "/s")];
     let (times, rate) = echo().await?;
     rows.push(Row::new("peer: quinn echo of 128 bytes").times(&times).value(rate, "/s"));
+    let times = tokio::task::spawn_blocking(sqlite_alone).await??;
+    let row = Row::new("peer: SQLite alone, one purchase a transaction").times(&times);
+    rows.push(
+        row.value(times.len() as f64 / SQLITE_SECONDS.get() as f64, "/s").note("WAL, synchronous=FULL, one writer"),
+    );
     Ok(rows)
+}
+
+/// The least a purchase needs: an entry, its id, the wallet's new sum, durable.
+fn sqlite_alone() -> Result<Times> {
+    let dir = tempfile::tempdir()?;
+    let mut conn = rusqlite::Connection::open(dir.path().join("alone.db"))?;
+    conn.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
+         CREATE TABLE entries (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+         CREATE TABLE ids (till INTEGER, serial INTEGER, seq INTEGER NOT NULL, PRIMARY KEY (till, serial)) WITHOUT ROWID;
+         CREATE TABLE wallets (person INTEGER PRIMARY KEY, fen INTEGER NOT NULL);",
+    )?;
+    let (begun, bound) = (Instant::now(), Duration::from_secs(SQLITE_SECONDS.get()));
+    let mut times = Vec::new();
+    while begun.elapsed() < bound {
+        let seq = times.len() as i64;
+        let started = Instant::now();
+        let tx = conn.transaction()?;
+        tx.prepare_cached("INSERT INTO entries VALUES (?1, ?2)")?.execute((seq, [seq as u8; ECHO_BYTES]))?;
+        tx.prepare_cached("INSERT INTO ids VALUES (?1, ?2, ?3)")?.execute((seq % 64, seq / 64, seq))?;
+        tx.prepare_cached("INSERT INTO wallets VALUES (?1, ?2) ON CONFLICT DO UPDATE SET fen = fen - excluded.fen")?
+            .execute((seq.wrapping_mul(7_919) % SQLITE_PEOPLE, 1_200))?;
+        tx.commit()?;
+        times.push(nanos(started));
+    }
+    Ok(Times::new(times))
 }
 
 /// A question and its answer on one stream of a bare connection.
@@ -77,34 +113,49 @@ async fn echo() -> Result<(Times, f64)> {
     client.set_default_client_config(ClientConfig::with_root_certificates(Arc::new(roots))?);
     let connection = client.connect(address, "localhost")?.await?;
     let (mut question, mut answer) = connection.open_bi().await?;
-    let mut times = Vec::with_capacity(ECHOES);
+    let mut times = Vec::with_capacity(ECHOES.get());
     let begun = Instant::now();
     let mut bytes = [0; ECHO_BYTES];
-    for _ in 0..ECHOES {
+    for _ in 0..ECHOES.get() {
         let started = Instant::now();
         question.write_all(&bytes).await?;
         answer.read_exact(&mut bytes).await?;
         times.push(nanos(started));
     }
-    Ok((Times::new(times), ECHOES as f64 / begun.elapsed().as_secs_f64()))
+    Ok((Times::new(times), ECHOES.get() as f64 / begun.elapsed().as_secs_f64()))
 }
 
-/// Transactions per second and mean latency of `pgbench -N -M prepared -c 32 -j 2`; `None` where there is no PostgreSQL.
-pub fn pgbench() -> Result<Option<(f64, f64)>> {
+/// What `pgbench -N -M prepared -j 2` says.
+pub struct Pgbench {
+    /// Simulated clients.
+    pub clients: u32,
+    /// Transactions per second.
+    pub tps: f64,
+    /// Mean latency.
+    pub latency_ms: f64,
+}
+
+/// With each number of clients; `None` where there is no PostgreSQL.
+pub fn pgbench() -> Result<Option<Vec<Pgbench>>> {
     let Some(bin) = newest_postgres() else { return Ok(None) };
     let cluster = Cluster::start(bin)?;
-    let scale = PGBENCH_SCALE.to_string();
+    let scale = PGBENCH_SCALE.get().to_string();
     cluster.run("pgbench", &["-q", "-i", "-s", &scale, "postgres"])?;
+    PGBENCH_CLIENTS.into_iter().map(|clients| pgbench_with(&cluster, clients)).collect::<Result<_>>().map(Some)
+}
+
+fn pgbench_with(cluster: &Cluster, clients: u32) -> Result<Pgbench> {
     cluster.run("psql", &["-c", "CHECKPOINT", "postgres"])?;
-    let seconds = PGBENCH_SECONDS.to_string();
-    let said =
-        cluster.run("pgbench", &["-n", "-N", "-M", "prepared", "-c", "32", "-j", "2", "-T", &seconds, "postgres"])?;
+    let (seconds, count) = (PGBENCH_SECONDS.get().to_string(), clients.to_string());
+    let threads = clients.min(2).to_string();
+    let options = ["-n", "-N", "-M", "prepared", "-c", &count, "-j", &threads, "-T", &seconds, "postgres"];
+    let said = cluster.run("pgbench", &options)?;
     let figure = |mark: &str| -> Result<f64> {
         let line = said.lines().find_map(|line| line.trim().strip_prefix(mark));
         let word = line.and_then(|line| line.split_whitespace().next());
         word.and_then(|word| word.parse().ok()).with_context(|| format!("pgbench tells no {mark:?}: {said}"))
     };
-    Ok(Some((figure("tps = ")?, figure("latency average = ")?)))
+    Ok(Pgbench { clients, tps: figure("tps = ")?, latency_ms: figure("latency average = ")? })
 }
 
 fn newest_postgres() -> Option<PathBuf> {

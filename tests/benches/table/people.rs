@@ -3,6 +3,7 @@
 //! Headquarters and boxes are the programs as installed, asked from outside; memory is what the system says of them.
 
 use crate::campus::sheet;
+use crate::size::Size;
 use crate::table::{Row, memory_kib};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -20,11 +21,11 @@ use yika_hub::desk::{ImportReport, NewTerminal, TariffSet, TerminalMade};
 use yika_store::{Options, SqliteReader};
 use yika_tests::site::{BoxProgram, HubProgram, Reach, until};
 
-const PEOPLE: usize = 100_000;
+const PEOPLE: Size<usize> = Size(100_000, 500);
 const CAMPUS: CampusId = CampusId(1);
 const BOUND: Duration = Duration::from_secs(180);
 /// A box rests this long before its memory counts as steady.
-const REST: Duration = Duration::from_secs(5);
+const REST: Size<Duration> = Size(Duration::from_secs(5), Duration::from_secs(1));
 const FIRST_DECISION: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(2);
 const STARTS: u32 = 3;
@@ -46,7 +47,7 @@ async fn furnish(hub: &HubProgram) -> Result<TerminalMade> {
         name: "东校区".into(),
         utc_offset_minutes: 480,
         cut_minute: 180,
-        people_shards: shard_count_for(PEOPLE as u32),
+        people_shards: shard_count_for(PEOPLE.get() as u32),
     };
     hub.ask::<()>("POST", "/v1/campus", serde_json::to_vec(&record)?).await?;
     let sheet = TariffSheet { barred: Vec::new(), ..sheet() };
@@ -64,12 +65,12 @@ async fn furnish(hub: &HubProgram) -> Result<TerminalMade> {
 
 /// The import, and a connected box that takes it in meanwhile.
 async fn import(hub: &HubProgram, early: &BoxProgram) -> Result<Vec<Row>> {
-    let bytes = tokio::task::spawn_blocking(|| yika_hub::import::demo_people(1, &["东校区"], PEOPLE)).await??;
+    let bytes = tokio::task::spawn_blocking(|| yika_hub::import::demo_people(1, &["东校区"], PEOPLE.get())).await??;
     let started = Instant::now();
     let path = "/v1/import?name=people.xlsx&dry_run=false&zh=false";
     let report: ImportReport = hub.ask("POST", path, bytes).await?;
     let took = started.elapsed().as_secs_f64();
-    anyhow::ensure!(report.new == PEOPLE && report.refused == 0, "{report:?}");
+    anyhow::ensure!(report.new == PEOPLE.get() && report.refused == 0, "{report:?}");
     let imported = Instant::now();
     until("everybody at the box", BOUND, async || holds_everybody(hub, early)).await?;
     let later = imported.elapsed().as_secs_f64();
@@ -122,7 +123,7 @@ async fn start(hub: &HubProgram, mut edge: BoxProgram, till: &TerminalMade) -> R
         decided?;
         slowest = slowest.max(started.elapsed().as_secs_f64());
     }
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(REST.get()).await;
     let pid = edge.process.id().context("the box has ended")?;
     let steady = memory_kib(pid, "VmRSS")? as f64 / 1024.0;
     let first = Row::new("edge, start → first decision").value(slowest * 1e3, "ms").most("≤ 1 s", slowest, 1.0);

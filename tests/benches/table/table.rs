@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: what is measured.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Instant;
@@ -214,6 +214,13 @@ pub fn memory_kib(pid: u32, field: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next()?.parse().ok());
     kib.ok_or_else(|| anyhow::anyhow!("process {pid} tells no {field}"))
+}
+
+/// What this process has sent to the disk.
+pub fn written_bytes() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/io")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.trim().parse().ok()).context("the system does not tell what was written")
 }
 
 fn load() -> f64 {

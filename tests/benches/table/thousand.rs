@@ -5,6 +5,7 @@
 //! each and certified by its own authority, before it starts: the conversation over the net is limited to five a second.
 
 use crate::host::{Child, take_orders};
+use crate::size::Size;
 use crate::table::{Row, Times, in_words, memory_kib, mono_ns};
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
@@ -34,13 +35,13 @@ use yika_link::{
 };
 use yika_tests::site::HubProgram;
 
-const BOXES: usize = 1_000;
+const BOXES: Size<usize> = Size(1_000, 20);
 const PROCESSES: usize = 2;
 const FILES_MAX: usize = 4_096;
 const BOUND: Duration = Duration::from_secs(120);
 /// The registry has gone round and nothing moves any more.
-const REST: Duration = Duration::from_secs(12);
-const LOSSES: usize = 20;
+const REST: Size<Duration> = Size(Duration::from_secs(12), Duration::from_secs(2));
+const LOSSES: Size<usize> = Size(20, 3);
 const PACE: Duration = Duration::from_millis(250);
 const CAMPUS: CampusId = CampusId(1);
 
@@ -96,9 +97,9 @@ pub async fn rows() -> Result<Vec<Row>> {
         std::fs::write(dir.join("given"), postcard::to_stdvec(&given)?)?;
         processes.push(Child::start_with_files("boxes", &dir, &[], FILES_MAX).await?);
     }
-    await_all(&mut processes, BOXES / PROCESSES, 0).await?;
-    tokio::time::sleep(REST).await;
-    let each = (memory_kib(pid(&hub)?, "VmRSS")? - before) as f64 / BOXES as f64;
+    await_all(&mut processes, BOXES.get() / PROCESSES, 0).await?;
+    tokio::time::sleep(REST.get()).await;
+    let each = (memory_kib(pid(&hub)?, "VmRSS")? - before) as f64 / BOXES.get() as f64;
     let idle = Row::new("hub with 1,000 idle edges, resident each").value(each, "KiB").most("≤ 100 KiB", each, 100.0);
     let told = losses(&hub, &cards, &mut processes).await?;
     let mut rows = vec![
@@ -112,7 +113,7 @@ pub async fn rows() -> Result<Vec<Row>> {
     hub.process.terminate(BOUND).await?;
     rows.push(back("all 1,000 back after a restart", &mut hub, &mut processes).await?);
     // As after any working hour: a connection that lives on clears its box's back-off.
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(REST.get()).await;
     clear(&mut processes).await?;
     hub.process.kill().await?;
     rows.push(back("all 1,000 back after kill -9", &mut hub, &mut processes).await?);
@@ -124,7 +125,7 @@ async fn back(name: &str, hub: &mut HubProgram, processes: &mut [Child]) -> Resu
     let started = mono_ns();
     hub.restart().await?;
     let ready = mono_ns();
-    let seen = await_all(processes, BOXES / PROCESSES, 0).await?;
+    let seen = await_all(processes, BOXES.get() / PROCESSES, 0).await?;
     let times = Times::new(seen.greeted.iter().map(|at| at.saturating_sub(started)).collect());
     let all = times.max() / 1e6;
     let row = Row::new(name).times(&times).value(all, "s").most("≤ 5 s", all, 5.0);
@@ -136,7 +137,7 @@ async fn back(name: &str, hub: &mut HubProgram, processes: &mut [Child]) -> Resu
 
 /// Cards that can be lost.
 async fn cards(hub: &HubProgram) -> Result<Vec<CardNumber>> {
-    let bytes = yika_hub::import::demo_people(1, &["东校区"], LOSSES)?;
+    let bytes = yika_hub::import::demo_people(1, &["东校区"], LOSSES.get())?;
     let _: ImportReport = hub.ask("POST", "/v1/import?name=people.xlsx&dry_run=false&zh=false", bytes).await?;
     let people: Vec<PersonLine> = hub.ask("GET", "/v1/people?limit=100", Vec::new()).await?;
     Ok(people.iter().filter_map(|person| person.card.map(CardNumber)).collect())
@@ -151,7 +152,7 @@ async fn losses(hub: &HubProgram, cards: &[CardNumber], processes: &mut [Child])
         hub.ask::<()>("POST", "/v1/block", serde_json::to_vec(&target)?).await?;
         tokio::time::sleep(PACE).await;
     }
-    let seen = await_all(processes, 0, cards.len() * BOXES / PROCESSES).await?;
+    let seen = await_all(processes, 0, cards.len() * BOXES.get() / PROCESSES).await?;
     let first = seen.blocks.iter().map(|(seq, _)| seq.0).min().context("no block came")?;
     let mut slowest = vec![0; cards.len()];
     for (seq, at) in seen.blocks {
@@ -194,7 +195,7 @@ fn enrol(data: &Path) -> Result<(Vec<Enrolled>, Root)> {
     let (node, thread) = HubNode::start(&identity, data)?;
     let now_s = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())?;
     let mut boxes = Vec::new();
-    for n in 0..BOXES {
+    for n in 0..BOXES.get() {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
         let signing = SigningKey::from_bytes(&key);
