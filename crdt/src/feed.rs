@@ -190,6 +190,29 @@ pub struct Run {
     pub head: SignedHead,
 }
 
+impl Run {
+    /// Takes on the run that came next, so that both are stored at once: the later head vouches for all of it.
+    ///
+    /// # Errors
+    /// The other run, where it does not continue this one from where this one's head says that it ends, or where both
+    /// have more than [`RUN_ENTRIES_MAX`] entries or `bytes_max` bytes together.
+    pub fn join(&mut self, mut next: Box<Run>, bytes_max: usize) -> Result<(), Box<Run>> {
+        let feed = self.head.feed;
+        let is_next = next.head.feed == feed && next.from == self.head.end.seq.next();
+        let entries = self.entries.len() + next.entries.len();
+        let bytes: usize = self.entries.iter().chain(&next.entries).map(Vec::len).sum();
+        if !is_next || entries > RUN_ENTRIES_MAX || bytes > bytes_max {
+            return Err(next);
+        }
+        if next.entries.iter().fold(self.head.end, |end, entry| link(&feed, end, entry)) != next.head.end {
+            return Err(next);
+        }
+        self.entries.append(&mut next.entries);
+        self.head = next.head;
+        Ok(())
+    }
+}
+
 /// Checks that `run` continues a feed held up to `held`, and returns the new end.
 ///
 /// Entries already held at the start of the run are recomputed only from `held` on: callers cut them off first.
@@ -250,7 +273,51 @@ mod tests {
         assert_eq!(check_run(End::default(), &run, &stranger), Err(FeedError::BadSignature(feed())));
     }
 
+    /// What comes after `held`, as it would be sent by itself.
+    fn run_after(held: End, entries: Vec<Vec<u8>>, key: &SigningKey) -> Box<Run> {
+        let end = entries.iter().fold(held, |end, e| link(&feed(), end, e));
+        Box::new(Run { from: held.seq.next(), entries, head: SignedHead::sign(feed(), end, key) })
+    }
+
+    #[test]
+    fn a_run_takes_on_only_what_follows_it() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let first = run_of(vec![b"a".to_vec()], &key);
+        let second = run_after(first.head.end, vec![b"b".to_vec()], &key);
+        let third = run_after(second.head.end, vec![b"c".to_vec()], &key);
+        let mut forked = second.clone();
+        forked.entries[0] = b"x".to_vec();
+        let mut foreign = second.clone();
+        foreign.head.feed.channel = Channel::Registry;
+
+        let mut run = first.clone();
+        for other in [third, forked, foreign] {
+            assert_eq!(run.join(other.clone(), 100), Err(other));
+        }
+        assert_eq!(run.join(second.clone(), 1), Err(second), "both are longer than one byte");
+        assert_eq!(run, first, "what is not taken on leaves no trace");
+    }
+
     proptest! {
+        #[test]
+        fn runs_that_follow_each_other_are_one_run(
+            runs in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 1..5), 1..6),
+        ) {
+            let key = SigningKey::from_bytes(&[7; 32]);
+            let mut joined: Option<Box<Run>> = None;
+            for entries in runs.clone() {
+                let held = joined.as_ref().map_or(End::default(), |run| run.head.end);
+                let next = run_after(held, entries, &key);
+                match &mut joined {
+                    Some(run) => prop_assert_eq!(run.join(next, usize::MAX), Ok(())),
+                    None => joined = Some(next),
+                }
+            }
+            let whole = run_of(runs.concat(), &key);
+            prop_assert_eq!(joined.as_deref(), Some(&whole));
+            prop_assert!(check_run(End::default(), &whole, &key.verifying_key()).is_ok());
+        }
+
         #[test]
         fn any_changed_byte_breaks_the_chain(
             entries in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..20), 1..8),

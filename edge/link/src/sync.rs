@@ -19,7 +19,7 @@ use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::mesh::{Directory, RunRefused};
 use yika_crdt::snapshot::{Audience, SignedManifest};
 use yika_crdt::store::{FeedState, Read, StoreError, end_at};
-use yika_crdt::sync::{Claim, Known, Message, PeerSync, SnapshotWord};
+use yika_crdt::sync::{Claim, Known, Message, PeerSync, RUN_BYTES_MAX, SnapshotWord};
 
 /// Runs received and not yet stored; at the bound the loop stops reading and the peer waits.
 pub const RUNS_WAITING_MAX: usize = 8;
@@ -416,12 +416,25 @@ fn shared_feeds<N: Node>(node: &Arc<N>, sync: &PeerSync) -> Result<Vec<(FeedId, 
 
 type Stored = Result<(FeedId, Seq), NotTaken>;
 
-/// Stores runs one after the other, in the order they came.
+/// Stores runs in the order they came. What came while the one before was being stored goes in one turn with it, as far as
+/// it is of one feed: where storing takes longer than the next sale, a turn for each would never be done with them.
 fn ingest_worker<N: Node>(node: Arc<N>, from: Writer) -> (mpsc::Sender<Box<Run>>, mpsc::Receiver<Stored>) {
     let (runs, mut waiting) = mpsc::channel::<Box<Run>>(RUNS_WAITING_MAX);
     let (done, stored) = mpsc::channel(RUNS_WAITING_MAX + 1);
     tokio::spawn(async move {
-        while let Some(run) = waiting.recv().await {
+        let mut other = None;
+        loop {
+            let next = match other.take() {
+                Some(run) => Some(run),
+                None => waiting.recv().await,
+            };
+            let Some(mut run) = next else { return };
+            while let Ok(next) = waiting.try_recv() {
+                if let Err(not_of_it) = run.join(next, RUN_BYTES_MAX) {
+                    other = Some(not_of_it);
+                    break;
+                }
+            }
             let result = node.ingest(from, run).await;
             let failed = result.is_err();
             if done.send(result).await.is_err() || failed {
