@@ -179,6 +179,8 @@ impl Hub {
                 let held: Option<Day> = turn.tx.get(&cut_key(feed.writer))?;
                 turn.tx.put(cut_key(feed.writer), &held.map_or(*day, |held| held.max(*day)));
                 self.tally(turn, feed, seq, *day)?;
+                // Every box writes this once a day, and has just written it: of no other word it knows so well how old it is.
+                self.tell_time(turn, feed.writer)?;
             }
             Body::Refused(record) => {
                 turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record: record.clone() });
