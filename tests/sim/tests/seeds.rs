@@ -1,7 +1,7 @@
 //! A few seeds in every test run: they pass, do something, and are the same twice. `deploy/test` plays more of them, faster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
 
-use yika_sim::plan::{Class, Plan};
+use yika_sim::plan::{Class, Plan, kept};
 use yika_sim::run;
 use yika_sim::theme::Theme;
 
@@ -24,10 +24,9 @@ fn histories_pass_and_are_the_same_twice() {
 /// Seeds that found something, with what they found; they are played first.
 #[test]
 fn what_failed_once_passes() {
-    let kept = include_str!("../kept.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    for line in kept {
-        let plan = line.split_whitespace().next().and_then(Plan::kept).unwrap();
-        assert_eq!(run(plan, false).failure, None, "{line}");
+    for plan in kept().expect("each line names a history") {
+        let seed = plan.seed;
+        assert_eq!(run(plan, false).failure, None, "seed {seed}");
     }
 }
 
