@@ -675,6 +675,7 @@ impl World {
                     }
                 }
                 edge::Effect::Directory(_) => self.close_refused_soon(me),
+                edge::Effect::Gate(_) => self.unsettled_ms = self.now_ms,
                 edge::Effect::Quarantined { feed, seq, cause } if self.honest() => {
                     self.fail(format!("{me}: {feed} #{seq} of an honest node is in quarantine: {cause}"));
                 }

@@ -96,6 +96,7 @@ impl World {
 
     /// A turn of a box is rolled back.
     fn undo(&mut self, n: usize) -> Result<edge::Reply, NotDone> {
+        self.unsettled_ms = self.now_ms;
         let node = &mut self.boxes[n];
         if let Some(machine) = node.core.as_mut()
             && let Err(error) = machine.reload(&node.disk)
@@ -168,6 +169,7 @@ impl World {
     }
 
     fn undo_hub(&mut self) -> Result<core::Reply, NotDone> {
+        self.unsettled_ms = self.now_ms;
         if let Some(machine) = self.hub.core.as_mut()
             && let Err(error) = machine.reload(&self.hub.disk)
         {
