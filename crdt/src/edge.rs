@@ -531,7 +531,10 @@ impl Edge {
                     })?;
                 }
                 Event::Forked(feed) => effects.push(Effect::Forked(feed)),
-                Event::Receipt(receipt) => effects.push(Effect::Receipt(receipt)),
+                Event::Receipt { by, receipt } => {
+                    self.hear_receipt(tx, by, &receipt, ticks)?;
+                    effects.push(Effect::Receipt(receipt));
+                }
                 Event::Time { said, hub_time_ms } => self.hear_time(tx, said, hub_time_ms, ticks),
                 Event::Quarantined { feed, seq, cause } => effects.push(Effect::Quarantined { feed, seq, cause }),
                 Event::Journal { feed, seq, entry } if feed.writer != self.mesh.me => {

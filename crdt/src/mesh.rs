@@ -135,7 +135,12 @@ pub enum Event {
         grant: GrantRecord,
     },
     /// The hub's receipt moved.
-    Receipt(ReceiptRecord),
+    Receipt {
+        /// In which life.
+        by: Writer,
+        /// What it says.
+        receipt: ReceiptRecord,
+    },
     /// The hub told the time.
     Time {
         /// In which life, at which position of what it says to this node alone.
@@ -481,7 +486,7 @@ impl Mesh {
             | Body::Operator(_)
             | Body::Settled(_)
             | Body::Answered(_)
-            | Body::Tally(_)) => self.apply_receipts(tx, body, events)?,
+            | Body::Tally(_)) => self.apply_receipts(tx, feed.writer, body, events)?,
             Body::Change(record) => events.push(Event::Change { feed, seq, record }),
             Body::Rebase(record) => events.push(Event::Rebase { feed, seq, record }),
             Body::Purchase(_)
@@ -502,6 +507,7 @@ impl Mesh {
     fn apply_receipts<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
+        by: Writer,
         body: Body,
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
@@ -515,7 +521,7 @@ impl Mesh {
             }
             Body::Receipt(receipt) => {
                 tx.put(keys::receipt(receipt.incarnation), &receipt);
-                events.push(Event::Receipt(receipt));
+                events.push(Event::Receipt { by, receipt });
             }
             Body::TerminalKey(key) => tx.put(keys::terminal_key(key.terminal), &key),
             Body::Operator(operator) => tx.put(keys::operator(operator.operator), &operator),

@@ -11,6 +11,8 @@ mod facts;
 mod limits;
 #[path = "edge/merges.rs"]
 mod merges;
+#[path = "edge/time.rs"]
+mod time;
 
 use ed25519_dalek::SigningKey;
 use yika_crdt::Fen;
@@ -606,36 +608,6 @@ fn a_run_from_where_it_may_not_come_is_refused_whole() {
         let reply = edge.run(Command::Ingest(Run { from: Seq(1), entries: vec![entry], head }.into()));
         assert!(matches!(reply, Reply::Refused(_)), "{feed}: {reply:?}");
     }
-}
-
-/// What headquarters said of the time before the line broke comes after it, and what it says then is under way for a while:
-/// neither turns a box back, and a box that is ahead is set right.
-#[test]
-fn a_late_word_on_the_time_turns_no_box_back() {
-    let mut hub = HubVoice::default();
-    let mut edge = Box_::ready(1, 1, &mut hub);
-    let receipts = Channel::Receipts(NodeId(1));
-    let shown = |edge: &Box_| edge.edge.clock().now_ms(Ticks { boot: 1, mono_ms: edge.mono_ms, wall_ms: 0 });
-    let before = shown(&edge);
-    // Said, and then the line breaks for an hour.
-    let late = hub.say(receipts, vec![Body::Time(before + 1)]);
-    edge.mono_ms += HOUR_MS as u64;
-    edge.run(Command::TrustHub(node_record(HUB, None)));
-    edge.run(Command::HubGreeted { life: HUB, said: late.head.end.seq });
-    let hour_later = shown(&edge);
-    edge.run(Command::Ingest(late.into()));
-    assert!(shown(&edge) >= hour_later && hour_later >= before + HOUR_MS, "turned back by an hour");
-    // Of this connection, and two seconds under way.
-    let fresh = hub.say(receipts, vec![Body::Time(hour_later)]);
-    edge.mono_ms += 2_000;
-    let then = shown(&edge);
-    edge.run(Command::Ingest(fresh.into()));
-    assert!(shown(&edge) >= then, "turned back by what was under way");
-    // Far ahead of headquarters: as an operator's wrong word leaves it.
-    edge.run(Command::ConfirmTime { hub_time_ms: then + 50 * HOUR_MS, operator: OperatorId(1) });
-    let right = hub.say(receipts, vec![Body::Time(then)]);
-    edge.run(Command::Ingest(right.into()));
-    assert!(shown(&edge) < then + HOUR_MS, "not set right");
 }
 
 #[test]

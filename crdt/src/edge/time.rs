@@ -2,18 +2,22 @@
 //!
 //! The word is an entry and travels like any other: what was said before the line broke arrives after it, days late perhaps,
 //! and a line that loses packets delivers late, too. Each connection brings a word of its own, so that an older one may only
-//! move a clock forward. Leaves to others: the clock (`clock`), when headquarters says it (hub).
+//! move a clock forward. A line may hold for months, in which a fast clock runs ahead by hours: what headquarters says after
+//! a receipt is younger than the newest entry that the receipt names, which this box has written itself. Leaves to others:
+//! the clock (`clock`), when headquarters says it (hub).
 
 use super::Edge;
+use crate::channel::{Channel, FeedId};
 use crate::clock::Ticks;
+use crate::entry::{Entry, ReceiptRecord};
 use crate::ids::{Seq, Writer};
 use crate::keys;
-use crate::store::{Read, Tx};
+use crate::store::{Read, StoreError, Tx};
 
 /// The connection to headquarters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HubLine {
-    /// Before headquarters said anything on it.
+    /// Before headquarters said anything on it of what is still to come.
     since_mono_ms: u64,
     /// What it had said to this box before, as it greeted.
     said_before: Option<(Writer, Seq)>,
@@ -30,6 +34,27 @@ impl Edge {
         if let Some(line) = &mut self.hub_line {
             line.said_before = Some((life, end));
         }
+    }
+
+    /// Headquarters says what it holds of this box's journal: what it says after that is younger than the newest of it.
+    pub(super) fn hear_receipt<R: Read + ?Sized>(
+        &mut self,
+        tx: &Tx<'_, R>,
+        by: Writer,
+        receipt: &ReceiptRecord,
+        ticks: Ticks,
+    ) -> Result<(), StoreError> {
+        let journal = FeedId { writer: self.mesh.me, channel: Channel::Journal };
+        let line = self.hub_line.as_mut().filter(|line| line.said_before.is_some_and(|(life, _)| life == by));
+        if let Some(line) = line
+            && receipt.incarnation == self.mesh.me.incarnation
+            && let Some(bytes) = tx.entry(&journal, receipt.held)?
+            && let Ok(Entry { stamp, .. }) = Entry::decode(&bytes)
+            && stamp.boot == ticks.boot
+        {
+            line.since_mono_ms = line.since_mono_ms.max(stamp.mono_ms);
+        }
+        Ok(())
     }
 
     /// Headquarters told the time in an entry to this box.

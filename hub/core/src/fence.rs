@@ -246,7 +246,7 @@ impl Hub {
     }
 
     /// Nobody can spend rights of this life any more: its lease is over for every clock, and every box that could have
-    /// taken a cheque of it has told what it did up to then, or is fenced.
+    /// taken a cheque of it has told what it did up to then, or is fenced; what they have told is posted, too.
     fn is_safe<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>, writer: Writer) -> Result<bool, CoreError> {
         let end_ms = self.lease_end_ms(turn, writer)?.saturating_add(SKEW_MS).saturating_add(GRACE_MS);
         if proof::sown("suspense_released_at_once") {
@@ -261,7 +261,7 @@ impl Hub {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(!self.awaits_cheque_of(turn, writer)?)
     }
 
     /// A hub restored from a backup may have held more of a life when it fenced it than it holds: what that life had
@@ -366,4 +366,119 @@ pub(super) fn heard_on<R: Read + ?Sized>(store: &R) -> Result<BTreeSet<Writer>, 
 
 fn winding_key(writer: Writer) -> Vec<u8> {
     named(b"!winding", &writer)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+    use super::*;
+    use crate::{Command, Identity, LEASE_MS, Teller, balances};
+    use ed25519_dalek::SigningKey;
+    use std::collections::BTreeMap;
+    use yika_crdt::documents::PersonChange;
+    use yika_crdt::feed::{self, End, Hash, Run, SignedHead};
+    use yika_crdt::person::{Person, PersonStatus};
+    use yika_crdt::store::{MemoryStore, Store, Tx};
+
+    const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
+    const NOON_MS: i64 = 1_795_494_600_000;
+    const PERSON: PersonId = PersonId(1);
+    const PAID_IN: Fen = Fen(6_000);
+
+    fn life_of(node: u32) -> Writer {
+        Writer { node: NodeId(node), incarnation: LIFE }
+    }
+
+    fn key_of(node: NodeId) -> SigningKey {
+        SigningKey::from_bytes(&[node.0 as u8 + 1; 32])
+    }
+
+    fn order(hub: &mut Hub, store: &mut MemoryStore, command: Command, hub_time_ms: i64) {
+        let stamp = Stamp { hub_time_ms, boot: 0, mono_ms: 0 };
+        let mut tx = Tx::new(&*store);
+        hub.handle(&mut tx, command, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        hub.committed();
+    }
+
+    /// A feed of a box, from its beginning.
+    fn said(node: u32, channel: Channel, bodies: Vec<Body>, hub_time_ms: i64) -> Command {
+        let feed = FeedId { writer: life_of(node), channel };
+        let stamp = Stamp { hub_time_ms, boot: 1, mono_ms: 0 };
+        let entries: Vec<Vec<u8>> = bodies.into_iter().map(|body| Entry { stamp, body }.encode()).collect();
+        let end = entries.iter().fold(End::default(), |end, entry| feed::link(&feed, end, entry));
+        let head = SignedHead::sign(feed, end, &key_of(NodeId(node)));
+        Command::Ingest(Box::new(Run { from: Seq(1), entries, head }))
+    }
+
+    /// Headquarters, two boxes of one campus, each with half of what a person has.
+    fn with_two_boxes() -> (Hub, MemoryStore) {
+        let mut store = MemoryStore::default();
+        let mut hub = Hub::load(&store, Identity { me: life_of(0), key: key_of(NodeId::HUB) }).unwrap();
+        let campus = CampusId(1);
+        let record = |node| NodeRecord {
+            writer: life_of(node),
+            campus: (node > 0).then_some(campus),
+            key: key_of(NodeId(node)).verifying_key().to_bytes(),
+            name: node.to_string(),
+            address: None,
+        };
+        let name = "校区".to_owned();
+        let of_campus = CampusRecord { campus, name, utc_offset_minutes: 480, cut_minute: 180, people_shards: 1 };
+        let bodies = [Body::Node(record(0)), Body::Campus(of_campus), Body::Node(record(1)), Body::Node(record(2))];
+        for body in bodies {
+            order(&mut hub, &mut store, Command::Registry(Box::new(body)), NOON_MS);
+        }
+        let person = Person {
+            person: PERSON,
+            home: campus,
+            name: "测试员".into(),
+            staff_number: "0001".into(),
+            category: CategoryId(1),
+            status: PersonStatus::Active,
+            valid: (None, None),
+            cards: Vec::new(),
+            id_hash: [0; 16],
+        };
+        let (operator, acts) = (OperatorId(1), vec![PersonChange::add(person)]);
+        order(&mut hub, &mut store, Command::People { operator, moves: BTreeMap::new(), acts }, NOON_MS);
+        for node in [1, 2] {
+            order(&mut hub, &mut store, Command::Connected(life_of(node)), NOON_MS);
+        }
+        let by = Teller { operator, shift: 1 };
+        let top_up = Command::TopUp { id: Hash([1; 32]), person: PERSON, amount: PAID_IN, by };
+        order(&mut hub, &mut store, top_up, NOON_MS);
+        order(&mut hub, &mut store, Command::Tick { connected: vec![life_of(1), life_of(2)] }, NOON_MS + 1_000);
+        (hub, store)
+    }
+
+    fn in_suspense(store: &MemoryStore) -> Fen {
+        let account = Account::Suspense(PERSON, WalletKey::Main, life_of(1));
+        balances(store).unwrap().get(&account).copied().unwrap_or_default()
+    }
+
+    /// A sibling has told long since that it took a cheque of the fenced box, and the cheque itself comes only later: it may
+    /// be spent, and is not released to the holder before.
+    #[test]
+    fn what_a_sibling_took_by_cheque_is_not_released_before_the_cheque_is_here() {
+        let (mut hub, mut store) = with_two_boxes();
+        let half = Fen(PAID_IN.0 / 2);
+        order(&mut hub, &mut store, Command::Fence { writer: life_of(1), reason: "burnt".into() }, NOON_MS + 2_000);
+        assert_eq!(in_suspense(&store), half);
+        let (row, to_sibling) = (Row { person: PERSON, wallet: WalletKey::Main }, Channel::Rights(life_of(2)));
+        let cheque = FeedId { writer: life_of(1), channel: to_sibling };
+        let taken = Body::Taken(TakenRecord { feed: cheque, seq: Seq(1), row, total: half });
+        let over_ms = NOON_MS + LEASE_MS + SKEW_MS + GRACE_MS + 60_000;
+        let bodies = vec![taken, Body::Cut(Day(20_784))];
+        order(&mut hub, &mut store, said(2, Channel::Journal, bodies, over_ms), over_ms);
+        order(&mut hub, &mut store, Command::Tick { connected: vec![life_of(2)] }, over_ms + 1_000);
+        assert_eq!(in_suspense(&store), half, "released though the sibling may spend it");
+        let given = Body::Grant(GrantRecord { row, total: half, last_day: None, basis: None, lease: None });
+        order(&mut hub, &mut store, said(1, to_sibling, vec![given], NOON_MS), over_ms + 2_000);
+        order(&mut hub, &mut store, Command::Tick { connected: vec![life_of(2)] }, over_ms + 3_000);
+        assert_eq!(in_suspense(&store), Fen::ZERO);
+        let right = Account::Right(PERSON, WalletKey::Main, life_of(2));
+        assert_eq!(balances(&store).unwrap()[&right], PAID_IN, "the sibling has it, and the holder not again");
+    }
 }

@@ -16,7 +16,7 @@ use yika_crdt::keys;
 use yika_crdt::proof;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{GivenBack, share_back};
-use yika_crdt::store::{Read, StoreError};
+use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::tariff;
 
 /// Where an entry stands: in a journal, or on the other branch of a forked one.
@@ -119,8 +119,10 @@ fn waiting_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
     named(WAITING_CHEQUES, &(feed, seq))
 }
 
-/// Prefix of cheques that are taken, and of which the giver's word has not come yet.
+/// Prefix of cheques that are taken, and of which the giver's word has not come yet; the giver follows.
 const WAITING_CHEQUES: &[u8] = b"!cheque";
+/// Of one giver so many are looked at; where there are more, some are taken to be of boxes that go on.
+const WAITING_READ_MAX: usize = 1_024;
 
 /// Whether there are any.
 pub(super) fn has_waiting_cheques<R: Read + ?Sized>(turn: &Turn<'_, '_, R>) -> Result<bool, StoreError> {
@@ -128,6 +130,21 @@ pub(super) fn has_waiting_cheques<R: Read + ?Sized>(turn: &Turn<'_, '_, R>) -> R
 }
 
 impl Hub {
+    /// Whether a box that goes on has taken a cheque of this giver whose word on it has not come yet: it may be spent.
+    pub(super) fn awaits_cheque_of<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        giver: Writer,
+    ) -> Result<bool, StoreError> {
+        let rows = turn.tx.scan(&named(WAITING_CHEQUES, &giver), None, WAITING_READ_MAX)?;
+        let mut awaits = rows.len() == WAITING_READ_MAX;
+        for (key, bytes) in &rows {
+            let (place, _): (Place, TakenRecord) = decode_row(key, bytes)?;
+            awaits |= !self.mesh.is_fenced(place.feed.writer);
+        }
+        Ok(awaits)
+    }
+
     /// Posts one journal entry. The feed's chain makes sure that each is seen once. The box has answered the id of an
     /// entry also where the entry cannot be posted.
     pub(super) fn post<R: Read + ?Sized>(
@@ -179,6 +196,8 @@ impl Hub {
                 let held: Option<Day> = turn.tx.get(&cut_key(feed.writer))?;
                 turn.tx.put(cut_key(feed.writer), &held.map_or(*day, |held| held.max(*day)));
                 self.tally(turn, feed, seq, *day)?;
+                // Every box writes this once a day, and has just written it: of no other word it knows so well how old it is.
+                self.tell_time(turn, feed.writer)?;
             }
             Body::Refused(record) => {
                 turn.rows.push(TableRow::Refusal { feed, seq, at_ms, record: record.clone() });

@@ -62,7 +62,6 @@ use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::{Directory, Event, Mesh, RunRefused};
-use yika_crdt::proof;
 use yika_crdt::store::{IngestError, Read, StoreError, Tx};
 use yika_crdt::sync::{Claim, Message, before};
 
@@ -586,8 +585,8 @@ impl Hub {
     ) -> Result<Reply, CoreError> {
         for writer in &connected {
             // A box whose line holds for months would go by its own clock alone.
-            if self.serve(turn, *writer)? && !proof::sown("time_told_once_a_connection") {
-                self.tell(turn, writer.node, Body::Time(turn.stamp.hub_time_ms))?;
+            if self.serve(turn, *writer)? {
+                self.tell_time(turn, *writer)?;
             }
         }
         self.reached = connected.into_iter().collect();

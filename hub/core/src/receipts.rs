@@ -1,4 +1,4 @@
-//! What the hub tells each box about itself: leases, and how far its journal is held and archived.
+//! What the hub tells each box about itself: leases, the time, and how far its journal is held and archived.
 //!
 //! Leaves to others: making archives (the shell), pruning (`yika_crdt::sale::prune`).
 
@@ -7,6 +7,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::*;
 use yika_crdt::feed::{self, SignatureBytes};
 use yika_crdt::ids::*;
+use yika_crdt::proof;
 use yika_crdt::store::{Read, StoreError, Tx};
 
 /// How long a lease lasts from its signing.
@@ -66,20 +67,34 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         of: Writer,
     ) -> Result<(), StoreError> {
-        let feed = FeedId { writer: of, channel: Channel::Journal };
-        let held = turn.tx.feed(&feed)?.end.seq;
-        let archived = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
-        let receipt = ReceiptRecord { incarnation: of.incarnation, held, archived };
+        let receipt = receipt_of(turn, of)?;
         let key = told_key(self.mesh.me, of);
         let told = turn.tx.get::<(ReceiptRecord, i64)>(&key)?;
         let now_ms = turn.stamp.hub_time_ms;
         let due = told.is_none_or(|(told, at_ms)| {
-            told.archived != archived || told != receipt && now_ms.saturating_sub(at_ms) >= RECEIPT_MS_MIN
+            told.archived != receipt.archived || told != receipt && now_ms.saturating_sub(at_ms) >= RECEIPT_MS_MIN
         });
         if due {
             turn.tx.put(key, &(receipt, now_ms));
             self.tell(turn, of.node, Body::Receipt(receipt))?;
         }
+        Ok(())
+    }
+
+    /// Tells a box the time, and before it what of its journal is held: how old that word is at most follows from the
+    /// newest entry that came here before it.
+    pub(super) fn tell_time<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        to: Writer,
+    ) -> Result<(), StoreError> {
+        if !self.is_alive(to) || proof::sown("time_told_once_a_connection") {
+            return Ok(());
+        }
+        let (receipt, now_ms) = (receipt_of(turn, to)?, turn.stamp.hub_time_ms);
+        turn.tx.put(told_key(self.mesh.me, to), &(receipt, now_ms));
+        self.tell(turn, to.node, Body::Receipt(receipt))?;
+        self.tell(turn, to.node, Body::Time(now_ms))?;
         Ok(())
     }
 
@@ -110,6 +125,13 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// How far the journal of a life is held and archived.
+fn receipt_of<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, of: Writer) -> Result<ReceiptRecord, StoreError> {
+    let feed = FeedId { writer: of, channel: Channel::Journal };
+    let archived = turn.tx.get(&archived_key(&feed))?.unwrap_or_default();
+    Ok(ReceiptRecord { incarnation: of.incarnation, held: turn.tx.feed(&feed)?.end.seq, archived })
 }
 
 /// How far a feed is in a verified backup.
@@ -157,19 +179,31 @@ mod tests {
         hub.committed();
     }
 
-    /// A box's monotonic clock drifts, and its line may hold for months: it is told the time whenever its lease is renewed.
-    #[test]
-    fn a_box_whose_line_holds_is_told_the_time_with_each_lease() {
-        let (me, to) = [0, 1].map(|node| Writer { node: NodeId(node), incarnation: LIFE }).into();
-        let key = SigningKey::from_bytes(&[1; 32]);
-        let public = key.verifying_key().to_bytes();
+    fn life_of(node: u32) -> Writer {
+        Writer { node: NodeId(node), incarnation: LIFE }
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
+    }
+
+    /// A hub that knows itself and one box.
+    fn with_a_box() -> (Hub, MemoryStore) {
         let mut store = MemoryStore::default();
-        let mut hub = Hub::load(&store, Identity { me, key }).unwrap();
-        for writer in [me, to] {
-            let campus = (writer == to).then_some(CampusId(1));
+        let mut hub = Hub::load(&store, Identity { me: life_of(0), key: key() }).unwrap();
+        for (writer, campus) in [(life_of(0), None), (life_of(1), Some(CampusId(1)))] {
+            let public = key().verifying_key().to_bytes();
             let record = NodeRecord { writer, campus, key: public, name: writer.to_string(), address: None };
             order(&mut hub, &mut store, Command::Registry(Box::new(Body::Node(record))), NOON_MS);
         }
+        (hub, store)
+    }
+
+    /// A box's monotonic clock drifts, and its line may hold for months: it is told the time whenever its lease is renewed.
+    #[test]
+    fn a_box_whose_line_holds_is_told_the_time_with_each_lease() {
+        let (mut hub, mut store) = with_a_box();
+        let (me, to) = (life_of(0), life_of(1));
         order(&mut hub, &mut store, Command::Connected(to), NOON_MS);
         let receipts = FeedId { writer: me, channel: Channel::Receipts(to.node) };
         let told = |store: &MemoryStore| {
@@ -182,5 +216,23 @@ mod tests {
             order(&mut hub, &mut store, Command::Tick { connected: vec![to] }, now_ms);
             assert_eq!(told(&store), 1 + hours, "when it connected, and with each lease");
         }
+    }
+
+    /// And when its day is cut, right after what is held of its journal: of that word the box knows how old it is.
+    #[test]
+    fn a_box_is_told_the_time_when_its_day_is_cut() {
+        let (mut hub, mut store) = with_a_box();
+        let (me, of) = (life_of(0), life_of(1));
+        let journal = FeedId { writer: of, channel: Channel::Journal };
+        let cut = Entry { stamp: Stamp { hub_time_ms: NOON_MS, boot: 1, mono_ms: 7 }, body: Body::Cut(Day(20_000)) };
+        let cut = cut.encode();
+        let head = feed::SignedHead::sign(journal, feed::link(&journal, feed::End::default(), &cut), &key());
+        let run = feed::Run { from: Seq(1), entries: vec![cut], head };
+        order(&mut hub, &mut store, Command::Ingest(Box::new(run)), NOON_MS + 5);
+        let receipts = FeedId { writer: me, channel: Channel::Receipts(of.node) };
+        let told = store.entries(&receipts, Seq(1), usize::MAX).unwrap();
+        let told: Vec<Body> = told.iter().map(|bytes| Entry::decode(bytes).unwrap().body).collect();
+        let held = ReceiptRecord { incarnation: LIFE, held: Seq(1), archived: Seq::ZERO };
+        assert_eq!(told[told.len() - 2..], [Body::Receipt(held), Body::Time(NOON_MS + 5)]);
     }
 }

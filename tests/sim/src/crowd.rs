@@ -466,13 +466,20 @@ impl World {
         let me = self.boxes[n].address;
         let id = self.crowd.terminals[t].id;
         let sold = self.crowd.answers.iter().rev().find_map(|(of, (_, answer, by))| match answer {
-            Answer::Approved(sale) if of.terminal == id && *by == me => {
-                Some((*of, person_of(sale.card), own(&sale.paid)))
-            }
+            Answer::Approved(_) if of.terminal == id && *by == me => Some(*of),
             _ => None,
         });
-        let Some((of, person, paid)) = sold else { return };
+        let Some(of) = sold else { return };
         let amount = self.chance.one_in(2).then(|| Fen(1 + self.chance.below(300) as i64));
+        self.give_back_at(t, of, amount);
+    }
+
+    /// A terminal's box gives back of what it sold: all of it, or so much.
+    pub fn give_back_at(&mut self, t: usize, of: PurchaseId, amount: Option<Fen>) {
+        let n = self.crowd.terminals[t].at;
+        let me = self.boxes[n].address;
+        let Some((_, Answer::Approved(sale), _)) = self.crowd.answers.get(&of) else { return };
+        let (person, paid) = (person_of(sale.card), own(&sale.paid));
         let request = RefundRequest {
             id: self.crowd.terminals[t].next_id(),
             of,

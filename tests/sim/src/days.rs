@@ -29,6 +29,10 @@ const LEASE_LEFT_MS_MIN: i64 = 60 * HOUR_MS;
 const CLOCK_MS_MAX: i64 = 60_000;
 /// Monotonic clocks drift at most one millisecond in so many.
 const DRIFT_MS_IN: i64 = 2_500;
+/// By how many millionths the monotonic clock of a box is fast or slow, whatever else happens to it.
+const DRIFT_PPM_MAX: i64 = 200;
+/// Keeps the draws of clocks apart from those of all else.
+const CLOCKS_APART: u64 = 0xC10C;
 
 /// What is known of long histories.
 pub struct Days {
@@ -50,6 +54,14 @@ impl Days {
 }
 
 impl World {
+    /// No monotonic clock runs quite right: over days it shows.
+    pub fn set_up_clocks(&mut self) {
+        let mut chance = Chance::new(self.plan.seed ^ CLOCKS_APART);
+        for node in &mut self.boxes {
+            node.drift_ppm = chance.between(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
+        }
+    }
+
     /// Hours or days pass.
     pub fn leap(&mut self) {
         if !self.is_busy() {

@@ -137,7 +137,7 @@ impl World {
         others
     }
 
-    /// One word of headquarters, shown to every other box, and all of it kept.
+    /// One word of headquarters, shown to every other box, twice, and all of it kept.
     fn pass_on_what_it_keeps(&mut self, n: usize) {
         let (person, me) = (self.a_holder(), self.boxes[n].me);
         let row = Row { person, wallet: WalletKey::Main };
@@ -148,7 +148,7 @@ impl World {
             let told = (word.hub_time_ms, word.remaining.0);
             self.losses.passed_on(me, to, person, told);
             let grant = GrantRecord { row, total: MUCH, last_day: None, basis: Some(word.clone()), lease };
-            self.append_at_will(n, Channel::Rights(to), vec![Body::Grant(grant)]);
+            self.append_at_will(n, Channel::Rights(to), vec![Body::Grant(grant.clone()), Body::Grant(grant)]);
         }
     }
 

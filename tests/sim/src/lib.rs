@@ -26,6 +26,7 @@ pub mod nodes;
 pub mod office;
 pub mod outage;
 pub mod plan;
+pub mod released;
 pub mod selling;
 pub mod served;
 pub mod sleep;

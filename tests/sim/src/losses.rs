@@ -1,13 +1,15 @@
 //! What one box can cost at most, as the README's table of losses states it, computed for the boxes of a history.
 //!
 //! A box that lost its end spends again what only it held; of two with one key both spend what both were granted; on one
-//! word of headquarters each box takes from a liar at most what it says. Beyond that nobody's money is spent twice. Leaves
-//! to others: what boxes do (`clone`, `liar`, `strike`), what was spent (`crowd`).
+//! word of headquarters each box takes from a liar at most what it says; what a fenced box sold under its lease and nobody
+//! has told by the time its suspense is released. Beyond that nobody's money is spent twice. Leaves to others: what boxes do
+//! (`clone`, `liar`, `strike`), what is released (`released`), what was spent (`crowd`).
 
 use crate::disk::Disk;
 use crate::nodes::BoxNode;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::Fen;
 use yika_crdt::entry::WalletKey;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -27,8 +29,10 @@ pub struct Losses {
     pub liars: BTreeSet<usize>,
     sums: BTreeMap<PersonId, i64>,
     pairs: Vec<Pair>,
-    /// What was passed on beyond a right: to whom, of whom, and on which word of headquarters.
-    passed_on: BTreeSet<(Writer, Writer, PersonId, i64)>,
+    /// What was passed on beyond a right: by whom, to whom, of whom, and on which word of headquarters, which says so much.
+    passed_on: BTreeMap<(Writer, Writer, PersonId, i64), i64>,
+    /// What was released of a fenced life though it was spent.
+    released: BTreeMap<(Writer, PersonId), i64>,
 }
 
 /// Two boxes with one key.
@@ -57,9 +61,21 @@ impl Losses {
 
     /// A liar passes on what it keeps, on a word of headquarters: the receiver takes what it says, once.
     pub fn passed_on(&mut self, from: Writer, to: Writer, person: PersonId, (word_ms, remaining): (i64, i64)) {
-        if self.passed_on.insert((from, to, person, word_ms)) {
+        if self.passed_on.insert((from, to, person, word_ms), remaining.max(0)).is_none() {
             *self.sums.entry(person).or_default() += remaining.max(0);
         }
+    }
+
+    /// What the words allow that a liar has shown to a box.
+    fn allowed_by_words(&self, from: Writer, to: Writer, person: PersonId) -> i64 {
+        let shown = self.passed_on.range((from, to, person, i64::MIN)..=(from, to, person, i64::MAX));
+        shown.map(|(_, remaining)| remaining).sum()
+    }
+
+    /// Of what is released of a fenced life's rights, so much was spent: as much as ever, if that was more.
+    pub fn released(&mut self, of: (Writer, PersonId), spent: i64) {
+        let released = self.released.entry(of).or_default();
+        *released = spent.max(*released);
     }
 }
 
@@ -95,7 +111,28 @@ impl World {
     /// Of a holder's money, what the README's table lets be spent beyond what was paid in.
     pub fn may_be_lost(&self, person: PersonId) -> i64 {
         let pairs = self.losses.pairs.iter().map(|pair| self.held_by_both(pair, person));
-        self.losses.sums.get(&person).copied().unwrap_or_default() + pairs.sum::<i64>()
+        let released = self.losses.released.iter().filter(|((_, of), _)| *of == person).map(|(_, spent)| spent);
+        self.losses.sums.get(&person).copied().unwrap_or_default() + pairs.sum::<i64>() + released.sum::<i64>()
+    }
+
+    /// What a box has taken of a liar's cheques is what the liar may pass on, and beyond that what each word of
+    /// headquarters says, once, however often it is shown.
+    pub fn check_taken_of_liars(&mut self, n: usize) {
+        let me = self.boxes[n].me;
+        for liar in self.losses.liars.clone() {
+            let from = self.boxes[liar].me;
+            for person in (1..=self.people()).map(PersonId).filter(|_| from != me) {
+                let main = |n: usize| self.boxes[n].rights(person).rows.remove(&WalletKey::Main).unwrap_or_default();
+                let taken = main(n).granted_in.get(&from).map_or(0, |total| total.0);
+                let passed_on = main(liar).granted_out.get(&me).map_or(0, |total| total.0);
+                let allowed = passed_on + self.losses.allowed_by_words(from, me, person);
+                if taken > allowed {
+                    let (taken, allowed) = (Fen(taken), Fen(allowed));
+                    return self
+                        .fail(format!("{me} has taken {taken} of {person} from {from}, which may give {allowed}"));
+                }
+            }
+        }
     }
 
     /// What both of two boxes with one key were granted, less what had gone when the copy was made: both may spend it.

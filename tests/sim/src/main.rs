@@ -3,13 +3,17 @@
 
 use clap::{Parser, Subcommand};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-use yika_sim::plan::{Class, Plan};
+use yika_sim::plan::{Class, Plan, kept};
 use yika_sim::theme::Theme;
 use yika_sim::{Outcome, run, shrink};
+
+/// Fresh seeds begin below this: short enough to be typed.
+const FRESH_SEEDS: u64 = 1_000_000_000;
 
 /// Plays histories of campuses whose lines, disks and clocks fail as a seed says.
 #[derive(Parser)]
@@ -23,6 +27,12 @@ struct Cli {
     /// How many.
     #[arg(long, default_value_t = 100)]
     count: u64,
+    /// Before them what has failed once.
+    #[arg(long)]
+    kept: bool,
+    /// After them so many others, from a first seed that is drawn anew and told.
+    #[arg(long, default_value_t = 0)]
+    fresh: u64,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -75,54 +85,80 @@ fn main() -> ExitCode {
     if !sow(&cli) {
         return ExitCode::from(2);
     }
-    let plan = |seed| {
-        let mut plan = Plan::of(seed);
-        if let Some(only) = &cli.only {
-            plan.faults = Class::ALL.into_iter().filter(|class| only.iter().any(|name| name == class.name())).collect();
-        }
-        if let Some(themes) = &cli.themes {
-            plan = plan.about(Theme::named(themes));
-        }
-        plan
-    };
     if let Some(seed) = cli.seed {
-        let outcome = if cli.shrink { shrink(plan(seed)) } else { run(plan(seed), cli.trace) };
+        let plan = planned(&cli, seed);
+        let outcome = if cli.shrink { shrink(plan) } else { run(plan, cli.trace) };
         tell(&outcome, cli.json);
         return ExitCode::from(u8::from(outcome.failure.is_some()));
     }
-    let (next, failed, began) = (AtomicU64::new(cli.from), Mutex::new(Vec::new()), Instant::now());
-    let marks: Mutex<BTreeMap<&str, u64>> = Mutex::default();
+    let Some(plans) = kept() else {
+        eprintln!("a line of kept.txt names no history");
+        return ExitCode::from(2);
+    };
+    let kept = if cli.kept { play(&cli, "kept histories", &plans) } else { Played::default() };
+    let fixed = play_seeds(&cli, cli.from, cli.count);
+    let is_whole = tell_marks(&kept.and(&fixed).marks) || !cli.all_marks;
+    let first = RandomState::new().hash_one(()) % FRESH_SEEDS;
+    let fresh = if cli.fresh > 0 { play_seeds(&cli, first, cli.fresh) } else { Played::default() };
+    let failed = kept.failed + fixed.failed + fresh.failed;
+    ExitCode::from(u8::from(failed > 0 || !is_whole))
+}
+
+/// What became of many histories.
+#[derive(Default)]
+struct Played {
+    failed: usize,
+    marks: BTreeMap<&'static str, u64>,
+}
+
+impl Played {
+    fn and(&self, other: &Played) -> Played {
+        let mut marks = self.marks.clone();
+        other.marks.iter().for_each(|(mark, hits)| *marks.entry(mark).or_default() += hits);
+        Played { failed: self.failed + other.failed, marks }
+    }
+}
+
+/// What a seed draws, as far as it was not asked for otherwise.
+fn planned(cli: &Cli, seed: u64) -> Plan {
+    let mut plan = Plan::of(seed);
+    if let Some(only) = &cli.only {
+        plan.faults = Class::ALL.into_iter().filter(|class| only.iter().any(|name| name == class.name())).collect();
+    }
+    match &cli.themes {
+        Some(themes) => plan.about(Theme::named(themes)),
+        None => plan,
+    }
+}
+
+fn play_seeds(cli: &Cli, from: u64, count: u64) -> Played {
+    let plans: Vec<Plan> = (from..from + count).map(|seed| planned(cli, seed)).collect();
+    play(cli, &format!("seeds from {from}"), &plans)
+}
+
+fn play(cli: &Cli, what: &str, plans: &[Plan]) -> Played {
+    let (next, played, began) = (AtomicUsize::new(0), Mutex::new(Played::default()), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..cli.jobs {
             scope.spawn(|| {
-                sow(&cli);
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= cli.from + cli.count {
-                        return;
-                    }
-                    let outcome = run(plan(seed), false);
-                    if let Ok(mut marks) = marks.lock() {
-                        outcome.tally.marks.iter().for_each(|(mark, hits)| *marks.entry(mark).or_default() += hits);
-                    }
-                    if outcome.failure.is_some() || cli.json {
+                sow(cli);
+                while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = run(plan.clone(), false);
+                    let is_failed = outcome.failure.is_some();
+                    if is_failed || cli.json {
                         tell(&outcome, cli.json);
                     }
-                    if outcome.failure.is_some()
-                        && let Ok(mut failed) = failed.lock()
-                    {
-                        failed.push(seed);
+                    if let Ok(mut played) = played.lock() {
+                        *played = played.and(&Played { failed: is_failed.into(), marks: outcome.tally.marks });
                     }
                 }
             });
         }
     });
-    let failed = failed.into_inner().unwrap_or_default();
-    let took = began.elapsed();
-    let a_minute = cli.count as u128 * 60_000 / took.as_millis().max(1);
-    eprintln!("{} seeds from {}, {} failed, {a_minute} a minute", cli.count, cli.from, failed.len());
-    let is_whole = tell_marks(&marks.into_inner().unwrap_or_default()) || !cli.all_marks;
-    ExitCode::from(u8::from(!failed.is_empty() || !is_whole))
+    let (played, count) = (played.into_inner().unwrap_or_default(), plans.len());
+    let a_minute = count as u128 * 60_000 / began.elapsed().as_millis().max(1);
+    eprintln!("{count} {what}, {} failed, {a_minute} a minute", played.failed);
+    played
 }
 
 /// Sows the fault that was asked for in this thread; false when it is not known.

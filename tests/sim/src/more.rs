@@ -108,6 +108,9 @@ impl World {
         if self.plan.is(Theme::Doors) {
             self.set_up_doors();
         }
+        if self.plan.is(Theme::Days) {
+            self.set_up_clocks();
+        }
     }
 
     /// The busy time begins.

@@ -16,9 +16,9 @@ use yika_crdt::ids::*;
 use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
 use yika_crdt::store::{Read, StoreError, decode_row};
-use yika_crdt::sync::Known;
+use yika_crdt::sync::{Known, Message};
 use yika_crdt::{Fen, keys};
-use yika_hub_core::{Hub, Identity};
+use yika_hub_core::{Command, Effect, Hub, Identity};
 
 /// First life of every node.
 pub const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
@@ -236,6 +236,8 @@ pub struct HubNode {
     pub is_unaware: bool,
     /// Lives that it knows to have forked a feed.
     pub forked: BTreeSet<Writer>,
+    /// Who is connected, as its program was told last.
+    pub reached: BTreeSet<Writer>,
     /// An older backup, with what was booked then.
     pub backup: Option<(Disk, Books, i64)>,
 }
@@ -259,6 +261,7 @@ impl HubNode {
             hears_until_ms: 0,
             is_unaware: false,
             forked: BTreeSet::new(),
+            reached: BTreeSet::new(),
             backup: None,
         };
         hub.start()?;
@@ -274,6 +277,28 @@ impl HubNode {
         self.core = Some(Hub::load(&self.disk, Identity { me: HUB, key: self.key.clone() })?);
         self.start += 1;
         self.known = Known::default();
+        self.reached.clear();
         Ok(())
+    }
+
+    /// Whether a command says who is connected, or waits for one who should be.
+    pub fn is_of_lines(command: &Command) -> bool {
+        matches!(command, Command::Connected(_) | Command::Tick { .. } | Command::Ask { .. })
+    }
+
+    /// Whom a purchase waits for though headquarters was told that he is not connected.
+    pub fn waits_in_vain(&mut self, command: &Command, effects: &[Effect]) -> Option<Writer> {
+        match command {
+            Command::Connected(writer) => _ = self.reached.insert(*writer),
+            Command::Tick { connected } => self.reached = connected.iter().copied().collect(),
+            Command::Ask { .. } => {
+                return effects.iter().find_map(|effect| match effect {
+                    Effect::Say(of, Message::Recall { .. }) if !self.reached.contains(of) => Some(*of),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+        None
     }
 }

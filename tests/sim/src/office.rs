@@ -136,7 +136,13 @@ impl World {
     fn refund_at_headquarters(&mut self) {
         let approved = self.crowd.answers.iter().filter(|(_, (_, answer, _))| matches!(answer, Answer::Approved(_)));
         let sales: Vec<PurchaseId> = approved.map(|(id, _)| *id).collect();
-        let Some(of) = self.chance.pick(&sales).copied() else { return };
+        if let Some(of) = self.chance.pick(&sales).copied() {
+            self.refund_by_headquarters(of);
+        }
+    }
+
+    /// Headquarters is asked to give a sale back.
+    pub fn refund_by_headquarters(&mut self, of: PurchaseId) {
         let id = self.request();
         let command = core::Command::Refund { id, of, kind: RefundKind::Refund, amount: None, operator: CLERK };
         let reply = self.order(command);

@@ -151,8 +151,8 @@ impl Plan {
         Plan { seed, boxes, people, at_night, poor_pools, odd_prices, busy_ms, faults, themes }
     }
 
-    /// A kept history: its seed, and after a colon its themes, where they are not those that the seed draws.
-    pub fn kept(name: &str) -> Option<Plan> {
+    /// A kept history, named: its seed, and after a colon its themes, where they are not those that the seed draws.
+    fn named(name: &str) -> Option<Plan> {
         let (seed, themes) = name.split_once(':').map_or((name, None), |(seed, themes)| (seed, Some(themes)));
         let plan = Plan::of(seed.parse().ok()?);
         Some(match themes {
@@ -201,6 +201,12 @@ impl Plan {
         }
         smaller
     }
+}
+
+/// Histories that have failed once; `None` where a line of the list names none.
+pub fn kept() -> Option<Vec<Plan>> {
+    let lines = include_str!("../kept.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.map(|line| line.split_whitespace().next().and_then(Plan::named)).collect()
 }
 
 /// The references of themes take every box at its word, and for the only one of its number.

@@ -12,8 +12,8 @@ use yika_crdt::ids::*;
 use yika_crdt::sale::PurchaseRequest;
 use yika_crdt::store::Tx;
 
-/// After so long without a fault, a connection that came or went, or another sale of the person, what was under way has
-/// arrived.
+/// After so long without a fault, a connection that came or went, a gate that opened, or another sale of the person, what was
+/// under way has arrived.
 const CALM_MS: i64 = 3_000;
 
 impl World {
@@ -51,9 +51,15 @@ impl World {
         hub && !self.hub.disk.full
             && !self.hub_is_opening()
             && self.is_on_line(n)
+            && !self.is_cut_unnoticed()
             && self.unsettled_ms < self.now_ms - CALM_MS
             && !self.plan.has(Class::Delay)
             && self.losses.doubtful.is_empty()
+    }
+
+    /// Whether somebody still waits for an answer over a line that is cut.
+    fn is_cut_unnoticed(&self) -> bool {
+        self.net.cut.iter().any(|(a, b)| self.is_connected(*a, *b) || self.is_connected(*b, *a))
     }
 
     /// A box that hears headquarters at once, and does what it is asked.

@@ -2,14 +2,10 @@
 //!
 //! Leaves to others: who may spend then (`crowd` judges it), lines (`talk`).
 
-use crate::crowd::own;
 use crate::plan::Class;
 use crate::then::Then;
 use crate::world::World;
-use std::collections::BTreeMap;
-use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::entry::{Body, Entry};
-use yika_crdt::ids::*;
+use yika_crdt::ids::NodeId;
 use yika_crdt::keys;
 use yika_crdt::store::Read;
 use yika_hub_core as core;
@@ -38,6 +34,10 @@ impl World {
             self.note(|| format!("boxes {lost} and {kept} are left to each other"));
             self.cut_for(NodeId::HUB, self.boxes[lost].address, last_ms);
             self.cut_for(NodeId::HUB, self.boxes[kept].address, last_ms);
+            // One of them sells, and gets from the other what it is short of.
+            for terminal in self.crowd.terminals.iter_mut().filter(|terminal| terminal.at == lost) {
+                terminal.at = kept;
+            }
             let after_ms = self.chance.between(5_000, 9_000);
             return self.then_after(after_ms, Then::Lost(lost));
         }
@@ -60,30 +60,11 @@ impl World {
             self.note(|| format!("{life} burns, and is fenced"));
             self.fenced.insert(life);
             self.losses.burnt.insert(n);
-            let unheard = self.sold_unheard(n);
-            self.losses.may_be_spent_again(unheard);
             self.boxes[n].gone = true;
             self.boxes[n].core = None;
             self.disconnect_all(self.boxes[n].address);
         }
         self.then_after(1_000, Then::Sleep);
-    }
-
-    /// Of each holder's own money, what a box sold and no other node has heard of: with the box that is gone.
-    fn sold_unheard(&self, n: usize) -> BTreeMap<PersonId, i64> {
-        let feed = FeedId { writer: self.boxes[n].me, channel: Channel::Journal };
-        let others =
-            self.boxes.iter().enumerate().filter(|(m, node)| *m != n && !node.gone).map(|(_, node)| &node.disk);
-        let held = others.chain([&self.hub.disk]).map(|disk| disk.feed(&feed).map_or(Seq::ZERO, |held| held.end.seq));
-        let from = held.max().unwrap_or_default().next();
-        let entries = self.boxes[n].disk.entries(&feed, from, usize::MAX).unwrap_or_default();
-        let mut sold = BTreeMap::new();
-        for entry in entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
-            if let Body::Purchase(sale) = entry.body {
-                *sold.entry(sale.person).or_default() += own(&sale.paid);
-            }
-        }
-        sold
     }
 
     /// Three days pass.

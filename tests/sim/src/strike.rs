@@ -185,7 +185,7 @@ impl World {
     }
 
     /// An operator fences a box that lives on; one box of a campus stays.
-    fn fence(&mut self, n: usize) {
+    pub fn fence(&mut self, n: usize) {
         let campus = self.boxes[n].place.campus;
         let living = self.boxes.iter().filter(|node| node.place.campus == campus && !self.fenced.contains(&node.me));
         let writer = self.boxes[n].me;

@@ -358,11 +358,11 @@ impl World {
     /// A message arrives, unless its connection has ended or nothing passes.
     pub fn arrives(&mut self, flight: Flight) {
         let (from, to) = (flight.from, flight.to);
+        let Some(end) = self.net.ends.get(&(to, from)).filter(|end| end.number == flight.number) else { return };
         if self.net.cut.contains(&(from, to)) {
             // Sent again until it arrives, or the connection is given up.
             return self.later(RESEND_MS, Event::Arrives(flight));
         }
-        let Some(end) = self.net.ends.get(&(to, from)).filter(|end| end.number == flight.number) else { return };
         if to.is_hub() && flight.stream.0 != GREETING && self.hub_is_opening() {
             return self.later(RESEND_MS, Event::Arrives(flight));
         }
@@ -675,6 +675,7 @@ impl World {
                     }
                 }
                 edge::Effect::Directory(_) => self.close_refused_soon(me),
+                edge::Effect::Gate(_) => self.unsettled_ms = self.now_ms,
                 edge::Effect::Quarantined { feed, seq, cause } if self.honest() => {
                     self.fail(format!("{me}: {feed} #{seq} of an honest node is in quarantine: {cause}"));
                 }

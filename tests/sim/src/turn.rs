@@ -3,6 +3,7 @@
 //! Here processes die: before the commit, when nothing has happened, or after it, when nobody hears of it. Leaves to
 //! others: what effects lead to (`talk`, `selling`).
 
+use crate::nodes::HubNode;
 use crate::plan::Class;
 use crate::world::{Event, World};
 use yika_crdt::edge;
@@ -95,6 +96,7 @@ impl World {
 
     /// A turn of a box is rolled back.
     fn undo(&mut self, n: usize) -> Result<edge::Reply, NotDone> {
+        self.unsettled_ms = self.now_ms;
         let node = &mut self.boxes[n];
         if let Some(machine) = node.core.as_mut()
             && let Err(error) = machine.reload(&node.disk)
@@ -126,6 +128,7 @@ impl World {
         let Some(machine) = hub.core.as_mut() else { return Err(NotDone::Down) };
         let (mut rows, mut effects) = (Vec::new(), Vec::new());
         let mut tx = Tx::new(&hub.disk);
+        let of_lines = HubNode::is_of_lines(&command).then(|| command.clone());
         let reply = machine.handle(&mut tx, command, stamp, &mut rows, &mut effects);
         let batch = tx.into_batch();
         let reply = match reply {
@@ -137,6 +140,9 @@ impl World {
                 return self.undo_hub();
             }
         };
+        if let Some(of) = of_lines.and_then(|command| self.hub.waits_in_vain(&command, &effects)) {
+            self.fail(format!("a purchase waits for {of} to give back, which headquarters does not hear"));
+        }
         if death == Some(Death::Before) {
             self.kill_hub("before a commit");
             return if proof::sown("told_before_it_is_booked") { Ok(reply) } else { Err(NotDone::Down) };
@@ -163,6 +169,7 @@ impl World {
     }
 
     fn undo_hub(&mut self) -> Result<core::Reply, NotDone> {
+        self.unsettled_ms = self.now_ms;
         if let Some(machine) = self.hub.core.as_mut()
             && let Err(error) = machine.reload(&self.hub.disk)
         {
@@ -191,6 +198,7 @@ impl World {
         if moved && let Err(words) = self.hub.books.check(&self.hub.disk) {
             self.fail(format!("headquarters' books: {words}"));
         }
+        self.look_at_released(rows);
     }
 
     /// A box's process dies; it is started again after a while.

@@ -51,6 +51,9 @@ impl World {
         {
             self.fail(format!("{}: its guest pool is {right:?}", self.boxes[n].me));
         }
+        if !self.was_put_back(n) && !self.losses.is_copied(n) && !self.losses.liars.contains(&n) {
+            self.check_taken_of_liars(n);
+        }
     }
 
     /// The verdict over a history that has come to rest.
@@ -141,6 +144,7 @@ impl World {
                     let is_behind = ends_of(&self.hub.disk, node.me).is_ok_and(|ends| ends.is_behind(&kept));
                     is_behind || self.own_words_are_gone(n)
                 }
+                Shut::Unsure => self.own_words_are_gone(n),
                 Shut::Forked => self.was_put_back(n),
                 _ => false,
             };

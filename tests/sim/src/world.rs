@@ -208,7 +208,7 @@ pub struct World {
     pub purchases: u64,
     /// Requests of clerks, counted.
     pub requests: u64,
-    /// When a fault struck last, or a connection came or went.
+    /// When a fault struck last, a connection came or went, a disk refused, or a gate opened or was shut.
     pub unsettled_ms: i64,
     /// What themes know.
     pub more: More,
