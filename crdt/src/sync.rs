@@ -75,11 +75,11 @@ pub enum Message {
         /// Cumulative total wanted from the one asked.
         total: Fen,
     },
-    /// The answer to an `Ask` that will not be met.
+    /// The answer to an `Ask` that will not be met, and to a `Recall` of which nothing comes.
     Denied {
         /// The row.
         row: Row,
-        /// The total that was asked.
+        /// The total that was asked, or what might have stayed.
         total: Fen,
     },
     /// From the hub: give back what you hold of this row beyond `keep`.

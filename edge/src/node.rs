@@ -712,8 +712,8 @@ impl Node for EdgeNode {
                 None
             }
             Message::Recall { row, keep } if writer.node.is_hub() => {
-                let _ = self.call(Command::Recall { row, keep }).await;
-                None
+                let given = self.call(Command::Recall { row, keep }).await;
+                (given != Ok(Reply::Granted(true))).then_some(Message::Denied { row, total: keep })
             }
             Message::Branch { feed, from } if writer.node.is_hub() || feed.writer == writer => {
                 let run = tokio::task::block_in_place(|| {

@@ -499,6 +499,10 @@ impl Node for HubNode {
                     _ => Some(denied),
                 }
             }
+            Message::Denied { row, .. } => {
+                let _ = self.call(Command::KeptBack { from: writer, row }).await;
+                None
+            }
             Message::Diverged(head) => {
                 tracing::error!(feed = %head.feed, "a peer holds another end of this feed");
                 self.wanted_branch(writer, Command::Diverged(*head)).await

@@ -94,6 +94,22 @@ fn money_is_called_back_from_boxes_that_are_there_and_not_from_one_that_is_off()
     assert_eq!(world.edges[0].right(P1, MAIN), 0, "called back from whom it could be");
 }
 
+/// Rows POS-1.
+#[test]
+fn who_keeps_what_is_called_back_is_passed_over_within_the_same_purchase() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    assert_eq!(paid(&world.buy(0, 1, 1, 1_000)), 1_000, "so that the other box holds most");
+    world.run_ms(SECOND_MS);
+    let held = world.edges[1].right(P1, MAIN);
+    let edge = &mut world.edges[1];
+    edge.edge = edge::Edge::load(&edge.store, edge.me, edge.place).unwrap().started(None);
+    assert!(edge.edge.shut().is_some(), "started again, it has not heard yet whether anybody holds more of its own");
+    assert_eq!(paid(&world.buy(2, 1, 1, 3_000)), 3_000, "what the other one has is enough");
+    assert_eq!(world.edges[1].right(P1, MAIN), held);
+}
+
 #[test]
 fn with_the_hub_away_a_sibling_helps_within_the_purchase_and_levels_when_idle() {
     let mut world = World::new(&[1, 1, 2]);

@@ -50,6 +50,8 @@ pub(super) struct Waiting {
     asks: BTreeMap<Writer, Fen>,
     /// Until when nothing of this row is granted to anybody else.
     until_ms: i64,
+    /// Boxes that were asked to give back and do not.
+    kept: BTreeSet<Writer>,
 }
 
 impl Hub {
@@ -116,7 +118,8 @@ impl Hub {
     ) -> Result<bool, CoreError> {
         let home = self.home_boxes(row.person);
         let hears = |w: Writer| self.reached.contains(&w) || proof::sown("called_back_from_whom_is_off");
-        let counts = |w: Writer| self.is_alive(w) && asker.is_none_or(|asker| asker != w && hears(w));
+        let keeps = |w: Writer| self.waiting.get(&row).is_some_and(|waiting| waiting.kept.contains(&w));
+        let counts = |w: Writer| self.is_alive(w) && asker.is_none_or(|asker| asker != w && hears(w) && !keeps(w));
         let recalls = wallet.recall(missing, counts, |w| (!hears(w), home.contains(&w)))?;
         let right = |w: &Writer| wallet.replicas.get(w).map_or(Ok(Fen::ZERO), |r| r.right());
         let mut comes = Fen::ZERO;
@@ -133,6 +136,29 @@ impl Hub {
             turn.effects.push(Effect::Say(writer, Message::Recall { row, keep }));
         }
         Ok(true)
+    }
+
+    /// A box that was asked to give back does not: its gate is shut, or it holds nothing any more. Within the same purchase
+    /// others are asked, if they have enough; what is under way from somebody is waited for in any case.
+    pub(super) fn kept_back<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        from: Writer,
+        row: Row,
+    ) -> Result<Reply, CoreError> {
+        let Some(waiting) = self.waiting.get_mut(&row) else { return Ok(Reply::Done) };
+        if !waiting.kept.insert(from) {
+            return Ok(Reply::Done);
+        }
+        let (life, asks) = (self.mesh.me.incarnation, waiting.asks.clone());
+        for (asker, total) in asks {
+            let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet).clone();
+            let missing = total.sub(wallet.granted(life, asker))?.sub(wallet.available()?)?;
+            if missing.is_positive() && self.recall(turn, row, &wallet, missing, Some(asker))? {
+                proof::hit("recalled_from_others");
+            }
+        }
+        Ok(Reply::Done)
     }
 
     /// Rights have come back: asks that waited for them are served.

@@ -107,6 +107,13 @@ pub enum Command {
         /// To raise its granted total to at least this.
         total: Fen,
     },
+    /// A box does not give back what it was asked for.
+    KeptBack {
+        /// Who.
+        from: Writer,
+        /// Of this row.
+        row: Row,
+    },
     /// A token was made; its secret is only on the line that was printed.
     CreateToken {
         /// Hash of the secret.
@@ -508,6 +515,7 @@ impl Hub {
             Command::Restored => self.restored(turn),
             Command::Connected(writer) => self.connected(turn, writer),
             Command::Ask { from, row, total } => self.ask(turn, from, row, total),
+            Command::KeptBack { from, row } => self.kept_back(turn, from, row),
             Command::CreateToken { hash, row } => self.create_token(turn, hash, row),
             Command::Redeem { hash, key, name } => self.redeem(turn, hash, key, name, None),
             Command::Address { writer, address } => self.address(turn, writer, address),

@@ -586,6 +586,10 @@ impl World {
                 let reply = self.order(core::Command::Ask { from: peer, row, total });
                 (reply == core::Reply::Granted(false)).then_some(Message::Denied { row, total })
             }
+            (true, Message::Denied { row, .. }) => {
+                self.order(core::Command::KeptBack { from: peer, row });
+                None
+            }
             (true, Message::Diverged(head)) => self.branch_wanted(core::Command::Diverged(*head)),
             (true, Message::Other(run)) => self.branch_wanted(core::Command::Branch(run)),
             (false, Message::Branch { feed, from }) => {
@@ -616,8 +620,8 @@ impl World {
                 None
             }
             (false, Message::Recall { row, keep }) if peer.node.is_hub() => {
-                self.tell(self.index(to), edge::Command::Recall { row, keep });
-                None
+                let given = self.tell(self.index(to), edge::Command::Recall { row, keep });
+                (given != edge::Reply::Granted(true)).then_some(Message::Denied { row, total: keep })
             }
             (false, Message::Diverged(head)) => {
                 self.tell(self.index(to), edge::Command::Diverged(*head));

@@ -581,6 +581,10 @@ impl World {
                     _ => Some(denied),
                 }
             }
+            Message::Denied { row, .. } => {
+                _ = self.order(core::Command::KeptBack { from: peer, row });
+                None
+            }
             Message::Diverged(head) => wanted(self.order(core::Command::Diverged(*head))),
             Message::Other(run) => wanted(self.order(core::Command::Branch(run))),
             Message::Branch { feed, from: seq } if feed.writer == peer => {
@@ -614,8 +618,8 @@ impl World {
                 None
             }
             Message::Recall { row, keep } if peer.node.is_hub() => {
-                _ = self.tell(n, edge::Command::Recall { row, keep });
-                None
+                let given = self.tell(n, edge::Command::Recall { row, keep });
+                (given != Ok(edge::Reply::Granted(true))).then_some(Message::Denied { row, total: keep })
             }
             Message::Branch { feed, from } if peer.node.is_hub() || feed.writer == peer => {
                 let node = &self.boxes[n];
