@@ -3,6 +3,7 @@
 //! Leaves to others: reading (`rows`), writing (`store`).
 
 use crate::error::{corrupt, device, failed};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
@@ -86,6 +87,9 @@ pub(crate) fn open_writing(path: &Path, options: &Options) -> Result<Connection,
     set(&conn, "synchronous", options.synchronous.pragma())?;
     set(&conn, "cache_size", -CACHE_KIB)?;
     set(&conn, "foreign_keys", true)?;
+    // A statement is prepared once. Without this SQLite prepares one anew for each value that is bound to it, where a partial
+    // index, or one over an expression, makes it look whether the value changes the plan.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed("keeping plans stable"))?;
     // Ours alone decides when to checkpoint (`store`).
     set(&conn, "wal_autocheckpoint", 0)?;
     if let Some(pages) = options.pages_max {
