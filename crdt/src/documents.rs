@@ -7,7 +7,7 @@ mod author;
 mod epochs;
 mod snapshot;
 
-pub use author::{Author, Denied, PERSON_CHANGES_MAX, PersonChange, Written, chunks};
+pub use author::{Author, Denied, PERSON_CHANGES_MAX, PersonChange, Written, chunks, month_of};
 pub use epochs::{Say, current as current_epoch};
 pub(crate) use snapshot::Found;
 

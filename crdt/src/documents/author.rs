@@ -411,7 +411,7 @@ fn acts_of<R: Read + ?Sized>(
 }
 
 /// Months since 1970 at a moment, by the campus' calendar.
-fn month_of(ms: i64, offset_minutes: i16) -> u16 {
+pub fn month_of(ms: i64, offset_minutes: i16) -> u16 {
     let day = civil::civil(ms, offset_minutes).day;
     let day = Day(day.0.clamp(0, DAY_MAX));
     let months =

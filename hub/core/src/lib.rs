@@ -639,13 +639,20 @@ impl Hub {
         if self.mesh.know_hub_life(turn.tx, &run.head) {
             turn.events.push(Event::Registry);
         }
+        let of_visits = matches!(feed.channel, Channel::Campus(_)) && self.mesh.is_fenced(feed.writer);
+        let unheard = of_visits.then(|| run.clone());
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
             Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
                 Ok(Reply::Branch { feed, from: before(from) })
             }
-            Err(refused) => Ok(Reply::Refused(refused)),
+            Err(refused) => {
+                if let Some(run) = unheard.filter(|_| matches!(refused, RunRefused::Fenced { .. })) {
+                    self.rebase_unheard(turn, &run)?;
+                }
+                Ok(Reply::Refused(refused))
+            }
         }
     }
 

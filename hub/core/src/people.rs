@@ -3,13 +3,14 @@
 //! Leaves to others: merging and projection (`yika_crdt::documents`), reading spreadsheets (`import`), profiles that
 //! never leave the hub (`store`).
 
-use super::{CoreError, Hub, Reply, TableRow, Turn};
+use super::{CoreError, HUB_UTC_OFFSET_MINUTES, Hub, Reply, TableRow, Turn};
 use crate::denial::Denial;
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocId, DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Author, PersonChange, Say, Written};
+use yika_crdt::documents::{Author, PersonChange, Say, Written, month_of};
 use yika_crdt::entry::*;
+use yika_crdt::feed::{self, Run};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::Event;
@@ -22,6 +23,8 @@ const LAST_PERSON: &[u8] = b"!lastperson";
 const LAST_NOTE: &[u8] = b"!lastnote";
 /// Most numbers asked for at once.
 pub const PERSON_IDS_MAX: u32 = 1 << 20;
+/// So many months ahead documents of visits are looked at that only a fenced box has written: as many may be made up.
+const UNHEARD_MONTHS_MAX: u32 = 24;
 /// Numbers of one generation of the hub: a restored hub never gives a number a second time.
 const GENERATION_PERSONS: u64 = 1 << 40;
 
@@ -116,6 +119,33 @@ impl Hub {
                 let doc = DocId { kind, epoch: self.documents.epoch(turn.tx, kind)? };
                 let detail = format!("{doc} is damaged here and not re-based: what {fenced} wrote in it stays");
                 turn.events.push(Event::Contradiction(AlarmRecord { kind: "document".into(), detail }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A sibling passes on what a fenced box wrote beyond its end. Visits that headquarters had not heard of when it fenced the
+    /// box stand in documents that it could not order to go on without them: they do so as soon as it hears of them.
+    pub(super) fn rebase_unheard<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        run: &Run,
+    ) -> Result<(), CoreError> {
+        let feed = run.head.feed;
+        let Some(node) = self.mesh.nodes.get(&feed.writer) else { return Ok(()) };
+        let is_sound = feed::check_run(turn.tx.feed(&feed)?.end, run, &node.key).is_ok();
+        if self.recovery.is_some() || !is_sound {
+            return Ok(());
+        }
+        let this_month = u32::from(month_of(turn.stamp.hub_time_ms, HUB_UTC_OFFSET_MINUTES));
+        for entry in run.entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
+            let Body::Change(ChangeRecord { doc, .. }) = entry.body else { continue };
+            let DocKind::Visitors { month, .. } = doc.kind else { continue };
+            let is_near = (this_month.saturating_sub(1)..=this_month + UNHEARD_MONTHS_MAX).contains(&u32::from(month));
+            // Documents that were known at the fence have had their new epoch.
+            let is_first = doc.epoch == 1 && self.documents.epoch(turn.tx, doc.kind)? == 1;
+            if doc.channel() == feed.channel && is_near && is_first && self.documents.opens(turn.tx, doc.kind)? {
+                self.rebase(turn, doc.kind)?;
             }
         }
         Ok(())
