@@ -464,7 +464,7 @@ impl Mesh {
         }
         match entry.body {
             body @ (Body::Campus(_) | Body::Node(_) | Body::Fence(_) | Body::Tariff(_) | Body::Terminal(_)) => {
-                self.apply_registry(tx, body, events);
+                self.apply_registry(tx, body, events)?;
             }
             Body::Block(BlockRecord { target, reason, operator }) => {
                 let hash = feed::entry_hash(&feed, seq, bytes);
@@ -591,14 +591,24 @@ impl Mesh {
         Ok(())
     }
 
-    fn apply_registry<R: Read + ?Sized>(&mut self, tx: &mut Tx<'_, R>, body: Body, events: &mut Vec<Event>) {
+    fn apply_registry<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        body: Body,
+        events: &mut Vec<Event>,
+    ) -> Result<(), StoreError> {
         match body {
             Body::Campus(mut record) => {
                 // Where a person's document is follows from it at every node, so it never changes.
-                let known = self.campuses.get(&record.campus).map(|known| known.people_shards);
-                record.people_shards = known.unwrap_or(record.people_shards).clamp(1, PEOPLE_SHARDS_MAX);
-                tx.put(keys::campus(record.campus), &record);
+                let known = self.campuses.get(&record.campus);
+                let shards = known.map_or(record.people_shards, |known| known.people_shards);
+                record.people_shards = shards.clamp(1, PEOPLE_SHARDS_MAX);
+                let (campus, is_moved) = (record.campus, self.is_calendar_of_visits(&record));
+                tx.put(keys::campus(campus), &record);
                 self.index_campus(record);
+                if is_moved {
+                    self.index_visits(tx)?;
+                }
             }
             Body::Node(record) => {
                 tx.put(keys::node(record.writer), &record);
@@ -626,6 +636,7 @@ impl Mesh {
             _ => {}
         }
         events.push(Event::Registry);
+        Ok(())
     }
 
     /// An edge lifts only what edges of its own campus wrote; the hub lifts any, also a range.

@@ -4,11 +4,11 @@
 //! the rows of all campuses; only edges index a policy and visitors, those of their own campus. Leaves to others: the
 //! documents (`documents`), the index itself (`people`, `access`).
 
-use super::{Event, Mesh, each};
+use super::{Event, LOAD_ROWS, Mesh, each};
 use crate::access::PolicyItem;
 use crate::civil;
 use crate::docs::{PolicyPatch, Visitor};
-use crate::entry::AlarmRecord;
+use crate::entry::{AlarmRecord, CampusRecord};
 use crate::ids::*;
 use crate::keys;
 use crate::person::{Card, Person};
@@ -263,7 +263,7 @@ impl Mesh {
         Ok(found)
     }
 
-    fn index_visitor<R: Read + ?Sized>(&mut self, tx: &Tx<'_, R>, visitor: PersonId) -> Result<(), StoreError> {
+    fn index_visitor<R: Read + ?Sized>(&self, tx: &Tx<'_, R>, visitor: PersonId) -> Result<(), StoreError> {
         let Some(campus) = self.place.campus else {
             return Ok(());
         };
@@ -281,6 +281,29 @@ impl Mesh {
             }
         }
         Ok(())
+    }
+
+    /// Whether the days of visits that are indexed here follow from this record, and not from what was known of the campus:
+    /// with a snapshot visitors come before the registry.
+    pub(super) fn is_calendar_of_visits(&self, record: &CampusRecord) -> bool {
+        let known = self.campuses.get(&record.campus).map_or(0, |known| known.utc_offset_minutes);
+        self.place.campus == Some(record.campus) && known != record.utc_offset_minutes
+    }
+
+    /// Indexes all visitors again.
+    pub(super) fn index_visits<R: Read + ?Sized>(&self, tx: &Tx<'_, R>) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = tx.scan(keys::VISITORS, after.as_deref(), LOAD_ROWS)?;
+            for (key, bytes) in &rows {
+                let row: VisitRow = decode_row(key, bytes)?;
+                self.index_visitor(tx, row.visitor.visitor)?;
+            }
+            match rows.into_iter().next_back() {
+                Some((key, _)) => after = Some(key),
+                None => return Ok(()),
+            }
+        }
     }
 
     fn index_visit(&self, row: &VisitRow) {
@@ -352,4 +375,50 @@ fn agreed(claims: &BTreeMap<CampusId, Person>) -> Option<Person> {
         person.valid = (from, until);
     }
     Some(person)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
+
+    use super::*;
+    use crate::channel::{Channel, FeedId, Place};
+    use crate::entry::{Body, Entry, Stamp};
+    use crate::store::{MemoryStore, Store};
+
+    /// A snapshot brings visitors before the registry: their days are those of the campus' calendar all the same.
+    #[test]
+    fn days_of_visits_follow_the_calendar_that_comes_after_them() {
+        let life = Incarnation { generation: 1, counter: 1 };
+        let me = Writer { node: NodeId(1), incarnation: life };
+        let campus = CampusId(1);
+        let place = Place { node: me.node, campus: Some(campus) };
+        let mut store = MemoryStore::default();
+        let mut mesh = Mesh::load(&store, me, place).unwrap();
+        let mut tx = Tx::new(&store);
+        let mut events = Vec::new();
+        let visitor = Visitor {
+            visitor: PersonId(7),
+            name: "访客".into(),
+            host: None,
+            card: CardNumber(9),
+            uid: None,
+            from_ms: 1_795_494_600_000,
+            // Past midnight in Beijing, and not in Greenwich.
+            until_ms: 1_795_541_400_000,
+            groups: BTreeSet::new(),
+            ended: false,
+        };
+        mesh.put_visitor(&mut tx, VisitRow { campus, month: 682, visitor }, &mut events).unwrap();
+        let record =
+            CampusRecord { campus, name: "校区".into(), utc_offset_minutes: 480, cut_minute: 180, people_shards: 1 };
+        let stamp = Stamp { hub_time_ms: 0, boot: 0, mono_ms: 0 };
+        let entry = Entry { stamp, body: Body::Campus(record) }.encode();
+        let registry = FeedId { writer: Writer { node: NodeId::HUB, incarnation: life }, channel: Channel::Registry };
+        mesh.apply(&mut tx, registry, Seq(1), &entry, &mut events).unwrap();
+        let batch = tx.into_batch();
+        store.commit(&batch).unwrap();
+        let fresh = Mesh::load(&store, me, place).unwrap();
+        assert_eq!(*mesh.people.read(), *fresh.people.read());
+    }
 }

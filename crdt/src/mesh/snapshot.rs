@@ -66,7 +66,7 @@ impl Mesh {
         let mut based = Vec::new();
         for item in items {
             match item {
-                Item::Registry(body) if registry => self.apply_registry(tx, (**body).clone(), events),
+                Item::Registry(body) if registry => self.apply_registry(tx, (**body).clone(), events)?,
                 Item::Quarantined { feed, seq, cause } => {
                     let key = keys::quarantine(feed, *seq);
                     if tx.get_bytes(&key)?.is_none() {
