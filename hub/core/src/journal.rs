@@ -105,6 +105,11 @@ pub(super) fn given_back_key(place: &Place, of: PurchaseId) -> Vec<u8> {
     named(b"!back", &(place.feed.writer, place.branch.is_some(), of))
 }
 
+/// Where a journal has sold under an id of another campus' terminal.
+fn foreign_sale_key(place: &Place, id: PurchaseId) -> Vec<u8> {
+    named(b"!foreign sale", &(place.feed.writer, place.branch.is_some(), id))
+}
+
 /// The newest time in a writer's journal.
 pub(super) fn heard_key(writer: Writer) -> Vec<u8> {
     named(b"!heard", &writer)
@@ -343,7 +348,9 @@ impl Hub {
             return Ok(());
         }
         if !self.speaks_for(this.place, id) {
-            return Ok(()); // charged as a fact, and alarmed; it must not undo what the terminal's own campus sold
+            // Charged as a fact, and alarmed; it must not undo what the terminal's own campus sold. Its box may give it back.
+            turn.tx.put(foreign_sale_key(&this.place, id), &this.place);
+            return Ok(());
         }
         let mut all = answers(turn, id)?;
         let same = |seen: &&Seen| {
@@ -491,7 +498,10 @@ impl Hub {
         refund: &RefundRecord,
     ) -> Result<(), CoreError> {
         let same = |s: &&Seen| s.place.feed == place.feed && s.place.branch.is_some() == place.branch.is_some();
-        let sold = seen(turn, refund.of)?.iter().find(same).map(|s| s.place);
+        let sold = match seen(turn, refund.of)?.iter().find(same) {
+            Some(seen) => Some(seen.place),
+            None => turn.tx.get(&foreign_sale_key(&place, refund.of))?,
+        };
         let sale = match sold {
             Some(at) => at.sale(turn)?,
             None => None,
