@@ -93,10 +93,7 @@ impl Hub {
         if self.raise(turn, from, row, total)? {
             return Ok(Reply::Granted(true));
         }
-        let life = self.mesh.me.incarnation;
-        let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet).clone();
-        let missing = total.sub(wallet.granted(life, from))?.sub(wallet.available()?)?;
-        if !self.recall(turn, row, &wallet, missing, Some(from))? {
+        if !self.ask_for_the_rest(turn, from, row, total)? {
             return Ok(Reply::Granted(false));
         }
         let waiting = self.waiting.entry(row).or_default();
@@ -150,15 +147,26 @@ impl Hub {
         if !waiting.kept.insert(from) {
             return Ok(Reply::Done);
         }
-        let (life, asks) = (self.mesh.me.incarnation, waiting.asks.clone());
-        for (asker, total) in asks {
-            let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet).clone();
-            let missing = total.sub(wallet.granted(life, asker))?.sub(wallet.available()?)?;
-            if missing.is_positive() && self.recall(turn, row, &wallet, missing, Some(asker))? {
+        for (asker, total) in waiting.asks.clone() {
+            if self.ask_for_the_rest(turn, asker, row, total)? {
                 proof::hit("recalled_from_others");
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// Calls back what is still missing to serve an ask; false if nothing is, or if it is not to be had.
+    fn ask_for_the_rest<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        asker: Writer,
+        row: Row,
+        total: Fen,
+    ) -> Result<bool, CoreError> {
+        let life = self.mesh.me.incarnation;
+        let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet).clone();
+        let missing = total.sub(wallet.granted(life, asker))?.sub(wallet.available()?)?;
+        Ok(missing.is_positive() && self.recall(turn, row, &wallet, missing, Some(asker))?)
     }
 
     /// Rights have come back: asks that waited for them are served.
@@ -171,14 +179,20 @@ impl Hub {
         let asks: Vec<_> =
             rows.iter().flat_map(|(row, waiting)| waiting.asks.iter().map(|(w, total)| (**row, *w, *total))).collect();
         for (row, from, total) in asks {
-            if self.may_grant(from) && self.raise(turn, from, row, total)? {
-                let served = self.waiting.get_mut(&row).is_none_or(|waiting| {
-                    waiting.asks.remove(&from);
-                    waiting.asks.is_empty()
-                });
-                if served {
-                    self.waiting.remove(&row);
-                }
+            if !self.may_grant(from) {
+                continue;
+            }
+            if !self.raise(turn, from, row, total)? {
+                // Less has come than was asked for: the box had sold meanwhile, and may have more.
+                self.ask_for_the_rest(turn, from, row, total)?;
+                continue;
+            }
+            let served = self.waiting.get_mut(&row).is_none_or(|waiting| {
+                waiting.asks.remove(&from);
+                waiting.asks.is_empty()
+            });
+            if served {
+                self.waiting.remove(&row);
             }
         }
         Ok(())
