@@ -336,7 +336,9 @@ impl World {
         if self.is_torn(from, to) {
             return;
         }
-        let twice = self.plan.has(Class::Twice) && !greets && self.chance.one_in(12);
+        // Of a question whose answer asks further, each doubled would double all that follow.
+        let asks_on = matches!(message, Message::Branch { .. } | Message::Other(_));
+        let twice = self.plan.has(Class::Twice) && !greets && self.chance.one_in(12) && !asks_on;
         if twice {
             self.struck(Class::Twice);
         }
