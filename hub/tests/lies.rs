@@ -267,7 +267,8 @@ fn a_cut_costs_headquarters_the_same_whatever_lies_before_it() {
         world.hub.hub.handle(&mut tx, cut, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
         let receipts = FeedId { writer: HUB, channel: Channel::Receipts(feed.writer.node) };
         let told = &tx.batch().appended[&receipts].entries;
-        assert!(matches!(Entry::decode(told.last().unwrap()).unwrap().body, Body::Tally(_)));
+        let is_tally = |entry: &Vec<u8>| matches!(Entry::decode(entry).unwrap().body, Body::Tally(_));
+        assert!(told.iter().any(is_tally));
         watched.reads.get()
     };
     assert_eq!(reads(300), reads(1));

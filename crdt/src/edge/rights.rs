@@ -242,7 +242,8 @@ pub(super) fn tell_low_rows<R: Read + ?Sized>(
         let Some(state) = rights.rows.get(wallet) else { continue };
         let right = state.right()?;
         if state.statement.as_ref().is_some_and(|s| right.0 < s.remaining.0 / LOW_PART) {
-            effects.push(Effect::Low { row, right });
+            // Less than nothing, as after a restore, is nothing to a sibling: it takes no such word.
+            effects.push(Effect::Low { row, right: right.max(Fen::ZERO) });
         }
     }
     Ok(())
