@@ -9,7 +9,6 @@ mod snapshot;
 use crate::access::SharedAccess;
 use crate::answered::Answered;
 use crate::channel::{BlockScope, Channel, FeedId, Place};
-use crate::docs::PEOPLE_SHARDS_MAX;
 use crate::entry::*;
 use crate::feed::{self, End, FeedError, Hash, Run, SignedHead};
 use crate::ids::*;
@@ -598,18 +597,7 @@ impl Mesh {
         events: &mut Vec<Event>,
     ) -> Result<(), StoreError> {
         match body {
-            Body::Campus(mut record) => {
-                // Where a person's document is follows from it at every node, so it never changes.
-                let known = self.campuses.get(&record.campus);
-                let shards = known.map_or(record.people_shards, |known| known.people_shards);
-                record.people_shards = shards.clamp(1, PEOPLE_SHARDS_MAX);
-                let (campus, is_moved) = (record.campus, self.is_calendar_of_visits(&record));
-                tx.put(keys::campus(campus), &record);
-                self.index_campus(record);
-                if is_moved {
-                    self.index_visits(tx)?;
-                }
-            }
+            Body::Campus(record) => self.put_campus(tx, record)?,
             Body::Node(record) => {
                 tx.put(keys::node(record.writer), &record);
                 self.index_node(record);

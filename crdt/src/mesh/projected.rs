@@ -7,7 +7,7 @@
 use super::{Event, LOAD_ROWS, Mesh, each};
 use crate::access::PolicyItem;
 use crate::civil;
-use crate::docs::{PolicyPatch, Visitor};
+use crate::docs::{PEOPLE_SHARDS_MAX, PolicyPatch, Visitor};
 use crate::entry::{AlarmRecord, CampusRecord};
 use crate::ids::*;
 use crate::keys;
@@ -283,15 +283,26 @@ impl Mesh {
         Ok(())
     }
 
-    /// Whether the days of visits that are indexed here follow from this record, and not from what was known of the campus:
-    /// with a snapshot visitors come before the registry.
-    pub(super) fn is_calendar_of_visits(&self, record: &CampusRecord) -> bool {
-        let known = self.campuses.get(&record.campus).map_or(0, |known| known.utc_offset_minutes);
-        self.place.campus == Some(record.campus) && known != record.utc_offset_minutes
+    /// A campus as the registry says it is. The days of visits follow its calendar, also of those that came before it with a
+    /// snapshot.
+    pub(super) fn put_campus<R: Read + ?Sized>(
+        &mut self,
+        tx: &mut Tx<'_, R>,
+        mut record: CampusRecord,
+    ) -> Result<(), StoreError> {
+        let known = self.campuses.get(&record.campus);
+        // Where a person's document is follows from it at every node, so it never changes.
+        let shards = known.map_or(record.people_shards, |known| known.people_shards);
+        record.people_shards = shards.clamp(1, PEOPLE_SHARDS_MAX);
+        let offset = known.map_or(0, |known| known.utc_offset_minutes);
+        let is_calendar_new = self.place.campus == Some(record.campus) && offset != record.utc_offset_minutes;
+        tx.put(keys::campus(record.campus), &record);
+        self.index_campus(record);
+        if is_calendar_new { self.index_visits(tx) } else { Ok(()) }
     }
 
     /// Indexes all visitors again.
-    pub(super) fn index_visits<R: Read + ?Sized>(&self, tx: &Tx<'_, R>) -> Result<(), StoreError> {
+    fn index_visits<R: Read + ?Sized>(&self, tx: &Tx<'_, R>) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = tx.scan(keys::VISITORS, after.as_deref(), LOAD_ROWS)?;
