@@ -372,13 +372,14 @@ fn winding_key(writer: Writer) -> Vec<u8> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
+    use crate::receipts::tests::order;
     use crate::{Command, Identity, LEASE_MS, Teller, balances};
     use ed25519_dalek::SigningKey;
     use std::collections::BTreeMap;
     use yika_crdt::documents::PersonChange;
     use yika_crdt::feed::{self, End, Hash, Run, SignedHead};
     use yika_crdt::person::{Person, PersonStatus};
-    use yika_crdt::store::{MemoryStore, Store, Tx};
+    use yika_crdt::store::MemoryStore;
 
     const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
     const NOON_MS: i64 = 1_795_494_600_000;
@@ -391,15 +392,6 @@ mod tests {
 
     fn key_of(node: NodeId) -> SigningKey {
         SigningKey::from_bytes(&[node.0 as u8 + 1; 32])
-    }
-
-    fn order(hub: &mut Hub, store: &mut MemoryStore, command: Command, hub_time_ms: i64) {
-        let stamp = Stamp { hub_time_ms, boot: 0, mono_ms: 0 };
-        let mut tx = Tx::new(&*store);
-        hub.handle(&mut tx, command, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
-        let batch = tx.into_batch();
-        store.commit(&batch).unwrap();
-        hub.committed();
     }
 
     /// A feed of a box, from its beginning.

@@ -160,7 +160,7 @@ fn archived_key(feed: &FeedId) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // tests may panic
     use super::*;
     use crate::{Command, Identity};
@@ -170,7 +170,8 @@ mod tests {
     const LIFE: Incarnation = Incarnation { generation: 1, counter: 1 };
     const NOON_MS: i64 = 1_795_494_600_000;
 
-    fn order(hub: &mut Hub, store: &mut MemoryStore, command: Command, hub_time_ms: i64) {
+    /// One turn of headquarters.
+    pub(crate) fn order(hub: &mut Hub, store: &mut MemoryStore, command: Command, hub_time_ms: i64) {
         let stamp = Stamp { hub_time_ms, boot: 0, mono_ms: 0 };
         let mut tx = Tx::new(&*store);
         hub.handle(&mut tx, command, stamp, &mut Vec::new(), &mut Vec::new()).unwrap();
