@@ -482,6 +482,7 @@ impl Store for MemoryStore {
         for (id, base) in &batch.bases {
             let feed = self.feeds.entry(*id).or_default();
             feed.entries.clear();
+            feed.heads = feed.heads.split_off(&base.seq);
             feed.held = FeedState { end: *base, pruned: base.seq };
         }
         for (id, appended) in &batch.appended {
@@ -504,6 +505,7 @@ impl Store for MemoryStore {
         for (id, upto) in &batch.prune {
             let feed = self.feeds.entry(*id).or_default();
             feed.entries = feed.entries.split_off(&upto.next());
+            feed.heads = feed.heads.split_off(upto);
             feed.held.pruned = *upto;
         }
         Ok(())

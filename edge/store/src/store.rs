@@ -346,10 +346,7 @@ impl Work<'_> {
         if base.seq <= row.held.end.seq {
             return Err(corrupt(format!("{feed}{}", base.seq), format!("a base within the end {}", row.held.end.seq)));
         }
-        let first = rows::at(row.id, row.held.pruned.next())?;
-        rows::prepare(self.conn, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
-            .execute([first, rows::at(row.id, base.seq)?])
-            .map_err(failed("pruning entries"))?;
+        self.let_go(&row, base.seq)?;
         row.held = FeedState { end: base, pruned: base.seq };
         row.pruned_hash = Some(base.hash);
         self.changed.insert(*feed, row);
@@ -422,12 +419,20 @@ impl Work<'_> {
             Some(hash) => Some(rows::chain(self.conn, feed, &row, hash, upto)?),
             None => None,
         };
-        let first = rows::at(row.id, row.held.pruned.next())?;
-        rows::prepare(self.conn, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
-            .execute([first, rows::at(row.id, upto)?])
-            .map_err(failed("pruning entries"))?;
+        self.let_go(&row, upto)?;
         row.held.pruned = upto;
         self.changed.insert(*feed, row);
+        Ok(())
+    }
+
+    /// Deletes what is held of a feed up to a position, but for the head at the position itself: it vouches for the cut.
+    fn let_go(&self, row: &FeedRow, upto: Seq) -> Result<(), StoreError> {
+        rows::prepare(self.conn, "DELETE FROM entries WHERE at BETWEEN ?1 AND ?2")?
+            .execute([rows::at(row.id, row.held.pruned.next())?, rows::at(row.id, upto)?])
+            .map_err(failed("pruning entries"))?;
+        rows::prepare(self.conn, "DELETE FROM heads WHERE at >= ?1 AND at < ?2")?
+            .execute([rows::at(row.id, Seq::ZERO)?, rows::at(row.id, upto)?])
+            .map_err(failed("pruning heads"))?;
         Ok(())
     }
 
@@ -480,6 +485,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use yika_crdt::channel::Channel;
+    use yika_crdt::feed::SignatureBytes;
     use yika_crdt::ids::{Incarnation, NodeId, Writer};
     use yika_crdt::store::Tx;
 
@@ -520,5 +526,34 @@ mod tests {
         assert!(matches!(store.commit(&batch), Err(StoreError::Corrupt { .. })));
         assert_eq!(store.feeds().unwrap(), []);
         assert_eq!(store.get(b"k").unwrap(), None);
+    }
+
+    /// Every sale on an idle link is a run of its own with a head of its own: they go with their entries.
+    #[test]
+    fn heads_go_with_their_entries_but_for_the_one_at_the_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(dir.path().join("a.db"), &Options::default()).unwrap();
+        let mut turn = |work: &dyn Fn(&mut Tx<'_, SqliteStore>)| {
+            let mut tx = Tx::new(&store);
+            work(&mut tx);
+            let batch = tx.into_batch();
+            store.commit(&batch).unwrap();
+            let heads = "SELECT group_concat(at & ?1, ' ') FROM heads";
+            let kept = store.conn.query_row(heads, [rows::SEQ_MAX as i64], |row| row.get::<_, String>(0));
+            (kept.unwrap(), store.head_from(&journal(), Seq(1)).unwrap().map(|head| head.end.seq))
+        };
+        for _ in 0..4 {
+            turn(&|tx| {
+                let end = tx.append(journal(), b"sale".to_vec()).unwrap();
+                tx.keep_head(SignedHead { feed: journal(), end, signature: SignatureBytes([0; 64]) });
+            });
+        }
+        assert_eq!(turn(&|tx| tx.prune(journal(), Seq(3))), ("3 4".to_owned(), Some(Seq(3))));
+        let base = |tx: &mut Tx<'_, SqliteStore>| {
+            let end = End { seq: Seq(9), hash: Hash([1; 32]) };
+            assert!(tx.take_base(journal(), end).unwrap());
+            tx.keep_head(SignedHead { feed: journal(), end, signature: SignatureBytes([0; 64]) });
+        };
+        assert_eq!(turn(&base), ("9".to_owned(), Some(Seq(9))));
     }
 }
