@@ -37,6 +37,8 @@ pub const RUN_BYTES_MAX: usize = 256 << 10;
 pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait for a peer to listen; at the bound nothing more is taken from it.
 pub const TO_SAY_MAX: usize = 1_024;
+/// Bytes of branches among these answers, but for the last one: a question for a branch is short, its answer long.
+pub const BRANCH_BYTES_TO_SAY_MAX: usize = wire::FRAME_BYTES_MAX;
 /// Feeds whose marks one message says.
 const MARKS_PER_MESSAGE_MAX: usize = 256;
 
@@ -189,6 +191,14 @@ impl Message {
         wire::encode(self)
     }
 
+    /// Length of the branch that it shows; 0 for everything else.
+    fn branch_bytes(&self) -> usize {
+        match self {
+            Message::Other(run) => run.entries.iter().map(Vec::len).sum(),
+            _ => 0,
+        }
+    }
+
     /// Reads a frame; checks every bound that the type does not.
     pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
         let message: Message = wire::decode_lenient(bytes, wire::FRAME_BYTES_MAX)?;
@@ -273,6 +283,8 @@ pub struct PeerSync {
     in_flight: BTreeMap<(FeedId, Seq), usize>,
     in_flight_bytes: usize,
     to_say: VecDeque<Message>,
+    /// Of the branches in `to_say`.
+    branch_bytes_to_say: usize,
     marks_to_say: BTreeMap<FeedId, Seq>,
     /// Feeds about which this side has shown its head.
     disputed: BTreeSet<FeedId>,
@@ -315,6 +327,7 @@ impl PeerSync {
             in_flight: BTreeMap::new(),
             in_flight_bytes: 0,
             to_say: VecDeque::new(),
+            branch_bytes_to_say: 0,
             marks_to_say: BTreeMap::new(),
             disputed: BTreeSet::new(),
             held: Held::default(),
@@ -383,13 +396,16 @@ impl PeerSync {
                     *said = seq.max(*said);
                 }
             }
-            other => self.to_say.push_back(other),
+            other => {
+                self.branch_bytes_to_say += other.branch_bytes();
+                self.to_say.push_back(other);
+            }
         }
     }
 
     /// Whether more may be taken in: a peer that only asks and does not listen has to wait.
     pub fn has_room(&self) -> bool {
-        self.to_say.len() < TO_SAY_MAX
+        self.to_say.len() < TO_SAY_MAX && self.branch_bytes_to_say < BRANCH_BYTES_TO_SAY_MAX
     }
 
     /// Heads of feeds that end where the peer's do, but otherwise: proofs of forks for the peer to compare.
@@ -436,6 +452,7 @@ impl PeerSync {
     /// What is to be said next that is no entry.
     fn next_word(&mut self) -> Option<Message> {
         if let Some(message) = self.to_say.pop_front() {
+            self.branch_bytes_to_say -= message.branch_bytes();
             return Some(message);
         }
         if self.marks_to_say.is_empty() {

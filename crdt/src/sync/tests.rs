@@ -290,3 +290,21 @@ fn what_a_taken_snapshot_brings_goes_on_though_a_newer_one_was_declined() {
     assert!(world.sync.on_snapshot_word(&SnapshotWord::Taken { id: older.manifest.id() }));
     assert_eq!(world.sent(), [(registry, 3, 3)]);
 }
+
+/// A question for a branch is twenty bytes, its answer up to a frame: whoever asks on and on without listening is heard no
+/// more before this side keeps a thousand of them.
+#[test]
+fn who_asks_for_branches_and_does_not_listen_has_to_wait() {
+    let mut world = World::new();
+    world.append(JOURNAL, 3, wire::ENTRY_BYTES_MAX);
+    let mut asked = 0;
+    while world.sync.has_room() {
+        let shown = branch::run_from(&world.store, JOURNAL, Seq(1), ME, &key_of(ME)).unwrap().unwrap();
+        world.sync.say(Message::Other(Box::new(shown)));
+        asked += 1;
+    }
+    let most = BRANCH_BYTES_TO_SAY_MAX / (3 * wire::ENTRY_BYTES_MAX) + 1;
+    assert!(asked <= most, "{asked} branches are kept");
+    world.sync.next_word().unwrap();
+    assert!(world.sync.has_room(), "it has listened");
+}
