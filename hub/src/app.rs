@@ -2,12 +2,12 @@
 
 use crate::backup::log::ship::Shipping;
 use crate::backup::{Backups, put_back};
-use crate::clock::wall_ms;
+use crate::clock::{HubClock, wall_ms};
 use crate::config::Config;
 use crate::console::{self, SignIns};
 use crate::control;
 use crate::core::Command;
-use crate::desk::{Actor, Desk, ExportedPart};
+use crate::desk::{Actor, Desk, DeskError, ExportedPart};
 use crate::findings::said;
 use crate::identity::HubIdentity;
 use crate::link;
@@ -35,9 +35,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use yika_crdt::civil::{DAY_MS, civil};
 use yika_crdt::ids::{CampusId, OperatorId};
 use yika_crdt::store::StoreError;
-use yika_store::WriterThread;
+use yika_store::{SqliteStore, WriterThread};
 use yika_ui::auth::{AuthPolicy, hash_password, normal_login};
 use yika_ui::serve::{Bounds, serve};
 use yika_ui::{Lang, Role};
@@ -139,6 +140,9 @@ fn start(identity: HubIdentity, config: &Config) -> Result<(HubIdentity, Arc<Hub
         if let Some(found) = put_back::mend(dir, &config.log_dir(), &identity)? {
             tracing::error!(?found, "the database was put back without a restore; headquarters goes on in a new life");
         }
+        if !config.clock_is_right {
+            refuse_a_far_clock(dir)?;
+        }
         let life = HubNode::life(&identity, dir)?;
         let identity = identity.in_life(life)?;
         let (node, thread) = HubNode::start(&identity, dir)?;
@@ -150,6 +154,21 @@ fn start(identity: HubIdentity, config: &Config) -> Result<(HubIdentity, Arc<Hub
         }
         _ => error,
     })
+}
+
+/// What is stamped with next year's date, and told to boxes, stands for a year.
+fn refuse_a_far_clock(dir: &Path) -> Result<()> {
+    let store = SqliteStore::open(dir.join("hub.db"), &crate::store::options())?;
+    let (clock, now_ms) = (HubClock::resumed(&store)?, wall_ms());
+    match clock.too_far_ahead_ms(now_ms) {
+        None => Ok(()),
+        Some(ahead_ms) => Err(DeskError::from(Refusal::ClockAhead {
+            shows: civil(now_ms, 0).day,
+            last: civil(clock.newest_ms(), 0).day,
+            days: ahead_ms.unsigned_abs() / DAY_MS.unsigned_abs(),
+        })
+        .into()),
+    }
 }
 
 /// Console, API and metrics as they are served.

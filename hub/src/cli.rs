@@ -143,6 +143,9 @@ struct Serve {
     /// TCP address of the console.
     #[arg(long)]
     http: Option<std::net::SocketAddr>,
+    /// Start although headquarters seems to have been off for more than 30 days: this machine's clock is right.
+    #[arg(long)]
+    clock_is_right: bool,
 }
 
 /// The way into the running hub.
@@ -223,6 +226,7 @@ async fn serve_hub(mut config: Config, serve: Serve, voice: Voice) -> Result<()>
     config.link.bind = serve.link.unwrap_or(config.link.bind);
     config.http.bind = serve.http.unwrap_or(config.http.bind);
     config.link.advertised = serve.advertised.unwrap_or(config.link.advertised);
+    config.clock_is_right = serve.clock_is_right;
     if !config.link.advertised.is_empty() {
         dialable(&config.link.advertised).map_err(|refusal| Usage(refusal.words(voice.lang)))?;
     }

@@ -29,6 +29,9 @@ pub struct Config {
     pub backup: BackupSection,
     /// Logging.
     pub log: LogSection,
+    /// For one start, said on the command line: the machine's clock is right, however long headquarters was off.
+    #[serde(skip)]
+    pub clock_is_right: bool,
 }
 
 /// Backups.
@@ -85,6 +88,7 @@ impl Default for Config {
             http: HttpSection::default(),
             backup: BackupSection::default(),
             log: LogSection::default(),
+            clock_is_right: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Leaves to others: looking (`desk/status`).
 
 use crate::backup::log::LogState;
+use crate::clock::LEAP_MS_MAX;
 use crate::desk::{EdgeView, Standing};
 use crate::machine::Recovering;
 use serde::{Deserialize, Serialize};
@@ -143,7 +144,7 @@ pub fn certificate(days: i64) -> Finding {
         ..CERTIFICATE_DAYS_MIN => (Verdict::Wrong, "certificate.ends"),
         _ => (Verdict::Well, "certificate"),
     };
-    Finding::new(verdict, code, &[("days", &days)])
+    Finding::new(verdict, code, &[("hours", &days)])
 }
 
 /// The newest proved backup, where they are made every so many hours, and how many have failed since the start.
@@ -180,6 +181,11 @@ pub fn log(state: &LogState, on_same_disk: bool, now_ms: i64) -> Vec<Finding> {
 /// This machine's clock, given what headquarters has stamped last.
 pub fn clock(stamped_ms: i64, now_ms: i64) -> Finding {
     let behind_ms = stamped_ms.saturating_sub(now_ms);
+    let ahead_ms = now_ms.saturating_sub(stamped_ms);
+    // What it follows is stamped within seconds.
+    if ahead_ms > LEAP_MS_MAX / 2 {
+        return Finding::new(Verdict::Wrong, "clock.ahead", &[("hours", &(ahead_ms / HOUR_MS))]);
+    }
     if behind_ms <= CLOCK_BEHIND_MS_MAX {
         return Finding::new(Verdict::Well, "clock", &[]);
     }
@@ -293,7 +299,7 @@ mod tests {
         found.extend([backup(None, 24, 0, NOW_MS), backup(None, 24, 2, NOW_MS)]);
         found.extend([24, 49].map(|hours| backup(Some((NOW_MS - hours * HOUR_MS, "a.yika")), 24, 0, NOW_MS)));
         found.extend(logs.iter().flat_map(|state| log(state, true, NOW_MS)));
-        found.extend([clock(NOW_MS, NOW_MS), clock(NOW_MS + HOUR_MS, NOW_MS)]);
+        found.extend([clock(NOW_MS, NOW_MS), clock(NOW_MS + HOUR_MS, NOW_MS), clock(NOW_MS - LEAP_MS_MAX, NOW_MS)]);
         found.extend(boxes(&fleet));
         found.extend([quarantine(0), quarantine(3)]);
         found.extend(books(Fen::ZERO, Fen(1_250)).into_iter().chain(books(Fen(1), Fen::ZERO)));

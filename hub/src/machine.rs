@@ -22,6 +22,9 @@ use yika_store::{Machine, Priority, SqliteStore};
 /// Effects that may wait in a listener; one that is slower is told to look at everything.
 pub const EFFECTS_WAITING_MAX: usize = 8_192;
 
+/// Fences that may wait in a listener; one that is slower looks at the whole registry.
+pub const FENCES_WAITING_MAX: usize = 64;
+
 /// What a command that is not a run is taken to write.
 const COMMAND_BYTES: usize = 512;
 
@@ -98,7 +101,7 @@ impl Ears {
         Ears {
             grown: broadcast::channel(EFFECTS_WAITING_MAX).0,
             known: Arc::default(),
-            fenced: broadcast::channel(64).0,
+            fenced: broadcast::channel(FENCES_WAITING_MAX).0,
             said: broadcast::channel(EFFECTS_WAITING_MAX).0,
             new_life: watch::channel(None).0,
             recovery: watch::channel(None).0,
@@ -132,7 +135,8 @@ pub struct HubMachine {
 
 impl HubMachine {
     /// Puts the core on the thread.
-    pub fn new(hub: Hub, clock: HubClock, ears: Ears) -> HubMachine {
+    pub fn new(hub: Hub, mut clock: HubClock, ears: Ears) -> HubMachine {
+        ears.stamped_ms.send_replace(clock.stamp().hub_time_ms);
         HubMachine { hub, clock, ears, rows: Vec::new() }
     }
 }

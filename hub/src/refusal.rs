@@ -212,6 +212,8 @@ refusals! {
     NoHub { folder: String } => "no_hub";
     /// Another process works in the data folder.
     FolderInUse { folder: String } => "folder_in_use";
+    /// Headquarters would start with the time of another year.
+    ClockAhead { shows: Day, last: Day, days: u64 } => "clock_ahead";
     /// Nobody answers at the control socket.
     NotRunning { folder: String } => "not_running";
     /// Somebody does, but not in time.

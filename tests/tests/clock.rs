@@ -218,3 +218,47 @@ async fn headquarters_whose_clock_is_set_to_1970_turns_no_box_back() {
     assert_eq!(compared.edges_sum_fen, compared.hub_sum_fen, "{compared:?}");
     world.stop().await.unwrap();
 }
+
+/// A date of another year, once told to boxes, would stand until that year: it is not followed by headquarters at work, and
+/// headquarters does not start with it unless an operator says that it is right.
+///
+/// Rows NFR-1.
+#[tokio::test(flavor = "multi_thread")]
+async fn headquarters_whose_clock_shows_another_year_tells_it_to_no_box() {
+    const TEN_YEARS_S: i64 = 10 * 365 * 86_400;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::new(dir.path()).await;
+    let since_ms = now_ms();
+    let mut world = World::build(dir.path(), 8, &|_| {}).await.unwrap();
+    world.lift_limits().await.unwrap();
+    let (till, cards) = (Till::of(&world, 0, WEST).unwrap(), world.cards_of(2));
+    let start = async |world: &mut World| {
+        world.hub.process.restart_as(|launch| clock.shown_to(launch)).await.unwrap();
+        world.hub.process.wait_for_output("\"ready\":true", BOUND).await
+    };
+    world.hub.process.terminate(BOUND).await.unwrap();
+    start(&mut world).await.unwrap();
+
+    clock.set(TEN_YEARS_S);
+    until("a sale on the holder's own money", BOUND, async || Ok(sells(&till, cards[0], DEAR_FEN).await))
+        .await
+        .unwrap();
+    world.settle(BOUND).await.unwrap();
+    let launch = Launch::binary("yika-hub").unwrap().name("asked").env("LANG", "C");
+    let status = launch.arg("--data").arg(&world.hub.dir).arg("status").finish(BOUND).await.unwrap();
+    assert!(status.stdout.contains("clock leapt ahead"), "{}{}", status.stdout, status.stderr);
+    assert_stamped_since(&world.boxes[WEST], since_ms);
+
+    world.hub.process.terminate(BOUND).await.unwrap();
+    assert!(start(&mut world).await.is_err(), "it starts with the date of another year");
+    let said = world.hub.process.stderr().unwrap();
+    assert!(said.contains("days after headquarters was last at work") && said.contains("--clock-is-right"), "{said}");
+    assert!(sells(&till, cards[1], DEAR_FEN).await, "the canteen goes on");
+
+    clock.set_right();
+    start(&mut world).await.unwrap();
+    world.settle(BOUND).await.unwrap();
+    assert!(sells(&till, cards[2], DEAR_FEN).await);
+    assert_stamped_since(&world.boxes[WEST], since_ms);
+    world.stop().await.unwrap();
+}
