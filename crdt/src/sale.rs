@@ -31,6 +31,7 @@ use crate::rights::RightsError;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
 use decide::{Decided, decide};
+use fact::Remark;
 use rows::{Written, charge, count, give_back, uncount};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -212,10 +213,14 @@ pub fn purchase<R: Read + ?Sized>(
     events: &mut Vec<Event>,
 ) -> Result<Outcome, SaleError> {
     let body = digest_of(&(&request.card, &request.mode, request.offline));
+    let day = open_day(tx, mesh, now)?;
     if let Some(answer) = first_answer(tx, request.id, body)?.filter(|_| !proof::sown("id_decided_again")) {
+        // A meal may have been eaten that nobody will ever pay: somebody must hear of it.
+        if request.offline && answer == Answer::Refused(Reason::TooOld) {
+            fact::tell(mesh, tx, (request.id, day), vec![Remark::Refused(Reason::TooOld)], now, events)?;
+        }
         return Ok(Outcome::Answered(answer));
     }
-    let day = open_day(tx, mesh, now)?;
     let (decided, remarks) = match request.offline {
         true if !proof::sown("fact_refused") => fact::decide(mesh, tx, request, now, day)?,
         _ => (decide(mesh, tx, request, now, day)?, Vec::new()),
@@ -428,7 +433,7 @@ fn asked(answer: &Body) -> Option<(PurchaseId, Hash)> {
     Some(match answer {
         Body::Purchase(sale) => (sale.id, digest_of(&(&sale.card, &sale.mode, sale.offline))),
         Body::Refused(refused) => (refused.id, digest_of(&(&refused.card, &refused.mode, refused.offline))),
-        // Whether all or a part was asked for is not in the record: any body gets the answer.
+        // Whether all or a part was asked for is not in the record (`may_have_asked`).
         Body::Refund(refund) => (refund.id, Hash::default()),
         Body::NotRefunded(refused) => (refused.id, asked_back(refused.of, refused.kind, refused.amount)),
         Body::Void(id) => (*id, digest_of(id)),
@@ -454,7 +459,10 @@ fn first_answer<R: Read + ?Sized>(tx: &Tx<'_, R>, id: PurchaseId, body: Hash) ->
             StoreError::Corrupt { place: mark.feed.to_string(), cause: format!("no answer at {}", mark.seq) }.into()
         );
     };
-    let is_the_same = mark.body == Hash::default() || mark.body == body;
+    let is_the_same = match &entry {
+        Body::Refund(refund) if mark.body == Hash::default() => may_have_asked(refund, body)?,
+        _ => mark.body == body,
+    };
     Ok(Some(match entry {
         _ if is_the_same => answer,
         Body::Void(id) if body == asked_back(id, RefundKind::Reversal, None) => answer,
@@ -462,6 +470,12 @@ fn first_answer<R: Read + ?Sized>(tx: &Tx<'_, R>, id: PurchaseId, body: Hash) ->
         Body::Void(_) => Answer::Refused(Reason::Voided),
         _ => Answer::Refused(Reason::IdReused),
     }))
+}
+
+/// Whether this is what the refund was asked with: all that was left, or as much as was given back.
+fn may_have_asked(refund: &RefundRecord, body: Hash) -> Result<bool, FenError> {
+    let sum = Fen::sum(refund.back.iter().map(|(_, back)| *back))?;
+    Ok([None, Some(sum)].into_iter().any(|amount| body == asked_back(refund.of, refund.kind, amount)))
 }
 
 enum Sale {

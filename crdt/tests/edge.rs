@@ -388,6 +388,13 @@ fn an_acknowledged_reversal_gets_its_first_answer_again() {
             assert_eq!(which.buy(seq, 100), Answer::Refused(Reason::IdReused), "{name}, {seq}");
         }
         assert_eq!(which.buy(3, 100), Answer::Refused(Reason::Voided), "{name}");
+        assert!(matches!(which.run(reversal(6, 5)), Reply::Answer(Answer::Refunded(_))), "{name}");
+        assert_eq!(which.buy(6, 100), Answer::Refused(Reason::IdReused), "{name}: a refund is no sale");
+        for other in
+            [refund(6, 5, RefundKind::Refund, None), reversal(6, 1), refund(6, 5, RefundKind::Reversal, Some(1))]
+        {
+            assert_eq!(which.run(other), Reply::Answer(Answer::Refused(Reason::IdReused)), "{name}");
+        }
     }
     prune_all(&mut edge);
     for (seq, of) in [(2, 1), (4, 3), (7, 5)] {

@@ -1,13 +1,11 @@
-//! Granting rights: sizing, asks within a purchase, recalls, pools of guests and floats of terminals (design section 4).
+//! Granting rights: sizing, asks within a purchase, recalls (design section 4).
 //!
-//! Leaves to others: arithmetic (`rights`), books (`books`), what boxes do with it (`yika_crdt::edge`).
+//! Leaves to others: pools and floats (`pools`), arithmetic (`rights`), books (`books`), what boxes do with it (`yika_crdt::edge`).
 
 use super::books::Owner;
-use super::{CoreError, Effect, Hub, Reply, Turn, named};
-use crate::denial::Denial;
+use super::{CoreError, Effect, Hub, Reply, Turn};
 use crate::ledger::{Account, Kind, Posting};
 use crate::rights::WalletError;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::channel::Channel;
@@ -15,7 +13,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed;
 use yika_crdt::ids::*;
 use yika_crdt::proof;
-use yika_crdt::store::{Read, StoreError, decode_row};
+use yika_crdt::store::Read;
 use yika_crdt::sync::Message;
 use yika_crdt::tariff;
 
@@ -27,21 +25,6 @@ pub const WAIT_MS_MAX: i64 = 2_000;
 const LIMIT_DAYS_AHEAD: i32 = 3;
 /// Days that counters are kept after their day.
 const LIMIT_DAYS_KEPT: i32 = 7;
-
-/// Sizes of the pools that every box of a campus gets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PoolSizes {
-    /// For guests, per box.
-    pub guest: Fen,
-    /// For a terminal that decides alone, per terminal and box.
-    pub float: Fen,
-}
-
-impl Default for PoolSizes {
-    fn default() -> Self {
-        PoolSizes { guest: Fen(500_000), float: Fen(100_000) }
-    }
-}
 
 /// Asks of one row that wait for others to give back.
 #[derive(Clone, Debug, Default)]
@@ -235,7 +218,7 @@ impl Hub {
     }
 
     /// Writes the grant entry with the hub's signed word on it, and posts it.
-    fn write_grant<R: Read + ?Sized>(
+    pub(super) fn write_grant<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         to: Writer,
@@ -339,58 +322,4 @@ impl Hub {
         }
         Ok(self.open(turn, Owner::Person(row.person))?.wallets.contains_key(&row.wallet))
     }
-
-    /// Tops up a box's guest pool and the floats of the tills of its campus, where a third or less is left.
-    pub(super) fn fill_pools<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        to: Writer,
-    ) -> Result<(), CoreError> {
-        if !self.may_grant(to) {
-            return Ok(());
-        }
-        let sizes: PoolSizes = turn.tx.get(&pools_key())?.unwrap_or_default();
-        let campus = self.mesh.place_of(to).and_then(|place| place.campus);
-        let sells = |t: &&TerminalRecord| {
-            Some(t.campus) == campus && t.kind == TerminalKind::Till && t.state == TerminalState::Deployed
-        };
-        let tills: Vec<_> = self.mesh.terminals.values().filter(sells).map(|t| t.terminal).collect();
-        let floats = tills.into_iter().map(|t| (WalletKey::Float(t), sizes.float));
-        let life = self.mesh.me.incarnation;
-        for (key, size) in std::iter::once((WalletKey::Guest, sizes.guest)).chain(floats) {
-            let wallet = self.open(turn, Owner::Pool(to))?.wallet(key);
-            let right = wallet.replica(to).right()?;
-            if right.0.saturating_mul(crate::rights::TOP_UP_BELOW_PART) < size.0 {
-                let amount = size.sub(right)?;
-                let total = wallet.grant_unbounded(life, to, amount)?;
-                self.write_grant(turn, to, Row { person: PersonId(0), wallet: key }, total, amount)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn resize_pools<R: Read + ?Sized>(
-        &mut self,
-        turn: &mut Turn<'_, '_, R>,
-        sizes: PoolSizes,
-    ) -> Result<Reply, CoreError> {
-        if sizes.guest.is_negative() || sizes.float.is_negative() {
-            return Ok(Reply::Denied(Denial::PoolNegative));
-        }
-        turn.tx.put(pools_key(), &sizes);
-        Ok(Reply::Done)
-    }
-}
-
-/// How large the pools of a box are.
-///
-/// # Errors
-/// Of storage.
-pub fn pool_sizes<R: Read + ?Sized>(store: &R) -> Result<PoolSizes, StoreError> {
-    let key = pools_key();
-    Ok(store.get(&key)?.map(|bytes| decode_row(&key, &bytes)).transpose()?.unwrap_or_default())
-}
-
-fn pools_key() -> Vec<u8> {
-    named(b"!sizes", &())
 }

@@ -3,6 +3,7 @@
 //!
 //! Leaves to others: what the pair can cost (`losses`), liars (`liar`).
 
+use crate::disk::Disk;
 use crate::losses::gone;
 use crate::nodes::BoxNode;
 use crate::plan::Class;
@@ -68,7 +69,12 @@ impl World {
 
     /// An operator fences a life in doubt. Where headquarters cannot reach it just then, only others can tell it.
     pub fn end_life(&mut self, life: Writer) {
+        let is_held = |disk: &Disk| disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some());
         if self.fenced.contains(&life) {
+            // A headquarters put back to before it is told again: nobody else may have heard of the fence.
+            if !is_held(&self.hub.disk) {
+                _ = self.order(core::Command::Fence { writer: life, reason: "in doubt".into() });
+            }
             return;
         }
         if self.is_busy() && self.chance.one_in(2) {
@@ -77,7 +83,7 @@ impl World {
             addresses.into_iter().for_each(|at| self.cut_line(NodeId::HUB, at, true));
         }
         let reply = self.order(core::Command::Fence { writer: life, reason: "in doubt".into() });
-        if !self.hub.disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some()) {
+        if !is_held(&self.hub.disk) {
             // A headquarters that was restored to before it enrolled the box does not know it.
             if !matches!(reply, Ok(core::Reply::Denied(_))) || self.is_busy() {
                 self.then_after(AGAIN_MS, Then::Fence(life));
