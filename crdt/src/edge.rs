@@ -429,8 +429,11 @@ impl Edge {
         now: &Now,
         events: &mut Vec<Event>,
     ) -> Result<Reply, SaleError> {
-        self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
-        Ok(Reply::Done)
+        let kept = self.append_or_hold(tx, Entry { stamp: now.stamp, body }, events)?;
+        Ok(match self.shut {
+            Some(shut) if !kept => Reply::Shut(shut),
+            _ => Reply::Done,
+        })
     }
 
     /// This box's totals are not what headquarters makes of its journal: nothing is let go, and somebody must look. Said

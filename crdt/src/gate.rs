@@ -179,23 +179,27 @@ impl Edge {
         }
     }
 
-    /// Appends to the journal, or keeps the entry until that is allowed.
+    /// Appends to the journal, or keeps the entry until that is allowed; false where too many wait already, and nothing is
+    /// written.
     pub(crate) fn append_or_hold<R: Read + ?Sized>(
         &mut self,
         tx: &mut Tx<'_, R>,
         entry: Entry,
         events: &mut Vec<Event>,
-    ) -> Result<(), SaleError> {
+    ) -> Result<bool, SaleError> {
         if self.shut.is_none() {
             self.mesh.append(tx, Channel::Journal, &entry, events)?;
-            return Ok(());
+            return Ok(true);
         }
         let number = next_held(tx)?;
-        if number < HELD_ENTRIES_MAX && !proof::sown("lost_while_the_gate_is_shut") {
+        if number >= HELD_ENTRIES_MAX {
+            return Ok(false);
+        }
+        if !proof::sown("lost_while_the_gate_is_shut") {
             proof::hit("held_at_the_gate");
             tx.put(keys::held(number), &entry);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Appends what has waited, in its order and with its own stamps, as much as one turn may. True if that was all.

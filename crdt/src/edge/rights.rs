@@ -182,13 +182,16 @@ impl Edge {
         if !row.merge_granted_in(giver, total)? {
             return Ok(());
         }
+        let taken = Body::Taken(TakenRecord { feed, seq, row: grant.row, total });
+        // Without a word that it is taken it lapses to its giver, and must not be taken here.
+        if !proof::sown("cheque_without_taken")
+            && !self.append_or_hold(tx, Entry { stamp: now.stamp, body: taken }, later)?
+        {
+            return Ok(());
+        }
         proof::hit("cheque_taken");
         row.last_day = row.last_day.max(grant.last_day);
         sale::put_rights(tx, grant.row, &rights);
-        let taken = Body::Taken(TakenRecord { feed, seq, row: grant.row, total });
-        if !proof::sown("cheque_without_taken") {
-            self.append_or_hold(tx, Entry { stamp: now.stamp, body: taken }, later)?;
-        }
         later.push(Event::Rights(grant.row.person));
         Ok(())
     }

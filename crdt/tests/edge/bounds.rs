@@ -1,7 +1,7 @@
 //! What a box does where something has grown to its bound or comes to sums that cannot be: it goes on, and says so.
 
 use super::*;
-use yika_crdt::gate::{APPEND_HELD_MAX, Shut};
+use yika_crdt::gate::{APPEND_HELD_MAX, HELD_ENTRIES_MAX, Shut};
 use yika_crdt::rights::COUNTERPARTS_MAX;
 use yika_crdt::sale::prune::{self, KEEP_DAYS};
 
@@ -93,6 +93,26 @@ fn totals_that_differ_keep_the_own_journal_and_let_the_siblings_copy_go() {
     assert_eq!(differing, Some(day));
     let let_go: Vec<_> = tx.into_batch().prune.into_keys().collect();
     assert_eq!(let_go, [FeedId { writer: edge_writer(2), channel: Channel::Journal }]);
+}
+
+/// What is not kept must not be answered as kept: the journal of the doors counts it as lost.
+#[test]
+fn what_finds_no_room_at_the_gate_is_refused() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    let (me, place) = (edge.edge.mesh.me, edge.edge.mesh.place);
+    edge.edge = Edge::load(&edge.store, me, place).unwrap().started(Some(Shut::Asking));
+    let note = || Command::Alarm(AlarmRecord { kind: "test".into(), detail: String::new() });
+    assert_eq!(edge.run(note()), Reply::Done);
+    let (_, kept) = edge.store.scan(yika_crdt::keys::HELD, None, 1).unwrap().remove(0);
+    let mut tx = Tx::new(&edge.store);
+    (0..HELD_ENTRIES_MAX - 1).for_each(|number| tx.put_bytes(yika_crdt::keys::held(number), kept.clone()));
+    let batch = tx.into_batch();
+    edge.store.commit(&batch).unwrap();
+    assert_eq!(edge.run(note()), Reply::Done, "the last that has room");
+    assert_eq!(edge.run(note()), Reply::Shut(Shut::Asking));
+    let held = edge.store.scan(yika_crdt::keys::HELD, None, usize::MAX).unwrap();
+    assert_eq!(held.len() as u64, HELD_ENTRIES_MAX);
 }
 
 #[test]

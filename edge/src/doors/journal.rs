@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use yika_crdt::edge::Command;
+use yika_crdt::edge::{Command, Reply};
 use yika_crdt::entry::AlarmRecord;
 
 /// Entries that may wait for the journal, in flight included (about 2 MiB). At the bound new ones are counted as lost.
@@ -156,8 +156,12 @@ impl Journal {
 }
 
 async fn write(node: &EdgeNode, command: Command) -> (Command, Result<(), String>) {
-    let result = node.call(command.clone()).await;
-    (command, result.map(|_| ()).map_err(|busy| busy.to_string()))
+    let result = match node.call(command.clone()).await {
+        Ok(Reply::Shut(_)) => Err("as many entries as may wait already wait for headquarters".to_owned()),
+        Ok(_) => Ok(()),
+        Err(busy) => Err(busy.to_string()),
+    };
+    (command, result)
 }
 
 #[cfg(test)]
