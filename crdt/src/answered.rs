@@ -23,11 +23,6 @@ impl Answered {
         self.0.last().map(|(_, last)| *last)
     }
 
-    /// Everything up to a number counts as answered.
-    pub fn add_through(&mut self, seq: u32) {
-        self.add_range(0, seq);
-    }
-
     /// A number is answered.
     pub fn add(&mut self, seq: u32) {
         self.add_range(seq, seq);
@@ -82,7 +77,7 @@ mod tests {
         assert!(answered.is_well_formed() && answered.0.len() == RANGES_MAX);
         assert!(answered.contains(15), "an old gap counts as answered");
         assert!(!answered.contains(1_985) && answered.contains(1_990), "a new one does not");
-        answered.add_through(u32::MAX);
+        answered.merge(&Answered(vec![(0, u32::MAX)]));
         assert_eq!(answered.0, [(0, u32::MAX)]);
     }
 

@@ -159,7 +159,7 @@ fn forget_answer<R: Read + ?Sized>(tx: &mut Tx<'_, R>, feed: FeedId, seq: Seq) -
     tx.delete(keys::refunds(id));
     let key = keys::terminal_mark(id.terminal, id.boot);
     let mut answered: Answered = tx.get(&key)?.unwrap_or_default();
-    answered.add_through(id.seq);
+    answered.add(id.seq);
     if !proof::sown("forgotten_with_its_entry") {
         tx.put(key, &answered);
     }

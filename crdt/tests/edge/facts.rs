@@ -228,3 +228,23 @@ fn a_guest_sale_taken_back_frees_the_guest_cap() {
     assert!(matches!(back, Reply::Answer(Answer::Refunded(_))), "{back:?}");
     assert!(matches!(edge.buy(3, 2_000), Answer::Approved(_)), "the cap of the day is free again");
 }
+
+/// A till finds a forgotten batch: what was never told is taken though later numbers have left the box, and what cannot be
+/// told apart from what was is refused, with one alarm.
+#[test]
+fn a_forgotten_batch_is_taken_and_one_that_may_have_been_told_is_alarmed() {
+    let (_hub, mut edge) = canteen();
+    for seq in [1, 2, 5] {
+        told(&mut edge, fact(seq, Mode::Amount(Fen(100)), NOON_MS));
+    }
+    prune_all(&mut edge);
+    let late = NOON_MS + 26 * HOUR_MS;
+    told(&mut edge, fact(4, Mode::Amount(Fen(100)), late));
+    assert_eq!(edge.alarms("fact"), Vec::<String>::new());
+    for seq in [1, 2, 5] {
+        let again = fact(seq, Mode::Amount(Fen(100)), NOON_MS);
+        assert_eq!(edge.sell(again), Answer::Refused(Reason::TooOld), "{seq}");
+    }
+    let alarms = edge.alarms("fact");
+    assert!(alarms.len() == 1 && alarms[0].contains("Record too old"), "{alarms:?}");
+}
