@@ -3,7 +3,7 @@
 //! Leaves to others: where the time comes from (`clock`) and which day a cut has opened (`edge`).
 
 use crate::ids::Day;
-use time::{Date, Duration, Month, Weekday};
+use time::{Date, Duration, Month};
 
 /// Minutes in a day.
 pub const DAY_MINUTES: u16 = 1440;
@@ -55,11 +55,6 @@ pub fn weekday_of(day: Day) -> u8 {
 fn epoch() -> Date {
     // The date is a constant that the calendar knows; the other arm cannot be taken.
     Date::from_calendar_date(1970, Month::January, 1).unwrap_or(Date::MIN)
-}
-
-/// Weekday number (0 = Monday) of the calendar crate's weekday.
-pub fn weekday_number(weekday: Weekday) -> u8 {
-    weekday.number_days_from_monday()
 }
 
 #[cfg(test)]

@@ -87,11 +87,6 @@ impl Clock {
         self.high_water_ms = hub_time_ms;
         Stamp { hub_time_ms, boot: ticks.boot, mono_ms: ticks.mono_ms }
     }
-
-    /// How far the wall clock is from hub time (positive: ahead).
-    pub fn wall_offset_ms(&self, ticks: Ticks) -> i64 {
-        ticks.wall_ms.saturating_sub(self.now_ms(ticks))
-    }
 }
 
 #[cfg(test)]

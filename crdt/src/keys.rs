@@ -10,8 +10,6 @@ use crate::ids::*;
 use crate::people::BlockPlace;
 use crate::wire;
 
-/// `node.rs`: who this node is.
-pub const IDENTITY: &[u8] = b"!identity";
 /// `clock.rs`: the high-water mark of time.
 pub const CLOCK: &[u8] = b"!clock";
 /// `sale.rs`: the open business day.

@@ -27,12 +27,6 @@ impl WiegandValue {
     pub fn value(self) -> u32 {
         self.value
     }
-
-    /// Facility (the bits above the low 16) and number (the low 16).
-    pub fn facility_and_number(self) -> (u16, u16) {
-        let [a, b, c, d] = self.value.to_be_bytes();
-        (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-    }
 }
 
 impl WiegandBits {

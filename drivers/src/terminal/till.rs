@@ -78,11 +78,6 @@ impl Till {
         Ok(SaleId { terminal: self.client.identity().terminal, boot: self.state.boot, seq })
     }
 
-    /// Goes on after the highest number the edge knows of this boot, which it tells at sign-in.
-    pub fn go_on_after(&mut self, last_seq: u32) {
-        self.state.next_seq = self.state.next_seq.max(last_seq.saturating_add(1));
-    }
-
     /// Sells; first undoes what is unknown. After an error the sale counts as not made, and is undone before the next.
     ///
     /// # Errors
