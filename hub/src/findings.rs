@@ -144,7 +144,7 @@ pub fn certificate(days: i64) -> Finding {
         ..CERTIFICATE_DAYS_MIN => (Verdict::Wrong, "certificate.ends"),
         _ => (Verdict::Well, "certificate"),
     };
-    Finding::new(verdict, code, &[("hours", &days)])
+    Finding::new(verdict, code, &[("days", &days)])
 }
 
 /// The newest proved backup, where they are made every so many hours, and how many have failed since the start.
