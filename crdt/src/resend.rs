@@ -43,7 +43,9 @@ pub enum Question {
     Unknown,
     /// Say so, unless it is answered: then the journal tells.
     Look,
-    /// Say nothing: the journal will tell, or [`Resends::end`].
+    /// Say that it is being decided here: the journal will tell, or [`Resends::end`].
+    Deciding,
+    /// Say nothing: the journal will tell, or nobody can.
     Wait,
 }
 
@@ -79,7 +81,7 @@ impl Resends {
             Some(deciding) if deciding.asks && from < self.me && !deciding.left_by.contains(&from) => Question::Unknown,
             Some(deciding) => {
                 deciding.askers.insert(from);
-                Question::Wait
+                Question::Deciding
             }
             None if self.abandoned.contains(id) => Question::Wait,
             None => {
@@ -203,10 +205,14 @@ mod tests {
         here.begin(id(1));
         here.end(id(1), Some(TWO));
         here.begin(id(2));
-        assert_eq!(here.question(ONE, id(2)), Question::Wait, "decided without asking, whoever has the smaller number");
+        assert_eq!(
+            here.question(ONE, id(2)),
+            Question::Deciding,
+            "decided without asking, whoever has the smaller number"
+        );
         assert!(here.end(id(2), Some(TWO)).is_empty(), "the journal tells");
         here.begin(id(3));
-        assert_eq!(here.question(ONE, id(3)), Question::Wait);
+        assert_eq!(here.question(ONE, id(3)), Question::Deciding);
         assert_eq!(here.end(id(3), None), BTreeSet::from([ONE]));
         assert!(here.begin(id(3)), "left to the sibling");
     }
@@ -216,7 +222,7 @@ mod tests {
         let (mut one, mut two) = (Resends::new(ONE), Resends::new(TWO));
         assert!(one.begin(id(1)) && two.begin(id(1)));
         assert_eq!(two.question(ONE, id(1)), Question::Unknown);
-        assert_eq!(one.question(TWO, id(1)), Question::Wait);
+        assert_eq!(one.question(TWO, id(1)), Question::Deciding);
     }
 
     #[test]
@@ -228,7 +234,7 @@ mod tests {
         assert_eq!(one.question(TWO, id(2)), Question::Look);
         two.unknown(ONE, id(2));
         assert!(one.begin(id(2)), "though it follows what this box has served");
-        assert_eq!(two.question(ONE, id(2)), Question::Wait);
+        assert_eq!(two.question(ONE, id(2)), Question::Deciding);
     }
 
     #[test]
@@ -244,7 +250,7 @@ mod tests {
         let mut here = Resends::new(ONE);
         here.begin(id(1));
         here.begin(id(1));
-        assert_eq!(here.question(TWO, id(1)), Question::Wait);
+        assert_eq!(here.question(TWO, id(1)), Question::Deciding);
         assert!(here.end(id(1), None).is_empty());
         assert_eq!(here.end(id(1), None), BTreeSet::from([TWO]));
     }

@@ -91,7 +91,8 @@ pub enum Message {
         /// What may stay.
         keep: Fen,
     },
-    /// To a sibling: was this id answered at your box? Answered by its journal, or by `Unknown`.
+    /// To a sibling: was this id answered at your box? Answered by its journal, or by `Unknown`; in
+    /// the meantime perhaps by `Deciding`.
     Answered(PurchaseId),
     /// No, nothing under this id, and it is left to you.
     Unknown(PurchaseId),
@@ -126,6 +127,8 @@ pub enum Message {
     Other(Box<Run>),
     /// About snapshots.
     Snapshot(Box<SnapshotWord>),
+    /// To a sibling that asks about this id: it is being decided here. Its journal will tell, or `Unknown`.
+    Deciding(PurchaseId),
 }
 
 /// What is said of snapshots. A box asks for chunks; whoever offers one never sends a chunk unasked.

@@ -14,6 +14,7 @@ use crate::ticks::TickSource;
 use crate::vitals::Vitals;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use peers::Losses;
+use resend::SaidOfId;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,8 +94,8 @@ pub struct EdgeNode {
     peers: Mutex<BTreeMap<Writer, Connected>>,
     /// Ids that may have been answered by a sibling.
     resends: Mutex<Resends>,
-    /// Siblings' words that an id is unknown to them.
-    unknown: broadcast::Sender<(Writer, PurchaseId)>,
+    /// What siblings say of ids that they were asked about.
+    said_of_ids: broadcast::Sender<(Writer, PurchaseId, SaidOfId)>,
     /// Refusals of asks that wait in a purchase.
     denied: broadcast::Sender<(Writer, Row, Fen)>,
     vitals: Vitals,
@@ -158,7 +159,7 @@ impl EdgeNode {
             registry: watch::channel(Arc::default()).0,
             peers: Mutex::default(),
             resends: Mutex::new(Resends::new(identity.me.node)),
-            unknown: broadcast::channel(WORDS_WAITING_MAX).0,
+            said_of_ids: broadcast::channel(WORDS_WAITING_MAX).0,
             denied: broadcast::channel(WORDS_WAITING_MAX).0,
             vitals: Vitals::new(dir, &identity.hub_addr, &identity.certificate_der, ticks.now().mono_ms),
             losses: Losses::default(),
@@ -192,8 +193,11 @@ impl EdgeNode {
     /// When the box cannot serve; the terminal asks again with the same id.
     pub async fn purchase(&self, request: PurchaseRequest) -> Result<Answer, Busy> {
         let until = Instant::now() + Duration::from_millis(PURCHASE_WAIT_MS_MAX);
-        let deciding = self.ask_siblings(request.id).await?;
-        let answer = self.decide(request, until).await;
+        let deciding = self.ask_siblings(request.id, until).await?;
+        let answer = match deciding.elsewhere() {
+            Some(sibling) => Err(Busy(format!("{sibling} is deciding this purchase; ask again"))),
+            None => self.decide(request, until).await,
+        };
         deciding.end(&answer).await;
         answer
     }

@@ -127,3 +127,30 @@ async fn what_lies_at_a_dead_box_is_refused_in_time_and_is_no_guest_credit() {
     world.settle(SETTLE).await.unwrap();
     world.stop().await.unwrap();
 }
+
+/// A box that is short of rights waits for a headquarters that does not answer; the till gives up early and turns to the
+/// sibling, which waits in its turn instead of selling the meal a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_box_is_still_deciding_is_not_decided_at_the_sibling() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::build(dir.path(), 40, &|_| {}).await.unwrap();
+    let tills = [0, 1, 2].map(|number| Till::new(&world, number));
+    world.hub.process.signal("STOP").await.unwrap();
+    let sold = async |n: usize| {
+        let (till, card) = (&tills[n], tills[n].cards[n]);
+        let again = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            till.buy_with(card, 1, 1, 8_500).await
+        };
+        tokio::join!(till.buy_with(card, 0, 1, 8_500), again)
+    };
+    let (one, two, three) = tokio::join!(sold(0), sold(1), sold(2));
+    for (here, there) in [one, two, three] {
+        assert_eq!((here.decision, here.fen, &here.receipt), (there.decision, there.fen, &there.receipt), "{here:?}");
+    }
+    world.hub.process.signal("CONT").await.unwrap();
+    let compared = world.settle(SETTLE).await.unwrap();
+    assert_eq!((compared.differences, compared.duplicates), (0, 0), "{compared:?}");
+    assert_eq!(notes(&world, "sold_twice"), 0);
+    world.stop().await.unwrap();
+}

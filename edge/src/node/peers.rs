@@ -141,6 +141,10 @@ impl Node for EdgeNode {
                 self.on_unknown(writer, id);
                 None
             }
+            Message::Deciding(id) => {
+                self.on_deciding(writer, id);
+                None
+            }
             Message::Level { row, right } => {
                 let _ = self.call(Command::Level { from: writer, row, right }).await;
                 None

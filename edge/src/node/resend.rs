@@ -1,7 +1,8 @@
 //! Asking siblings about a purchase that one of them may have answered, and answering them (design section 5).
 //!
 //! Bounded: when a sibling that served the terminal cannot say, the purchase is decided here and marked with an alarm;
-//! the hub pairs it if it was sold twice. Leaves to others: which ids are asked about (`yika_crdt::resend`).
+//! the hub pairs it if it was sold twice. A sibling that says that it decides it just then is waited for as long as a
+//! purchase may take; the terminal asks again after that. Leaves to others: which ids are asked about (`yika_crdt::resend`).
 
 use super::{ASK_MS_MAX, Busy, EdgeNode};
 use std::collections::BTreeSet;
@@ -20,6 +21,24 @@ use yika_crdt::store::StoreError;
 use yika_crdt::sync::Message;
 use yika_link::PeerIdentity;
 
+/// What a sibling says of an id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SaidOfId {
+    /// It is not answered there, and left to this box.
+    Unknown,
+    /// It is being decided there.
+    Deciding,
+}
+
+/// Siblings that were asked and have not answered, when the wait for them is over.
+#[derive(Default)]
+struct Unanswered {
+    /// They have said nothing.
+    silent: BTreeSet<Writer>,
+    /// They were deciding it still.
+    deciding: BTreeSet<Writer>,
+}
+
 /// A purchase under way; siblings that ask about it wait for its end.
 pub(super) struct Deciding<'n> {
     node: &'n EdgeNode,
@@ -28,10 +47,17 @@ pub(super) struct Deciding<'n> {
     was_asked: bool,
     /// A sibling that served this terminal before and could not be asked.
     unasked: Option<Writer>,
+    /// A sibling that decides it just now.
+    elsewhere: Option<Writer>,
     is_over: bool,
 }
 
 impl Deciding<'_> {
+    /// The sibling that decides it, so that this box must not.
+    pub(super) fn elsewhere(&self) -> Option<Writer> {
+        self.elsewhere
+    }
+
     /// It is decided, or it cannot be.
     pub(super) async fn end(mut self, answer: &Result<Answer, Busy>) {
         self.is_over = true;
@@ -63,21 +89,23 @@ impl Drop for Deciding<'_> {
 impl EdgeNode {
     /// Asks siblings about an id if one of them may have answered it. Returns when it is answered, when nobody has
     /// answered it, or at the bound.
-    pub(super) async fn ask_siblings(&self, id: PurchaseId) -> Result<Deciding<'_>, Busy> {
+    pub(super) async fn ask_siblings(&self, id: PurchaseId, until: Instant) -> Result<Deciding<'_>, Busy> {
         let must_ask = self.resends().begin(id);
-        let mut deciding = Deciding { node: self, id, was_asked: must_ask, unasked: None, is_over: false };
+        let mut deciding =
+            Deciding { node: self, id, was_asked: must_ask, unasked: None, elsewhere: None, is_over: false };
         if !must_ask || self.is_answered(id)? {
             return Ok(deciding);
         }
         // Listen before asking, so that nothing said in between is missed.
-        let (said, grown) = (self.unknown.subscribe(), self.ears.grown.subscribe());
+        let (said, grown) = (self.said_of_ids.subscribe(), self.ears.grown.subscribe());
         let asked = self.question_siblings(id);
-        let silent = self.wait_for_words(id, asked.clone(), said, grown).await?;
+        let left = self.wait_for_words(id, asked.clone(), until, (said, grown)).await?;
         for sibling in &asked {
-            self.note_answer(*sibling, !silent.contains(sibling));
+            self.note_answer(*sibling, !left.silent.contains(sibling));
         }
         if !self.is_answered(id)? {
-            deciding.unasked = self.served_before(id)?.filter(|w| silent.contains(w) || !asked.contains(w));
+            deciding.unasked = self.served_before(id)?.filter(|w| left.silent.contains(w) || !asked.contains(w));
+            deciding.elsewhere = left.deciding.first().copied();
         }
         Ok(deciding)
     }
@@ -87,6 +115,7 @@ impl EdgeNode {
         let question = self.resends().question(from.node, id);
         let is_unknown = match question {
             Question::Unknown => true,
+            Question::Deciding => return Some(Message::Deciding(id)),
             Question::Wait => false,
             Question::Look => self.is_answered(id).is_ok_and(|is_answered| !is_answered),
         };
@@ -97,7 +126,12 @@ impl EdgeNode {
     pub(super) fn on_unknown(&self, from: Writer, id: PurchaseId) {
         self.resends().unknown(from.node, id);
         // Nobody listens once it is decided.
-        let _ = self.unknown.send((from, id));
+        let _ = self.said_of_ids.send((from, id, SaidOfId::Unknown));
+    }
+
+    /// A sibling's word that it is deciding an id.
+    pub(super) fn on_deciding(&self, from: Writer, id: PurchaseId) {
+        let _ = self.said_of_ids.send((from, id, SaidOfId::Deciding));
     }
 
     /// A refund takes a number of its terminal, too.
@@ -121,33 +155,44 @@ impl EdgeNode {
         asked.map(|(writer, _)| *writer).collect()
     }
 
-    /// Waits until the id is answered or everybody asked has said that it is unknown; gives who has said nothing.
+    /// Waits until the id is answered or everybody asked has said that it is unknown: for [`ASK_MS_MAX`], and for who
+    /// decides it just then until `last`.
     async fn wait_for_words(
         &self,
         id: PurchaseId,
         asked: BTreeSet<Writer>,
-        mut said: broadcast::Receiver<(Writer, PurchaseId)>,
-        mut grown: broadcast::Receiver<FeedId>,
-    ) -> Result<BTreeSet<Writer>, StoreError> {
-        let until = Instant::now() + Duration::from_millis(ASK_MS_MAX);
-        let mut silent = asked;
-        while !silent.is_empty() {
+        last: Instant,
+        (mut said, mut grown): (broadcast::Receiver<(Writer, PurchaseId, SaidOfId)>, broadcast::Receiver<FeedId>),
+    ) -> Result<Unanswered, StoreError> {
+        let soon = Instant::now() + Duration::from_millis(ASK_MS_MAX);
+        let mut left = Unanswered { silent: asked, deciding: BTreeSet::new() };
+        loop {
+            let until = match (left.silent.is_empty(), left.deciding.is_empty()) {
+                (true, true) => return Ok(left),
+                (false, true) => soon,
+                (_, false) => last,
+            };
             tokio::select! {
-                () = tokio::time::sleep_until(until) => return Ok(silent),
+                () = tokio::time::sleep_until(until) => return Ok(left),
                 word = said.recv() => match word {
-                    Ok((from, of)) if of == id => _ = silent.remove(&from),
+                    Ok((from, of, SaidOfId::Unknown)) if of == id => {
+                        left.silent.remove(&from);
+                        left.deciding.remove(&from);
+                    }
+                    Ok((from, of, SaidOfId::Deciding)) if of == id && left.silent.remove(&from) => {
+                        left.deciding.insert(from);
+                    }
                     // Words were missed: the bound decides.
                     _ => {}
                 },
                 feed = grown.recv() => {
                     let is_journal = feed.is_ok_and(|feed| feed.channel == Channel::Journal && feed.writer != self.me);
                     if is_journal && self.is_answered(id)? {
-                        return Ok(BTreeSet::new());
+                        return Ok(Unanswered::default());
                     }
                 }
             }
         }
-        Ok(silent)
     }
 
     fn is_answered(&self, id: PurchaseId) -> Result<bool, StoreError> {

@@ -37,8 +37,8 @@ pub struct Pending {
 
 /// Whom it waits for.
 enum Wait {
-    /// Siblings that have said nothing yet.
-    Siblings { asked: BTreeSet<Writer>, silent: BTreeSet<NodeId> },
+    /// Siblings that have said nothing yet, and such that decide it just then.
+    Siblings { asked: BTreeSet<Writer>, silent: BTreeSet<NodeId>, deciding: BTreeSet<NodeId> },
     /// A grant, up to this total.
     Rights { whom: Writer, row: Row, total: Fen },
     /// Nobody: it is being decided.
@@ -82,9 +82,15 @@ impl World {
             self.say(me, sibling.node, Message::Answered(id));
         }
         let silent = siblings.iter().map(|writer| writer.node).collect::<BTreeSet<_>>();
+        let of_campus =
+            self.boxes.iter().filter(|node| node.address != me && node.place.campus == self.boxes[n].place.campus);
+        if of_campus.filter(|node| !self.fenced.contains(&node.me)).any(|node| !siblings.contains(&node.me)) {
+            self.taken_alone.insert(id);
+        }
         let is_alone = silent.is_empty();
         if let Some(pending) = self.boxes[n].pending.get_mut(&id) {
-            pending.wait = Wait::Siblings { asked: siblings.into_iter().collect(), silent };
+            let asked = siblings.into_iter().collect();
+            pending.wait = Wait::Siblings { asked, silent, deciding: BTreeSet::new() };
         }
         match is_alone {
             true => self.siblings_said(n, id),
@@ -104,11 +110,23 @@ impl World {
         let Some(pending) = self.boxes[n].pending.get_mut(&id).filter(|pending| pending.number == number) else {
             return;
         };
+        let pending_until_ms = pending.until_ms;
         match &pending.wait {
-            Wait::Siblings { silent, .. } => {
-                let silent = silent.clone();
+            Wait::Siblings { silent, deciding, .. } => {
+                if !silent.is_empty() {
+                    self.taken_alone.insert(id);
+                }
+                let (silent, is_decided_there) = (silent.clone(), !deciding.is_empty());
                 self.boxes[n].silent.extend(silent);
-                self.siblings_said(n, id);
+                match is_decided_there {
+                    true if self.now_ms < pending_until_ms => {
+                        let start = self.boxes[n].start;
+                        self.later(pending_until_ms - self.now_ms, Event::Bound { n, id, number, start });
+                    }
+                    // The sibling decides: the terminal asks again.
+                    true => self.over(n, id, None),
+                    false => self.siblings_said(n, id),
+                }
             }
             Wait::Rights { whom, .. } => {
                 let whom = whom.node;
@@ -123,7 +141,7 @@ impl World {
     fn siblings_said(&mut self, n: usize, id: PurchaseId) {
         let node = &mut self.boxes[n];
         let Some(pending) = node.pending.get_mut(&id) else { return };
-        if let Wait::Siblings { asked, silent } = &pending.wait
+        if let Wait::Siblings { asked, silent, .. } = &pending.wait
             && !sold::is_known(&node.disk, id).unwrap_or(false)
         {
             let before = PurchaseId { seq: id.seq.saturating_sub(1), ..id };
@@ -225,6 +243,7 @@ impl World {
         let node = &mut self.boxes[n];
         let is_unknown = match node.resends.question(from, id) {
             Question::Unknown => true,
+            Question::Deciding => return Some(Message::Deciding(id)),
             Question::Wait => false,
             Question::Look => !sold::is_known(&node.disk, id).unwrap_or(true),
         };
@@ -236,11 +255,22 @@ impl World {
         let node = &mut self.boxes[n];
         node.resends.unknown(from, id);
         let Some(pending) = node.pending.get_mut(&id) else { return };
-        if let Wait::Siblings { silent, .. } = &mut pending.wait {
+        if let Wait::Siblings { silent, deciding, .. } = &mut pending.wait {
             silent.remove(&from);
-            if silent.is_empty() {
+            deciding.remove(&from);
+            if silent.is_empty() && deciding.is_empty() {
                 self.siblings_said(n, id);
             }
+        }
+    }
+
+    /// A sibling says that it is deciding an id.
+    pub fn decided_at(&mut self, n: usize, from: NodeId, id: PurchaseId) {
+        let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
+        if let Wait::Siblings { silent, deciding, .. } = &mut pending.wait
+            && silent.remove(&from)
+        {
+            deciding.insert(from);
         }
     }
 

@@ -615,6 +615,10 @@ impl World {
                 self.unknown_at(n, peer.node, id);
                 None
             }
+            Message::Deciding(id) => {
+                self.decided_at(n, peer.node, id);
+                None
+            }
             Message::Level { row, right } => {
                 _ = self.tell(n, edge::Command::Level { from: peer, row, right });
                 None

@@ -298,8 +298,8 @@ impl World {
         let sold = self.crowd.answers.iter().filter(|(_, (_, a, _))| matches!(a, yika_crdt::sale::Answer::Approved(_)));
         let wrong = sold.map(|(id, (_, _, by))| (*id, held.get(id).copied().unwrap_or_default(), *by));
         // Two boxes may have sold one id while they could not ask each other; headquarters reverses one of them.
-        let wrong = wrong.filter(|(_, (times, unfenced), by)| {
-            !excused(*by) && (*times == 0 || *unfenced > 1 && self.tally.unasked == 0)
+        let wrong = wrong.filter(|(id, (times, unfenced), by)| {
+            !excused(*by) && (*times == 0 || *unfenced > 1 && !self.taken_alone.contains(id))
         });
         let wrong: Vec<_> = wrong.collect();
         if let Some((id, (times, _), by)) = wrong.first() {

@@ -202,6 +202,8 @@ pub struct World {
     pub hub_forked: bool,
     /// Lives that were fenced.
     pub fenced: BTreeSet<Writer>,
+    /// Ids that a box has taken while a box of its campus could not be asked about them.
+    pub taken_alone: BTreeSet<PurchaseId>,
     /// Headquarters was restored from a backup.
     pub was_restored: bool,
     /// Purchases at boxes, counted.
@@ -241,6 +243,7 @@ impl World {
             losses: Losses::default(),
             hub_forked: false,
             fenced: BTreeSet::new(),
+            taken_alone: BTreeSet::new(),
             was_restored: false,
             purchases: 0,
             requests: 0,
