@@ -168,6 +168,7 @@ struct ReportShown {
 struct MoveShown {
     line: u32,
     person: PersonId,
+    name: String,
     from: String,
     to: String,
 }
@@ -336,6 +337,7 @@ fn report_shown(registry: &RegistryView, report: &ImportReport) -> ReportShown {
     let moves = report.moves.iter().map(|one| MoveShown {
         line: one.line,
         person: one.person,
+        name: one.name.clone(),
         from: name(one.from),
         to: name(one.to),
     });

@@ -335,9 +335,12 @@ pub(super) struct BlockForm {
     id: PersonId,
     name: String,
     lifting: bool,
+    /// What the act is called, for a card or for the person.
+    title: String,
     object: String,
     target: String,
     reasons: Vec<Choice>,
+    chosen: &'static str,
     heard: Vec<BoxHears>,
     unheard: usize,
     exposure: String,
@@ -390,6 +393,15 @@ fn object(ui: &Ui, target: BlockTarget, name: &str) -> String {
     }
 }
 
+fn title_of(target: BlockTarget, lifting: bool) -> &'static str {
+    match (target, lifting) {
+        (BlockTarget::Card(_), false) => "block.lost",
+        (BlockTarget::Card(_), true) => "block.lift",
+        (BlockTarget::Person(_), false) => "block.freeze",
+        (BlockTarget::Person(_), true) => "block.lift.person",
+    }
+}
+
 /// Who hears at once and who does not, and what the person could still spend where it is not heard.
 async fn hearing(site: &Site, ui: &Ui, person: PersonId) -> Result<(Vec<BoxHears>, usize, i64), UiError> {
     let registry = site.desk.node.registry();
@@ -424,10 +436,12 @@ async fn block_form(
         page: site.page(ui, "people.title", "/people"),
         id,
         lifting,
+        title: ui.t(title_of(target, lifting)).to_owned(),
         object: object(ui, target, &profile.name),
         name: profile.name,
         target: wish.target.clone(),
         reasons: choices(ui, "block.reason", &["lost", "frozen"]),
+        chosen: if wish.reason == "frozen" { "frozen" } else { "lost" },
         heard,
         unheard,
         exposure: yuan(exposure),

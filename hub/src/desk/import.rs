@@ -63,6 +63,8 @@ pub struct ImportMove {
     pub line: u32,
     /// Who.
     pub person: PersonId,
+    /// As the file names the person.
+    pub name: String,
     /// The campus that the person leaves.
     pub from: CampusId,
     /// The person's new home.
@@ -84,7 +86,8 @@ struct Entering {
 
 impl Entering {
     fn moves(&self) -> Option<ImportMove> {
-        Some(ImportMove { line: self.line, person: self.person?, from: self.from?, to: self.home })
+        let name = self.record.name.clone();
+        Some(ImportMove { line: self.line, person: self.person?, name, from: self.from?, to: self.home })
     }
 }
 
@@ -252,8 +255,11 @@ impl Desk {
         let Some(card) = keys.card_number else { return words };
         if before.and_then(|before| before.card).is_some_and(|held| held != card) {
             let (held, mend) = lang.pick(
-                ("此人已有一张有效卡", "换卡请在柜台办理补卡；只改资料时请留空"),
-                ("this person has a valid card", "replace it at the counter; leave the cell empty to change the rest"),
+                ("此人已有一张卡，导入不能换卡", "只改资料时请留空；补卡功能尚未提供"),
+                (
+                    "this person has a card, which an import does not replace",
+                    "leave the cell empty to change the rest; replacing cards is not there yet",
+                ),
             );
             words.push(at(Column::CardNumber, held, mend));
         }

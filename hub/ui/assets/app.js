@@ -167,7 +167,11 @@
   document.addEventListener("htmx:finally:request", () => count(-1));
   document.addEventListener("htmx:after:swap", (event) => {
     const target = event.detail?.ctx?.target;
-    if (target instanceof HTMLDialogElement && !target.open) target.showModal();
+    if (!(target instanceof HTMLDialogElement) || target.open) return;
+    target.showModal();
+    // Left to itself the focus goes to the button that closes, and Enter would do so unsaid.
+    const first = "[autofocus], input:not([type=hidden]):not([disabled]), select, textarea";
+    (target.querySelector(first) || target.querySelector("button[type=submit], .btn.is-primary"))?.focus();
   });
   document.addEventListener("htmx:confirm", (event) => {
     const { ctx, issueRequest, dropRequest } = event.detail;
