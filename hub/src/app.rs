@@ -301,7 +301,8 @@ async fn back_up(desk: Desk, every_hours: u32) {
     }
     let every_ms = i64::from(every_hours) * 3_600_000;
     let mut due_ms = match desk.last_backup().await {
-        Ok(Some(last)) => last.at_ms.saturating_add(every_ms),
+        // One that was made while the clock was ahead is as old as this start.
+        Ok(Some(last)) => last.at_ms.min(wall_ms()).saturating_add(every_ms),
         _ => wall_ms().saturating_add(every_ms),
     };
     let mut log = desk.node.ears().log.subscribe();

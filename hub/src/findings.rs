@@ -155,7 +155,11 @@ pub fn backup(last: Option<(i64, &str)>, every_hours: u32, failed: u64, now_ms: 
             _ => Finding::new(Verdict::Wrong, "backup.failed", &[("count", &failed)]),
         };
     };
-    let age_ms = now_ms.saturating_sub(at_ms).max(0);
+    let age_ms = now_ms.saturating_sub(at_ms);
+    if age_ms < -CLOCK_BEHIND_MS_MAX {
+        return Finding::new(Verdict::Note, "backup.ahead", &[("file", &file)]);
+    }
+    let age_ms = age_ms.max(0);
     let old = age_ms > BACKUP_AGE_MS_MAX.max(2 * i64::from(every_hours) * HOUR_MS);
     let (verdict, code) = if old { (Verdict::Wrong, "backup.old") } else { (Verdict::Well, "backup") };
     Finding::new(verdict, code, &[("hours", &(age_ms / HOUR_MS)), ("file", &file)])
@@ -296,6 +300,7 @@ mod tests {
         found.extend(recovery(Some(&Recovering { since_ms: 0, waiting_for })));
         found.extend([room(Path::new("/data"), 1 << 30, 1 << 40), room(Path::new("/data"), 1 << 20, 1 << 30)]);
         found.extend([certificate(CERTIFICATE_DAYS_MIN), certificate(-1)]);
+        found.extend([backup(Some((NOW_MS + HOUR_MS, "a.yika")), 24, 0, NOW_MS)]);
         found.extend([backup(None, 24, 0, NOW_MS), backup(None, 24, 2, NOW_MS)]);
         found.extend([24, 49].map(|hours| backup(Some((NOW_MS - hours * HOUR_MS, "a.yika")), 24, 0, NOW_MS)));
         found.extend(logs.iter().flat_map(|state| log(state, true, NOW_MS)));
