@@ -1,6 +1,7 @@
 //! Granting rights: sizing, asks within a purchase, recalls (design section 4).
 //!
-//! Leaves to others: pools and floats (`pools`), arithmetic (`rights`), books (`books`), what boxes do with it (`yika_crdt::edge`).
+//! Leaves to others: pools and floats (`pools`), arithmetic (`rights`), books (`books`), what boxes do with it
+//! (`yika_crdt::edge`).
 
 use super::books::Owner;
 use super::{CoreError, Effect, Hub, Reply, Turn};
