@@ -41,7 +41,7 @@ struct Deciding {
 pub enum Question {
     /// Say that it is unknown here.
     Unknown,
-    /// Say so, unless it is answered: then the journal tells.
+    /// Say so, unless it is answered: then say that it is decided here, until the journal is there.
     Look,
     /// Say that it is being decided here: the journal will tell, or [`Resends::end`].
     Deciding,

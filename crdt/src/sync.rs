@@ -127,7 +127,7 @@ pub enum Message {
     Other(Box<Run>),
     /// About snapshots.
     Snapshot(Box<SnapshotWord>),
-    /// To a sibling that asks about this id: it is being decided here. Its journal will tell, or `Unknown`.
+    /// To a sibling that asks about this id: it is decided here, just now or before. Its journal will tell, or `Unknown`.
     Deciding(PurchaseId),
 }
 

@@ -118,7 +118,8 @@ async fn a_sibling_asks_whether_a_purchase_is_answered_here() {
     let ask = async |from: Writer, campus: CampusId, seq: u32| {
         node.on_message(&peer(from, campus), Message::Answered(request(seq).id)).await
     };
-    assert_eq!(ask(SIBLING, CAMPUS, 1).await, None, "the journal tells");
+    let told = Some(Message::Deciding(request(1).id));
+    assert_eq!(ask(SIBLING, CAMPUS, 1).await, told, "answered: the journal tells how, and is waited for");
     assert_eq!(ask(SIBLING, CAMPUS, 2).await, Some(Message::Unknown(request(2).id)));
     let stranger = Writer { node: NodeId(9), incarnation: LIFE };
     assert_eq!(ask(stranger, CampusId(2), 3).await, None, "only boxes of this campus are told");

@@ -117,7 +117,12 @@ impl EdgeNode {
             Question::Unknown => true,
             Question::Deciding => return Some(Message::Deciding(id)),
             Question::Wait => false,
-            Question::Look => self.is_answered(id).is_ok_and(|is_answered| !is_answered),
+            Question::Look => match self.is_answered(id) {
+                // The journal tells the answer, and may take longer than a silent sibling is waited for.
+                Ok(true) => return Some(Message::Deciding(id)),
+                Ok(false) => true,
+                Err(_) => false,
+            },
         };
         is_unknown.then_some(Message::Unknown(id))
     }

@@ -245,7 +245,11 @@ impl World {
             Question::Unknown => true,
             Question::Deciding => return Some(Message::Deciding(id)),
             Question::Wait => false,
-            Question::Look => !sold::is_known(&node.disk, id).unwrap_or(true),
+            Question::Look => match sold::is_known(&node.disk, id) {
+                Ok(true) => return Some(Message::Deciding(id)),
+                Ok(false) => true,
+                Err(_) => false,
+            },
         };
         is_unknown.then_some(Message::Unknown(id))
     }
