@@ -114,15 +114,20 @@ pub(crate) struct Mark {
     body: Hash,
 }
 
-/// Money given back so far for a sale, by source.
+/// What was given back so far for a sale.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct GivenBack(BTreeMap<Source, Fen>);
+pub struct GivenBack {
+    sums: BTreeMap<Source, Fen>,
+    /// A refund of nothing: of a meal that was only counted.
+    counted: bool,
+}
 
 impl GivenBack {
     /// Adds a refund.
     pub fn add(&mut self, back: &[(Source, Fen)]) -> Result<(), FenError> {
+        self.counted |= back.is_empty();
         for (source, amount) in back {
-            let total = self.0.entry(*source).or_default();
+            let total = self.sums.entry(*source).or_default();
             *total = total.add(*amount)?;
         }
         Ok(())
@@ -130,13 +135,13 @@ impl GivenBack {
 
     /// Given back to one source.
     pub fn of(&self, source: Source) -> Fen {
-        self.0.get(&source).copied().unwrap_or_default()
+        self.sums.get(&source).copied().unwrap_or_default()
     }
 
     /// How much more was given back than was paid, over all sources.
     pub fn beyond(&self, paid: &[(Source, Fen)]) -> Result<Fen, FenError> {
         let paid = |source| Fen::sum(paid.iter().filter(|(s, _)| *s == source).map(|(_, f)| *f));
-        self.0.iter().try_fold(Fen::ZERO, |sum, (source, back)| sum.add(back.sub(paid(*source)?)?.max(Fen::ZERO)))
+        self.sums.iter().try_fold(Fen::ZERO, |sum, (source, back)| sum.add(back.sub(paid(*source)?)?.max(Fen::ZERO)))
     }
 }
 
@@ -500,7 +505,8 @@ fn sale_of<R: Read + ?Sized>(mesh: &Mesh, tx: &Tx<'_, R>, of: PurchaseId) -> Res
     })
 }
 
-/// Shares an amount over the sources that paid, last one first; `None` if nothing or not so much is left.
+/// Shares an amount over the sources that paid, last one first; `None` if nothing or not so much is left. A sale that cost
+/// nothing, a counted meal, is given back once, and by no source.
 pub fn share_back(
     paid: &[(Source, Fen)],
     given: &GivenBack,
@@ -512,6 +518,9 @@ pub fn share_back(
     }
     let all = Fen::sum(left.iter().map(|(_, part)| *part))?;
     let mut wanted = amount.unwrap_or(all);
+    if paid.is_empty() {
+        return Ok((wanted == Fen::ZERO && !given.counted).then(Vec::new));
+    }
     if !wanted.is_positive() || wanted > all {
         return Ok(None);
     }

@@ -11,7 +11,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
-use yika_crdt::sale::{Answer, RefundRequest};
+use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::store::Read;
 use yika_crdt::tariff;
 use yika_crdt::tariff::sheet::*;
@@ -252,6 +252,38 @@ fn headquarters_gives_back_only_after_the_day_was_cut_and_never_more_than_was_pa
     assert_eq!(world.order(refund(4, None)), core::Reply::Refunded { back: back(1_500), repeated: false });
     assert!(matches!(world.order(refund(5, None)), core::Reply::Denied(_)));
     assert_eq!(world.total(1), 10_000);
+}
+
+/// Rows POS-11, POS-22.
+#[test]
+fn a_counted_meal_is_taken_back_by_its_box_and_after_the_cut_by_headquarters_once() {
+    let mut world = World::new(&[1]);
+    world.top_up(1, 10_000);
+    let meal = FixedPrice { outlet: None, category: None, period: None, price: Fen(1_200) };
+    let priced = TariffSheet { version: TariffVersion(2), fixed: vec![meal], ..sheet() };
+    world.order(core::Command::Registry(Box::new(Body::Tariff(Box::new(priced)))));
+    world.run_ms(2 * SECOND_MS);
+    let id = |seq| PurchaseId { terminal: TerminalId(10), boot: 1, seq };
+    for seq in 1..3 {
+        let counted = PurchaseRequest { mode: Mode::Count, ..request(TerminalId(10), seq, 1, 0) };
+        assert_eq!(paid(&world.purchase(0, counted)), 0);
+    }
+    assert!(matches!(world.refund(0, 3, 1, RefundKind::Correction, None), Answer::Refunded(_)));
+    world.run_hours(24);
+    let refund = |n: u8, of, amount: Option<i64>| core::Command::Refund {
+        id: yika_crdt::feed::Hash([n; 32]),
+        of: id(of),
+        kind: RefundKind::Refund,
+        amount: amount.map(Fen),
+        operator: OperatorId(2),
+    };
+    assert!(matches!(world.order(refund(1, 1, None)), core::Reply::Denied(_)), "its box has taken it back");
+    assert!(matches!(world.order(refund(2, 2, Some(1))), core::Reply::Denied(_)), "nothing was paid");
+    assert_eq!(world.order(refund(3, 2, None)), core::Reply::Refunded { back: Vec::new(), repeated: false });
+    assert_eq!(world.order(refund(3, 2, None)), core::Reply::Refunded { back: Vec::new(), repeated: true });
+    assert!(matches!(world.order(refund(4, 2, None)), core::Reply::Denied(_)), "once");
+    assert_eq!((world.total(1), world.sold()), (10_000, (0, 0)));
+    assert!(world.hub.alarms.is_empty(), "{:?}", world.hub.alarms);
 }
 
 /// Rows POS-5.

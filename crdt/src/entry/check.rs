@@ -17,8 +17,9 @@ impl Body {
         match self {
             Body::Purchase(sale) => sale_fault(sale),
             Body::Refund(refund) => parts_fault(&refund.back).or_else(|| {
-                let empty = refund.back.iter().all(|(_, part)| !part.is_positive());
-                empty.then_some("a refund gives something back")
+                // Of a counted meal nothing is given back, by no source.
+                let idle = refund.back.iter().any(|(_, part)| !part.is_positive());
+                idle.then_some("every part of a refund gives something back")
             }),
             Body::Grant(grant) => {
                 let words = grant.basis.iter().any(|b| !is_total(b.taken_in) || !is_difference(b.remaining));

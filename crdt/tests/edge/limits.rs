@@ -83,6 +83,37 @@ fn a_sale_reduced_frees_its_sum_and_stays_one_purchase() {
     }
 }
 
+/// Rows POS-11, POS-20. Nothing was paid, so there is nothing to give back; the meal is had again all the same.
+#[test]
+fn a_counted_meal_is_taken_back_whole_and_once() {
+    let times = limits().into_iter().filter(|(limit, _)| limit.times_per_day + limit.times_per_meal > 0);
+    for (limit, reason) in times {
+        let (_hub, mut edge, mut sibling) = pair(limit);
+        let counted = |edge: &Box_, seq| PurchaseRequest { mode: Mode::Count, ..request(edge.till(), seq, 0) };
+        assert_eq!(approved(&edge.sell(counted(&edge, 1))), Fen::ZERO);
+        let part = edge.run(refund(2, 1, RefundKind::Correction, Some(100)));
+        assert_eq!(part, Reply::Answer(Answer::Refused(Reason::OverRefund)));
+        edge.feed_to(Channel::Journal, &mut sibling);
+        assert_eq!(sibling.buy(101, 500), Answer::Refused(reason), "a part takes nothing back");
+        let Reply::Answer(Answer::Refunded(back)) = edge.run(refund(3, 1, RefundKind::Correction, None)) else {
+            panic!("it is taken back")
+        };
+        assert_eq!(back.back, []);
+        edge.restart();
+        let again = [(RefundKind::Refund, Answer::Refused(Reason::OverRefund)), (RefundKind::Reversal, Answer::Voided)];
+        for (seq, (kind, answer)) in (4..).zip(again) {
+            assert_eq!(edge.run(refund(seq, 1, kind, None)), Reply::Answer(answer), "once");
+        }
+        edge.feed_to(Channel::Journal, &mut sibling);
+        assert_eq!(approved(&sibling.buy(102, 500)), Fen(500), "{reason:?} at the sibling");
+        assert_eq!(approved(&edge.sell(counted(&edge, 6))), Fen::ZERO, "{reason:?}");
+        assert_eq!(edge.sell(counted(&edge, 7)), Answer::Refused(reason), "freed once");
+        let reversed = edge.run(refund(8, 6, RefundKind::Reversal, None));
+        assert!(matches!(reversed, Reply::Answer(Answer::Refunded(_))), "{reversed:?}");
+        assert_eq!(approved(&edge.buy(9, 500)), Fen(500), "{reason:?} after a reversal");
+    }
+}
+
 /// A sale of 5 yuan as the sibling writes it, true or not: so many days from today.
 fn sibling_sells(edge: &mut Box_, sibling: &mut Box_, seq: u32, days: i32) {
     let Answer::Approved(mut sale) = sibling.buy(101, 500) else { panic!("the sibling sells") };

@@ -127,7 +127,7 @@ impl App {
                 line.who = self.holder_text(Some(refund.person), None)?;
                 line.place = self.terminal_name(refund.id.terminal);
                 let back = Fen::sum(refund.back.iter().map(|(_, part)| *part)).unwrap_or_default();
-                line.money = format!("-{}", show::money(back));
+                line.money = show::back(back);
             }
             Body::Void(id) => {
                 line.set(ui, About::Till, "event.void", ("plain", ui.t("event.voided")));

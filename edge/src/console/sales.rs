@@ -84,11 +84,11 @@ struct Sold {
 }
 
 impl Sold {
-    /// What is left to be given back.
-    fn left(&self) -> Result<Fen, UiError> {
+    /// What is left to be given back: nothing, but once, of a counted meal.
+    fn left(&self) -> Result<Option<Fen>, UiError> {
         let left = share_back(&self.sale.paid, &self.given, None).map_err(|e| UiError::internal(e, Saved::Nothing))?;
-        let parts = left.unwrap_or_default();
-        Fen::sum(parts.into_iter().map(|(_, part)| part)).map_err(|e| UiError::internal(e, Saved::Nothing))
+        let sum = left.map(|parts| Fen::sum(parts.into_iter().map(|(_, part)| part)));
+        sum.transpose().map_err(|e| UiError::internal(e, Saved::Nothing))
     }
 }
 
@@ -187,7 +187,7 @@ fn question(
         object: format!("{who} · {} · {} · {total}", app.terminal_name(of.terminal), ui.time_text(sold.at_ms)),
         href: href(of),
         seq: form.seq,
-        left: show::money(sold.left()?),
+        left: show::money(sold.left()?.unwrap_or_default()),
         sum: form.sum,
         reason: form.reason,
         problem,
@@ -221,7 +221,7 @@ impl App {
     fn sale_row(&self, ui: &Ui, sold: &Sold, may_serve: bool) -> Result<SaleRow, UiError> {
         let (sale, left) = (&sold.sale, sold.left()?);
         let total = sold::amount_of(&Body::Purchase((**sale).clone()));
-        let back = total.sub(left).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+        let back = total.sub(left.unwrap_or_default()).map_err(|e| UiError::internal(e, Saved::Nothing))?;
         let me = self.node().writer();
         let ours = sold.by == me;
         let registry = self.node().registry();
@@ -236,8 +236,8 @@ impl App {
             till: self.terminal_name(sale.id.terminal),
             mode: show::mode(ui, &sale.mode),
             total: show::money(total),
-            back: if back.is_positive() { format!("-{}", show::money(back)) } else { String::new() },
-            refund: (ours && may_serve && left.is_positive()).then(|| href(sale.id)),
+            back: if back.is_positive() || left.is_none() { show::back(back) } else { String::new() },
+            refund: (ours && may_serve && left.is_some()).then(|| href(sale.id)),
             elsewhere: if ours { String::new() } else { elsewhere },
         })
     }
@@ -434,7 +434,8 @@ mod tests {
     #[test]
     fn the_newest_sales_come_first_with_what_was_given_back() {
         let (found, older) = todays_sales(&journal(), PersonId(1), 20_000).unwrap();
-        let seen: Vec<(u32, Fen)> = found.iter().map(|sold| (sold.sale.id.seq, sold.left().unwrap())).collect();
+        let seen: Vec<(u32, Fen)> =
+            found.iter().map(|sold| (sold.sale.id.seq, sold.left().unwrap().unwrap())).collect();
         assert_eq!(seen, [(2_490, Fen(500)), (1_200, Fen(300)), (1, Fen(500))]);
         assert!(!older);
     }

@@ -34,6 +34,11 @@ pub(super) fn money(amount: Fen) -> String {
     format!("{sign}¥{}.{cents}", grouped(yuan))
 }
 
+/// What was given back: `-¥7.00`; `¥0.00` of a counted meal.
+pub(super) fn back(amount: Fen) -> String {
+    if amount == Fen::ZERO { money(amount) } else { format!("-{}", money(amount)) }
+}
+
 /// `12.4 GB`, `830 MB`.
 pub(super) fn bytes(bytes: u64) -> String {
     const MB: u64 = 1_000_000;

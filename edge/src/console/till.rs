@@ -378,7 +378,7 @@ pub(super) async fn slip(
     }
     rows.extend([
         ("slip.sold", format!("{} · {}", show::count(tally.sold.0), show::money(tally.sold.1))),
-        ("slip.back", format!("{} · -{}", show::count(tally.back.0), show::money(tally.back.1))),
+        ("slip.back", format!("{} · {}", show::count(tally.back.0), show::back(tally.back.1))),
         ("slip.meals", show::count(tally.meals)),
         ("slip.refused", show::count(tally.refused)),
     ]);

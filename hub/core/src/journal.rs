@@ -516,6 +516,11 @@ impl Hub {
             Hub::alarm(turn, place, "refund", detail);
             return Ok(());
         }
+        if refund.back.is_empty() && !sale.paid.is_empty() {
+            let detail = format!("{} gives nothing back for {}, which was paid for", refund.id, refund.of);
+            Hub::alarm(turn, place, "refund", detail);
+            return Ok(());
+        }
         let key = given_back_key(&place, refund.of);
         let mut given: GivenBack = turn.tx.get(&key)?.unwrap_or_default();
         let surplus = given.beyond(&sale.paid)?;

@@ -1,7 +1,7 @@
 //! A sale given back by headquarters 总部退款: when its box no longer may; a linked negative, the sale stays as it is.
 
 use super::shared::*;
-use super::transactions::{href, read_writer, wallet_parts};
+use super::transactions::{href, is_left, read_writer, wallet_parts};
 use crate::core;
 use crate::desk::{DeskError, REASON_CHARS_MAX, RefundWish};
 use crate::refusal::Refusal;
@@ -27,6 +27,8 @@ struct Sold {
     total: String,
     back: String,
     left: Fen,
+    /// A counted meal leaves nothing, and can be given back once.
+    is_left: bool,
     paid: Vec<(String, String)>,
 }
 
@@ -94,6 +96,7 @@ async fn sold(site: &Site, ui: &Ui, me: &Me, writer: &str, seq: u64) -> Result<(
         total: yuan(sale.total),
         back: yuan(back),
         left: Fen(sale.total.saturating_sub(back).max(0)),
+        is_left: is_left(sale.total, &refunds),
         paid: wallet_parts(ui, &sale.paid),
     };
     Ok((sale, sold))
@@ -102,7 +105,7 @@ async fn sold(site: &Site, ui: &Ui, me: &Me, writer: &str, seq: u64) -> Result<(
 /// Why headquarters does not give this sale back, as far as can be seen beforehand.
 async fn barred(site: &Site, ui: &Ui, sale: &SaleRow, sold: &Sold) -> Result<Option<String>, UiError> {
     let (writer, day) = (sale.place.writer(), Day(sale.day));
-    if !sold.left.is_positive() {
+    if !sold.is_left {
         return Ok(Some(Refusal::NotSoMuchLeft { sale: sale.id }.words(ui.lang)));
     }
     let fenced = site.desk.node.registry().fences.contains_key(&writer);

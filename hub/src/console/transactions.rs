@@ -401,26 +401,36 @@ pub(super) async fn detail(
     };
     let others = neighbours(&site, &sale).await?;
     let others: Vec<TransactionRow> = others.into_iter().filter(|row| row.place != sale.place).collect();
-    let back = refunds.iter().fold(0i64, |sum, r| sum.saturating_add(r.total));
     Ok(View::new(Detail {
         page: site.page(&ui, "tx.detail", "/transactions").crumb(sale.id.to_string()),
         id: sale.id.to_string(),
-        sale: facts(&ui, &registry, &sale, profile.as_ref(), back),
+        sale: facts(&ui, &registry, &sale, profile.as_ref(), &refunds),
         paid: wallet_parts(&ui, &sale.paid),
         steps: steps(&ui, &registry, &sale, &refunds, &told),
         others: lines(&ui, &registry, &others),
         href: href(sale.place),
-        refundable: COUNTER.roles.contains(&me.operator.role) && back < sale.total,
+        refundable: COUNTER.roles.contains(&me.operator.role) && is_left(sale.total, &refunds),
     })
     .into_response())
 }
 
+/// Whether something of a sale can still be given back; a counted meal of nothing can, once.
+pub(super) fn is_left(total: i64, refunds: &[RefundRow]) -> bool {
+    refunds.is_empty() || refunds.iter().fold(0i64, |sum, refund| sum.saturating_add(refund.total)) < total
+}
+
 /// What a sale was, and what is left of it.
-fn facts(ui: &Ui, registry: &RegistryView, sale: &SaleRow, profile: Option<&ProfileRow>, back: i64) -> Facts {
-    let (tone, state) = match back {
-        0 => ("ok", "tx.state.sold"),
-        part if part < sale.total => ("warn", "tx.state.part_back"),
-        _ => ("plain", "tx.state.back"),
+fn facts(
+    ui: &Ui,
+    registry: &RegistryView,
+    sale: &SaleRow,
+    profile: Option<&ProfileRow>,
+    refunds: &[RefundRow],
+) -> Facts {
+    let (tone, state) = match is_left(sale.total, refunds) {
+        true if refunds.is_empty() => ("ok", "tx.state.sold"),
+        true => ("warn", "tx.state.part_back"),
+        false => ("plain", "tx.state.back"),
     };
     Facts {
         name: profile.map_or_else(|| ui.t("word.unknown_holder").to_owned(), |p| p.name.clone()),

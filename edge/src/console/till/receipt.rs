@@ -73,7 +73,7 @@ pub(in crate::console) async fn page(
         adjustment: (sale.adjustment != Fen::ZERO && !counted).then(|| show::money(sale.adjustment)),
         paid: paid_by(&ui, &sale.paid),
         total: if counted { ui.t("till.one_meal").to_owned() } else { show::money(total) },
-        back: back.iter().map(|(at_ms, fen)| (ui.clock_text(*at_ms), format!("-{}", show::money(*fen)))).collect(),
+        back: back.iter().map(|(at_ms, fen)| (ui.clock_text(*at_ms), show::back(*fen))).collect(),
         kept: (!back.is_empty()).then(|| total.sub(given).map(show::money)).transpose().map_err(fail)?,
         balance: show::money(sale.balance),
         printed: ui.time_text(now_ms),

@@ -189,7 +189,7 @@ impl App {
         let person = self.person(refund.person)?;
         let name = person.map_or_else(|| "—".to_owned(), |p| show::masked_name(&p.name));
         Ok(Panel {
-            money: format!("-{}", show::money(back)),
+            money: show::back(back),
             ..Panel::plain("undone", "undo-2", ui.t("till.undone"), vec![name, ui.t("till.undone.note").to_owned()])
         })
     }
@@ -241,7 +241,7 @@ impl App {
             Answer::Refunded(refund) => RecentRow {
                 time,
                 name: self.holder_name(refund.person, CardNumber(0))?,
-                money: format!("-{}", show::money(Fen::sum(refund.back.iter().map(|(_, part)| *part)).map_err(fail)?)),
+                money: show::back(Fen::sum(refund.back.iter().map(|(_, part)| *part)).map_err(fail)?),
                 tone: "plain",
                 word: ui.t("till.undone").to_owned(),
                 receipt,
@@ -307,7 +307,7 @@ fn parts(ui: &Ui, tally: &Tally) -> Vec<Part> {
         })
         .collect();
     if tally.back.0 > 0 {
-        parts.push(part("slip.back", tally.back.0, format!("-{}", show::money(tally.back.1))));
+        parts.push(part("slip.back", tally.back.0, show::back(tally.back.1)));
     }
     if tally.refused > 0 {
         parts.push(part("slip.refused", tally.refused, String::new()));
