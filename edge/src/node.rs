@@ -215,14 +215,20 @@ impl EdgeNode {
                 other => return Err(Busy(format!("the core answered a purchase with {other:?}"))),
             };
             let has_time = Instant::now() + Duration::from_millis(ASK_MS_MAX) <= until;
-            let next = if has_time { self.next_to_ask(row, missing, &asked)? } else { None };
-            let Some((whom, total, words)) = next else {
-                return self.give_up(request, row).await;
+            let (whom, total, words) = match self.next_to_ask(row, missing, &asked)? {
+                Some(next) if has_time => next,
+                // A refusal stands for ever: not while headquarters is there and has not been asked.
+                Some((whom, ..)) if whom.node.is_hub() => {
+                    return Err(Busy("there was no time left to ask headquarters for rights; ask again".into()));
+                }
+                _ => return self.give_up(request, row).await,
             };
             asked.insert((whom, row), total);
             if words.try_send(Message::Ask { row, total }).is_ok() {
                 let answered = self.wait_for_rights(rights, (whom, row, total)).await?;
-                self.note_answer(whom, answered);
+                if !self.note_answer(whom, &words, answered) {
+                    asked.remove(&(whom, row));
+                }
             }
         }
     }
@@ -296,11 +302,15 @@ impl EdgeNode {
         Ok(None)
     }
 
-    /// Remembers whether somebody who was asked has answered.
-    fn note_answer(&self, whom: Writer, answered: bool) {
-        if let Some(peer) = self.lock_peers().get_mut(&whom) {
-            peer.silent_since = if answered { None } else { Some(Instant::now()) };
-        }
+    /// Remembers whether somebody who was asked over a connection has answered. False when that has ended: its silence
+    /// says nothing of the one that there may be now, over which may be asked again.
+    fn note_answer(&self, whom: Writer, over: &mpsc::Sender<Message>, answered: bool) -> bool {
+        let mut peers = self.lock_peers();
+        let Some(peer) = peers.get_mut(&whom).filter(|peer| answered || peer.words.same_channel(over)) else {
+            return answered;
+        };
+        peer.silent_since = if answered { None } else { Some(Instant::now()) };
+        true
     }
 
     /// Something came from a peer.

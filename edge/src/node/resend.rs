@@ -5,10 +5,10 @@
 //! purchase may take; the terminal asks again after that. Leaves to others: which ids are asked about (`yika_crdt::resend`).
 
 use super::{ASK_MS_MAX, Busy, EdgeNode};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::edge::Command;
@@ -99,12 +99,12 @@ impl EdgeNode {
         // Listen before asking, so that nothing said in between is missed.
         let (said, grown) = (self.said_of_ids.subscribe(), self.ears.grown.subscribe());
         let asked = self.question_siblings(id);
-        let left = self.wait_for_words(id, asked.clone(), until, (said, grown)).await?;
-        for sibling in &asked {
-            self.note_answer(*sibling, !left.silent.contains(sibling));
+        let left = self.wait_for_words(id, asked.keys().copied().collect(), until, (said, grown)).await?;
+        for (sibling, words) in &asked {
+            self.note_answer(*sibling, words, !left.silent.contains(sibling));
         }
         if !self.is_answered(id)? {
-            deciding.unasked = self.served_before(id)?.filter(|w| left.silent.contains(w) || !asked.contains(w));
+            deciding.unasked = self.served_before(id)?.filter(|w| left.silent.contains(w) || !asked.contains_key(w));
             deciding.elsewhere = left.deciding.first().copied();
         }
         Ok(deciding)
@@ -153,11 +153,11 @@ impl EdgeNode {
     }
 
     /// Asks whoever of the campus is there and answers.
-    fn question_siblings(&self, id: PurchaseId) -> BTreeSet<Writer> {
+    fn question_siblings(&self, id: PurchaseId) -> BTreeMap<Writer, mpsc::Sender<Message>> {
         let peers = self.lock_peers();
         let there = peers.iter().filter(|(_, peer)| peer.answers() && self.is_sibling(peer.peer.identity()));
         let asked = there.filter(|(_, peer)| peer.words.try_send(Message::Answered(id)).is_ok());
-        asked.map(|(writer, _)| *writer).collect()
+        asked.map(|(writer, peer)| (*writer, peer.words.clone())).collect()
     }
 
     /// Waits until the id is answered or everybody asked has said that it is unknown: for [`ASK_MS_MAX`], and for who

@@ -67,7 +67,7 @@ impl Hub {
         let mut posting = Posting::new(top_up_source(&id), self.today(turn));
         posting.transfer(Kind::TopUp, Account::Cash, Account::Holder(person, WalletKey::Main), amount);
         turn.post(posting)?;
-        self.level(turn, person)?;
+        self.share_out(turn, person)?;
         let total = self.open(turn, Owner::Person(person))?.total()?;
         Ok(Reply::ToppedUp { total, repeated: false })
     }

@@ -344,7 +344,7 @@ impl Hub {
         }
         turn.post(posting)?;
         if let Owner::Person(person) = owner {
-            self.level(turn, person)?;
+            self.share_out(turn, person)?;
         }
         Ok(())
     }

@@ -153,13 +153,22 @@ impl Hub {
         Ok(missing.is_positive() && self.recall(turn, row, &wallet, missing, Some(asker))?)
     }
 
-    /// Rights have come back: asks that waited for them are served.
-    pub(super) fn serve_waiting<R: Read + ?Sized>(
+    /// Something of a person has come in or back: asks that wait for it are served first, then boxes get their shares.
+    pub(super) fn share_out<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
-        touched: &BTreeSet<PersonId>,
+        person: PersonId,
     ) -> Result<(), CoreError> {
-        let rows: Vec<_> = self.waiting.iter().filter(|(row, _)| touched.contains(&row.person)).collect();
+        self.serve_waiting(turn, person)?;
+        if self.is_waited_for(person, turn.stamp.hub_time_ms) { Ok(()) } else { self.level(turn, person) }
+    }
+
+    fn serve_waiting<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        person: PersonId,
+    ) -> Result<(), CoreError> {
+        let rows: Vec<_> = self.waiting.iter().filter(|(row, _)| row.person == person).collect();
         let asks: Vec<_> =
             rows.iter().flat_map(|(row, waiting)| waiting.asks.iter().map(|(w, total)| (**row, *w, *total))).collect();
         for (row, from, total) in asks {
@@ -183,7 +192,7 @@ impl Hub {
     }
 
     /// Whether rights of a person were called back for somebody who has not got them yet.
-    pub(super) fn is_waited_for(&self, person: PersonId, now_ms: i64) -> bool {
+    fn is_waited_for(&self, person: PersonId, now_ms: i64) -> bool {
         self.waiting.iter().any(|(row, waiting)| row.person == person && waiting.until_ms >= now_ms)
     }
 

@@ -682,11 +682,8 @@ impl Hub {
             }
         }
         self.release_late(turn)?;
-        self.serve_waiting(turn, &touched)?;
         for person in touched {
-            if !self.is_waited_for(person, turn.stamp.hub_time_ms) {
-                self.level(turn, person)?;
-            }
+            self.share_out(turn, person)?;
         }
         self.tell_late(turn)?;
         self.look_for_reports(turn)

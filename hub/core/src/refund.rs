@@ -77,7 +77,7 @@ impl Hub {
         };
         self.tell_refund(turn, kept.place, record);
         if sale.person != PersonId(0) {
-            self.level(turn, sale.person)?;
+            self.share_out(turn, sale.person)?;
         }
         Ok(Reply::Refunded { back, repeated: false })
     }

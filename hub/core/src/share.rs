@@ -63,7 +63,7 @@ impl Hub {
         let is_last = rows.len() < SHARED_PERSONS_MAX;
         for (row, _) in &rows {
             if let Some(person) = keys::person_of_rights(row) {
-                self.level(turn, person)?;
+                self.share_out(turn, person)?;
             }
         }
         match rows.into_iter().next_back().filter(|_| !is_last) {
