@@ -153,6 +153,13 @@ impl BoxNode {
         Ticks { boot: self.boot.0, mono_ms: mono_ms.unsigned_abs(), wall_ms: now_ms + self.skew_ms }
     }
 
+    /// Its monotonic clock runs faster or slower from here on; it does not jump.
+    pub fn set_drift(&mut self, ppm: i64, now_ms: i64) {
+        let mono_ms = i64::try_from(self.ticks(now_ms).mono_ms).unwrap_or_default();
+        self.drift_ppm = ppm;
+        self.boot.1 = now_ms - mono_ms * 1_000_000 / (1_000_000 + ppm);
+    }
+
     /// Whether a peer holds more of this box's own feeds.
     pub fn takes_back(&self) -> bool {
         let behind = |feed: &FeedId, seq: &Seq| self.disk.feed(feed).is_ok_and(|held| held.end.seq < *seq);

@@ -28,6 +28,8 @@ pub struct Pending {
     until_ms: i64,
     wait: Wait,
     asked: BTreeMap<(Writer, Row), Fen>,
+    /// Over which connection each was asked last.
+    over: BTreeMap<NodeId, u64>,
     /// Somebody else may have answered it.
     was_asked: bool,
     unasked: Option<Writer>,
@@ -68,6 +70,7 @@ impl World {
             until_ms: self.now_ms + PURCHASE_WAIT_MS,
             wait: Wait::Nobody,
             asked: BTreeMap::new(),
+            over: BTreeMap::new(),
             was_asked: must_ask,
             unasked: None,
             was_known: false,
@@ -78,9 +81,10 @@ impl World {
         }
         let me = self.boxes[n].address;
         let siblings = self.answering(n, |place| place == self.boxes[n].place.campus);
-        for sibling in &siblings {
-            self.say(me, sibling.node, Message::Answered(id));
-        }
+        let over: BTreeMap<NodeId, u64> = siblings
+            .iter()
+            .filter_map(|sibling| Some((sibling.node, self.say_over(me, sibling.node, Message::Answered(id))?)))
+            .collect();
         let silent = siblings.iter().map(|writer| writer.node).collect::<BTreeSet<_>>();
         let of_campus =
             self.boxes.iter().filter(|node| node.address != me && node.place.campus == self.boxes[n].place.campus);
@@ -90,6 +94,7 @@ impl World {
         let is_alone = silent.is_empty();
         if let Some(pending) = self.boxes[n].pending.get_mut(&id) {
             let asked = siblings.into_iter().collect();
+            pending.over = over;
             pending.wait = Wait::Siblings { asked, silent, deciding: BTreeSet::new() };
         }
         match is_alone {
@@ -105,6 +110,17 @@ impl World {
         peers.filter(|peer| !node.silent.contains(&peer.node) && of(self.campus_of(peer.node))).collect()
     }
 
+    /// Who was asked has said nothing; false when that was over a connection that has ended.
+    fn note_silent(&mut self, n: usize, id: PurchaseId, whom: NodeId) -> bool {
+        let node = &self.boxes[n];
+        let over = node.pending.get(&id).and_then(|pending| pending.over.get(&whom).copied());
+        let holds = over.is_some_and(|number| self.holds(node.address, whom, number));
+        if holds {
+            self.boxes[n].silent.insert(whom);
+        }
+        holds
+    }
+
     /// The bound of a wait is reached.
     pub fn bound(&mut self, n: usize, id: PurchaseId, number: u64) {
         let Some(pending) = self.boxes[n].pending.get_mut(&id).filter(|pending| pending.number == number) else {
@@ -117,7 +133,9 @@ impl World {
                     self.taken_alone.insert(id);
                 }
                 let (silent, is_decided_there) = (silent.clone(), !deciding.is_empty());
-                self.boxes[n].silent.extend(silent);
+                for sibling in silent {
+                    self.note_silent(n, id, sibling);
+                }
                 match is_decided_there {
                     true if self.now_ms < pending_until_ms => {
                         let start = self.boxes[n].start;
@@ -128,9 +146,13 @@ impl World {
                     false => self.siblings_said(n, id),
                 }
             }
-            Wait::Rights { whom, .. } => {
-                let whom = whom.node;
-                self.boxes[n].silent.insert(whom);
+            Wait::Rights { whom, row, .. } => {
+                let asked = (*whom, *row);
+                if !self.note_silent(n, id, asked.0.node)
+                    && let Some(pending) = self.boxes[n].pending.get_mut(&id)
+                {
+                    pending.asked.remove(&asked);
+                }
                 self.decide(n, id);
             }
             Wait::Nobody => {}
@@ -170,12 +192,16 @@ impl World {
             Ok(other) => return self.fail(format!("{me} answers a purchase with {other:?}")),
         };
         let has_time = self.now_ms + ASK_MS <= until_ms;
-        let Some((whom, total)) = self.next_to_ask(n, id, row, missing).filter(|_| has_time) else {
-            return self.give_up(n, id, row);
+        let (whom, total) = match self.next_to_ask(n, id, row, missing) {
+            Some(next) if has_time => next,
+            // The terminal asks again.
+            Some((whom, _)) if whom.node.is_hub() => return self.over(n, id, None),
+            _ => return self.give_up(n, id, row),
         };
-        self.say(me, whom.node, Message::Ask { row, total });
+        let over = self.say_over(me, whom.node, Message::Ask { row, total });
         let start = self.boxes[n].start;
         let Some(pending) = self.boxes[n].pending.get_mut(&id) else { return };
+        pending.over.extend(over.map(|number| (whom.node, number)));
         pending.asked.insert((whom, row), total);
         pending.wait = Wait::Rights { whom, row, total };
         self.purchases += 1;

@@ -178,7 +178,10 @@ impl World {
         self.struck(Class::Clock);
         match self.chance.below(3) {
             0 => self.boxes[n].skew_ms = self.chance.between(-86_400_000, 86_400_000),
-            1 => self.boxes[n].drift_ppm = self.chance.between(-200, 200),
+            1 => {
+                let ppm = self.chance.between(-200, 200);
+                self.boxes[n].set_drift(ppm, self.now_ms);
+            }
             // Headquarters' clock never goes back; it is set by seconds, as a time service does.
             _ => self.hub.skew_ms = self.chance.between(-30_000, 5_000),
         }

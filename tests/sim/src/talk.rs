@@ -250,13 +250,28 @@ impl World {
         end.sync.greeting(&directory, disk, &feeds, "sim").unwrap_or_default()
     }
 
+    /// Where a node reaches another: at its own address, or wherever it is.
+    fn reached_at(&self, from: NodeId, to: NodeId) -> Option<NodeId> {
+        let elsewhere = || self.connected(from).into_iter().find(|(_, peer)| peer.node == to).map(|(at, _)| at);
+        if self.is_connected(from, to) { Some(to) } else { elsewhere() }
+    }
+
     /// Says something to a peer, if it is connected; to a node, wherever it is.
     pub fn say(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let elsewhere = || self.connected(from).into_iter().find(|(_, peer)| peer.node == to).map(|(at, _)| at);
-        let at = if self.is_connected(from, to) { Some(to) } else { elsewhere() };
-        if let Some(end) = at.and_then(|at| self.net.ends.get_mut(&(from, at))) {
-            end.sync.say(message);
-        }
+        self.say_over(from, to, message);
+    }
+
+    /// The same; gives the number of the connection.
+    pub fn say_over(&mut self, from: NodeId, to: NodeId, message: Message) -> Option<u64> {
+        let end = self.reached_at(from, to).and_then(|at| self.net.ends.get_mut(&(from, at)))?;
+        end.sync.say(message);
+        Some(end.number)
+    }
+
+    /// Whether a connection is still the one over which a node reaches another.
+    pub fn holds(&self, from: NodeId, to: NodeId, number: u64) -> bool {
+        let end = self.reached_at(from, to).and_then(|at| self.net.ends.get(&(from, at)));
+        end.is_some_and(|end| end.number == number)
     }
 
     /// A feed of a node has grown: its peers are told.
@@ -685,7 +700,13 @@ impl World {
                     }
                 }
                 edge::Effect::Directory(_) => self.close_refused_soon(me),
-                edge::Effect::Gate(_) => self.unsettled_ms = self.now_ms,
+                edge::Effect::Gate(shut) => {
+                    self.unsettled_ms = self.now_ms;
+                    let life = self.boxes[n].me;
+                    self.trace(|| {
+                        format!("{life}: {}", shut.map_or("may write".to_owned(), |shut| format!("{shut:?}")))
+                    });
+                }
                 edge::Effect::Quarantined { feed, seq, cause } if self.honest() => {
                     self.fail(format!("{me}: {feed} #{seq} of an honest node is in quarantine: {cause}"));
                 }
