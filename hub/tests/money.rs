@@ -138,6 +138,25 @@ fn who_keeps_what_is_called_back_is_passed_over_within_the_same_purchase() {
     assert_eq!(world.edges[1].right(P1, MAIN), held);
 }
 
+/// Rows POS-1. A cheque counts at its giver until its taker is heard: headquarters takes the giver to hold more than it does.
+#[test]
+fn a_box_that_gave_a_cheque_to_one_that_is_off_is_asked_for_what_it_has() {
+    let mut world = World::new(&[1, 1, 2]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    (0..3).for_each(|n| world.cut_wan(n, true));
+    assert_eq!(paid(&world.buy(2, 1, 1, 1_200)), 1_200, "by cheque");
+    world.switch_off(2);
+    (0..2).for_each(|n| world.cut_wan(n, false));
+    world.run_ms(2 * SECOND_MS);
+    let (giver, other) = if world.edges[0].right(P1, MAIN) < 5_000 { (0, 1) } else { (1, 0) };
+    assert_eq!((world.edges[giver].right(P1, MAIN), world.edges[other].right(P1, MAIN)), (3_800, 5_000));
+    assert_eq!(paid(&world.buy(other, 1, 1, 6_000)), 6_000, "1,000 of what the giver has left");
+    world.run_ms(SECOND_MS);
+    assert!(is_refused(&world.buy(other, 2, 1, 2_801), Reason::NotEnough));
+    assert_eq!(paid(&world.buy(other, 3, 1, 2_800)), 2_800, "and no more than is left");
+}
+
 #[test]
 fn with_the_hub_away_a_sibling_helps_within_the_purchase_and_levels_when_idle() {
     let mut world = World::new(&[1, 1, 2]);

@@ -119,8 +119,9 @@ impl Hub {
         Ok(true)
     }
 
-    /// A box that was asked to give back does not: its gate is shut, or it holds nothing any more. Within the same purchase
-    /// others are asked, if they have enough; what is under way from somebody is waited for in any case.
+    /// A box that was asked to give back does not: its gate is shut, or it holds less than this hub knows, because a cheque
+    /// of it is not taken yet. Within the same purchase others are asked, if they have enough, else that box for all it has;
+    /// what is under way from somebody is waited for in any case.
     pub(super) fn kept_back<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
@@ -131,10 +132,14 @@ impl Hub {
         if !waiting.kept.insert(from) {
             return Ok(Reply::Done);
         }
+        let mut comes = false;
         for (asker, total) in waiting.asks.clone() {
-            if self.ask_for_the_rest(turn, asker, row, total)? {
-                proof::hit("recalled_from_others");
-            }
+            comes |= self.ask_for_the_rest(turn, asker, row, total)?;
+        }
+        if comes {
+            proof::hit("recalled_from_others");
+        } else {
+            turn.effects.push(Effect::Say(from, Message::Recall { row, keep: Fen::ZERO }));
         }
         Ok(Reply::Done)
     }
