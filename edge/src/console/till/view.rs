@@ -7,13 +7,13 @@ use super::tally::{Answered, Tally, total_of};
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use yika_crdt::Fen;
 use yika_crdt::entry::{Mode, PurchaseRecord, RefundRecord, Source};
 use yika_crdt::ids::{CardNumber, PersonId, PurchaseId};
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::Answer;
 use yika_crdt::shift::Shift;
 use yika_crdt::sold::credit_of;
+use yika_crdt::{Fen, fen::FenError};
 use yika_ui::{Page, Saved, Ui, UiError, View};
 
 /// The big coloured result.
@@ -119,7 +119,8 @@ impl App {
         let recent = tally.recent.iter().map(|answered| self.recent_row(ui, answered)).collect::<Result<_, _>>()?;
         let correctable = tally.correctable.as_ref().map(|sale| -> Result<_, UiError> {
             let total = total_of(sale).map_err(|e| UiError::internal(e, Saved::Nothing))?;
-            let text = format!("{} · {}", self.holder_name(sale.person, sale.card)?, show::money(total));
+            let what = charged(ui, sale).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+            let text = format!("{} · {what}", self.holder_name(sale.person, sale.card)?);
             let total = if sale.mode == Mode::Count { Fen::ZERO } else { total };
             Ok(Correctable { seq: sale.id.seq, text, total })
         });
@@ -184,12 +185,10 @@ impl App {
     }
 
     fn refunded(&self, ui: &Ui, refund: &RefundRecord) -> Result<Panel, UiError> {
-        let back = Fen::sum(refund.back.iter().map(|(_, part)| *part));
-        let back = back.map_err(|e| UiError::internal(e, Saved::Nothing))?;
         let person = self.person(refund.person)?;
         let name = person.map_or_else(|| "—".to_owned(), |p| show::masked_name(&p.name));
         Ok(Panel {
-            money: show::back(back),
+            money: given_back(ui, refund).map_err(|e| UiError::internal(e, Saved::Nothing))?,
             ..Panel::plain("undone", "undo-2", ui.t("till.undone"), vec![name, ui.t("till.undone.note").to_owned()])
         })
     }
@@ -229,10 +228,7 @@ impl App {
                 RecentRow {
                     time,
                     name: self.holder_name(sale.person, sale.card)?,
-                    money: match sale.mode {
-                        Mode::Count => ui.t("till.one_meal").to_owned(),
-                        _ => show::money(total_of(sale).map_err(fail)?),
-                    },
+                    money: charged(ui, sale).map_err(fail)?,
                     tone,
                     word: ui.t(word).to_owned(),
                     receipt,
@@ -241,7 +237,7 @@ impl App {
             Answer::Refunded(refund) => RecentRow {
                 time,
                 name: self.holder_name(refund.person, CardNumber(0))?,
-                money: show::back(Fen::sum(refund.back.iter().map(|(_, part)| *part)).map_err(fail)?),
+                money: given_back(ui, refund).map_err(fail)?,
                 tone: "plain",
                 word: ui.t("till.undone").to_owned(),
                 receipt,
@@ -273,6 +269,22 @@ impl App {
             None => show::masked_card(card),
         })
     }
+}
+
+/// What a sale took: a sum, or a meal that was only counted.
+fn charged(ui: &Ui, sale: &PurchaseRecord) -> Result<String, FenError> {
+    match sale.mode {
+        Mode::Count => Ok(ui.t("till.one_meal").to_owned()),
+        _ => total_of(sale).map(show::money),
+    }
+}
+
+/// What goes back: a sum, or the meal that was only counted.
+fn given_back(ui: &Ui, refund: &RefundRecord) -> Result<String, FenError> {
+    if refund.back.is_empty() {
+        return Ok(ui.t("till.one_meal").to_owned());
+    }
+    Fen::sum(refund.back.iter().map(|(_, part)| *part)).map(show::back)
 }
 
 pub(super) fn paid_by(ui: &Ui, paid: &[(Source, Fen)]) -> String {
