@@ -6,8 +6,8 @@ use crate::answered::Answered;
 use crate::entry::{Body, Entry, PurchaseRecord, Source};
 use crate::ids::*;
 use crate::keys;
-use crate::sale::Mark;
-use crate::store::{Read, StoreError, decode_row};
+use crate::sale::{Mark, prune};
+use crate::store::{Read, StoreError, Tx, decode_row};
 
 /// What became of one id.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +39,11 @@ pub fn card_of<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<Option<Car
 /// Whether an id was answered before, here or at a sibling whose journal is held.
 pub fn is_known<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<bool, StoreError> {
     Ok(store.get(&keys::mark(id))?.is_some())
+}
+
+/// Whether an id is so old that its answer may have been let go here, or was answered by a box that is no more.
+pub fn is_too_old<R: Read + ?Sized>(store: &R, id: PurchaseId) -> Result<bool, StoreError> {
+    prune::is_too_old(&Tx::new(store), id)
 }
 
 /// Whose journal answers an id, if one that is held does.

@@ -127,7 +127,8 @@ pub enum Message {
     Other(Box<Run>),
     /// About snapshots.
     Snapshot(Box<SnapshotWord>),
-    /// To a sibling that asks about this id: it is decided here, just now or before. Its journal will tell, or `Unknown`.
+    /// To a sibling that asks about this id: it is decided here, just now or before. Its journal will tell; of one that was
+    /// not decided in the end `Unknown` does.
     Deciding(PurchaseId),
 }
 

@@ -108,9 +108,9 @@ pub struct EdgeNode {
     snapshots: (mpsc::Sender<Heard>, Mutex<Option<mpsc::Receiver<Heard>>>),
 }
 
-/// The box cannot serve: its disk, or it is stopping.
+/// The box cannot answer now: its disk, it is stopping, or whoever must be asked was not heard in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this box cannot serve: {0}")]
+#[error("this box cannot answer now: {0}")]
 pub struct Busy(pub String);
 
 impl From<CallError> for Busy {
@@ -195,7 +195,7 @@ impl EdgeNode {
         let until = Instant::now() + Duration::from_millis(PURCHASE_WAIT_MS_MAX);
         let deciding = self.ask_siblings(request.id, until).await?;
         let answer = match deciding.elsewhere() {
-            Some(sibling) => Err(Busy(format!("{sibling} is deciding this purchase; ask again"))),
+            Some(sibling) => Err(Busy(format!("{sibling} decides this purchase, or has decided it; ask again"))),
             None => self.decide(request, until).await,
         };
         deciding.end(&answer).await;
@@ -223,8 +223,12 @@ impl EdgeNode {
                 }
                 _ => return self.give_up(request, row).await,
             };
+            let is_sent = words.try_send(Message::Ask { row, total }).is_ok();
+            if !is_sent && whom.node.is_hub() {
+                return Err(Busy("headquarters cannot be asked for rights just now; ask again".into()));
+            }
             asked.insert((whom, row), total);
-            if words.try_send(Message::Ask { row, total }).is_ok() {
+            if is_sent {
                 let answered = self.wait_for_rights(rights, (whom, row, total)).await?;
                 if !self.note_answer(whom, &words, answered) {
                     asked.remove(&(whom, row));
@@ -233,7 +237,7 @@ impl EdgeNode {
         }
     }
 
-    /// Nobody has more rights, or the time is over: refused durably, or with the hub away perhaps served as a guest.
+    /// Nobody who can be asked has more rights, or with the hub away the time is over: refused durably, or with the hub away perhaps served as a guest.
     async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
         let hub_is_there = self.lock_peers().iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
         let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };

@@ -167,7 +167,7 @@ fn forget_answer<R: Read + ?Sized>(tx: &mut Tx<'_, R>, feed: FeedId, seq: Seq) -
 }
 
 /// Whether an id is so old that its answer may have been let go, or was answered by a box that is no more.
-pub(super) fn is_too_old<R: Read + ?Sized>(tx: &Tx<'_, R>, id: PurchaseId) -> Result<bool, StoreError> {
+pub(crate) fn is_too_old<R: Read + ?Sized>(tx: &Tx<'_, R>, id: PurchaseId) -> Result<bool, StoreError> {
     let answered: Option<Answered> = tx.get(&keys::terminal_mark(id.terminal, id.boot))?;
     Ok(answered.is_some_and(|answered| answered.contains(id.seq)))
 }

@@ -2,7 +2,7 @@
 //!
 //! Bounded: when a sibling that served the terminal cannot say, the purchase is decided here and marked with an alarm;
 //! the hub pairs it if it was sold twice. A sibling that says that it decides it just then is waited for as long as a
-//! purchase may take; the terminal asks again after that. Leaves to others: which ids are asked about (`yika_crdt::resend`).
+//! purchase may take, as is one that says that it has; the terminal asks again after that. Leaves to others: which ids are asked about (`yika_crdt::resend`).
 
 use super::{ASK_MS_MAX, Busy, EdgeNode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ use yika_link::PeerIdentity;
 pub(super) enum SaidOfId {
     /// It is not answered there, and left to this box.
     Unknown,
-    /// It is being decided there.
+    /// It is decided there, just now or before.
     Deciding,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum SaidOfId {
 struct Unanswered {
     /// They have said nothing.
     silent: BTreeSet<Writer>,
-    /// They were deciding it still.
+    /// They decide it, or have decided it.
     deciding: BTreeSet<Writer>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Deciding<'n> {
     was_asked: bool,
     /// A sibling that served this terminal before and could not be asked.
     unasked: Option<Writer>,
-    /// A sibling that decides it just now.
+    /// A sibling that decides it, or has decided it.
     elsewhere: Option<Writer>,
     is_over: bool,
 }
@@ -99,13 +99,16 @@ impl EdgeNode {
         // Listen before asking, so that nothing said in between is missed.
         let (said, grown) = (self.said_of_ids.subscribe(), self.ears.grown.subscribe());
         let asked = self.question_siblings(id);
+        // What this box has let go no journal brings back: decided like anything that nobody speaks of.
+        let is_old = self.look(|store| sold::is_too_old(store, id))?;
+        let until = if is_old { until.min(Instant::now() + Duration::from_millis(ASK_MS_MAX)) } else { until };
         let left = self.wait_for_words(id, asked.keys().copied().collect(), until, (said, grown)).await?;
         for (sibling, words) in &asked {
             self.note_answer(*sibling, words, !left.silent.contains(sibling));
         }
         if !self.is_answered(id)? {
             deciding.unasked = self.served_before(id)?.filter(|w| left.silent.contains(w) || !asked.contains_key(w));
-            deciding.elsewhere = left.deciding.first().copied();
+            deciding.elsewhere = left.deciding.first().copied().filter(|_| !is_old);
         }
         Ok(deciding)
     }
@@ -118,9 +121,10 @@ impl EdgeNode {
             Question::Deciding => return Some(Message::Deciding(id)),
             Question::Wait => false,
             Question::Look => match self.is_answered(id) {
-                // The journal tells the answer, and may take longer than a silent sibling is waited for.
-                Ok(true) => return Some(Message::Deciding(id)),
-                Ok(false) => true,
+                // The journal tells the answer, and may take longer than a silent sibling is waited for; nobody takes that
+                // of a box whose life is over.
+                Ok(true) if !self.shut().is_some_and(|shut| shut.is_for_ever()) => return Some(Message::Deciding(id)),
+                Ok(is_answered) => !is_answered,
                 Err(_) => false,
             },
         };
@@ -134,7 +138,7 @@ impl EdgeNode {
         let _ = self.said_of_ids.send((from, id, SaidOfId::Unknown));
     }
 
-    /// A sibling's word that it is deciding an id.
+    /// A sibling's word that it decides an id, or has decided it.
     pub(super) fn on_deciding(&self, from: Writer, id: PurchaseId) {
         let _ = self.said_of_ids.send((from, id, SaidOfId::Deciding));
     }

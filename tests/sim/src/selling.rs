@@ -123,7 +123,7 @@ impl World {
 
     /// The bound of a wait is reached.
     pub fn bound(&mut self, n: usize, id: PurchaseId, number: u64) {
-        let Some(pending) = self.boxes[n].pending.get_mut(&id).filter(|pending| pending.number == number) else {
+        let Some(pending) = self.boxes[n].pending.get(&id).filter(|pending| pending.number == number) else {
             return;
         };
         let pending_until_ms = pending.until_ms;
@@ -132,7 +132,8 @@ impl World {
                 if !silent.is_empty() {
                     self.taken_alone.insert(id);
                 }
-                let (silent, is_decided_there) = (silent.clone(), !deciding.is_empty());
+                let is_old = sold::is_too_old(&self.boxes[n].disk, id).unwrap_or(false);
+                let (silent, is_decided_there) = (silent.clone(), !deciding.is_empty() && !is_old);
                 for sibling in silent {
                     self.note_silent(n, id, sibling);
                 }
@@ -272,8 +273,8 @@ impl World {
             Question::Deciding => return Some(Message::Deciding(id)),
             Question::Wait => false,
             Question::Look => match sold::is_known(&node.disk, id) {
-                Ok(true) => return Some(Message::Deciding(id)),
-                Ok(false) => true,
+                Ok(true) if !node.shut().is_some_and(|shut| shut.is_for_ever()) => return Some(Message::Deciding(id)),
+                Ok(is_known) => !is_known,
                 Err(_) => false,
             },
         };
