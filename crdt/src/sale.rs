@@ -363,7 +363,7 @@ fn apply_refund<R: Read + ?Sized>(
     let Some(Entry { stamp, body: Body::Purchase(sale) }) = entry_of_mark(tx, feed, refund.of)? else {
         return Ok(());
     };
-    if refund.back.iter().any(|(source, _)| !sale.paid.iter().any(|(paid, _)| paid == source)) {
+    if !sale.may_be_given(&refund.back) {
         return Ok(());
     }
     let mut given: GivenBack = tx.get(&keys::refunds(refund.of))?.unwrap_or_default();

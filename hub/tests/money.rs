@@ -154,6 +154,9 @@ fn a_box_that_gave_a_cheque_to_one_that_is_off_is_asked_for_what_it_has() {
     assert_eq!(paid(&world.buy(other, 1, 1, 6_000)), 6_000, "1,000 of what the giver has left");
     world.run_ms(SECOND_MS);
     assert!(is_refused(&world.buy(other, 2, 1, 2_801), Reason::NotEnough));
+    world.run_ms(4 * SECOND_MS);
+    // Of 4,000, as headquarters counts; it takes the giver's 1,200 of the cheque for more than a third of a share.
+    assert_eq!(world.edges[other].right(P1, MAIN), 2_000, "what came back for nothing is shared out again");
     assert_eq!(paid(&world.buy(other, 3, 1, 2_800)), 2_800, "and no more than is left");
 }
 

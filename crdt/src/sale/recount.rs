@@ -77,7 +77,7 @@ fn give_back<R: Read + ?Sized>(
     refund: &RefundRecord,
 ) -> Result<(), SaleError> {
     let Some((sale, at_ms, given)) = sold.get_mut(&refund.of) else { return Ok(()) };
-    if refund.back.iter().any(|(source, _)| !sale.paid.iter().any(|(paid, _)| paid == source)) {
+    if !sale.may_be_given(&refund.back) {
         return Ok(());
     }
     let was_whole = share_back(&sale.paid, given, None)?.is_none();

@@ -136,9 +136,11 @@ impl Hub {
         for (asker, total) in waiting.asks.clone() {
             comes |= self.ask_for_the_rest(turn, asker, row, total)?;
         }
+        let is_for_others =
+            self.waiting.get(&row).is_some_and(|waiting| waiting.asks.keys().any(|asker| *asker != from));
         if comes {
             proof::hit("recalled_from_others");
-        } else {
+        } else if is_for_others {
             turn.effects.push(Effect::Say(from, Message::Recall { row, keep: Fen::ZERO }));
         }
         Ok(Reply::Done)
@@ -201,9 +203,14 @@ impl Hub {
         self.waiting.iter().any(|(row, waiting)| row.person == person && waiting.until_ms >= now_ms)
     }
 
-    /// Forgets asks whose boxes have given up.
-    pub(super) fn forget_waiting(&mut self, now_ms: i64) {
+    /// Forgets asks whose boxes have given up; what came back for them goes to the boxes of the home campus.
+    pub(super) fn forget_waiting<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        let now_ms = turn.stamp.hub_time_ms;
+        let ended = self.waiting.iter().filter(|(_, waiting)| waiting.until_ms < now_ms);
+        let asked: BTreeSet<PersonId> =
+            ended.filter(|(_, waiting)| !waiting.asks.is_empty()).map(|(row, _)| row.person).collect();
         self.waiting.retain(|_, waiting| waiting.until_ms >= now_ms);
+        asked.into_iter().try_for_each(|person| self.share_out(turn, person))
     }
 
     /// Forgets that a row was waited for.

@@ -511,18 +511,15 @@ impl Hub {
             Hub::alarm(turn, place, "refund", detail);
             return Ok(());
         };
-        if refund.back.iter().any(|(source, _)| !sale.paid.iter().any(|(paid, _)| paid == source)) {
-            let detail = format!("{} gives back to a source that did not pay for {}", refund.id, refund.of);
-            Hub::alarm(turn, place, "refund", detail);
-            return Ok(());
-        }
-        if refund.back.is_empty() && !sale.paid.is_empty() {
-            let detail = format!("{} gives nothing back for {}, which was paid for", refund.id, refund.of);
-            Hub::alarm(turn, place, "refund", detail);
-            return Ok(());
-        }
         let key = given_back_key(&place, refund.of);
         let mut given: GivenBack = turn.tx.get(&key)?.unwrap_or_default();
+        let is_again =
+            sale.paid.is_empty() && share_back(&sale.paid, &given, None).map_err(super::sale_error)?.is_none();
+        if is_again || !sale.may_be_given(&refund.back) {
+            let what = if is_again { "gives a meal back again" } else { "gives back what was not paid" };
+            Hub::alarm(turn, place, "refund", format!("{} {what} for {}", refund.id, refund.of));
+            return Ok(());
+        }
         let surplus = given.beyond(&sale.paid)?;
         given.add(&refund.back)?;
         let surplus = given.beyond(&sale.paid)?.sub(surplus)?;

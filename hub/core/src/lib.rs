@@ -600,7 +600,7 @@ impl Hub {
             }
         }
         self.reached = connected.into_iter().collect();
-        self.forget_waiting(turn.stamp.hub_time_ms);
+        self.forget_waiting(turn)?;
         self.fence_again(turn)?;
         self.sweep(turn)?;
         self.share_on(turn)?;

@@ -59,6 +59,7 @@ pub(in crate::console) async fn page(
     let total = total_of(&sale).map_err(fail)?;
     let given = Fen::sum(back.iter().map(|(_, fen)| *fen)).map_err(fail)?;
     let counted = sale.mode == Mode::Count;
+    let meal = || ui.t("till.one_meal").to_owned();
     let (now_ms, _) = app.node().time();
     Ok(View::new(Receipt {
         page: app.page(&ui, "receipt.title", "/till"),
@@ -72,8 +73,11 @@ pub(in crate::console) async fn page(
         price: show::money(sale.price),
         adjustment: (sale.adjustment != Fen::ZERO && !counted).then(|| show::money(sale.adjustment)),
         paid: paid_by(&ui, &sale.paid),
-        total: if counted { ui.t("till.one_meal").to_owned() } else { show::money(total) },
-        back: back.iter().map(|(at_ms, fen)| (ui.clock_text(*at_ms), show::back(*fen))).collect(),
+        total: if counted { meal() } else { show::money(total) },
+        back: back
+            .iter()
+            .map(|(at_ms, fen)| (ui.clock_text(*at_ms), if counted { meal() } else { show::back(*fen) }))
+            .collect(),
         kept: (!back.is_empty()).then(|| total.sub(given).map(show::money)).transpose().map_err(fail)?,
         balance: show::money(sale.balance),
         printed: ui.time_text(now_ms),
