@@ -431,6 +431,15 @@ pub struct PurchaseRecord {
     pub day: Day,
 }
 
+impl PurchaseRecord {
+    /// Whether something like this can be given back of the sale: to sources that have paid, and nothing only of a counted
+    /// meal, for which nobody has.
+    pub fn may_be_given(&self, back: &[(Source, Fen)]) -> bool {
+        let has_paid = |source: &Source| self.paid.iter().any(|(paid, _)| paid == source);
+        back.iter().all(|(source, _)| has_paid(source)) && back.is_empty() == self.paid.is_empty()
+    }
+}
+
 /// A refusal: durable, so that the same id gets it again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RefusedRecord {
@@ -476,15 +485,6 @@ pub enum RefundKind {
     Correction,
     /// The goods came back (退货).
     Refund,
-}
-
-impl PurchaseRecord {
-    /// Whether something like this can be given back of the sale: to sources that have paid, and nothing only of a counted
-    /// meal, for which nobody has.
-    pub fn may_be_given(&self, back: &[(Source, Fen)]) -> bool {
-        let has_paid = |source: &Source| self.paid.iter().any(|(paid, _)| paid == source);
-        back.iter().all(|(source, _)| has_paid(source)) && back.is_empty() == self.paid.is_empty()
-    }
 }
 
 /// A linked negative: money back to where it came from.

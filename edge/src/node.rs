@@ -237,7 +237,8 @@ impl EdgeNode {
         }
     }
 
-    /// Nobody who can be asked has more rights, or with the hub away the time is over: refused durably, or with the hub away perhaps served as a guest.
+    /// Nobody who can be asked has more rights: refused durably. With the hub away, also when the time is over, and the
+    /// guest rule may pay.
     async fn give_up(&self, request: PurchaseRequest, row: Row) -> Result<Answer, Busy> {
         let hub_is_there = self.lock_peers().iter().any(|(w, peer)| w.node.is_hub() && peer.answers());
         let reason = if matches!(row.wallet, WalletKey::Limit(..)) { Reason::OverDayLimit } else { Reason::NotEnough };
