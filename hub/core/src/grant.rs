@@ -21,7 +21,7 @@ use yika_crdt::tariff;
 /// Rows that may wait for rights to come back; at the bound an ask is refused at once.
 pub const WAITING_MAX: usize = 1_024;
 /// How long an ask waits for them; the box has given up by then.
-pub const WAIT_MS_MAX: i64 = 2_000;
+pub const WAIT_MS_MAX: u64 = 2_000;
 /// Days ahead for which counters of strict limits are granted: as long as a lease lasts.
 const LIMIT_DAYS_AHEAD: i32 = 3;
 /// Days that counters are kept after their day.
@@ -32,8 +32,9 @@ const LIMIT_DAYS_KEPT: i32 = 7;
 pub(super) struct Waiting {
     /// Who asks, for which total.
     asks: BTreeMap<Writer, Fen>,
-    /// Until when nothing of this row is granted to anybody else.
-    until_ms: i64,
+    /// Until when nothing of this row is granted to anybody else, in milliseconds since the machine's start: headquarters'
+    /// time stands still while its clock, set back, catches up.
+    until_mono_ms: u64,
     /// Boxes that were asked to give back and do not.
     kept: BTreeSet<Writer>,
 }
@@ -111,7 +112,7 @@ impl Hub {
         if comes < missing || recalls.is_empty() || !room {
             return Ok(false);
         }
-        self.waiting.entry(row).or_default().until_ms = turn.stamp.hub_time_ms.saturating_add(WAIT_MS_MAX);
+        self.waiting.entry(row).or_default().until_mono_ms = turn.stamp.mono_ms.saturating_add(WAIT_MS_MAX);
         for (writer, keep) in recalls {
             proof::hit("recalled");
             turn.effects.push(Effect::Say(writer, Message::Recall { row, keep }));
@@ -167,7 +168,7 @@ impl Hub {
         person: PersonId,
     ) -> Result<(), CoreError> {
         self.serve_waiting(turn, person)?;
-        if self.is_waited_for(person, turn.stamp.hub_time_ms) { Ok(()) } else { self.level(turn, person) }
+        if self.is_waited_for(person, turn.stamp.mono_ms) { Ok(()) } else { self.level(turn, person) }
     }
 
     fn serve_waiting<R: Read + ?Sized>(
@@ -199,17 +200,17 @@ impl Hub {
     }
 
     /// Whether rights of a person were called back for somebody who has not got them yet.
-    fn is_waited_for(&self, person: PersonId, now_ms: i64) -> bool {
-        self.waiting.iter().any(|(row, waiting)| row.person == person && waiting.until_ms >= now_ms)
+    fn is_waited_for(&self, person: PersonId, mono_ms: u64) -> bool {
+        self.waiting.iter().any(|(row, waiting)| row.person == person && waiting.until_mono_ms >= mono_ms)
     }
 
     /// Forgets asks whose boxes have given up; what came back for them goes to the boxes of the home campus.
     pub(super) fn forget_waiting<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
-        let now_ms = turn.stamp.hub_time_ms;
-        let ended = self.waiting.iter().filter(|(_, waiting)| waiting.until_ms < now_ms);
+        let mono_ms = turn.stamp.mono_ms;
+        let ended = self.waiting.iter().filter(|(_, waiting)| waiting.until_mono_ms < mono_ms);
         let asked: BTreeSet<PersonId> =
             ended.filter(|(_, waiting)| !waiting.asks.is_empty()).map(|(row, _)| row.person).collect();
-        self.waiting.retain(|_, waiting| waiting.until_ms >= now_ms);
+        self.waiting.retain(|_, waiting| waiting.until_mono_ms >= mono_ms);
         asked.into_iter().try_for_each(|person| self.share_out(turn, person))
     }
 

@@ -191,7 +191,7 @@ impl World {
 
     /// One turn of the hub.
     pub fn order(&mut self, command: core::Command) -> core::Reply {
-        let stamp = Stamp { hub_time_ms: self.now_ms, boot: 1, mono_ms: 0 };
+        let stamp = Stamp { hub_time_ms: self.now_ms, boot: 0, mono_ms: self.now_ms.unsigned_abs() };
         let (mut rows, mut effects) = (Vec::new(), Vec::new());
         let hub = &mut self.hub;
         let mut tx = Tx::new(&hub.store);
@@ -231,7 +231,7 @@ impl World {
 
     /// One turn of the hub that is lost before it is committed.
     pub fn order_lost(&mut self, command: core::Command) {
-        let stamp = Stamp { hub_time_ms: self.now_ms, boot: 1, mono_ms: 0 };
+        let stamp = Stamp { hub_time_ms: self.now_ms, boot: 0, mono_ms: self.now_ms.unsigned_abs() };
         let mut tx = Tx::new(&self.hub.store);
         let _ = self.hub.hub.handle(&mut tx, command, stamp, &mut Vec::new(), &mut Vec::new());
         drop(tx);
