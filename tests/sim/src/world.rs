@@ -411,6 +411,7 @@ impl World {
     pub fn let_pass(&mut self, by_ms: i64) {
         self.now_ms += by_ms;
         self.began_ms += by_ms;
+        self.unsettled_ms += by_ms;
         self.more.days.leapt_ms += by_ms;
         let agenda = std::mem::take(&mut self.agenda);
         self.agenda = agenda.into_iter().map(|((at_ms, number), event)| ((at_ms + by_ms, number), event)).collect();
