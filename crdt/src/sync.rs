@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Entries of one message, together; a frame holds them with its head.
-pub const RUN_BYTES_MAX: usize = 256 << 10;
+pub const RUN_BYTES_MAX: usize = 64 << 10;
 /// Unacknowledged bytes per peer; at the bound sending waits for acknowledgements.
 pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait for a peer to listen; at the bound nothing more is taken from it.

@@ -113,10 +113,11 @@ impl World {
 #[test]
 fn what_is_acknowledged_of_feeds_that_wait_frees_the_window() {
     let mut world = World::new();
-    world.append(PEOPLE, 40, RUN_BYTES_MAX / 2);
+    let more_than_fit = IN_FLIGHT_BYTES_MAX / (RUN_BYTES_MAX / 2) + 8;
+    world.append(PEOPLE, more_than_fit, RUN_BYTES_MAX / 2);
     let sent: Vec<(FeedId, Seq)> = world.sent().into_iter().map(|(feed, _, end)| (feed, Seq(end))).collect();
     assert!(!world.sync.may_send(), "the window is full");
-    let base = world.end(PEOPLE, 40);
+    let base = world.end(PEOPLE, more_than_fit as u64);
     world.coming(SNAPSHOT, &[(PEOPLE, base)]);
     world.append(JOURNAL, 1, 10);
     assert_eq!(world.sent(), []);
@@ -303,7 +304,7 @@ fn who_asks_for_branches_and_does_not_listen_has_to_wait() {
         world.sync.say(Message::Other(Box::new(shown)));
         asked += 1;
     }
-    let most = BRANCH_BYTES_TO_SAY_MAX / (3 * wire::ENTRY_BYTES_MAX) + 1;
+    let most = BRANCH_BYTES_TO_SAY_MAX / RUN_BYTES_MAX.min(3 * wire::ENTRY_BYTES_MAX) + 1;
     assert!(asked <= most, "{asked} branches are kept");
     world.sync.next_word().unwrap();
     assert!(world.sync.has_room(), "it has listened");
