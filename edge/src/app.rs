@@ -87,7 +87,7 @@ pub async fn run(config: &Config, ready_file: Option<&Path>) -> Result<()> {
     if let Some(words) = node.snapshot_words() {
         background.spawn(snapshot::run(Arc::clone(&node), dir.clone(), words));
     }
-    let discovery = Discovery::start(&config.discovery, &identity, links.clone(), http.port());
+    let discovery = Discovery::start(&config.discovery, &identity, links.clone(), http);
 
     let ready = Ready {
         ready: true,

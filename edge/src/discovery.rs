@@ -25,11 +25,11 @@ pub struct Discovery {
 
 impl Discovery {
     /// Publishes and browses. A box whose network does not allow it works all the same, with a word in the log.
-    pub fn start(config: &config::Discovery, identity: &Identity, links: Links, http_port: u16) -> Discovery {
+    pub fn start(config: &config::Discovery, identity: &Identity, links: Links, http: SocketAddr) -> Discovery {
         if !config.mdns {
             return Discovery { daemon: None };
         }
-        match start(config, identity, links, http_port) {
+        match start(config, identity, links, http) {
             Ok(daemon) => Discovery { daemon: Some(daemon) },
             Err(error) => {
                 tracing::warn!(%error, "no mDNS; siblings are found by the registry's addresses only");
@@ -49,12 +49,15 @@ impl Drop for Discovery {
     }
 }
 
-fn start(config: &config::Discovery, identity: &Identity, links: Links, http_port: u16) -> Result<ServiceDaemon> {
+fn start(config: &config::Discovery, identity: &Identity, links: Links, http: SocketAddr) -> Result<ServiceDaemon> {
     let daemon = ServiceDaemon::new().context("the mDNS port (UDP 5353)")?;
     choose_interfaces(&daemon, &config.interfaces)?;
-    let link_port = links.local_addr()?.port();
-    for (service, port) in [(SIBLINGS, link_port), (TERMINALS, http_port)] {
-        daemon.register(described(service, port, identity)?).with_context(|| format!("publishing {service}"))?;
+    for (service, bound) in [(SIBLINGS, links.local_addr()?), (TERMINALS, http)] {
+        if !is_reachable(bound, &config.interfaces) {
+            tracing::info!(service, %bound, "not published: it listens on loopback only");
+            continue;
+        }
+        daemon.register(described(service, bound, identity)?).with_context(|| format!("publishing {service}"))?;
     }
     let found = daemon.browse(SIBLINGS).context("looking for siblings")?;
     tokio::spawn(follow(found, identity.me.node, identity.campus, links));
@@ -72,7 +75,13 @@ fn choose_interfaces(daemon: &ServiceDaemon, names: &[String]) -> Result<()> {
     daemon.enable_interface(named).context("choosing interfaces")
 }
 
-fn described(service: &str, port: u16, identity: &Identity) -> Result<ServiceInfo> {
+/// Whether others of the network come to where this listens. Who names the interfaces knows what he does.
+fn is_reachable(bound: SocketAddr, named: &[String]) -> bool {
+    !bound.ip().is_loopback() || !named.is_empty()
+}
+
+/// A port that listens at one address only is published with that one, else with all of the machine.
+fn described(service: &str, bound: SocketAddr, identity: &Identity) -> Result<ServiceInfo> {
     let node = identity.me.node.0.to_string();
     let campus = identity.campus.0.to_string();
     // The life is in the name, so that a replaced box does not answer under its old one.
@@ -81,8 +90,12 @@ fn described(service: &str, port: u16, identity: &Identity) -> Result<ServiceInf
     let host = format!("yika-n{node}.local.");
     let properties =
         [("v", PROPERTIES_VERSION), ("node", node.as_str()), ("campus", campus.as_str()), ("path", "/terminal/v1")];
-    let info = ServiceInfo::new(service, &instance, &host, "", port, &properties[..]);
-    Ok(info.context("describing this box")?.enable_addr_auto())
+    if bound.ip().is_unspecified() {
+        let info = ServiceInfo::new(service, &instance, &host, "", bound.port(), &properties[..]);
+        return Ok(info.context("describing this box")?.enable_addr_auto());
+    }
+    let info = ServiceInfo::new(service, &instance, &host, bound.ip(), bound.port(), &properties[..]);
+    info.context("describing this box")
 }
 
 async fn follow(found: Receiver<ServiceEvent>, me: NodeId, campus: CampusId, links: Links) {
@@ -107,4 +120,18 @@ fn hint_of(service: &ResolvedService, me: NodeId, campus: CampusId) -> Option<Hi
     // Several interfaces give several answers; the smallest is as good as another and always the same.
     let addr = service.get_addresses_v4().into_iter().filter(|a| !a.is_loopback() && !a.is_unspecified()).min()?;
     Some(Hint { node, addr: SocketAddr::new(IpAddr::V4(addr), service.get_port()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_on_loopback_is_published_only_on_interfaces_that_were_named() {
+        let named = ["lo".to_owned()];
+        for (bound, by_default) in [("127.0.0.1:7443", false), ("[::1]:7443", false), ("0.0.0.0:7443", true)] {
+            let bound = bound.parse().expect("an address");
+            assert_eq!((is_reachable(bound, &[]), is_reachable(bound, &named)), (by_default, true), "{bound}");
+        }
+    }
 }
