@@ -157,9 +157,11 @@ async fn imports_are_checked_applied_and_repeated_and_broken_files_are_refused_i
     let app = app(&site.desk);
     let mut browser = Browser::signed_in(&app, "clerk").await;
     browser.get("/import").await;
-    let empty = browser.upload("/import", "x.csv", b"").await;
-    assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(empty.text.contains("请先选择一个文件"), "{}", empty.text);
+    for (name, words) in [("", "请先选择一个文件"), ("x.csv", "文件是空的")] {
+        let empty = browser.upload("/import", name, b"").await;
+        assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(empty.text.contains(words), "{}", empty.text);
+    }
     let workbook = demo_people(7, &["东校区", "西校区"], 30).unwrap();
     let broken: [(&str, &[u8], &str); 5] = [
         ("photo.xlsx", b"\x89PNG\r\n\x1a\n0000", "损坏"),

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use browser::{Answer, Browser, app};
 use std::time::Duration;
 use yika_crdt::Fen;
-use yika_crdt::entry::{Body, Row, WalletKey};
+use yika_crdt::entry::{Body, Mode, PurchaseRecord, Row, WalletKey};
 use yika_crdt::ids::*;
 use yika_hub::clock::wall_ms;
 use yika_hub::core::Command;
@@ -259,6 +259,34 @@ async fn headquarters_gives_a_sale_back_when_its_box_no_longer_may() {
     let west = site.boxes[2].writer;
     let mut east = Browser::signed_in(&app, "east").await;
     assert_eq!(east.get(&format!("/transactions/{west}/1/refund")).await.status, StatusCode::FORBIDDEN);
+    books_balance(&site.desk).await;
+}
+
+/// Rows POS-11, POS-22.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headquarters_takes_a_counted_meal_back_without_speaking_of_money() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 20).await;
+    let holder = site.holders[0].clone();
+    let sale = site.sale(0, &holder, 1_200, wall_ms());
+    let meal = PurchaseRecord { mode: Mode::Count, adjustment: Fen(-1_200), paid: Vec::new(), ..sale };
+    let (id, day) = (meal.id, meal.day);
+    site.say(0, vec![(wall_ms(), Body::Purchase(meal)), (wall_ms(), Body::Cut(day))]).await;
+    let place = site.desk.node.query(move |conn| transactions::sales_of(conn, id)).await.unwrap()[0].place;
+    let refund = format!("/transactions/{}/{}/refund", place.writer(), place.seq);
+    let mut clerk = Browser::signed_in(&app(&site.desk), "clerk").await;
+    let form = clerk.get(&refund).await.text;
+    assert!(form.contains("计 1 餐") && form.contains("计餐有误") && !form.contains('¥'), "{form}");
+    let request = field(&form, "request");
+    let wish = [("scope", "all"), ("kind", "correction"), ("reason", "刷错了"), ("request", request.as_str())];
+    let check = clerk.post(&refund, &wish).await.text;
+    assert!(check.contains("退回这一餐") && !check.contains('¥'), "{check}");
+    let before = site.desk.holding(holder.person).unwrap().total_fen;
+    let done = clerk.post(&format!("{refund}/confirm"), &wish).await.text;
+    assert!(done.contains("已退回这一餐") && done.contains("没有可退的") && !done.contains('¥'), "{done}");
+    let again = clerk.post(&format!("{refund}/confirm"), &wish).await.text;
+    assert!(again.contains("没有重复退款"), "{again}");
+    assert_eq!(site.desk.holding(holder.person).unwrap().total_fen, before);
     books_balance(&site.desk).await;
 }
 

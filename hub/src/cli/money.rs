@@ -118,7 +118,11 @@ pub(super) async fn withdraw(hub: &Line, Movement { person, fen, request }: Move
 
 pub(super) async fn refund(hub: &Line, Refund { sale, fen, correction, request, reason }: Refund) -> Result<()> {
     let done: GivenBack = hub.post("/v1/refund", &RefundWish { sale, fen, correction, request, reason }).await?;
-    let key = if done.repeated { "refund.repeated" } else { "refund.done" };
+    let key = match (done.repeated, done.fen) {
+        (true, _) => "refund.repeated",
+        (false, 0) => "refund.done.meal",
+        (false, _) => "refund.done",
+    };
     hub.voice.give(&done, key, &[("sum", &Fen(done.fen))])
 }
 

@@ -257,7 +257,9 @@ async fn read_file(form: &mut Multipart) -> Result<(String, Vec<u8>), &'static s
             Err(_) => return Err("import.broken_upload"),
         };
         return match bytes.len() {
-            0 => Err("import.no_file"),
+            // A browser sends a part without a name when no file was chosen.
+            0 if name.is_empty() => Err("import.no_file"),
+            0 => Err("import.empty_file"),
             length if length > UPLOAD_BYTES_MAX => Err("import.too_large"),
             _ => Ok((name, bytes.to_vec())),
         };

@@ -27,7 +27,8 @@ struct Sold {
     total: String,
     back: String,
     left: Fen,
-    /// A counted meal leaves nothing, and can be given back once.
+    /// A counted meal of nothing: it leaves no money, and can be taken back once, whole.
+    counted: bool,
     is_left: bool,
     paid: Vec<(String, String)>,
 }
@@ -96,6 +97,7 @@ async fn sold(site: &Site, ui: &Ui, me: &Me, writer: &str, seq: u64) -> Result<(
         total: yuan(sale.total),
         back: yuan(back),
         left: Fen(sale.total.saturating_sub(back).max(0)),
+        counted: sale.total == 0,
         is_left: is_left(sale.total, &refunds),
         paid: wallet_parts(ui, &sale.paid),
     };
@@ -128,18 +130,18 @@ pub(super) async fn form(
 }
 
 /// How much is given back; else what is wrong with the form.
-fn amount_of(ui: &Ui, wish: &Wish, left: Fen) -> Result<Fen, String> {
+fn amount_of(ui: &Ui, wish: &Wish, sold: &Sold) -> Result<Fen, String> {
     let reason = wish.reason.trim().chars().count();
     if reason == 0 || reason > REASON_CHARS_MAX {
         return Err(ui.t_args("word.bad_reason", &[("n", &REASON_CHARS_MAX.to_string())]));
     }
-    if wish.scope == "all" {
-        return Ok(left);
+    if wish.scope == "all" || sold.counted {
+        return Ok(sold.left);
     }
     let amount = keyed_amount(ui, &wish.amount)?;
-    match amount.is_positive() && amount <= left {
+    match amount.is_positive() && amount <= sold.left {
         true => Ok(amount),
-        false => Err(ui.t_args("refund.out_of_range", &[("left", &yuan(left.0))])),
+        false => Err(ui.t_args("refund.out_of_range", &[("left", &yuan(sold.left.0))])),
     }
 }
 
@@ -153,7 +155,7 @@ pub(super) async fn check(
     let (sale, sold) = sold(&site, &ui, &me, &writer, seq).await?;
     let barred = barred(&site, &ui, &sale, &sold).await?;
     let page = site.page(&ui, "refund.title", "/transactions");
-    match amount_of(&ui, &wish, sold.left) {
+    match amount_of(&ui, &wish, &sold) {
         Ok(amount) if barred.is_none() => Ok(View::new(Confirm {
             page,
             amount: yuan(amount.0),
@@ -178,7 +180,7 @@ pub(super) async fn confirm(
     Form(wish): Form<Wish>,
 ) -> Result<Response, UiError> {
     let (sale, before) = sold(&site, &ui, &me, &writer, seq).await?;
-    let part = (wish.scope != "all").then(|| keyed_amount(&ui, &wish.amount));
+    let part = (wish.scope != "all" && !before.counted).then(|| keyed_amount(&ui, &wish.amount));
     let part = part.transpose().map_err(UiError::Invalid)?;
     let asked = RefundWish {
         sale: sale.id,

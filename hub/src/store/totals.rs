@@ -145,7 +145,10 @@ pub struct AccountClass {
 /// Of the database.
 pub fn classes(conn: &Connection) -> Result<Vec<AccountClass>, StoreError> {
     let doing = "adding the accounts up";
-    let sql = "SELECT substr(account, 1, instr(account || '/', '/') - 1), count(*), sum(credits), sum(debits)
+    // What guests and terminals may spend is nobody's: it is not mixed with what holders have.
+    let sql = "SELECT CASE WHEN account GLOB '[hr]*/*/guest*' OR account GLOB '[hr]*/*/float-*' THEN 'reserve'
+                           ELSE substr(account, 1, instr(account || '/', '/') - 1) END,
+                      count(*), sum(credits), sum(debits)
                FROM accounts GROUP BY 1 ORDER BY 1";
     let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
     let row = |row: &Row<'_>| {
@@ -169,4 +172,32 @@ pub fn merchants(conn: &Connection) -> Result<Vec<(String, i64)>, StoreError> {
                WHERE account >= 'merchant/' AND account < 'merchant0' ORDER BY account LIMIT 500";
     let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect).map_err(failed(doing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_owns_is_a_class_of_its_own_and_suspense_stays_one() {
+        let conn = Connection::open_in_memory().expect("a database");
+        conn.execute_batch(include_str!("sql/0001_books.sql")).expect("the books");
+        let accounts = [
+            ("cash", "cash", -900),
+            ("pool", "pool", -700),
+            ("holder/7/main", "holder", 400),
+            ("right/7/subsidy-2/n1@1.1", "right", 500),
+            ("holder/0/guest", "reserve", 100),
+            ("right/0/guest/n1@1.1", "reserve", 200),
+            ("right/0/float-10/n1@1.1", "reserve", 300),
+            ("suspense/0/guest/n2@1.1", "suspense", 100),
+        ];
+        for (account, _, fen) in accounts {
+            conn.execute("INSERT INTO accounts VALUES (?1, ?2, 0, NULL)", (account, fen)).expect("an account");
+        }
+        for class in classes(&conn).expect("classes") {
+            let own = accounts.iter().filter(|(_, of, _)| *of == class.class);
+            assert_eq!(class.credits, own.map(|(_, _, fen)| fen).sum::<i64>(), "{}", class.class);
+        }
+    }
 }
