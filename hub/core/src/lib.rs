@@ -59,7 +59,7 @@ use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::edge::DROP_ENTRIES_MAX;
 use yika_crdt::entry::*;
-use yika_crdt::feed::{Hash, Run, SignedHead};
+use yika_crdt::feed::{End, Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -436,6 +436,8 @@ pub struct Hub {
     waiting: BTreeMap<Row, grant::Waiting>,
     /// Lives that are connected, as the shell said last: only these hear what they are asked.
     reached: BTreeSet<Writer>,
+    /// Campus feeds of fenced lives, as far as siblings have passed them on beyond their ends; heard again at a restart.
+    beyond: BTreeMap<FeedId, End>,
 }
 
 /// One turn's means, handed down together.
@@ -458,8 +460,8 @@ impl Hub {
         let mut mesh = Mesh::load(store, me, place)?;
         mesh.heard_on = fence::heard_on(store)?;
         let documents = Documents::load(store)?;
-        let (waiting, reached) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting, reached })
+        let (waiting, reached, beyond) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting, reached, beyond })
     }
 
     /// Reads everything again after a turn was rolled back.
@@ -471,6 +473,7 @@ impl Hub {
         self.documents = Documents::load(store)?;
         self.recovery = recovery;
         self.waiting.clear();
+        self.beyond.clear();
         Ok(())
     }
 

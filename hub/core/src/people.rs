@@ -125,7 +125,8 @@ impl Hub {
     }
 
     /// A sibling passes on what a fenced box wrote beyond its end. Visits that headquarters had not heard of when it fenced the
-    /// box stand in documents that it could not order to go on without them: they do so as soon as it hears of them.
+    /// box stand in documents that it could not order to go on without them: they do so as soon as it hears of them. Nothing
+    /// of it is stored: a run is checked against the one before it as it was heard.
     pub(super) fn rebase_unheard<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
@@ -133,10 +134,13 @@ impl Hub {
     ) -> Result<(), CoreError> {
         let feed = run.head.feed;
         let Some(node) = self.mesh.nodes.get(&feed.writer) else { return Ok(()) };
-        let is_sound = feed::check_run(turn.tx.feed(&feed)?.end, run, &node.key).is_ok();
-        if self.recovery.is_some() || !is_sound {
+        let held = turn.tx.feed(&feed)?.end;
+        let before = self.beyond.get(&feed).filter(|end| end.seq.next() == run.from).copied().unwrap_or(held);
+        let Ok(end) = feed::check_run(before, run, &node.key) else { return Ok(()) };
+        if self.recovery.is_some() {
             return Ok(());
         }
+        self.beyond.insert(feed, end);
         let this_month = u32::from(month_of(turn.stamp.hub_time_ms, HUB_UTC_OFFSET_MINUTES));
         for entry in run.entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
             let Body::Change(ChangeRecord { doc, .. }) = entry.body else { continue };
