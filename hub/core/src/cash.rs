@@ -142,7 +142,7 @@ impl Hub {
         }
         if available < amount {
             let wallet = wallet.clone();
-            let missing = amount.sub(available)?;
+            let missing = wallet.short_of(amount)?;
             let before = turn.effects.len();
             return Ok(match self.recall(turn, row, &wallet, missing, None)? {
                 true => Reply::Short { available, recalled: turn.effects.len() - before },

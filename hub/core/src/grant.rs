@@ -157,7 +157,7 @@ impl Hub {
     ) -> Result<bool, CoreError> {
         let life = self.mesh.me.incarnation;
         let wallet = self.open(turn, Owner::Person(row.person))?.wallet(row.wallet).clone();
-        let missing = total.sub(wallet.granted(life, asker))?.sub(wallet.available()?)?;
+        let missing = wallet.short_of(total.sub(wallet.granted(life, asker))?)?;
         Ok(missing.is_positive() && self.recall(turn, row, &wallet, missing, Some(asker))?)
     }
 

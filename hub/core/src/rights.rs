@@ -174,6 +174,12 @@ impl Wallet {
         self.gross()?.max(Fen::ZERO).sub(self.settled()?)
     }
 
+    /// What boxes must give back before `amount` is available: what is owed is settled first, and what a restored hub had
+    /// forgotten is made good. Zero or less when nothing.
+    pub fn short_of(&self, amount: Fen) -> Result<Fen, FenError> {
+        amount.add(self.debt()?)?.sub(self.gross()?)
+    }
+
     /// What the holder has of it, wherever it lies: available, at boxes, in suspense. What was advanced for a suspense is
     /// his once.
     pub fn balance(&self) -> Result<Fen, FenError> {
@@ -489,6 +495,20 @@ mod tests {
         assert_eq!((wallet.available().unwrap(), wallet.owed().unwrap()), (Fen(300), Fen::ZERO));
         assert!(wallet.withdraw(Fen(301)).is_err());
         assert_eq!(wallet.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_comes_back_pays_first_what_is_owed() {
+        let mut wallet = Wallet { charged: Fen(700), ..Wallet::default() };
+        wallet.deposit(Fen(1_000)).unwrap();
+        wallet.grant(LIFE, writer(1), Fen(300)).unwrap();
+        assert_eq!(wallet.short_of(Fen(50)), Ok(Fen(50)));
+        wallet.charged = Fen(900);
+        let missing = wallet.short_of(Fen(50)).unwrap();
+        assert_eq!(missing, Fen(250), "200 of the debt are not paid yet");
+        wallet.replica(writer(1)).back.insert(LIFE, missing);
+        assert_eq!((wallet.available(), wallet.owed()), (Ok(Fen(50)), Ok(Fen::ZERO)));
+        assert!(wallet.short_of(Fen(50)).unwrap() <= Fen::ZERO);
     }
 
     #[test]

@@ -78,13 +78,14 @@ impl World {
             && !self.fenced.contains(&node.me)
     }
 
-    /// What a person has at a box, at headquarters, and at boxes that would give it back.
+    /// What a person has at a box, and what headquarters could grant it with what other boxes would give back: what he owes
+    /// is taken from that first.
     fn to_be_had(&self, n: usize, person: PersonId) -> Fen {
         let wallets = yika_hub_core::wallets_of(&Tx::new(&self.hub.disk), person).unwrap_or_default();
         let wallet = wallets.wallets.get(&WalletKey::Main);
-        let available = wallet.and_then(|wallet| wallet.available().ok()).unwrap_or_default();
-        let there = (0..self.boxes.len()).filter(|at| *at == n || self.is_on_line(*at));
-        let rights = there.filter_map(|at| self.boxes[at].right(person)).map(|right| right.0.max(0));
-        Fen(available.0.max(0) + rights.sum::<i64>())
+        let short = wallet.and_then(|wallet| wallet.short_of(Fen::ZERO).ok()).unwrap_or_default();
+        let right = |at: usize| self.boxes[at].right(person).map_or(0, |right| right.0.max(0));
+        let elsewhere = (0..self.boxes.len()).filter(|at| *at != n && self.is_on_line(*at)).map(right).sum::<i64>();
+        Fen(right(n) + (elsewhere - short.0).max(0))
     }
 }
