@@ -335,6 +335,8 @@ impl Hub {
     ) -> Result<Option<Reply>, StoreError> {
         match command {
             Command::Registry(body) if !matches!(**body, Body::Node(_)) => self.recovering(turn, Kept::Registry),
+            // A former life may have ordered another one for the same document.
+            Command::Rebase(_) => self.recovering(turn, Kept::Registry),
             Command::CreateToken { .. } | Command::Redeem { .. } => self.recovering(turn, Kept::Enrolment),
             Command::PersonIds(_) => self.recovering(turn, Kept::NewPeople),
             _ => Ok(None),
