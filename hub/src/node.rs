@@ -37,8 +37,6 @@ use yika_store::{CallError, Priority, ReadPool, SqliteStore, Writer as StoreWrit
 
 /// Name and version as told to peers.
 pub const SOFTWARE: &str = concat!("yika-hub ", env!("CARGO_PKG_VERSION"));
-/// How long an ask waits for what was called back from other boxes: less than the 800 ms that a box waits.
-const RECALL_WAIT: Duration = Duration::from_millis(600);
 /// Readers beside the writer.
 pub const READERS: usize = 6;
 
@@ -277,7 +275,7 @@ impl HubNode {
     fn deny_later(&self, to: Writer, denied: Message) {
         let Some(words) = self.lock_peers().get(&to).map(|peer| peer.words.clone()) else { return };
         tokio::spawn(async move {
-            tokio::time::sleep(RECALL_WAIT).await;
+            tokio::time::sleep(Duration::from_millis(core::RECALL_MS_MAX)).await;
             // A full queue: the box asks again with its next sale.
             let _ = words.try_send(denied);
         });

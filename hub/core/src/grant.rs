@@ -20,8 +20,11 @@ use yika_crdt::tariff;
 
 /// Rows that may wait for rights to come back; at the bound an ask is refused at once.
 pub const WAITING_MAX: usize = 1_024;
-/// How long an ask waits for them; the box has given up by then.
-pub const WAIT_MS_MAX: u64 = 2_000;
+/// After this the asker is told that nothing comes: before the 800 ms that a box waits for headquarters are over, so that it
+/// does not take headquarters for cut off.
+pub const RECALL_MS_MAX: u64 = 600;
+/// How long what comes back is kept for who asked: as long as one purchase may take.
+const WAIT_MS_MAX: u64 = 2_000;
 /// Days ahead for which counters of strict limits are granted: as long as a lease lasts.
 const LIMIT_DAYS_AHEAD: i32 = 3;
 /// Days that counters are kept after their day.

@@ -33,7 +33,7 @@ mod upkeep;
 pub use books::balances;
 pub use cash::{Teller, top_up_source, undo_source, withdrawal_source};
 pub use fence::{GRACE_MS, SKEW_MS, SWEEP_PERSONS_MAX};
-pub use grant::{WAIT_MS_MAX, WAITING_MAX};
+pub use grant::{RECALL_MS_MAX, WAITING_MAX};
 pub use notes::{access_rules, heard};
 pub use people::{PERSON_IDS_MAX, next_person_id};
 pub use pools::{POOL_FILLINGS_A_DAY_MAX, PoolSizes, pool_sizes};

@@ -592,10 +592,8 @@ impl World {
                 match self.order(core::Command::Ask { from: peer, row, total }) {
                     Ok(core::Reply::Granted(true)) => None,
                     Ok(core::Reply::Waiting) => {
-                        self.later(
-                            core::WAIT_MS_MAX.cast_signed(),
-                            Event::Says { from: NodeId::HUB, to: from, message: denied },
-                        );
+                        let after_ms = core::RECALL_MS_MAX.cast_signed();
+                        self.later(after_ms, Event::Says { from: NodeId::HUB, to: from, message: denied });
                         None
                     }
                     _ => Some(denied),
