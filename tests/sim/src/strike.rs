@@ -7,6 +7,7 @@ use crate::plan::Class;
 use crate::talk::IDLE_MS;
 use crate::theme::Theme;
 use crate::world::{Event, World};
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::Read;
@@ -125,6 +126,7 @@ impl World {
                 self.note(|| format!("the disk of {me} is put back"));
                 self.disconnect_all(self.boxes[n].address);
                 let lost = self.boxes[n].spent_since(&copy);
+                let is_granted_unknown = self.is_granted_unknown(n);
                 let mirror_is_lost = self.chance.one_in(3);
                 self.note(|| {
                     format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" })
@@ -134,6 +136,8 @@ impl World {
                 at.disk = copy;
                 if mirror_is_lost {
                     at.mirror = None;
+                }
+                if mirror_is_lost || is_granted_unknown {
                     self.losses.may_be_spent_again(lost);
                 }
                 self.put_back.insert(n);
@@ -141,6 +145,15 @@ impl World {
             }
             Some(_) => {}
         }
+    }
+
+    /// Whether a restored headquarters has not heard yet what it granted to a box before: when the box forgets it now, too,
+    /// nobody knows that the money has gone.
+    fn is_granted_unknown(&self, n: usize) -> bool {
+        let node = &self.boxes[n];
+        let of_rights = |feed: &FeedId| feed.writer.node.is_hub() && feed.channel == Channel::Rights(node.me);
+        let mut granted = node.disk.feeds().unwrap_or_default().into_iter().filter(|(feed, _)| of_rights(feed));
+        granted.any(|(feed, held)| self.hub.disk.feed(&feed).unwrap_or_default().end.seq < held.end.seq)
     }
 
     /// Headquarters is backed up, or restored from the backup.

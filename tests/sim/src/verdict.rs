@@ -13,6 +13,7 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, End};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
+use yika_crdt::keys;
 use yika_crdt::store::Read;
 
 /// A journal, or the other branch of it.
@@ -82,13 +83,22 @@ impl World {
         self.look_at_feeds();
     }
 
-    /// A fenced box that is up and reached by headquarters knows it.
+    /// A fenced box that is up and reached by headquarters knows it. A headquarters that was restored to before the fence has
+    /// forgotten it, where no honest box was left to tell.
     fn look_at_fenced(&mut self) {
         let up = self.boxes.iter().filter(|node| !node.gone && node.core.is_some());
-        let open = up.filter(|node| self.fenced.contains(&node.me)).find(|node| node.shut().is_none());
+        let mut fenced = up.filter(|node| self.fenced.contains(&node.me) && !self.is_fence_forgotten(node.me));
+        let open = fenced.find(|node| node.shut().is_none());
         if let Some(me) = open.map(|node| node.me) {
             self.fail(format!("{me} is fenced, and open in the end"));
         }
+    }
+
+    fn is_fence_forgotten(&self, fenced: Writer) -> bool {
+        let is_restored = self.hub.core.as_ref().is_some_and(|hub| hub.mesh.me.incarnation.generation > 1);
+        let knows = |disk: &Disk| disk.get(&keys::fence(fenced)).is_ok_and(|row| row.is_some());
+        let mut honest = (0..self.boxes.len()).filter(|n| !self.boxes[*n].gone && !self.losses.liars.contains(n));
+        is_restored && !knows(&self.hub.disk) && !honest.any(|n| knows(&self.boxes[n].disk))
     }
 
     /// Every feed is written by who may write it, and its entries lead to the heads that its writer has signed.
