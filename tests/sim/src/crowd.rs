@@ -59,6 +59,10 @@ pub struct Crowd {
     pub given_by_hub: BTreeMap<PurchaseId, i64>,
     /// Of whom headquarters may have given something back though nobody heard of it.
     pub unsure: BTreeSet<PersonId>,
+    /// Of whom a box may have given something back though nobody heard of it.
+    pub unheard: BTreeSet<PersonId>,
+    /// When money of a person moved last at headquarters.
+    pub moved_ms: BTreeMap<PersonId, i64>,
     /// Of each person's own money, what was sold and not given back, as terminals know it.
     pub spent: BTreeMap<PersonId, i64>,
     /// Of that, what each sale counts for: however many boxes sold under its id, it was eaten once.
@@ -401,7 +405,13 @@ impl World {
     pub fn tell_wallets(&mut self, person: PersonId) {
         let tx = yika_crdt::store::Tx::new(&self.hub.disk);
         let wallets = yika_hub_core::wallets_of(&tx, person).unwrap_or_default();
-        self.note(|| format!("{person} at headquarters: {:?}", wallets.wallets.get(&WalletKey::Main)));
+        for (key, wallet) in &wallets.wallets {
+            self.note(|| format!("{person} at headquarters: {key:?} {wallet:?}"));
+        }
+        for n in 0..self.boxes.len() {
+            let (me, rights) = (self.boxes[n].me, self.boxes[n].rights(person));
+            self.note(|| format!("{person} at {me}: {rights:?}"));
+        }
         let held: Vec<String> =
             self.boxes.iter().map(|b| format!("{} at {}", b.right(person).unwrap_or_default(), b.me)).collect();
         self.note(|| format!("{person} may spend {}", held.join(", ")));
@@ -500,7 +510,10 @@ impl World {
                 own(&refund.back)
             }
             // It may be written, and nobody heard of it.
-            Err(_) => paid,
+            Err(_) => {
+                self.crowd.unheard.insert(person);
+                paid
+            }
             Ok(_) => 0,
         };
         self.crowd.uncount(of, person, back);

@@ -307,15 +307,19 @@ impl World {
         }
     }
 
-    /// Of a strict limit nobody has ever bought more in a day, wherever he ate.
+    /// Of a strict limit nobody has ever bought more in a day, wherever he ate. What the guest pool lends is not counted: a box
+    /// without a lease looks at no granted counter.
     fn check_strictly(&mut self, person: PersonId, day: Day) {
         let cap = self.more.limits.cap_max;
-        if cap == 0 || !self.honest() {
+        if cap == 0 || !self.honest() || self.crowd.unheard.contains(&person) {
             return;
         }
         let asked = self.crowd.answers.iter().filter(|(id, _)| !self.crowd.undone.contains(id));
-        let sold = asked.filter_map(|(id, (request, answer, _))| match answer {
-            Answer::Approved(sale) if sale.person == person && sale.day == day && !request.offline => {
+        let sold = asked.filter_map(|(id, (_, answer, _))| match answer {
+            Answer::Approved(sale)
+                if (sale.person, sale.day, sale.offline) == (person, day, false)
+                    && !sale.paid.iter().any(|(source, _)| *source == Source::Guest) =>
+            {
                 let paid = sale.price.0 + sale.adjustment.0;
                 Some(paid - self.crowd.given.get(id).copied().unwrap_or_default())
             }
@@ -323,6 +327,7 @@ impl World {
         });
         let sold: i64 = sold.sum();
         if sold > cap {
+            self.tell_wallets(person);
             self.fail(format!("{person} bought for {} on {day}, strictly limited to {}", Fen(sold), Fen(cap)));
         }
     }

@@ -64,10 +64,16 @@ impl World {
         digest("sim request", &self.requests.to_be_bytes())
     }
 
+    /// Money of a person moves at headquarters.
+    fn moves(&mut self, person: PersonId) {
+        self.crowd.moved_ms.insert(person, self.now_ms);
+    }
+
     /// Pays in; asked again until it is answered, as a clerk does.
     pub fn top_up(&mut self, person: u64, fen: i64) {
         let id = self.request();
         let command = core::Command::TopUp { id, person: PersonId(person), amount: Fen(fen), by: TELLER };
+        self.moves(PersonId(person));
         // It may be booked though nobody heard of it.
         *self.crowd.paid_in.entry(PersonId(person)).or_default() += fen;
         // Some click twice.
@@ -86,6 +92,7 @@ impl World {
         let id = self.request();
         let amount = Fen(self.chance.between(1, 3_000));
         let command = core::Command::Withdraw { id, person: PersonId(person), amount, by: TELLER };
+        self.moves(PersonId(person));
         let is_paid = matches!(self.order(command), Ok(core::Reply::Paid { .. }));
         if is_paid {
             self.tally.withdrawals += 1;
@@ -145,6 +152,7 @@ impl World {
     pub fn refund_by_headquarters(&mut self, of: PurchaseId) {
         let id = self.request();
         let command = core::Command::Refund { id, of, kind: RefundKind::Refund, amount: None, operator: CLERK };
+        self.moves(crate::crowd::person_of(self.crowd.answers[&of].0.card));
         let reply = self.order(command);
         self.trace(|| format!("headquarters is asked to give back {of}: {reply:?}"));
         match &reply {

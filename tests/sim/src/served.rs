@@ -38,11 +38,12 @@ impl World {
         self.crowd.touched.entry(person_of(request.card)).or_default().insert(request.id, now_ms);
     }
 
-    /// Nobody else has spent of a person lately, or tries to.
+    /// Nobody else has spent of a person lately, or tries to; and headquarters has moved none of his money.
     fn is_alone(&self, person: PersonId, id: PurchaseId) -> bool {
         let since_ms = self.now_ms - CALM_MS;
         let mut others = self.crowd.touched.get(&person).into_iter().flatten().filter(|(of, _)| **of != id);
         others.all(|(_, at_ms)| *at_ms < since_ms)
+            && self.crowd.moved_ms.get(&person).is_none_or(|at_ms| *at_ms < since_ms)
     }
 
     /// Nothing stands in the way of an ask from this box.
@@ -57,9 +58,11 @@ impl World {
             && self.losses.doubtful.is_empty()
     }
 
-    /// Whether somebody still waits for an answer over a line that is cut.
+    /// Whether somebody still waits for an answer over a line that is cut, or of a box that stands still.
     fn is_cut_unnoticed(&self) -> bool {
+        let still = |n: usize| self.is_still(n) && self.is_connected(NodeId::HUB, self.boxes[n].address);
         self.net.cut.iter().any(|(a, b)| self.is_connected(*a, *b) || self.is_connected(*b, *a))
+            || (0..self.boxes.len()).any(still)
     }
 
     /// A box that hears headquarters at once, and does what it is asked.
