@@ -195,6 +195,8 @@ refusals! {
     PersonElsewhere { person: PersonId, campus: CampusId } => "person_elsewhere";
     /// The campus is the person's home.
     AtHomeThere { person: PersonId, campus: CampusId } => "at_home_there";
+    /// Somebody else of that campus has the person's staff number.
+    StaffNumberTaken { number: String, campus: CampusId, holder: PersonId } => "staff_number_taken";
     /// Some people were done before the act was refused.
     Stopped { done: usize, all: usize, refusal: Box<Refusal> } => "stopped";
     /// Some people were done before headquarters could not write.

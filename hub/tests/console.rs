@@ -119,7 +119,7 @@ async fn every_page_shows_full_and_in_both_languages() {
     }
     browser.lang("zh");
     let people = browser.get("/people?q=000001").await.text;
-    assert!(people.contains(&holder.name) && people.contains("共 2 条"), "{people}");
+    assert!(people.contains(&holder.name) && people.contains("共 1 条"), "{people}");
     let detail = browser.get(&format!("/people/{person}")).await.text;
     assert!(detail.contains("999*************") && detail.contains("主钱包"), "masked number and wallet are shown");
     assert!(browser.get("/").await.text.contains("东校区 A1"));
@@ -245,12 +245,12 @@ async fn what_operators_do_at_a_box_stands_at_headquarters_with_who_and_why() {
     site.say(0, said).await;
     let mut browser = Browser::signed_in(&app(&site.desk), "chief").await;
     let audit = browser.get("/audit?who=cashier").await.text;
-    for told in ["节点柜台退款", "饭菜有问题", "挂失", &holder.card.to_string(), "东校区 A1"] {
+    for told in ["节点柜台申请退款", "饭菜有问题", "挂失", &holder.card.to_string(), "东校区 A1"] {
         assert!(audit.contains(told), "{told} is not in the audit: {audit}");
     }
     assert!(browser.get("/audit?who=mallory").await.text.contains("来自 10.0.0.9"));
     let person = browser.get(&format!("/people/{}", holder.person)).await.text;
-    assert!(person.contains("节点柜台退款") && person.contains("饭菜有问题"), "{person}");
+    assert!(person.contains("节点柜台申请退款") && person.contains("饭菜有问题"), "{person}");
     let id = sale.id;
     let sold = site.desk.node.query(move |conn| sales_of(conn, id)).await.unwrap();
     let page = browser.get(&format!("/transactions/{}/{}", sold[0].place.writer(), sold[0].place.seq)).await.text;

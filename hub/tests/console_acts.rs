@@ -285,6 +285,27 @@ async fn a_row_with_the_chip_of_another_person_is_refused() {
     assert_eq!(site.import_as("p.csv", first).await.refused, 0, "its own chip is no objection");
 }
 
+/// Rows ORG-3, ORG-7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_staff_number_is_one_persons_of_a_campus_also_over_files_and_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    let (c1, c2) = (CampusId(1), CampusId(2));
+    let first = sheet("甲,护照,E1,w1,员工,c1,,71\n丙,护照,E3,w1,员工,c2,,73\n");
+    assert_eq!(site.import_as("p.csv", first.clone()).await.refused, 0, "each campus has its own numbers");
+    let taken = site.import_as("p.csv", sheet("乙,护照,E2,w1,员工,c1,,72\n戊,护照,E5,w5,员工,c1,,75\n")).await;
+    assert_eq!((taken.new, taken.refused), (1, 1), "{taken:?}");
+    assert!(taken.rows[0].errors[0].contains("工号: 此工号属于本园区的另一人: w1 (p1)"), "{taken:?}");
+    assert_eq!(site.import_as("p.csv", first).await.same, 2, "his own number is no objection");
+    let moved = site.desk.move_person(&Actor::console(), PersonId(2), c1).await.unwrap_err();
+    let holder = PersonId(1);
+    assert_eq!(moved, DeskError::Refused(Refusal::StaffNumberTaken { number: "w1".into(), campus: c1, holder }));
+    assert_eq!(homes(&site.desk, PersonId(2)).await, (c2, c2));
+    assert!(moved.to_string().contains("p1"), "{moved}");
+    assert_eq!(site.import_as("p.csv", sheet("丙,护照,E3,w3,员工,c1,,73\n")).await.moved, 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_moved_on_his_page_by_headquarters_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -74,6 +74,14 @@ pub struct ImportMove {
 /// How far an import has come: rows done of all.
 pub type Progress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
+/// Whom the registry knows of those that a file names.
+#[derive(Default)]
+struct Known {
+    people: BTreeMap<PersonId, ProfileRow>,
+    /// Who has the staff numbers of the file, by campus.
+    numbers: BTreeMap<(CampusId, String), PersonId>,
+}
+
 /// One person to be written; who is new has no number yet.
 struct Entering {
     line: u32,
@@ -167,8 +175,10 @@ impl Desk {
     }
 
     /// Compares the file with the registry; also the people it names who are known.
-    async fn judge(&self, sheet: import::Sheet) -> Result<(Plan, BTreeMap<PersonId, ProfileRow>), DeskError> {
+    async fn judge(&self, sheet: import::Sheet) -> Result<(Plan, Known), DeskError> {
         let (vault, index) = (Arc::clone(&self.node.vault), self.node.people.clone());
+        let numbered = |keys: Keys| Some((self.campus_named(&keys.campus)?, keys.staff_number));
+        let numbered: Vec<_> = sheet.rows.iter().filter_map(|row| numbered(row.keys())).collect();
         let judged = self
             .node
             .query(move |conn| {
@@ -182,8 +192,15 @@ impl Desk {
                         profiles.insert(key, profile);
                     }
                 }
+                let mut numbers = BTreeMap::new();
+                for (campus, number) in numbered {
+                    if let Some(holder) = people::by_staff_number(conn, campus.0, &number)? {
+                        numbers.insert((campus, number), PersonId(holder));
+                    }
+                }
                 let plan = import::plan(|key| profiles.get(key).and_then(|p| record_of(&vault, p)), &sheet.rows);
-                Ok((plan, profiles.into_values().map(|p| (PersonId(p.person), p)).collect()))
+                let people = profiles.into_values().map(|p| (PersonId(p.person), p)).collect();
+                Ok((plan, Known { people, numbers }))
             })
             .await?;
         Ok(judged)
@@ -194,10 +211,10 @@ impl Desk {
         &self,
         actor: &Actor,
         plan: &Plan,
-        known: &BTreeMap<PersonId, ProfileRow>,
+        known: &Known,
         (header, lang): (&Header, Lang),
     ) -> (Vec<Entering>, Vec<ImportRow>) {
-        let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.values().map(|p| (p.id_hash, p)).collect();
+        let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.people.values().map(|p| (p.id_hash, p)).collect();
         let before = |keys: &Keys| -> Option<&ProfileRow> {
             by_hash.get(&id_hash(&self.node.vault, keys.identity.as_ref()?)).copied()
         };
@@ -207,7 +224,8 @@ impl Desk {
         for (line, record) in fresh.chain(changed) {
             let keys = Keys::of(record);
             let before = before(&keys);
-            let errors = self.objections(actor, &keys, before, (header, lang));
+            let mut errors = self.objections(actor, &keys, before, (header, lang));
+            errors.extend(self.number_objection(&keys, before, known, (header, lang)));
             match self.campus_named(&record.campus) {
                 Some(home) if errors.is_empty() => {
                     let from = before.map(|p| CampusId(p.campus)).filter(|from| *from != home);
@@ -219,7 +237,9 @@ impl Desk {
         }
         for row in &plan.errors {
             let mut errors: Vec<String> = row.errors.iter().map(|error| import::reason(error, lang)).collect();
-            errors.extend(self.objections(actor, &row.sound, before(&row.sound), (header, lang)));
+            let before = before(&row.sound);
+            errors.extend(self.objections(actor, &row.sound, before, (header, lang)));
+            errors.extend(self.number_objection(&row.sound, before, known, (header, lang)));
             refused.push(ImportRow { line: row.line, errors });
         }
         refused.sort_by_key(|row| row.line);
@@ -273,6 +293,30 @@ impl Desk {
             words.push(at(Column::CardNumber, &format!("{taken}: {card}"), mend));
         }
         words
+    }
+
+    /// Why a row may not have its staff number: doors' rules and clerks could not tell whom it means.
+    fn number_objection(
+        &self,
+        keys: &Keys,
+        before: Option<&ProfileRow>,
+        known: &Known,
+        (header, lang): (&Header, Lang),
+    ) -> Option<String> {
+        let campus = self.campus_named(&keys.campus)?;
+        let holder = known.numbers.get(&(campus, keys.staff_number.clone()))?;
+        // Who stands in the row is not known when its document is wrong.
+        if keys.identity.is_none() || Some(*holder) == before.map(|before| PersonId(before.person)) {
+            return None;
+        }
+        let (taken, mend) = lang.pick(
+            ("此工号属于本园区的另一人", "请核对工号；对方已改用别的工号时，先导入对方的新工号"),
+            (
+                "this staff number is another person's of the campus",
+                "check it; where that person has another number now, import that first",
+            ),
+        );
+        Some(format!("{}: {taken}: {} ({holder}) → {mend}", header.name(Column::StaffNumber, lang), keys.staff_number))
     }
 
     /// Why a row may not have its chip: readers cannot tell whose card it is.

@@ -67,9 +67,16 @@ impl Desk {
         (from, to): (CampusId, CampusId),
     ) -> Result<(), DeskError> {
         let _drawing = self.drawing.lock().await;
-        let profile = self.node.query(move |conn| people::by_person(conn, person.0)).await?;
+        let read = self.node.query(move |conn| {
+            let Some(profile) = people::by_person(conn, person.0)? else { return Ok(None) };
+            let holder = people::by_staff_number(conn, to.0, &profile.staff_number)?;
+            Ok(Some((profile, holder.map(PersonId))))
+        });
         let mut rows = Vec::new();
-        if let Some(mut profile) = profile {
+        if let Some((mut profile, holder)) = read.await? {
+            if let Some(holder) = holder.filter(|holder| *holder != person) {
+                return refused(Refusal::StaffNumberTaken { number: profile.staff_number, campus: to, holder });
+            }
             profile.campus = to.0;
             rows.push(TableRow::Profile(Box::new(profile)));
         }

@@ -69,15 +69,15 @@ pub fn demo_records(seed: u64, campuses: &[&str], per_campus: usize) -> Vec<Pers
     let mut dice = Dice(seed);
     let mut people = Vec::with_capacity(campuses.len() * per_campus);
     for campus in campuses {
-        for index in 0..per_campus {
+        for _ in 0..per_campus {
             let serial = people.len() as u64;
-            people.push(person(&mut dice, campus, index, serial));
+            people.push(person(&mut dice, campus, serial));
         }
     }
     people
 }
 
-fn person(dice: &mut Dice, campus: &str, index: usize, serial: u64) -> PersonRecord {
+fn person(dice: &mut Dice, campus: &str, serial: u64) -> PersonRecord {
     let surname = dice.pick(&SURNAMES);
     let first = dice.pick(&GIVEN);
     let second = if dice.below(3) > 0 { dice.pick(&GIVEN) } else { ("", "") };
@@ -103,7 +103,7 @@ fn person(dice: &mut Dice, campus: &str, index: usize, serial: u64) -> PersonRec
         id_valid_until: Some(LONG_TERM),
         department: department.0.into(),
         department_code: department.1.into(),
-        staff_number: format!("{:06}", index + 1),
+        staff_number: format!("{:06}", serial + 1),
         category,
         campus: campus.into(),
         card_number: Some(FIRST_CARD_NUMBER + serial),

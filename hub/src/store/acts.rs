@@ -14,6 +14,7 @@ use yika_store::rusqlite::{Connection, OptionalExtension, params};
 
 /// A refund at the counter of a box.
 const COUNTER_REFUND: &str = "sale.counter_refund";
+const COUNTER_REFUND_REFUSED: &str = "sale.counter_refund_refused";
 /// Lines of one sale's refunds that are looked at.
 const REFUNDS_READ_MAX: u32 = 200;
 
@@ -37,7 +38,8 @@ pub(super) fn line(tx: &Connection, feed: &FeedId, at_ms: i64, record: &ActRecor
         operator => read::operator_by_id(tx, operator)?.map(|row| row.login),
     };
     let mut told = tell(record);
-    if let (COUNTER_REFUND, Ok(sale)) = (told.act.as_str(), told.object.parse::<PurchaseId>()) {
+    if let (COUNTER_REFUND | COUNTER_REFUND_REFUSED, Ok(sale)) = (told.act.as_str(), told.object.parse::<PurchaseId>())
+    {
         told.object = buyer(tx, sale)?.map_or(told.object, |person| person.to_string());
     }
     let who = login.unwrap_or_else(|| match record.operator {
@@ -82,18 +84,24 @@ fn tell(record: &ActRecord) -> Told {
             let (lifted, kept) = (counts.next().unwrap_or("0"), counts.next().unwrap_or("0"));
             if kept == "0" { format!("lifted={lifted}") } else { format!("lifted={lifted}; kept={kept}") }
         }),
-        "refund" => told(COUNTER_REFUND, detail, " ", |asked| match asked.split_once(": ") {
-            Some((sum, reason)) => {
-                let sum = if sum == "all" { "rest" } else { sum };
-                let sale = detail.split(' ').next().unwrap_or_default();
-                format!("sale={sale}; sum={sum}; reason={reason}")
-            }
-            None => asked.to_owned(),
-        }),
+        "refund" => refund_told(COUNTER_REFUND, detail),
+        "refund.refused" => refund_told(COUNTER_REFUND_REFUSED, detail),
         "door.open" => told("door.open", detail, ": ", |why| format!("reason={why}")),
         act @ ("till.sign_on" | "till.sign_off" | "till.typed_card") => told(act, detail, " ", str::to_owned),
         act => Told { act: act.to_owned(), detail: detail.to_owned(), ..Told::default() },
     }
+}
+
+/// A refund at a counter that was asked for, or refused: of which sale, how much, why.
+fn refund_told(act: &str, detail: &str) -> Told {
+    told(act, detail, " ", |asked| match asked.split_once(": ") {
+        Some((sum, reason)) => {
+            let sum = if sum == "all" { "rest" } else { sum };
+            let sale = detail.split(' ').next().unwrap_or_default();
+            format!("sale={sale}; sum={sum}; reason={reason}")
+        }
+        None => asked.to_owned(),
+    })
 }
 
 /// An act whose detail begins with its object; of another shape it is kept as it is.
@@ -133,7 +141,8 @@ pub fn counter_refunds(conn: &Connection, sale: PurchaseId, buyer: PersonId) -> 
     let object = if buyer == PersonId(0) { sale.to_string() } else { buyer.to_string() };
     let (act, detail) = (COUNTER_REFUND.into(), format!("sale={sale}; "));
     let query = AuditQuery { object, act, detail, limit: REFUNDS_READ_MAX, ..AuditQuery::default() };
-    let lines = read::audit(conn, &query)?.into_iter();
+    // The query takes acts by their beginning, and those that were refused begin alike.
+    let lines = read::audit(conn, &query)?.into_iter().filter(|line| line.row.act == COUNTER_REFUND);
     let reason = |detail: &str| detail.split_once("; reason=").map_or_else(String::new, |(_, why)| why.to_owned());
     Ok(lines
         .map(|line| CounterRefund { at_ms: line.row.at_ms, who: line.row.who, reason: reason(&line.row.detail) })
@@ -160,6 +169,8 @@ mod tests {
         is(told("lift", 3, "person:4: 1 lifted, 0 left"), ["card.lift", "", "p4", "lifted=1"]);
         let refund = told("refund", 3, "t5-1-204 5.00: cold; again: yes");
         is(refund, [COUNTER_REFUND, "", "t5-1-204", "sale=t5-1-204; sum=5.00; reason=cold; again: yes"]);
+        let refused = told("refund.refused", 3, "t5-1-204 all: cold");
+        is(refused, [COUNTER_REFUND_REFUSED, "", "t5-1-204", "sale=t5-1-204; sum=rest; reason=cold"]);
         is(told("login.refused", 0, "mallory 10.0.0.9"), ["sign_in.refused", "mallory", "", "from=10.0.0.9"]);
         is(told("login", 3, "10.0.0.9"), ["sign_in.accepted", "", "", "from=10.0.0.9"]);
         is(told("door.open", 3, "d1: guest; unlocked"), ["door.open", "", "d1", "reason=guest; unlocked"]);
