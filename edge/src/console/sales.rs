@@ -125,11 +125,12 @@ pub(super) async fn give_back(
         return refuse(form, ui.t("refund.meanwhile"));
     }
     let operator = operator_id(&me)?;
+    let asked = amount.map_or_else(|| "all".to_owned(), |sum| sum.to_string());
+    let told = |act: &str| ActRecord { operator, act: act.into(), detail: format!("{of} {asked}: {reason}") };
     if !again {
         // Before the money: a reason without a refund is seen and harmless, a refund without its reason is neither.
-        let asked = amount.map_or_else(|| "all".to_owned(), |sum| sum.to_string());
-        let act = ActRecord { operator, act: "refund".into(), detail: format!("{of} {asked}: {reason}") };
-        app.node().call(Command::Act(act)).await.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
+        let act = Command::Act(told("refund"));
+        app.node().call(act).await.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
     }
     let request = RefundRequest { id, of, kind: RefundKind::Refund, amount, operator };
     let answer = app.node().refund(request).await.map_err(|e| UiError::unavailable(e, Saved::Unknown))?;
@@ -144,10 +145,12 @@ pub(super) async fn give_back(
         Answer::Refunded(_) | Answer::Refused(Reason::IdReused | Reason::TooOld) => {
             refuse(form, ui.t("refund.meanwhile"))
         }
-        // The refusal has taken the number.
-        Answer::Refused(reason) => {
+        // The refusal has taken the number. Who reads only what was asked would take it for given back.
+        Answer::Refused(why) => {
+            let act = Command::Act(told("refund.refused"));
+            app.node().call(act).await.map_err(|e| UiError::unavailable(e, Saved::Nothing))?;
             let form = RefundForm { seq: app.next_refund()?, ..form };
-            refuse(form, show::reason(&ui, reason))
+            refuse(form, show::reason(&ui, why))
         }
         other => Err(UiError::internal(format!("the core answered a refund with {other:?}"), Saved::Unknown)),
     }

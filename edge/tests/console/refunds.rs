@@ -73,6 +73,13 @@ async fn an_older_sale_of_today_is_given_back_once_and_never_beyond_what_was_pai
     let beyond = clerk.call(path, &[("seq", "2"), ("sum", "10.01"), ("reason", "退货")]).await;
     assert_eq!(beyond.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", beyond.text);
     assert!(beyond.text.contains("name=\"seq\" value=\"3\""), "the refusal has taken a number: {}", beyond.text);
+    let refused =
+        |b: &Body| matches!(b, Body::Act(a) if a.act == "refund.refused" && a.detail == "t11-1-1 10.01: 退货");
+    assert_eq!(
+        campus.journal().iter().filter(|body| refused(body)).count(),
+        1,
+        "who reads the asking reads the refusal"
+    );
     let invented = clerk.call(path, &[("seq", "4294967295"), ("reason", "退货")]).await;
     assert!(invented.text.contains("重新打开"), "no number is taken that was not drawn: {}", invented.text);
     let rest = clerk.call(path, &[("seq", "3"), ("sum", ""), ("reason", "退货")]).await;
