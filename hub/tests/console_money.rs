@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use browser::{Answer, Browser, app};
 use std::time::Duration;
 use yika_crdt::Fen;
-use yika_crdt::entry::{Body, Mode, PurchaseRecord, Row, WalletKey};
+use yika_crdt::entry::{Body, Mode, PurchaseRecord, Row, Source, WalletKey};
 use yika_crdt::ids::*;
 use yika_hub::clock::wall_ms;
 use yika_hub::core::Command;
@@ -259,6 +259,23 @@ async fn headquarters_gives_a_sale_back_when_its_box_no_longer_may() {
     let west = site.boxes[2].writer;
     let mut east = Browser::signed_in(&app, "east").await;
     assert_eq!(east.get(&format!("/transactions/{west}/1/refund")).await.status, StatusCode::FORBIDDEN);
+    books_balance(&site.desk).await;
+}
+
+/// Rows ACC-2, POS-16.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_guest_pool_lent_counts_as_spent() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 20).await;
+    let holder = site.holders[0].clone();
+    let spent = |site: &site::Site| -> i64 {
+        site.desk.holding(holder.person).unwrap().wallets.iter().map(|wallet| wallet.spent_fen).sum()
+    };
+    let before = spent(&site);
+    let sale = site.sale(0, &holder, 2_000, wall_ms());
+    let lent = PurchaseRecord { paid: vec![(Source::Guest, Fen(2_000))], ..sale };
+    site.say(0, vec![(wall_ms(), Body::Purchase(lent))]).await;
+    assert_eq!(spent(&site), before + 2_000);
     books_balance(&site.desk).await;
 }
 

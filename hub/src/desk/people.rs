@@ -104,10 +104,8 @@ impl Desk {
         let mut views = Vec::new();
         let mut receivable = Fen::ZERO;
         for (key, wallet) in wallets.wallets.iter().filter(|(key, _)| is_money(**key)) {
-            let mut spent = Fen::ZERO;
             let mut at_boxes = Vec::new();
             for (writer, replica) in &wallet.replicas {
-                spent = spent.add(replica.used).and_then(|s| s.sub(replica.returned)).map_err(sums)?;
                 at_boxes.push((*writer, replica.right().map_err(sums)?.0, replica.suspended));
             }
             receivable = receivable.add(wallet.owed().map_err(sums)?).map_err(sums)?;
@@ -116,7 +114,7 @@ impl Desk {
                 paid_in_fen: wallet.deposits.sub(wallet.withdrawals).map_err(sums)?.0,
                 available_fen: wallet.available().map_err(sums)?.0,
                 at_boxes,
-                spent_fen: spent.0,
+                spent_fen: wallet.spent().map_err(sums)?.0,
             });
         }
         let total = wallets.total().map_err(|e| DeskError::Busy(e.to_string()))?;
