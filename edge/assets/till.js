@@ -300,6 +300,8 @@
     try {
       const response = await fetch("/till/state", { headers: { "x-yika-background": "1", "hx-request": "true" } });
       if (response.headers.get("hx-redirect")) return pending || panel("out");
+      // Signed off in another window, or by the box.
+      if (response.status === 404) return pending || panel("over");
       if (response.ok) online(true, await response.json());
     } catch {
       online(false);
