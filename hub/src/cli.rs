@@ -231,7 +231,11 @@ async fn serve_hub(mut config: Config, serve: Serve, voice: Voice) -> Result<()>
         dialable(&config.link.advertised).map_err(|refusal| Usage(refusal.words(voice.lang)))?;
     }
     if serve.check_config {
-        return if voice.json { voice.answer(&config) } else { say(&toml::to_string(&config)?) };
+        if voice.json {
+            return voice.answer(&config);
+        }
+        say(toml::to_string(&config)?.trim_end())?;
+        return voice.hint("config.good", &[]);
     }
     log(&config)?;
     match yika_hub::app::run(&config, |ready| announce(ready, voice)).await? {

@@ -36,6 +36,7 @@ async fn a_wrong_word_is_told_from_a_failure_by_its_code() {
         (vec!["--lang", "zh", "pools", "set", "--guest-fen", "x", "--float-fen", "1"], 2, "不能是“x”"),
         (vec!["serve", "--advertised", "nonsense"], 2, "the advertised address nonsense cannot be given to a box"),
         (vec!["serve", "--advertised", "0.0.0.0:7443", "--check-config"], 2, "which no other machine can dial"),
+        (vec!["serve", "--check-config"], 0, "configuration is good"),
         (vec!["backup", "restore", "/nonexistent.backup"], 2, "cannot be read"),
         (vec!["--config", wrong, "status"], 2, "bnd"),
         (vec!["--config", "/nonexistent.toml", "status"], 2, "/nonexistent.toml"),

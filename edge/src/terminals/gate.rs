@@ -147,9 +147,11 @@ impl Gate {
         nonces.follow(caller.now_ms);
         let in_window = (-CLOCK_BEHIND_MS_MAX..=CLOCK_AHEAD_MS_MAX).contains(&caller.ahead_ms);
         if !in_window {
-            let ahead_ms = caller.ahead_ms;
-            let far =
-                || Refusal::because(Code::StaleClock, format!("超前 {ahead_ms} 毫秒"), format!("{ahead_ms} ms ahead"));
+            let (far_ms, is_behind) = (caller.ahead_ms.unsigned_abs(), caller.ahead_ms < 0);
+            let (zh, en) = if is_behind { ("慢", "behind") } else { ("快", "ahead") };
+            let far = || {
+                Refusal::because(Code::StaleClock, format!("终端时钟{zh} {far_ms} 毫秒"), format!("{far_ms} ms {en}"))
+            };
             return if route.tolerates_drift() { Ok(()) } else { Err(far()) };
         }
         let Signed { time_ms, nonce, .. } = caller.signed;
