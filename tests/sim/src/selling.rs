@@ -76,21 +76,22 @@ impl World {
             was_known: false,
         };
         node.pending.insert(id, pending);
+        let me = self.boxes[n].address;
+        let siblings = self.answering(n, |place| place == self.boxes[n].place.campus);
+        let of_campus =
+            self.boxes.iter().filter(|node| node.address != me && node.place.campus == self.boxes[n].place.campus);
+        // Also where nobody is to be asked: who was asked first may stand still, and would not have told.
+        if of_campus.filter(|node| !self.fenced.contains(&node.me)).any(|node| !siblings.contains(&node.me)) {
+            self.taken_alone.insert(id);
+        }
         if !must_ask || sold::is_known(&self.boxes[n].disk, id).unwrap_or(false) {
             return self.decide(n, id);
         }
-        let me = self.boxes[n].address;
-        let siblings = self.answering(n, |place| place == self.boxes[n].place.campus);
         let over: BTreeMap<NodeId, u64> = siblings
             .iter()
             .filter_map(|sibling| Some((sibling.node, self.say_over(me, sibling.node, Message::Answered(id))?)))
             .collect();
         let silent = siblings.iter().map(|writer| writer.node).collect::<BTreeSet<_>>();
-        let of_campus =
-            self.boxes.iter().filter(|node| node.address != me && node.place.campus == self.boxes[n].place.campus);
-        if of_campus.filter(|node| !self.fenced.contains(&node.me)).any(|node| !siblings.contains(&node.me)) {
-            self.taken_alone.insert(id);
-        }
         let is_alone = silent.is_empty();
         if let Some(pending) = self.boxes[n].pending.get_mut(&id) {
             let asked = siblings.into_iter().collect();
