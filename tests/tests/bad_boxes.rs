@@ -166,27 +166,32 @@ async fn forged_feeds_are_refused(bad: &Bad, victim: &BoxProgram, other_campus: 
     let own_blocks = bad.feed(Channel::Blocks(BlockScope::Campus(bad.identity.campus)));
     let their_blocks = bad.feed(Channel::Blocks(BlockScope::Campus(other_campus)));
     let from_hub = FeedId { writer: hub, channel: Channel::Rights(receiver) };
-    let rights_end = end_at(victim, from_hub);
-    let mut unsigned = bad.after(end_at(victim, own_blocks), own_blocks, block(1));
-    unsigned.head.signature = SignatureBytes([0; 64]);
-    let of_headquarters = bad.after(held, registry, fence);
-    let money_of_headquarters = bad.after(rights_end, from_hub, grant(1, None));
-    let foreign_campus = bad.after(end_at(victim, their_blocks), their_blocks, block(2));
-    let unknown = Writer { node: NodeId(77), ..bad.identity.me };
-    let of_nobody = bad.after(End::default(), FeedId { writer: unknown, channel: Channel::Journal }, Body::Cut(Day(1)));
-    for (what, run, code) in [
-        ("not signed", unsigned, CloseCode::PROTOCOL),
-        ("the registry", of_headquarters, CloseCode::PROTOCOL),
-        ("headquarters' rights", money_of_headquarters, CloseCode::PROTOCOL),
-        ("another campus' blocks", foreign_campus, CloseCode::PROTOCOL),
+    let unknown = FeedId { writer: Writer { node: NodeId(77), ..bad.identity.me }, channel: Channel::Journal };
+    for (what, feed, body, code) in [
+        ("not signed", own_blocks, block(1), CloseCode::PROTOCOL),
+        ("the registry", registry, fence, CloseCode::PROTOCOL),
+        ("headquarters' rights", from_hub, grant(1, None), CloseCode::PROTOCOL),
+        ("another campus' blocks", their_blocks, block(2), CloseCode::PROTOCOL),
         // A box that has just been enrolled looks the same until the registry has come.
-        ("nobody's journal", of_nobody, CloseCode::UNAVAILABLE),
+        ("nobody's journal", unknown, Body::Cut(Day(1)), CloseCode::UNAVAILABLE),
     ] {
-        let feed = run.head.feed;
-        let before = end_at(victim, feed);
-        let closed = bad.gives(victim, run).await;
-        assert!(is_closed_with(&closed, code), "{what}: {closed:?}");
-        assert_eq!(end_at(victim, feed), before, "{what} was stored");
+        // Headquarters goes on writing: where it was quicker, the forged run stands before what is held, and is none.
+        for attempt in 1.. {
+            let before = end_at(victim, feed);
+            let mut run = bad.after(before, feed, body.clone());
+            if what == "not signed" {
+                run.head.signature = SignatureBytes([0; 64]);
+            }
+            let forged = run.head.end;
+            let closed = bad.gives(victim, run).await;
+            let after = end_at(victim, feed);
+            assert_ne!(after, forged, "{what} was stored");
+            if after == before {
+                assert!(is_closed_with(&closed, code), "{what}: {closed:?}");
+                break;
+            }
+            assert!(feed.writer.node.is_hub() && attempt < 5, "{what}: {closed:?}, {before:?} became {after:?}");
+        }
     }
 }
 
