@@ -85,6 +85,12 @@ async fn a_stolen_boxs_disk_runs_elsewhere_after_the_fence_and_is_worth_its_righ
     let stolen = dir.path().join("thief");
     copy(&world.boxes[STOLEN].dir.join("data"), &stolen);
     world.hub.command(&["edge", "fence", &format!("n{node}"), "--reason", "stolen"]).await.unwrap();
+    // A sibling that had not heard of it would take the thief's journal and hand it on: that is evidence, and posted.
+    let registry = |database: &Path| ends(database, |channel| channel == Channel::Registry);
+    let sibling = world.boxes[0].database();
+    until("its sibling hears of the fence", BOUND, async || Ok(registry(&sibling) == registry(&world.hub.database())))
+        .await
+        .unwrap();
 
     // Out of everybody's reach it sells what it was granted, a person at most what this box held of him.
     world.boxes.iter().for_each(|edge| edge.cut_wan());
