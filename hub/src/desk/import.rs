@@ -75,7 +75,6 @@ pub struct ImportMove {
 pub type Progress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 
 /// Whom the registry knows of those that a file names.
-#[derive(Default)]
 struct Known {
     people: BTreeMap<PersonId, ProfileRow>,
     /// Who has the staff numbers of the file, by campus.
