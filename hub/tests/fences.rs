@@ -5,11 +5,14 @@
 mod common;
 
 use common::*;
+use std::collections::BTreeSet;
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::*;
 use yika_crdt::edge;
 use yika_crdt::entry::*;
+use yika_crdt::feed::{End, Run, SignedHead, link};
 use yika_crdt::ids::*;
-use yika_crdt::store::{Store, Tx};
+use yika_crdt::store::{Read, Store, Tx};
 use yika_hub::core::{Command, Reply};
 
 const TARGET: BlockTarget = BlockTarget::Card(CardNumber(800_001));
@@ -211,5 +214,124 @@ fn a_loss_report_of_a_dead_box_comes_back_to_a_hub_that_fenced_it_while_it_recov
     (0..3).for_each(|_| [0, 2].into_iter().for_each(|to| world.sync(1, to)));
     for at in [0, 2] {
         assert!(!world.nodes[at].mesh().people.read().is_blocked(target), "node {at}");
+    }
+}
+
+fn visit(visitor: u64, from_ms: i64) -> edge::Command {
+    let visitor = Visitor {
+        visitor: PersonId(visitor),
+        name: "访客".into(),
+        host: Some(PersonId(1)),
+        card: CardNumber(700_000 + visitor),
+        uid: None,
+        from_ms,
+        until_ms: from_ms + 3_600_000,
+        groups: Default::default(),
+        ended: false,
+    };
+    edge::Command::Visitor { operator: CLERK, visitor: visitor.visitor, act: VisitorAct::Add(visitor) }
+}
+
+/// The entries of a feed that headquarters does not hold, one by one, as a sibling may pass them on.
+fn pieces(world: &World, from: usize, feed: FeedId) -> Vec<Run> {
+    let held = world.nodes[0].store.feed(&feed).unwrap().end;
+    let entries = world.nodes[from].store.entries(&feed, held.seq.next(), usize::MAX).unwrap();
+    let key = key_of(feed.writer.node);
+    let piece = |end: &mut End, entry: Vec<u8>| {
+        let from = end.seq.next();
+        *end = link(&feed, *end, &entry);
+        Some(Run { from, head: SignedHead::sign(feed, *end, &key), entries: vec![entry] })
+    };
+    entries.into_iter().scan(held, piece).collect()
+}
+
+/// Visits at three months that a fenced box wrote alone and its sibling heard of. Headquarters hears piece after piece,
+/// the last ones first, forgets a turn between, or is put back to after the fence and recovers meanwhile.
+#[test]
+fn visits_of_a_fenced_box_are_nobodys_whichever_pieces_headquarters_hears() {
+    for (is_restored, last_first) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = World::new();
+        world.hub().hub(people(vec![add(1, 1)]));
+        world.heal();
+        for month in 0..3 {
+            let visit = visit(500 + month as u64, NOON_MS + month * 31 * 24 * 3_600_000);
+            assert_eq!(world.nodes[1].edge(visit), edge::Reply::Done);
+        }
+        world.sync(1, 2);
+        assert_eq!(world.nodes[2].rows(yika_crdt::keys::VISITORS).len(), 3);
+        fence(&mut world, 1);
+        let night = world.nodes[0].store.clone();
+        if is_restored {
+            restore(&mut world, night);
+        }
+        let feed = FeedId { writer: writer(1), channel: Channel::Campus(CampusId(1)) };
+        let mut pieces = pieces(&world, 2, feed);
+        let written = pieces.iter().flat_map(|piece| &piece.entries).map(|bytes| Entry::decode(bytes).unwrap().body);
+        let kinds: BTreeSet<DocKind> = written
+            .filter_map(|body| match body {
+                Body::Change(change) => Some(change.doc.kind),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kinds.len(), 3);
+        if last_first {
+            pieces.reverse();
+        }
+        for piece in pieces {
+            assert!(!world.nodes[0].ingest(piece, false), "nothing of it is stored");
+            let hub = &mut world.nodes[0];
+            let Machine::Hub(core) = &mut hub.machine else { panic!("not the hub") };
+            core.reload(&hub.store).unwrap();
+        }
+        assert_eq!(is_recovered(&world), !is_restored);
+        if is_restored {
+            // All have told that they hold nothing more of it: nobody passes the pieces on again.
+            for at in [2, 3] {
+                world.hub().hub(Command::Greeted { from: writer(at), have: Vec::new() });
+            }
+            assert!(is_recovered(&world));
+        }
+        (0..8).for_each(|_| world.hub().tick());
+        let tx = Tx::new(&world.nodes[0].store);
+        for kind in &kinds {
+            assert_eq!(yika_crdt::documents::current_epoch(&tx, kind), Ok(2), "{kind:?}, {is_restored} {last_first}");
+        }
+        settle(&mut world);
+        for at in [0, 2] {
+            assert_eq!(
+                world.nodes[at].rows(yika_crdt::keys::VISITORS).len(),
+                0,
+                "node {at}, {is_restored} {last_first}"
+            );
+        }
+        world.nodes[2].edge(visit(500, NOON_MS));
+        settle(&mut world);
+        for at in [0, 2] {
+            assert_eq!(
+                world.nodes[at].rows(yika_crdt::keys::VISITORS).len(),
+                1,
+                "node {at}, {is_restored} {last_first}"
+            );
+        }
+    }
+}
+
+/// Who makes up entries under a head that the fenced box did not sign brings nothing about.
+#[test]
+fn a_head_that_the_fenced_box_did_not_sign_orders_nothing() {
+    let mut world = World::new();
+    world.heal();
+    fence(&mut world, 1);
+    world.nodes[2].edge(visit(500, NOON_MS));
+    let feed = FeedId { writer: writer(1), channel: Channel::Campus(CampusId(1)) };
+    let own = FeedId { writer: writer(2), ..feed };
+    let entries = world.nodes[2].store.entries(&own, Seq(1), usize::MAX).unwrap();
+    let end = entries.iter().fold(End::default(), |end, entry| link(&feed, end, entry));
+    let ordered = |world: &World| world.nodes[0].rows(b"").into_iter().filter(|(key, _)| key[0] != b'!').count();
+    let before = ordered(&world);
+    for (key, is_heard) in [(key_of(NodeId(2)), false), (key_of(NodeId(1)), true)] {
+        let run = Run { from: Seq(1), entries: entries.clone(), head: SignedHead::sign(feed, end, &key) };
+        assert!(!world.nodes[0].ingest(run, false));
+        assert_eq!(ordered(&world) > before, is_heard);
     }
 }

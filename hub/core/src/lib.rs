@@ -59,7 +59,7 @@ use yika_crdt::docs::{DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Documents, PersonChange, Say};
 use yika_crdt::edge::DROP_ENTRIES_MAX;
 use yika_crdt::entry::*;
-use yika_crdt::feed::{End, Hash, Run, SignedHead};
+use yika_crdt::feed::{Hash, Run, SignedHead};
 use yika_crdt::fen::FenError;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
@@ -436,8 +436,9 @@ pub struct Hub {
     waiting: BTreeMap<Row, grant::Waiting>,
     /// Lives that are connected, as the shell said last: only these hear what they are asked.
     reached: BTreeSet<Writer>,
-    /// Campus feeds of fenced lives, as far as siblings have passed them on beyond their ends; heard again at a restart.
-    beyond: BTreeMap<FeedId, End>,
+    /// Documents of visits in which a fenced box wrote what is not held here, until their new epoch is ordered. After a
+    /// restart siblings connect and pass it on again.
+    unheard: BTreeSet<DocKind>,
 }
 
 /// One turn's means, handed down together.
@@ -460,8 +461,8 @@ impl Hub {
         let mut mesh = Mesh::load(store, me, place)?;
         mesh.heard_on = fence::heard_on(store)?;
         let documents = Documents::load(store)?;
-        let (waiting, reached, beyond) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting, reached, beyond })
+        let (waiting, reached, unheard) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting, reached, unheard })
     }
 
     /// Reads everything again after a turn was rolled back.
@@ -473,7 +474,6 @@ impl Hub {
         self.documents = Documents::load(store)?;
         self.recovery = recovery;
         self.waiting.clear();
-        self.beyond.clear();
         Ok(())
     }
 
@@ -607,6 +607,7 @@ impl Hub {
         self.fence_again(turn)?;
         self.sweep(turn)?;
         self.share_on(turn)?;
+        self.rebase_unheard(turn)?;
         self.documents.turn_epochs(&mut self.mesh, turn.tx, Say::Now(turn.stamp), &mut turn.events)?;
         self.keep_up(turn)?;
         Ok(Reply::Done)
@@ -645,7 +646,7 @@ impl Hub {
             turn.events.push(Event::Registry);
         }
         let of_visits = matches!(feed.channel, Channel::Campus(_)) && self.mesh.is_fenced(feed.writer);
-        let unheard = of_visits.then(|| run.clone());
+        let passed_on = of_visits.then(|| run.clone());
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
@@ -653,8 +654,8 @@ impl Hub {
                 Ok(Reply::Branch { feed, from: before(from) })
             }
             Err(refused) => {
-                if let Some(run) = unheard.filter(|_| matches!(refused, RunRefused::Fenced { .. })) {
-                    self.rebase_unheard(turn, &run)?;
+                if let Some(run) = passed_on.filter(|_| matches!(refused, RunRefused::Fenced { .. })) {
+                    self.hear_fenced(turn, &run)?;
                 }
                 Ok(Reply::Refused(refused))
             }

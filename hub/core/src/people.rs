@@ -10,7 +10,7 @@ use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocId, DocKind, PolicyAct, VisitorAct};
 use yika_crdt::documents::{Author, PersonChange, Say, Written, month_of};
 use yika_crdt::entry::*;
-use yika_crdt::feed::{self, Run};
+use yika_crdt::feed::Run;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::mesh::Event;
@@ -124,32 +124,47 @@ impl Hub {
         Ok(())
     }
 
-    /// A sibling passes on what a fenced box wrote beyond its end. Visits that headquarters had not heard of when it fenced the
-    /// box stand in documents that it could not order to go on without them: they do so as soon as it hears of them. Nothing
-    /// of it is stored: a run is checked against the one before it as it was heard.
-    pub(super) fn rebase_unheard<R: Read + ?Sized>(
+    /// A sibling passes on what a fenced box wrote beyond its end. Visits that headquarters had not heard of when it fenced
+    /// the box stand in documents that it could not order to go on without them: it does as soon as it hears of them.
+    ///
+    /// Nothing of it is stored, so the entries cannot be checked against those before them, only the head. Who makes some up
+    /// under a head that is real brings about one epoch a month looked at, and these leave nothing of living boxes out.
+    pub(super) fn hear_fenced<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         run: &Run,
     ) -> Result<(), CoreError> {
         let feed = run.head.feed;
         let Some(node) = self.mesh.nodes.get(&feed.writer) else { return Ok(()) };
-        let held = turn.tx.feed(&feed)?.end;
-        let before = self.beyond.get(&feed).filter(|end| end.seq.next() == run.from).copied().unwrap_or(held);
-        let Ok(end) = feed::check_run(before, run, &node.key) else { return Ok(()) };
-        if self.recovery.is_some() {
+        if run.head.verify(&node.key).is_err() {
             return Ok(());
         }
-        self.beyond.insert(feed, end);
         let this_month = u32::from(month_of(turn.stamp.hub_time_ms, HUB_UTC_OFFSET_MINUTES));
+        let near = this_month.saturating_sub(1)..=this_month + UNHEARD_MONTHS_MAX;
         for entry in run.entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
             let Body::Change(ChangeRecord { doc, .. }) = entry.body else { continue };
             let DocKind::Visitors { month, .. } = doc.kind else { continue };
-            let is_near = (this_month.saturating_sub(1)..=this_month + UNHEARD_MONTHS_MAX).contains(&u32::from(month));
-            // Documents that were known at the fence have had their new epoch.
-            let is_first = doc.epoch == 1 && self.documents.epoch(turn.tx, doc.kind)? == 1;
-            if doc.channel() == feed.channel && is_near && is_first && self.documents.opens(turn.tx, doc.kind)? {
-                self.rebase(turn, doc.kind)?;
+            if doc.channel() == feed.channel && doc.epoch == 1 && near.contains(&u32::from(month)) {
+                self.unheard.insert(doc.kind);
+            }
+        }
+        self.rebase_unheard(turn)
+    }
+
+    /// Orders their new epoch for documents that a fenced box alone wrote in. One that had it at the fence needs no more.
+    pub(super) fn rebase_unheard<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+        // A former life may have ordered it.
+        if self.recovery.is_some() {
+            return Ok(());
+        }
+        for kind in self.unheard.clone() {
+            let first = DocId { kind, epoch: 1 };
+            let is_ordered = turn.tx.get_bytes(&keys::rebase(&first))?.is_some();
+            if !is_ordered && self.documents.epoch(turn.tx, kind)? == 1 && self.documents.opens(turn.tx, kind)? {
+                self.rebase(turn, kind)?;
+            } else {
+                // Only when the order is seen in the store: the turn that gives it may be rolled back.
+                self.unheard.remove(&kind);
             }
         }
         Ok(())
