@@ -304,6 +304,28 @@ async fn a_staff_number_is_one_persons_of_a_campus_also_over_files_and_moves() {
     assert_eq!(homes(&site.desk, PersonId(2)).await, (c2, c2));
     assert!(moved.to_string().contains("p1"), "{moved}");
     assert_eq!(site.import_as("p.csv", sheet("丙,护照,E3,w3,员工,c1,,73\n")).await.moved, 1);
+    // Two swap theirs; who takes what somebody gives up elsewhere in the file follows him.
+    let swapped = site.import_as("p.csv", sheet("甲,护照,E1,w3,员工,c1,,71\n丙,护照,E3,w1,员工,c1,,73\n")).await;
+    assert_eq!((swapped.changed, swapped.refused), (2, 0), "{swapped:?}");
+    let chain = sheet("甲,护照,E1,w1,员工,c1,,71\n丙,护照,E3,w5,员工,c1,,73\n");
+    let stopped = site.import_as("p.csv", chain).await;
+    assert_eq!((stopped.changed, stopped.refused), (0, 2), "戊 keeps w5: {stopped:?}");
+    let named = site.import_as("p.csv", sheet("己,护照,E6,w6,员工,c1,,76\n庚,护照,E7,w6,员工,东校区,,77\n")).await;
+    assert_eq!((named.new, named.refused), (1, 1), "{named:?}");
+    assert!(named.rows[0].errors[0].contains("工号与第 2 行重复"), "{named:?}");
+}
+
+/// Row ORG-7: two clerks, in the same second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_files_at_once_one_takes_a_staff_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site::empty(dir.path());
+    site.campuses().await;
+    for round in 0..8 {
+        let file = |who: u32| sheet(&format!("人{who},护照,E{round}{who},w{round},员工,c1,,{round}{who}\n"));
+        let (a, b) = tokio::join!(site.import_as("a.csv", file(1)), site.import_as("b.csv", file(2)));
+        assert_eq!((a.new + b.new, a.refused + b.refused), (1, 1), "{round}: {a:?} {b:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -165,8 +165,10 @@ impl Desk {
             let mut members = Members::default();
             for written in staff {
                 let (home, number) = at_campus(&written, campus);
-                let person = people::by_staff_number(conn, home.0, number)?;
-                members.staff.extend(person.map(|person| (written, PersonId(person))));
+                // One that two have, from before numbers were checked, means nobody.
+                if let [person] = people::by_staff_number(conn, home.0, number)?[..] {
+                    members.staff.insert(written, PersonId(person));
+                }
             }
             for word in categories {
                 let persons = people::of_category(conn, campus.0, &word)?;

@@ -4,6 +4,7 @@
 //! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
 
 use super::moving::{MOVED, moved_facts};
+use super::numbers::{self, Claim, Holders, Number, Taken};
 use super::{Actor, Desk, DeskError, audit, facts, refused};
 use crate::core::{Command, Reply};
 use crate::import::{self, Column, Header, Keys, LONG_TERM, Lang, Limits, NaturalKey, PersonRecord, Plan};
@@ -77,8 +78,18 @@ pub type Progress = Arc<dyn Fn(usize, usize) + Send + Sync>;
 /// Whom the registry knows of those that a file names.
 struct Known {
     people: BTreeMap<PersonId, ProfileRow>,
-    /// Who has the staff numbers of the file, by campus.
-    numbers: BTreeMap<(CampusId, String), PersonId>,
+    /// Who has the staff numbers of the file.
+    numbers: Holders,
+}
+
+/// A row of the file that changes something, and what is wrong with it.
+struct Judged<'a> {
+    line: u32,
+    keys: Keys,
+    before: Option<&'a ProfileRow>,
+    /// Absent where a cell is wrong.
+    record: Option<&'a PersonRecord>,
+    errors: Vec<String>,
 }
 
 /// One person to be written; who is new has no number yet.
@@ -115,6 +126,11 @@ impl Desk {
         let sheet = self.read_file(file_name, bytes.into()).await?;
         let warnings = sheet.warnings.iter().map(|w| w.message(lang)).collect();
         let header = sheet.header.clone();
+        // Nobody takes a number or moves between the look and the last row.
+        let _profiles = match dry_run {
+            true => None,
+            false => Some(self.profiles.lock().await),
+        };
         let (plan, known) = self.judge(sheet).await?;
         let (entering, errors) = self.place(actor, &plan, &known, (&header, lang));
         let new = entering.iter().filter(|e| e.person.is_none()).count();
@@ -176,8 +192,7 @@ impl Desk {
     /// Compares the file with the registry; also the people it names who are known.
     async fn judge(&self, sheet: import::Sheet) -> Result<(Plan, Known), DeskError> {
         let (vault, index) = (Arc::clone(&self.node.vault), self.node.people.clone());
-        let numbered = |keys: Keys| Some((self.campus_named(&keys.campus)?, keys.staff_number));
-        let numbered: Vec<_> = sheet.rows.iter().filter_map(|row| numbered(row.keys())).collect();
+        let numbered: Vec<_> = sheet.rows.iter().filter_map(|row| self.number_of(&row.keys())).collect();
         let judged = self
             .node
             .query(move |conn| {
@@ -191,11 +206,10 @@ impl Desk {
                         profiles.insert(key, profile);
                     }
                 }
-                let mut numbers = BTreeMap::new();
+                let mut numbers = Holders::new();
                 for (campus, number) in numbered {
-                    if let Some(holder) = people::by_staff_number(conn, campus.0, &number)? {
-                        numbers.insert((campus, number), PersonId(holder));
-                    }
+                    let holders = people::by_staff_number(conn, campus.0, &number)?;
+                    numbers.insert((campus, number), holders.into_iter().map(PersonId).collect());
                 }
                 let plan = import::plan(|key| profiles.get(key).and_then(|p| record_of(&vault, p)), &sheet.rows);
                 let people = profiles.into_values().map(|p| (PersonId(p.person), p)).collect();
@@ -211,22 +225,15 @@ impl Desk {
         actor: &Actor,
         plan: &Plan,
         known: &Known,
-        (header, lang): (&Header, Lang),
+        told: (&Header, Lang),
     ) -> (Vec<Entering>, Vec<ImportRow>) {
-        let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.people.values().map(|p| (p.id_hash, p)).collect();
-        let before = |keys: &Keys| -> Option<&ProfileRow> {
-            by_hash.get(&id_hash(&self.node.vault, keys.identity.as_ref()?)).copied()
-        };
-        let fresh = plan.new.iter().map(|p| (p.line, &p.record));
-        let changed = plan.changed.iter().map(|c| (c.line, &c.after));
+        let mut rows = self.judged(actor, plan, known, told);
+        self.judge_numbers(&mut rows, known, told);
         let (mut entering, mut refused) = (Vec::new(), Vec::new());
-        for (line, record) in fresh.chain(changed) {
-            let keys = Keys::of(record);
-            let before = before(&keys);
-            let mut errors = self.objections(actor, &keys, before, (header, lang));
-            errors.extend(self.number_objection(&keys, before, known, (header, lang)));
-            match self.campus_named(&record.campus) {
-                Some(home) if errors.is_empty() => {
+        for Judged { line, before, record, errors, .. } in rows {
+            let home = record.and_then(|record| Some((record, self.campus_named(&record.campus)?)));
+            match home {
+                Some((record, home)) if errors.is_empty() => {
                     let from = before.map(|p| CampusId(p.campus)).filter(|from| *from != home);
                     let person = before.map(|p| PersonId(p.person));
                     entering.push(Entering { line, person, from, home, record: record.clone() });
@@ -234,15 +241,67 @@ impl Desk {
                 _ => refused.push(ImportRow { line, errors }),
             }
         }
-        for row in &plan.errors {
-            let mut errors: Vec<String> = row.errors.iter().map(|error| import::reason(error, lang)).collect();
-            let before = before(&row.sound);
-            errors.extend(self.objections(actor, &row.sound, before, (header, lang)));
-            errors.extend(self.number_objection(&row.sound, before, known, (header, lang)));
-            refused.push(ImportRow { line: row.line, errors });
-        }
         refused.sort_by_key(|row| row.line);
         (entering, refused)
+    }
+
+    /// Each row by itself: its cells and what the registry has against it.
+    fn judged<'a>(
+        &self,
+        actor: &Actor,
+        plan: &'a Plan,
+        known: &'a Known,
+        (header, lang): (&Header, Lang),
+    ) -> Vec<Judged<'a>> {
+        let by_hash: BTreeMap<[u8; 16], &ProfileRow> = known.people.values().map(|p| (p.id_hash, p)).collect();
+        let before = |keys: &Keys| -> Option<&ProfileRow> {
+            by_hash.get(&id_hash(&self.node.vault, keys.identity.as_ref()?)).copied()
+        };
+        let fresh = plan.new.iter().map(|p| (p.line, &p.record));
+        let changed = plan.changed.iter().map(|c| (c.line, &c.after));
+        let sound = fresh.chain(changed).map(|(line, record)| (line, Keys::of(record), Some(record), Vec::new()));
+        let wrong = plan.errors.iter().map(|row| {
+            let errors = row.errors.iter().map(|error| import::reason(error, lang)).collect();
+            (row.line, row.sound.clone(), None, errors)
+        });
+        let judge = |(line, keys, record, mut errors): (u32, Keys, Option<&'a PersonRecord>, Vec<String>)| {
+            let before = before(&keys);
+            errors.extend(self.objections(actor, &keys, before, (header, lang)));
+            Judged { line, keys, before, record, errors }
+        };
+        sound.chain(wrong).map(judge).collect()
+    }
+
+    /// The rows against each other and against who has their staff numbers: clerks and doors' rules could not tell whom a
+    /// number means.
+    fn judge_numbers(&self, rows: &mut [Judged<'_>], known: &Known, (header, lang): (&Header, Lang)) {
+        let claim = |row: &Judged<'_>| -> Option<Claim> {
+            // Who stands in the row is not known when its document is wrong.
+            row.keys.identity.as_ref()?;
+            let before = row.before.map(|p| (CampusId(p.campus), p.staff_number.clone()));
+            let (person, now) = (row.before.map(|p| PersonId(p.person)), self.number_of(&row.keys)?);
+            Some(Claim { person, before, now, sound: row.record.is_some() && row.errors.is_empty() })
+        };
+        let claims = rows.iter().enumerate().filter_map(|(place, row)| Some((place, claim(row)?)));
+        let (places, claims): (Vec<usize>, Vec<Claim>) = claims.unzip();
+        let taken = numbers::judge(&claims, &known.numbers);
+        let line_of = |claim: usize| places.get(claim).and_then(|place| rows.get(*place)).map_or(0, |row| row.line);
+        let words = |(claim, taken): (&Claim, Option<Taken>)| {
+            let why = match taken? {
+                Taken::By(holder) => taken_by(&claim.now, holder, lang),
+                Taken::Row(first) => taken_in_line(line_of(first), lang),
+            };
+            Some(format!("{}: {why}", header.name(Column::StaffNumber, lang)))
+        };
+        let told: Vec<Option<String>> = claims.iter().zip(taken).map(words).collect();
+        for (place, words) in places.into_iter().zip(told) {
+            rows[place].errors.extend(words);
+        }
+    }
+
+    /// The staff number of a row at its campus, where there is such a campus.
+    fn number_of(&self, keys: &Keys) -> Option<Number> {
+        Some((self.campus_named(&keys.campus)?, keys.staff_number.clone())).filter(|(_, number)| !number.is_empty())
     }
 
     /// What the registry has against a row of a person whom it may know already; each with its column and how to mend it.
@@ -292,30 +351,6 @@ impl Desk {
             words.push(at(Column::CardNumber, &format!("{taken}: {card}"), mend));
         }
         words
-    }
-
-    /// Why a row may not have its staff number: doors' rules and clerks could not tell whom it means.
-    fn number_objection(
-        &self,
-        keys: &Keys,
-        before: Option<&ProfileRow>,
-        known: &Known,
-        (header, lang): (&Header, Lang),
-    ) -> Option<String> {
-        let campus = self.campus_named(&keys.campus)?;
-        let holder = known.numbers.get(&(campus, keys.staff_number.clone()))?;
-        // Who stands in the row is not known when its document is wrong.
-        if keys.identity.is_none() || Some(*holder) == before.map(|before| PersonId(before.person)) {
-            return None;
-        }
-        let (taken, mend) = lang.pick(
-            ("此工号属于本园区的另一人", "请核对工号；对方已改用别的工号时，先导入对方的新工号"),
-            (
-                "this staff number is another person's of the campus",
-                "check it; where that person has another number now, import that first",
-            ),
-        );
-        Some(format!("{}: {taken}: {} ({holder}) → {mend}", header.name(Column::StaffNumber, lang), keys.staff_number))
     }
 
     /// Why a row may not have its chip: readers cannot tell whose card it is.
@@ -452,6 +487,24 @@ impl Desk {
         let registry = self.node.registry();
         let by_name = registry.campuses.values().find(|c| c.name == text).map(|c| c.campus);
         by_name.or_else(|| text.parse().ok().filter(|c| registry.campuses.contains_key(c)))
+    }
+}
+
+fn taken_by((_, number): &Number, holder: PersonId, lang: Lang) -> String {
+    let (taken, mend) = lang.pick(
+        ("此工号属于本园区的另一人", "请核对工号；对方已改用别的工号时，把对方的新工号也写进本文件"),
+        (
+            "this staff number is another person's of the campus",
+            "check it; where that person has another number now, write that into this file, too",
+        ),
+    );
+    format!("{taken}: {number} ({holder}) → {mend}")
+}
+
+fn taken_in_line(line: u32, lang: Lang) -> String {
+    match lang {
+        Lang::Zh => format!("工号与第 {line} 行重复 → 请只保留正确的一行"),
+        Lang::En => format!("same staff number as line {line} → keep only the right line"),
     }
 }
 

@@ -9,6 +9,7 @@ mod edges;
 mod import;
 mod money;
 mod moving;
+mod numbers;
 mod operators;
 mod people;
 mod profile;
@@ -149,6 +150,8 @@ pub struct Desk {
     pub pin: Pin,
     /// Held while a number is drawn or a whole row is written back, so that nobody else does the same in between.
     drawing: Arc<tokio::sync::Mutex<()>>,
+    /// The same for people's profiles: imports take long, and others need not wait for them.
+    profiles: Arc<tokio::sync::Mutex<()>>,
     /// Where backups go, if any are made.
     backups: Option<Arc<Backups>>,
 }
@@ -156,7 +159,7 @@ pub struct Desk {
 impl Desk {
     /// A desk.
     pub fn new(node: Arc<HubNode>, advertised: String, pin: Pin) -> Desk {
-        Desk { node, advertised, pin, drawing: Arc::default(), backups: None }
+        Desk { node, advertised, pin, drawing: Arc::default(), profiles: Arc::default(), backups: None }
     }
 
     /// The same desk, where backups can be made.

@@ -66,15 +66,17 @@ impl Desk {
         person: PersonId,
         (from, to): (CampusId, CampusId),
     ) -> Result<(), DeskError> {
-        let _drawing = self.drawing.lock().await;
+        let _profiles = self.profiles.lock().await;
         let read = self.node.query(move |conn| {
             let Some(profile) = people::by_person(conn, person.0)? else { return Ok(None) };
-            let holder = people::by_staff_number(conn, to.0, &profile.staff_number)?;
-            Ok(Some((profile, holder.map(PersonId))))
+            let holders = people::by_staff_number(conn, to.0, &profile.staff_number)?;
+            Ok(Some((profile, holders)))
         });
         let mut rows = Vec::new();
-        if let Some((mut profile, holder)) = read.await? {
-            if let Some(holder) = holder.filter(|holder| *holder != person) {
+        if let Some((mut profile, holders)) = read.await? {
+            let other = holders.into_iter().map(PersonId).find(|holder| *holder != person);
+            // Who stays at home keeps his number, whoever else had it before.
+            if let Some(holder) = other.filter(|_| from != to) {
                 return refused(Refusal::StaffNumberTaken { number: profile.staff_number, campus: to, holder });
             }
             profile.campus = to.0;

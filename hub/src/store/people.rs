@@ -163,12 +163,13 @@ fn holder_of(conn: &Connection, card: i64) -> Result<Option<Found>, StoreError> 
 ///
 /// # Errors
 /// Of the database.
-pub fn by_staff_number(conn: &Connection, campus: u16, number: &str) -> Result<Option<u64>, StoreError> {
+pub fn by_staff_number(conn: &Connection, campus: u16, number: &str) -> Result<Vec<u64>, StoreError> {
     let doing = "finding a staff number";
-    let sql = "SELECT person FROM profiles WHERE campus = ?1 AND staff_number = ?2 AND ?2 <> ''";
+    let sql = "SELECT person FROM profiles WHERE campus = ?1 AND staff_number = ?2 AND ?2 <> '' ORDER BY person";
     let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
-    let person = statement.query_row(params![campus, number], |row| row.get(0)).optional().map_err(failed(doing))?;
-    Ok(person.map(|person: i64| person as u64))
+    let rows = statement.query_map(params![campus, number], |row| row.get::<_, i64>(0)).map_err(failed(doing))?;
+    let persons: Result<Vec<i64>, _> = rows.collect();
+    Ok(persons.map_err(failed(doing))?.into_iter().map(|person| person as u64).collect())
 }
 
 /// Everybody of a category on a campus.
