@@ -308,6 +308,27 @@ async fn headquarters_takes_a_counted_meal_back_without_speaking_of_money() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_a_discount_made_free_is_no_counted_meal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site::filled(dir.path(), 20).await;
+    let holder = site.holders[0].clone();
+    let sale = site.sale(0, &holder, 1_200, wall_ms());
+    let free = PurchaseRecord { adjustment: Fen(-1_200), paid: Vec::new(), ..sale };
+    let (id, day) = (free.id, free.day);
+    site.say(0, vec![(wall_ms(), Body::Purchase(free)), (wall_ms(), Body::Cut(day))]).await;
+    let place = site.desk.node.query(move |conn| transactions::sales_of(conn, id)).await.unwrap()[0].place;
+    let refund = format!("/transactions/{}/{}/refund", place.writer(), place.seq);
+    let mut clerk = Browser::signed_in(&app(&site.desk), "clerk").await;
+    let form = clerk.get(&refund).await.text;
+    assert!(form.contains("¥0.00") && !form.contains("计 1 餐") && !form.contains("部分"), "{form}");
+    let request = field(&form, "request");
+    let wish = [("scope", "all"), ("kind", "refund"), ("reason", "未用餐"), ("request", request.as_str())];
+    let done = clerk.post(&format!("{refund}/confirm"), &wish).await.text;
+    assert!(done.contains("已退款 ¥0.00"), "{done}");
+    books_balance(&site.desk).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recovery_stands_on_every_page_and_keeps_money_back() {
     let dir = tempfile::tempdir().unwrap();
     let site = site::filled(dir.path(), 3).await;

@@ -118,10 +118,11 @@ pub(super) async fn withdraw(hub: &Line, Movement { person, fen, request }: Move
 
 pub(super) async fn refund(hub: &Line, Refund { sale, fen, correction, request, reason }: Refund) -> Result<()> {
     let done: GivenBack = hub.post("/v1/refund", &RefundWish { sale, fen, correction, request, reason }).await?;
-    let key = match (done.repeated, done.fen) {
-        (true, _) => "refund.repeated",
-        (false, 0) => "refund.done.meal",
-        (false, _) => "refund.done",
+    let key = match (done.repeated, done.meal) {
+        (true, true) => "refund.repeated.meal",
+        (true, false) => "refund.repeated",
+        (false, true) => "refund.done.meal",
+        (false, false) => "refund.done",
     };
     hub.voice.give(&done, key, &[("sum", &Fen(done.fen))])
 }

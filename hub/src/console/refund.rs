@@ -27,8 +27,10 @@ struct Sold {
     total: String,
     back: String,
     left: Fen,
-    /// A counted meal of nothing: it leaves no money, and can be taken back once, whole.
+    /// A counted meal: pages speak of no money.
     counted: bool,
+    /// It cost nothing, counted or made free: it can be taken back once, whole.
+    whole_only: bool,
     is_left: bool,
     paid: Vec<(String, String)>,
 }
@@ -97,7 +99,8 @@ async fn sold(site: &Site, ui: &Ui, me: &Me, writer: &str, seq: u64) -> Result<(
         total: yuan(sale.total),
         back: yuan(back),
         left: Fen(sale.total.saturating_sub(back).max(0)),
-        counted: sale.total == 0,
+        counted: sale.is_counted(),
+        whole_only: sale.total == 0,
         is_left: is_left(sale.total, &refunds),
         paid: wallet_parts(ui, &sale.paid),
     };
@@ -135,7 +138,7 @@ fn amount_of(ui: &Ui, wish: &Wish, sold: &Sold) -> Result<Fen, String> {
     if reason == 0 || reason > REASON_CHARS_MAX {
         return Err(ui.t_args("word.bad_reason", &[("n", &REASON_CHARS_MAX.to_string())]));
     }
-    if wish.scope == "all" || sold.counted {
+    if wish.scope == "all" || sold.whole_only {
         return Ok(sold.left);
     }
     let amount = keyed_amount(ui, &wish.amount)?;
@@ -180,7 +183,7 @@ pub(super) async fn confirm(
     Form(wish): Form<Wish>,
 ) -> Result<Response, UiError> {
     let (sale, before) = sold(&site, &ui, &me, &writer, seq).await?;
-    let part = (wish.scope != "all" && !before.counted).then(|| keyed_amount(&ui, &wish.amount));
+    let part = (wish.scope != "all" && !before.whole_only).then(|| keyed_amount(&ui, &wish.amount));
     let part = part.transpose().map_err(UiError::Invalid)?;
     let asked = RefundWish {
         sale: sale.id,

@@ -10,6 +10,7 @@ use crate::core::{
 };
 use crate::ledger::wallet_name;
 use crate::refusal::{AtBox, BoxLine, Refusal};
+use crate::store::transactions::{self, SaleRow};
 use crate::store::{TableRow, VoucherRow, statement};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -93,6 +94,8 @@ pub struct RefundWish {
 pub struct GivenBack {
     /// To all sources together, in fen.
     pub fen: i64,
+    /// It was a counted meal, which is no money.
+    pub meal: bool,
     /// It had been posted before.
     pub repeated: bool,
 }
@@ -216,7 +219,10 @@ impl Desk {
             Reply::Refunded { back, repeated } => {
                 let sum = Fen::sum(back.iter().map(|(_, fen): &(Source, Fen)| *fen));
                 let sum = sum.map_err(|e| DeskError::Busy(format!("the sum given back: {e}")))?;
-                Ok(GivenBack { fen: sum.0, repeated })
+                let id = wish.sale;
+                let sales = self.node.query(move |conn| transactions::sales_of(conn, id)).await?;
+                let meal = sales.iter().any(SaleRow::is_counted);
+                Ok(GivenBack { fen: sum.0, meal, repeated })
             }
             other => Err(DeskError::Busy(format!("the core answered a refund with {other:?}"))),
         }

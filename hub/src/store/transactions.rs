@@ -407,6 +407,13 @@ pub struct SaleRow {
     pub due: Option<i64>,
 }
 
+impl SaleRow {
+    /// A counted meal, which is no money.
+    pub fn is_counted(&self) -> bool {
+        self.mode == "count"
+    }
+}
+
 const SALE: &str = "SELECT at_ms, node, generation, counter, seq, received_ms, day, terminal, boot, serial, card, person, \
      outlet, merchant, mode, period, price, adjustment, total, balance, offline, paid, doubt, due, category FROM sales";
 
