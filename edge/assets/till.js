@@ -300,9 +300,11 @@
     try {
       const response = await fetch("/till/state", { headers: { "x-yika-background": "1", "hx-request": "true" } });
       if (response.headers.get("hx-redirect")) return pending || panel("out");
-      // Signed off in another window, or by the box.
-      if (response.status === 404) return pending || panel("over");
+      // Signed off in another window, or by the box; and perhaps on again.
+      const isOver = $("#till-left").dataset.state === "over";
+      if (response.status === 404) return pending || isOver || panel("over");
       if (response.ok) online(true, await response.json());
+      if (response.ok && isOver && !pending) ready();
     } catch {
       online(false);
     }

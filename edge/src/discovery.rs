@@ -15,6 +15,8 @@ use yika_crdt::ids::*;
 pub const SIBLINGS: &str = "_yika-edge._udp.local.";
 /// What terminals browse.
 pub const TERMINALS: &str = "_yika-term._tcp.local.";
+/// The loopback interface of Linux.
+const LOOPBACK: &str = "lo";
 /// Version of the properties.
 const PROPERTIES_VERSION: &str = "1";
 
@@ -75,9 +77,10 @@ fn choose_interfaces(daemon: &ServiceDaemon, names: &[String]) -> Result<()> {
     daemon.enable_interface(named).context("choosing interfaces")
 }
 
-/// Whether others of the network come to where this listens. Who names the interfaces knows what he does.
+/// Whether those who hear of it come to where this listens: at a loopback address others of this machine do, who are told
+/// where its loopback interface is named.
 fn is_reachable(bound: SocketAddr, named: &[String]) -> bool {
-    !bound.ip().is_loopback() || !named.is_empty()
+    !bound.ip().is_loopback() || named.iter().any(|name| name == LOOPBACK)
 }
 
 /// A port that listens at one address only is published with that one, else with all of the machine.
@@ -127,11 +130,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_listens_on_loopback_is_published_only_on_interfaces_that_were_named() {
-        let named = ["lo".to_owned()];
-        for (bound, by_default) in [("127.0.0.1:7443", false), ("[::1]:7443", false), ("0.0.0.0:7443", true)] {
+    fn what_listens_on_loopback_is_published_only_where_that_is_named() {
+        let (card, both) = (["eth0".to_owned()], ["eth0".to_owned(), "lo".to_owned()]);
+        for (bound, is_for_others) in [("127.0.0.1:7443", false), ("[::1]:7443", false), ("0.0.0.0:7443", true)] {
             let bound = bound.parse().expect("an address");
-            assert_eq!((is_reachable(bound, &[]), is_reachable(bound, &named)), (by_default, true), "{bound}");
+            assert_eq!([&[][..], &card].map(|named| is_reachable(bound, named)), [is_for_others; 2], "{bound}");
+            assert!(is_reachable(bound, &both), "{bound}");
         }
     }
 }
