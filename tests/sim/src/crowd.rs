@@ -59,10 +59,10 @@ pub struct Crowd {
     pub given_by_hub: BTreeMap<PurchaseId, i64>,
     /// Of whom headquarters may have given something back though nobody heard of it.
     pub unsure: BTreeSet<PersonId>,
-    /// Of whom a box may have given something back though nobody heard of it.
-    pub unheard: BTreeSet<PersonId>,
-    /// When money of a person moved last at headquarters.
-    pub moved_ms: BTreeMap<PersonId, i64>,
+    /// Sales of which a box may have given something back though nobody heard of it.
+    pub given_unheard: BTreeSet<PurchaseId>,
+    /// Until when a refusal may come of money of a person that moved at headquarters.
+    pub moved_until_ms: BTreeMap<PersonId, i64>,
     /// Of each person's own money, what was sold and not given back, as terminals know it.
     pub spent: BTreeMap<PersonId, i64>,
     /// Of that, what each sale counts for: however many boxes sold under its id, it was eaten once.
@@ -511,7 +511,7 @@ impl World {
             }
             // It may be written, and nobody heard of it.
             Err(_) => {
-                self.crowd.unheard.insert(person);
+                self.crowd.given_unheard.insert(of);
                 paid
             }
             Ok(_) => 0,

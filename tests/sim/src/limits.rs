@@ -9,7 +9,7 @@ use crate::more::Work;
 use crate::plan::Plan;
 use crate::theme::Theme;
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::civil;
@@ -62,6 +62,8 @@ pub struct Limits {
     briefs: BTreeMap<(usize, FeedId), Vec<Brief>>,
     /// The largest cap of a day that any version had.
     cap_max: i64,
+    /// What the guest pool paid at a box without a lease, which looks at no granted counter.
+    unleased: BTreeSet<PurchaseId>,
 }
 
 impl Limits {
@@ -88,7 +90,7 @@ impl Limits {
             guest: GuestRule { per_purchase: Fen(2_000), per_card_day: Fen(3_000) },
         };
         let cap_max = cap_of(&sheet);
-        Limits { sheet: Some(sheet), briefs: BTreeMap::new(), cap_max }
+        Limits { sheet: Some(sheet), cap_max, ..Limits::default() }
     }
 
     /// The tariff of the history: `plain` where nothing is limited, with its prices in any case.
@@ -272,6 +274,9 @@ impl World {
                 {
                     return self.fail(format!("{me} sells beyond the guest rule: {words}"));
                 }
+                if guest > 0 && !self.had_lease(n, entry.stamp) {
+                    self.more.limits.unleased.insert(request.id);
+                }
                 self.check_strictly(person, day);
             }
             // The counter of a strict limit may lie elsewhere.
@@ -307,19 +312,27 @@ impl World {
         }
     }
 
-    /// Of a strict limit nobody has ever bought more in a day, wherever he ate. What the guest pool lends is not counted: a box
-    /// without a lease looks at no granted counter.
+    /// Whether a box that decided something now had a lease.
+    fn had_lease(&self, n: usize, stamp: Stamp) -> bool {
+        let Some(edge) = &self.boxes[n].core else { return false };
+        let is_trusted = edge.clock().is_trusted(self.boxes[n].ticks(self.now_ms));
+        is_trusted && edge.mesh.lease.is_some_and(|lease| stamp.hub_time_ms <= lease.until_ms)
+    }
+
+    /// Of a strict limit nobody has ever bought more in a day, wherever he ate.
     fn check_strictly(&mut self, person: PersonId, day: Day) {
         let cap = self.more.limits.cap_max;
-        if cap == 0 || !self.honest() || self.crowd.unheard.contains(&person) {
+        if cap == 0 || !self.honest() {
             return;
         }
-        let asked = self.crowd.answers.iter().filter(|(id, _)| !self.crowd.undone.contains(id));
+        let is_left = |id: &PurchaseId| {
+            !self.crowd.undone.contains(id)
+                && !self.crowd.given_unheard.contains(id)
+                && !self.more.limits.unleased.contains(id)
+        };
+        let asked = self.crowd.answers.iter().filter(|(id, _)| is_left(id));
         let sold = asked.filter_map(|(id, (_, answer, _))| match answer {
-            Answer::Approved(sale)
-                if (sale.person, sale.day, sale.offline) == (person, day, false)
-                    && !sale.paid.iter().any(|(source, _)| *source == Source::Guest) =>
-            {
+            Answer::Approved(sale) if (sale.person, sale.day, sale.offline) == (person, day, false) => {
                 let paid = sale.price.0 + sale.adjustment.0;
                 Some(paid - self.crowd.given.get(id).copied().unwrap_or_default())
             }

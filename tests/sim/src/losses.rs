@@ -27,6 +27,8 @@ pub struct Losses {
     pub burnt: BTreeSet<usize>,
     /// Boxes that sign what they may not.
     pub liars: BTreeSet<usize>,
+    /// Lives that were fenced after the backup from which headquarters was restored.
+    pub fences: BTreeSet<Writer>,
     sums: BTreeMap<PersonId, i64>,
     pairs: Vec<Pair>,
     /// What was passed on beyond a right: by whom, to whom, of whom, and on which word of headquarters, which says so much.

@@ -64,16 +64,11 @@ impl World {
         digest("sim request", &self.requests.to_be_bytes())
     }
 
-    /// Money of a person moves at headquarters.
-    fn moves(&mut self, person: PersonId) {
-        self.crowd.moved_ms.insert(person, self.now_ms);
-    }
-
     /// Pays in; asked again until it is answered, as a clerk does.
     pub fn top_up(&mut self, person: u64, fen: i64) {
         let id = self.request();
         let command = core::Command::TopUp { id, person: PersonId(person), amount: Fen(fen), by: TELLER };
-        self.moves(PersonId(person));
+        self.came_in(PersonId(person));
         // It may be booked though nobody heard of it.
         *self.crowd.paid_in.entry(PersonId(person)).or_default() += fen;
         // Some click twice.
@@ -92,9 +87,12 @@ impl World {
         let id = self.request();
         let amount = Fen(self.chance.between(1, 3_000));
         let command = core::Command::Withdraw { id, person: PersonId(person), amount, by: TELLER };
-        self.moves(PersonId(person));
-        let is_paid = matches!(self.order(command), Ok(core::Reply::Paid { .. }));
-        if is_paid {
+        let reply = self.order(command);
+        // What was called back for it comes though it was not paid.
+        if matches!(reply, Ok(core::Reply::Paid { .. } | core::Reply::Short { .. }) | Err(_)) {
+            self.went_out(PersonId(person));
+        }
+        if matches!(reply, Ok(core::Reply::Paid { .. })) {
             self.tally.withdrawals += 1;
             *self.crowd.paid_out.entry(PersonId(person)).or_default() += amount.0;
         }
@@ -152,7 +150,7 @@ impl World {
     pub fn refund_by_headquarters(&mut self, of: PurchaseId) {
         let id = self.request();
         let command = core::Command::Refund { id, of, kind: RefundKind::Refund, amount: None, operator: CLERK };
-        self.moves(crate::crowd::person_of(self.crowd.answers[&of].0.card));
+        self.came_in(crate::crowd::person_of(self.crowd.answers[&of].0.card));
         let reply = self.order(command);
         self.trace(|| format!("headquarters is asked to give back {of}: {reply:?}"));
         match &reply {

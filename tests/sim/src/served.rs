@@ -15,6 +15,8 @@ use yika_crdt::store::Tx;
 /// After so long without a fault, a connection that came or went, a gate that opened, or another sale of the person, what was
 /// under way has arrived.
 const CALM_MS: i64 = 3_000;
+/// A refusal may have left headquarters so long before it arrives.
+const FLIGHT_MS: i64 = 100;
 
 impl World {
     /// A box has refused a purchase for money.
@@ -38,12 +40,27 @@ impl World {
         self.crowd.touched.entry(person_of(request.card)).or_default().insert(request.id, now_ms);
     }
 
-    /// Nobody else has spent of a person lately, or tries to; and headquarters has moved none of his money.
+    /// Money of a person comes in at headquarters: who waits for it is served, but for whom a refusal is under way to.
+    pub fn came_in(&mut self, person: PersonId) {
+        self.may_refuse_until(person, self.now_ms + FLIGHT_MS);
+    }
+
+    /// Money of a person is paid out, or called back to be.
+    pub fn went_out(&mut self, person: PersonId) {
+        self.may_refuse_until(person, self.now_ms + CALM_MS);
+    }
+
+    fn may_refuse_until(&mut self, person: PersonId, ms: i64) {
+        let until_ms = self.crowd.moved_until_ms.entry(person).or_default();
+        *until_ms = ms.max(*until_ms);
+    }
+
+    /// Nobody else has spent of a person lately, or tries to; and none of his money is under way at headquarters.
     fn is_alone(&self, person: PersonId, id: PurchaseId) -> bool {
         let since_ms = self.now_ms - CALM_MS;
         let mut others = self.crowd.touched.get(&person).into_iter().flatten().filter(|(of, _)| **of != id);
         others.all(|(_, at_ms)| *at_ms < since_ms)
-            && self.crowd.moved_ms.get(&person).is_none_or(|at_ms| *at_ms < since_ms)
+            && self.crowd.moved_until_ms.get(&person).is_none_or(|until_ms| *until_ms < self.now_ms)
     }
 
     /// Nothing stands in the way of an ask from this box.

@@ -3,11 +3,14 @@
 //! Leaves to others: deaths within a turn (`turn`), what terminals suffer (`crowd`), delays (`talk`).
 
 use crate::chance::Chance;
+use crate::disk::Disk;
 use crate::plan::Class;
 use crate::talk::IDLE_MS;
 use crate::theme::Theme;
 use crate::world::{Event, World};
+use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::{Body, Entry, WalletKey};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::store::Read;
@@ -126,7 +129,7 @@ impl World {
                 self.note(|| format!("the disk of {me} is put back"));
                 self.disconnect_all(self.boxes[n].address);
                 let lost = self.boxes[n].spent_since(&copy);
-                let is_granted_unknown = self.is_granted_unknown(n);
+                let unknown = self.granted_unknown(n);
                 let mirror_is_lost = self.chance.one_in(3);
                 self.note(|| {
                     format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" })
@@ -137,9 +140,11 @@ impl World {
                 if mirror_is_lost {
                     at.mirror = None;
                 }
-                if mirror_is_lost || is_granted_unknown {
-                    self.losses.may_be_spent_again(lost);
-                }
+                let at_most = |(person, sum): (PersonId, i64)| {
+                    let unknown = unknown.get(&person).copied().unwrap_or_default();
+                    (person, if mirror_is_lost { sum } else { sum.min(unknown) })
+                };
+                self.losses.may_be_spent_again(lost.into_iter().map(at_most).collect());
                 self.put_back.insert(n);
                 self.later(500, Event::StartBox { n, after_boot: true });
             }
@@ -147,13 +152,28 @@ impl World {
         }
     }
 
-    /// Whether a restored headquarters has not heard yet what it granted to a box before: when the box forgets it now, too,
+    /// What a restored headquarters has not heard yet that it granted to a box before: when the box forgets it now, too,
     /// nobody knows that the money has gone.
-    fn is_granted_unknown(&self, n: usize) -> bool {
+    fn granted_unknown(&self, n: usize) -> BTreeMap<PersonId, i64> {
         let node = &self.boxes[n];
+        let mut unknown: BTreeMap<PersonId, i64> = BTreeMap::new();
         let of_rights = |feed: &FeedId| feed.writer.node.is_hub() && feed.channel == Channel::Rights(node.me);
-        let mut granted = node.disk.feeds().unwrap_or_default().into_iter().filter(|(feed, _)| of_rights(feed));
-        granted.any(|(feed, held)| self.hub.disk.feed(&feed).unwrap_or_default().end.seq < held.end.seq)
+        for (feed, held) in node.disk.feeds().unwrap_or_default().into_iter().filter(|(feed, _)| of_rights(feed)) {
+            let (first, known) = (held.pruned.next(), self.hub.disk.feed(&feed).unwrap_or_default().end.seq);
+            let entries = node.disk.entries(&feed, first, usize::MAX).unwrap_or_default();
+            let mut totals: BTreeMap<PersonId, i64> = BTreeMap::new();
+            for (seq, bytes) in (first.0..).zip(&entries) {
+                let Ok(Entry { body: Body::Grant(grant), .. }) = Entry::decode(bytes) else { continue };
+                if grant.row.wallet != WalletKey::Main {
+                    continue;
+                }
+                let before = totals.insert(grant.row.person, grant.total.0).unwrap_or_default();
+                if Seq(seq) > known {
+                    *unknown.entry(grant.row.person).or_default() += grant.total.0 - before;
+                }
+            }
+        }
+        unknown
     }
 
     /// Headquarters is backed up, or restored from the backup.
@@ -174,6 +194,10 @@ impl World {
                 });
                 self.disconnect_all(NodeId::HUB);
                 self.hub.core = None;
+                let knows = |disk: &Disk, life: Writer| disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some());
+                let fenced = self.fenced.iter().copied();
+                let lost = fenced.filter(|life| knows(&self.hub.disk, *life) && !knows(&disk, *life));
+                self.losses.fences.extend(lost);
                 (self.hub.disk, self.hub.books, self.hub.newest_ms) = (disk, books, newest_ms);
                 if self.plan.is(Theme::Pruning) || self.plan.is(Theme::Days) {
                     // Nodes have let go what it holds: it is kept until there is a newer one.

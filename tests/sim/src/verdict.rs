@@ -95,10 +95,10 @@ impl World {
     }
 
     fn is_fence_forgotten(&self, fenced: Writer) -> bool {
-        let is_restored = self.hub.core.as_ref().is_some_and(|hub| hub.mesh.me.incarnation.generation > 1);
         let knows = |disk: &Disk| disk.get(&keys::fence(fenced)).is_ok_and(|row| row.is_some());
         let mut honest = (0..self.boxes.len()).filter(|n| !self.boxes[*n].gone && !self.losses.liars.contains(n));
-        is_restored && !knows(&self.hub.disk) && !honest.any(|n| knows(&self.boxes[n].disk))
+        let is_lost = self.losses.fences.contains(&fenced);
+        is_lost && !knows(&self.hub.disk) && !honest.any(|n| knows(&self.boxes[n].disk))
     }
 
     /// Every feed is written by who may write it, and its entries lead to the heads that its writer has signed.

@@ -412,6 +412,8 @@ impl World {
         self.now_ms += by_ms;
         self.began_ms += by_ms;
         self.unsettled_ms += by_ms;
+        self.crowd.touched.values_mut().flat_map(BTreeMap::values_mut).for_each(|at_ms| *at_ms += by_ms);
+        self.crowd.moved_until_ms.values_mut().for_each(|until_ms| *until_ms += by_ms);
         self.more.days.leapt_ms += by_ms;
         let agenda = std::mem::take(&mut self.agenda);
         self.agenda = agenda.into_iter().map(|((at_ms, number), event)| ((at_ms + by_ms, number), event)).collect();
