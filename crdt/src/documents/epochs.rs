@@ -233,6 +233,20 @@ impl Documents {
         Ok(kinds)
     }
 
+    /// Months of a campus whose visits have had a new epoch: of one that holds nothing now no row of the document is left.
+    ///
+    /// # Errors
+    /// Storage.
+    pub fn turned_months<R: Read + ?Sized>(tx: &Tx<'_, R>, campus: CampusId) -> Result<Vec<u16>, StoreError> {
+        let rows = tx.scan(keys::EPOCHS, None, usize::MAX)?;
+        let kinds = rows.iter().filter_map(|(key, _)| keys::epoch_kind(key));
+        let month = |kind| match kind {
+            DocKind::Visitors { campus: of, month } if of == campus => Some(month),
+            _ => None,
+        };
+        Ok(kinds.filter_map(month).collect())
+    }
+
     /// Says again what a fenced writer said in past epochs, a re-base left out, and it did not say again itself.
     pub fn say_for_fenced<R: Read + ?Sized>(
         &mut self,

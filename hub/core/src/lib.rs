@@ -436,8 +436,8 @@ pub struct Hub {
     waiting: BTreeMap<Row, grant::Waiting>,
     /// Lives that are connected, as the shell said last: only these hear what they are asked.
     reached: BTreeSet<Writer>,
-    /// Documents of visits in which a fenced box wrote what is not held here, until their new epoch is ordered. After a
-    /// restart siblings connect and pass it on again.
+    /// Documents of visits in which a fenced box wrote what was not held here: their new epoch is ordered when it may be. A
+    /// few months of a campus at most; after a restart siblings connect and pass it on again.
     unheard: BTreeSet<DocKind>,
 }
 

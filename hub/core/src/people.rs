@@ -5,10 +5,10 @@
 
 use super::{CoreError, HUB_UTC_OFFSET_MINUTES, Hub, Reply, TableRow, Turn};
 use crate::denial::Denial;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::{DocId, DocKind, PolicyAct, VisitorAct};
-use yika_crdt::documents::{Author, PersonChange, Say, Written, month_of};
+use yika_crdt::documents::{Author, Documents, PersonChange, Say, Written, month_of};
 use yika_crdt::entry::*;
 use yika_crdt::feed::Run;
 use yika_crdt::ids::*;
@@ -24,7 +24,7 @@ const LAST_NOTE: &[u8] = b"!lastnote";
 /// Most numbers asked for at once.
 pub const PERSON_IDS_MAX: u32 = 1 << 20;
 /// So many months ahead documents of visits are looked at that only a fenced box has written: as many may be made up.
-const UNHEARD_MONTHS_MAX: u32 = 24;
+const UNHEARD_MONTHS_MAX: u16 = 24;
 /// Numbers of one generation of the hub: a restored hub never gives a number a second time.
 const GENERATION_PERSONS: u64 = 1 << 40;
 
@@ -111,7 +111,11 @@ impl Hub {
     ) -> Result<(), CoreError> {
         let Some(campus) = self.mesh.place_of(fenced).and_then(|p| p.campus) else { return Ok(()) };
         self.documents.say_for_fenced(&mut self.mesh, turn.tx, turn.stamp, fenced, &mut turn.events)?;
-        for kind in self.documents.kinds_of(&self.mesh, turn.tx, campus)? {
+        let mut kinds: BTreeSet<DocKind> = self.documents.kinds_of(&self.mesh, turn.tx, campus)?.into_iter().collect();
+        let near = months_looked_at(turn.stamp);
+        let turned = Documents::turned_months(turn.tx, campus)?.into_iter().filter(|month| near.contains(month));
+        kinds.extend(turned.map(|month| DocKind::Visitors { campus, month }));
+        for kind in kinds {
             // One that is damaged here stays as it is: a box must be fenced all the same.
             if self.documents.opens(turn.tx, kind)? {
                 self.rebase(turn, kind)?;
@@ -139,19 +143,18 @@ impl Hub {
         if run.head.verify(&node.key).is_err() {
             return Ok(());
         }
-        let this_month = u32::from(month_of(turn.stamp.hub_time_ms, HUB_UTC_OFFSET_MINUTES));
-        let near = this_month.saturating_sub(1)..=this_month + UNHEARD_MONTHS_MAX;
+        let near = months_looked_at(turn.stamp);
         for entry in run.entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()) {
             let Body::Change(ChangeRecord { doc, .. }) = entry.body else { continue };
             let DocKind::Visitors { month, .. } = doc.kind else { continue };
-            if doc.channel() == feed.channel && doc.epoch == 1 && near.contains(&u32::from(month)) {
+            if doc.channel() == feed.channel && doc.epoch == 1 && near.contains(&month) {
                 self.unheard.insert(doc.kind);
             }
         }
         self.rebase_unheard(turn)
     }
 
-    /// Orders their new epoch for documents that a fenced box alone wrote in. One that had it at the fence needs no more.
+    /// Orders their new epoch for documents that a fenced box alone wrote in; those that had one are re-based at the fence.
     pub(super) fn rebase_unheard<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
         // A former life may have ordered it.
         if self.recovery.is_some() {
@@ -162,9 +165,6 @@ impl Hub {
             let is_ordered = turn.tx.get_bytes(&keys::rebase(&first))?.is_some();
             if !is_ordered && self.documents.epoch(turn.tx, kind)? == 1 && self.documents.opens(turn.tx, kind)? {
                 self.rebase(turn, kind)?;
-            } else {
-                // Only when the order is seen in the store: the turn that gives it may be rolled back.
-                self.unheard.remove(&kind);
             }
         }
         Ok(())
@@ -182,6 +182,12 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// Months of visits that a fence looks at.
+fn months_looked_at(now: Stamp) -> std::ops::RangeInclusive<u16> {
+    let this_month = month_of(now.hub_time_ms, HUB_UTC_OFFSET_MINUTES);
+    this_month.saturating_sub(1)..=this_month.saturating_add(UNHEARD_MONTHS_MAX)
 }
 
 /// Hands out numbers for `count` new persons and gives the first of them; a number is never given twice.
