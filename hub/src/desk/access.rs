@@ -165,7 +165,7 @@ impl Desk {
             let mut members = Members::default();
             for written in staff {
                 let (home, number) = at_campus(&written, campus);
-                // One that two have, from before numbers were checked, means nobody.
+                // Of one that two share it cannot be told whom it means.
                 if let [person] = people::by_staff_number(conn, home.0, number)?[..] {
                     members.staff.insert(written, PersonId(person));
                 }

@@ -1,7 +1,7 @@
 //! Importing a people-and-cards file (ORG-3, ORG-4, ORG-7): dry run, then the same file again for good.
 //!
 //! A file is judged whole against the registry before anything is written; rows are then applied in groups, each group in
-//! one transaction, so that an interrupted import is simply repeated. Leaves to others: reading the file (`import`).
+//! one transaction, so that an interrupted import is simply repeated: until then two who swap a number may share it. Leaves to others: reading the file (`import`).
 
 use super::moving::{MOVED, moved_facts};
 use super::numbers::{self, Claim, Holders, Number, Taken};
@@ -278,9 +278,8 @@ impl Desk {
         let claim = |row: &Judged<'_>| -> Option<Claim> {
             // Who stands in the row is not known when its document is wrong.
             row.keys.identity.as_ref()?;
-            let before = row.before.map(|p| (CampusId(p.campus), p.staff_number.clone()));
             let (person, now) = (row.before.map(|p| PersonId(p.person)), self.number_of(&row.keys)?);
-            Some(Claim { person, before, now, sound: row.record.is_some() && row.errors.is_empty() })
+            Some(Claim { person, now, sound: row.record.is_some() && row.errors.is_empty() })
         };
         let claims = rows.iter().enumerate().filter_map(|(place, row)| Some((place, claim(row)?)));
         let (places, claims): (Vec<usize>, Vec<Claim>) = claims.unzip();

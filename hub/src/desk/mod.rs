@@ -150,7 +150,7 @@ pub struct Desk {
     pub pin: Pin,
     /// Held while a number is drawn or a whole row is written back, so that nobody else does the same in between.
     drawing: Arc<tokio::sync::Mutex<()>>,
-    /// The same for people's profiles: imports take long, and others need not wait for them.
+    /// The same for people's profiles: imports take long, and only who moves or imports people waits for them.
     profiles: Arc<tokio::sync::Mutex<()>>,
     /// Where backups go, if any are made.
     backups: Option<Arc<Backups>>,

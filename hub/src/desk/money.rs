@@ -95,6 +95,7 @@ pub struct GivenBack {
     /// To all sources together, in fen.
     pub fen: i64,
     /// It was a counted meal, which is no money.
+    #[serde(default)]
     pub meal: bool,
     /// It had been posted before.
     pub repeated: bool,
@@ -219,13 +220,17 @@ impl Desk {
             Reply::Refunded { back, repeated } => {
                 let sum = Fen::sum(back.iter().map(|(_, fen): &(Source, Fen)| *fen));
                 let sum = sum.map_err(|e| DeskError::Busy(format!("the sum given back: {e}")))?;
-                let id = wish.sale;
-                let sales = self.node.query(move |conn| transactions::sales_of(conn, id)).await?;
-                let meal = sales.iter().any(SaleRow::is_counted);
+                let meal = sum == Fen::ZERO && self.is_counted_meal(wish.sale).await;
                 Ok(GivenBack { fen: sum.0, meal, repeated })
             }
             other => Err(DeskError::Busy(format!("the core answered a refund with {other:?}"))),
         }
+    }
+
+    /// For words only: what is booked stays so where it cannot be read.
+    async fn is_counted_meal(&self, id: PurchaseId) -> bool {
+        let sales = self.node.query(move |conn| transactions::sales_of(conn, id)).await;
+        sales.is_ok_and(|sales| sales.iter().any(SaleRow::is_counted))
     }
 
     /// Gives holders back what a fenced box had of their money before it is safe; the worst case is booked to `loss`.

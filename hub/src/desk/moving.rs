@@ -48,6 +48,7 @@ impl Desk {
     /// # Errors
     /// When the person or campus is not known, the operator does not work for both, or the hub cannot serve.
     pub async fn move_person(&self, actor: &Actor, person: PersonId, to: CampusId) -> Result<CampusId, DeskError> {
+        let profiles = self.profiles.lock().await;
         let home = self.node.people.read().holder(person).map(|h| h.home);
         let Some(from) = home else { return refused(Refusal::UnknownPerson { person }) };
         actor.may_move(person, from, to)?;
@@ -56,6 +57,7 @@ impl Desk {
             return refused(Refusal::AtHomeThere { person, campus: to });
         }
         self.move_with_profile(actor, person, (from, to)).await?;
+        drop(profiles);
         self.follow_categories(actor).await.map_err(|error| error.after(1, 1))?;
         Ok(from)
     }
@@ -66,7 +68,6 @@ impl Desk {
         person: PersonId,
         (from, to): (CampusId, CampusId),
     ) -> Result<(), DeskError> {
-        let _profiles = self.profiles.lock().await;
         let read = self.node.query(move |conn| {
             let Some(profile) = people::by_person(conn, person.0)? else { return Ok(None) };
             let holders = people::by_staff_number(conn, to.0, &profile.staff_number)?;
@@ -74,9 +75,9 @@ impl Desk {
         });
         let mut rows = Vec::new();
         if let Some((mut profile, holders)) = read.await? {
-            let other = holders.into_iter().map(PersonId).find(|holder| *holder != person);
-            // Who stays at home keeps his number, whoever else had it before.
-            if let Some(holder) = other.filter(|_| from != to) {
+            // Who has it there keeps it, also where another has it, too.
+            let holder = holders.first().filter(|_| !holders.contains(&person.0));
+            if let Some(holder) = holder.copied().map(PersonId) {
                 return refused(Refusal::StaffNumberTaken { number: profile.staff_number, campus: to, holder });
             }
             profile.campus = to.0;

@@ -8,15 +8,13 @@ use yika_crdt::ids::*;
 
 /// A staff number and its campus.
 pub(super) type Number = (CampusId, String);
-/// Who has which number before the import. Two may from before this was checked.
+/// Who has which number before the import. Older registries hold numbers that two share.
 pub(super) type Holders = BTreeMap<Number, Vec<PersonId>>;
 
 /// A row that would be entered.
 pub(super) struct Claim {
     /// Who, where the registry knows the person.
     pub(super) person: Option<PersonId>,
-    /// The person's number until now.
-    pub(super) before: Option<Number>,
     /// The number of the row.
     pub(super) now: Number,
     /// Nothing else is wrong with the row.
@@ -28,7 +26,7 @@ pub(super) struct Claim {
 pub(super) enum Taken {
     /// By somebody who keeps it.
     By(PersonId),
-    /// By an earlier row, which names the campus differently.
+    /// By another row, which names the campus differently.
     Row(usize),
 }
 
@@ -41,12 +39,12 @@ pub(super) fn judge(claims: &[Claim], holders: &Holders) -> Vec<Option<Taken>> {
     let mut waiting: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut takers: BTreeMap<&Number, usize> = BTreeMap::new();
     for (row, claim) in claims.iter().enumerate() {
-        // Two may have had it before this was checked; that is no objection to the rest of the row.
-        if claim.before.as_ref() == Some(&claim.now) {
+        let holders = holders.get(&claim.now).map_or(&[][..], Vec::as_slice);
+        // Who has it keeps it, also where another has it, too.
+        if claim.person.is_some_and(|person| holders.contains(&person)) {
             continue;
         }
-        let others = holders.get(&claim.now).into_iter().flatten().filter(|holder| Some(**holder) != claim.person);
-        for holder in others {
+        for holder in holders {
             match rows.get(holder).filter(|other| claims[**other].now != claim.now) {
                 Some(other) => waiting.entry(*other).or_default().push(row),
                 None => taken[row] = Some(Taken::By(*holder)),
@@ -77,11 +75,10 @@ mod tests {
         (CampusId(1), text.to_owned())
     }
 
-    /// Rows as (person, number before, number now).
-    fn judged(rows: &[(u64, &str, &str)], held: &[(&str, u64)]) -> Vec<Option<Taken>> {
-        let claim = |(person, before, now): &(u64, &str, &str)| Claim {
+    /// Rows as (person, number now).
+    fn judged(rows: &[(u64, &str)], held: &[(&str, u64)]) -> Vec<Option<Taken>> {
+        let claim = |(person, now): &(u64, &str)| Claim {
             person: (*person > 0).then_some(PersonId(*person)),
-            before: (!before.is_empty()).then(|| number(before)),
             now: number(now),
             sound: true,
         };
@@ -94,9 +91,9 @@ mod tests {
     #[test]
     fn numbers_go_round_among_the_rows_of_a_file() {
         let held = [("a", 1), ("b", 2), ("c", 3)];
-        assert_eq!(judged(&[(1, "a", "b"), (2, "b", "a")], &held), [None; 2], "two swap");
-        assert_eq!(judged(&[(1, "a", "b"), (2, "b", "c"), (3, "c", "d")], &held), [None; 3], "a chain");
-        assert_eq!(judged(&[(0, "", "a"), (1, "a", "z")], &held), [None; 2], "a new one takes what is given up");
+        assert_eq!(judged(&[(1, "b"), (2, "a")], &held), [None; 2], "two swap");
+        assert_eq!(judged(&[(1, "b"), (2, "c"), (3, "d")], &held), [None; 3], "a chain");
+        assert_eq!(judged(&[(0, "a"), (1, "z")], &held), [None; 2], "a new one takes what is given up");
     }
 
     #[test]
@@ -104,30 +101,25 @@ mod tests {
         let held = [("a", 1), ("b", 2), ("c", 3), ("d", 4)];
         let by = |person| Some(Taken::By(PersonId(person)));
         // Person 4 keeps his number, so 3 stays, so 2 stays, so 1 does.
-        let chain = [(1, "a", "b"), (2, "b", "c"), (3, "c", "d")];
+        let chain = [(1, "b"), (2, "c"), (3, "d")];
         assert_eq!(judged(&chain, &held), [by(2), by(3), by(4)]);
-        assert_eq!(judged(&[(0, "", "a")], &held), [by(1)]);
+        assert_eq!(judged(&[(0, "a")], &held), [by(1)]);
     }
 
     #[test]
     fn who_had_one_number_with_another_before_may_keep_or_leave_it() {
         let held = [("a", 1), ("a", 2)];
         let by = |person| Some(Taken::By(PersonId(person)));
-        assert_eq!(judged(&[(1, "a", "a")], &held), [None], "only something else of him changes");
-        assert_eq!(judged(&[(1, "a", "b"), (0, "", "a")], &held), [None, by(2)]);
-        assert_eq!(judged(&[(1, "a", "b"), (2, "a", "c"), (0, "", "a")], &held), [None; 3]);
+        assert_eq!(judged(&[(1, "a")], &held), [None], "only something else of him changes");
+        assert_eq!(judged(&[(1, "b"), (0, "a")], &held), [None, by(2)]);
+        assert_eq!(judged(&[(1, "b"), (2, "c"), (0, "a")], &held), [None; 3]);
     }
 
     #[test]
     fn a_row_with_another_fault_is_told_of_its_number_only_where_nobody_gives_it_up() {
         let rows = |wanted: &str| {
-            let claim = |person, before, now, sound| Claim {
-                person: Some(PersonId(person)),
-                before: Some(number(before)),
-                now: number(now),
-                sound,
-            };
-            [claim(1, "a", wanted, false), claim(2, "b", "a", true)]
+            let claim = |person, now, sound| Claim { person: Some(PersonId(person)), now: number(now), sound };
+            [claim(1, wanted, false), claim(2, "a", true)]
         };
         let holders: Holders = [("a", 1), ("b", 2), ("c", 3)].map(|(n, p)| (number(n), vec![PersonId(p)])).into();
         let by = |person| Some(Taken::By(PersonId(person)));
@@ -137,6 +129,6 @@ mod tests {
 
     #[test]
     fn two_rows_that_name_the_campus_differently_do_not_both_take_a_number() {
-        assert_eq!(judged(&[(0, "", "a"), (0, "", "a")], &[]), [None, Some(Taken::Row(0))]);
+        assert_eq!(judged(&[(0, "a"), (0, "a")], &[]), [None, Some(Taken::Row(0))]);
     }
 }

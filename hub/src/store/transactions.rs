@@ -408,9 +408,9 @@ pub struct SaleRow {
 }
 
 impl SaleRow {
-    /// A counted meal, which is no money.
+    /// A counted meal, which is no money: a box that charges for one has sold something.
     pub fn is_counted(&self) -> bool {
-        self.mode == "count"
+        self.mode == "count" && self.total == 0
     }
 }
 
