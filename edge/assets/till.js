@@ -130,7 +130,13 @@
     $("#till-left").dataset.state = name;
   }
   // A card may come as soon as there is something that it would pay for.
-  const ready = () => panel(asked() ? "asking" : "ready", { money: shownSum() });
+  const ready = () => (isOver ? panel("over") : panel(asked() ? "asking" : "ready", { money: shownSum() }));
+  // This page's shift is over: what follows is sold on the page of the next one.
+  let isOver = false;
+  function end() {
+    isOver = true;
+    ready();
+  }
   function passing(name) {
     panel(name);
     timer = setTimeout(ready, SHOWN_MS);
@@ -250,6 +256,10 @@
   }
   function scanned(card, typed) {
     if (pending || $("dialog[open]")) return;
+    if (isOver) {
+      sound("refused");
+      return ready();
+    }
     const ask = asked();
     if (!ask) {
       sound("refused");
@@ -300,11 +310,9 @@
     try {
       const response = await fetch("/till/state", { headers: { "x-yika-background": "1", "hx-request": "true" } });
       if (response.headers.get("hx-redirect")) return pending || panel("out");
-      // Signed off in another window, or by the box; and perhaps on again.
-      const isOver = $("#till-left").dataset.state === "over";
-      if (response.status === 404) return pending || isOver || panel("over");
+      // Signed off in another window, or by the box.
+      if (response.status === 404) return pending || isOver || end();
       if (response.ok) online(true, await response.json());
-      if (response.ok && isOver && !pending) ready();
     } catch {
       online(false);
     }
@@ -438,7 +446,7 @@
   function act(name) {
     const left = $("#till-left").dataset;
     if (name === "go" && !pending) {
-      if (asked()) panel("asking", { money: shownSum() });
+      if (asked() || isOver) ready();
       else passing("empty");
     } else if (name === "clear" && !pending) clear();
     else if (name === "back" && !pending) erase();
