@@ -201,6 +201,24 @@ fn a_strict_limit_holds_at_two_campuses_while_they_are_cut_off() {
     assert_eq!(paid(&world.buy(0, 6, 3, 2_000)), 2_000, "the next day's counter is there already");
 }
 
+/// Rows ACC-1, POS-1: boxes that have enough for their share get nothing of it.
+#[test]
+fn cash_paid_in_serves_whom_a_recall_keeps_waiting() {
+    let slow = Faults { delay_ms: 200, jitter_ms: 0, twice: 0 };
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    let had = [0, 1].map(|n| world.edges[n].right(P1, MAIN));
+    assert_eq!(had.iter().sum::<i64>(), 10_000, "all of it lies at the boxes: {had:?}");
+    world.faults = slow;
+    let row = Row { person: P1, wallet: MAIN };
+    world.ask(0, row, Fen(had[0] + 3_000));
+    world.run_ms(250);
+    world.top_up(1, 3_000);
+    world.run_ms(250);
+    assert_eq!(world.edges[0].right(P1, MAIN), had[0] + 3_000, "before anything could come back");
+}
+
 fn paid_out(left: i64, repeated: bool) -> core::Reply {
     core::Reply::Paid { left: Fen(left), repeated }
 }

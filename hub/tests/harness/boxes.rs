@@ -3,6 +3,7 @@
 use super::{HUB, World, key_of};
 use ed25519_dalek::SigningKey;
 use std::collections::{BTreeMap, BTreeSet};
+use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId, Place};
 use yika_crdt::edge::Edge;
 use yika_crdt::entry::*;
@@ -172,6 +173,12 @@ impl EdgeBox {
 }
 
 impl World {
+    /// A box asks headquarters for so much in all, and goes on.
+    pub fn ask(&mut self, n: usize, row: Row, total: Fen) {
+        let line = (self.edges[n].me.node, NodeId::HUB);
+        self.ends.get_mut(&line).unwrap().sync.say(Message::Ask { row, total });
+    }
+
     pub fn restart(&mut self, n: usize) {
         let edge = &mut self.edges[n];
         edge.edge = Edge::load(&edge.store, edge.me, edge.place).unwrap();

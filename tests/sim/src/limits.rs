@@ -17,7 +17,7 @@ use yika_crdt::entry::*;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::reason::Reason;
-use yika_crdt::sale::{Answer, FACT_AGE_MS_MAX, PurchaseRequest};
+use yika_crdt::sale::{self, Answer, FACT_AGE_MS_MAX, Now, PurchaseRequest};
 use yika_crdt::sold;
 use yika_crdt::store::{Read, decode_row};
 use yika_crdt::tariff;
@@ -62,8 +62,8 @@ pub struct Limits {
     briefs: BTreeMap<(usize, FeedId), Vec<Brief>>,
     /// The largest cap of a day that any version had.
     cap_max: i64,
-    /// What the guest pool paid at a box without a lease, which looks at no granted counter.
-    unleased: BTreeSet<PurchaseId>,
+    /// What the guest pool paid at a box with a lease: another looks at no granted counter.
+    leased: BTreeSet<PurchaseId>,
 }
 
 impl Limits {
@@ -274,8 +274,8 @@ impl World {
                 {
                     return self.fail(format!("{me} sells beyond the guest rule: {words}"));
                 }
-                if guest > 0 && !self.had_lease(n, entry.stamp) {
-                    self.more.limits.unleased.insert(request.id);
+                if guest > 0 && self.has_lease(n, entry.stamp) {
+                    self.more.limits.leased.insert(request.id);
                 }
                 self.check_strictly(person, day);
             }
@@ -312,27 +312,28 @@ impl World {
         }
     }
 
-    /// Whether a box that decided something now had a lease.
-    fn had_lease(&self, n: usize, stamp: Stamp) -> bool {
+    /// Whether a box that decides something has a lease.
+    fn has_lease(&self, n: usize, stamp: Stamp) -> bool {
         let Some(edge) = &self.boxes[n].core else { return false };
-        let is_trusted = edge.clock().is_trusted(self.boxes[n].ticks(self.now_ms));
-        is_trusted && edge.mesh.lease.is_some_and(|lease| stamp.hub_time_ms <= lease.until_ms)
+        let trusted = edge.clock().is_trusted(self.boxes[n].ticks(self.now_ms));
+        sale::has_lease(&edge.mesh, &Now { stamp, trusted, may_ask: false })
     }
 
-    /// Of a strict limit nobody has ever bought more in a day, wherever he ate.
+    /// Of a strict limit nobody has ever bought more in a day, wherever he ate; of the guest pool's sales only those count
+    /// that are known to be of a box with a lease.
     fn check_strictly(&mut self, person: PersonId, day: Day) {
         let cap = self.more.limits.cap_max;
         if cap == 0 || !self.honest() {
             return;
         }
-        let is_left = |id: &PurchaseId| {
-            !self.crowd.undone.contains(id)
-                && !self.crowd.given_unheard.contains(id)
-                && !self.more.limits.unleased.contains(id)
-        };
-        let asked = self.crowd.answers.iter().filter(|(id, _)| is_left(id));
+        let is_back = |id: &PurchaseId| self.crowd.undone.contains(id) || self.crowd.given_unheard.contains(id);
+        let asked = self.crowd.answers.iter().filter(|(id, _)| !is_back(id));
         let sold = asked.filter_map(|(id, (_, answer, _))| match answer {
-            Answer::Approved(sale) if (sale.person, sale.day, sale.offline) == (person, day, false) => {
+            Answer::Approved(sale)
+                if (sale.person, sale.day, sale.offline) == (person, day, false)
+                    && (sum(&sale.paid, |source| *source == Source::Guest) == 0
+                        || self.more.limits.leased.contains(id)) =>
+            {
                 let paid = sale.price.0 + sale.adjustment.0;
                 Some(paid - self.crowd.given.get(id).copied().unwrap_or_default())
             }

@@ -129,7 +129,7 @@ impl World {
                 self.note(|| format!("the disk of {me} is put back"));
                 self.disconnect_all(self.boxes[n].address);
                 let lost = self.boxes[n].spent_since(&copy);
-                let unknown = self.granted_unknown(n);
+                let unknown = self.granted_unknown(n, &copy);
                 let mirror_is_lost = self.chance.one_in(3);
                 self.note(|| {
                     format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" })
@@ -152,14 +152,15 @@ impl World {
         }
     }
 
-    /// What a restored headquarters has not heard yet that it granted to a box before: when the box forgets it now, too,
-    /// nobody knows that the money has gone.
-    fn granted_unknown(&self, n: usize) -> BTreeMap<PersonId, i64> {
+    /// What a restored headquarters has not heard yet that it granted to a box, and the box forgets with its disk: nobody
+    /// knows that this money has gone.
+    fn granted_unknown(&self, n: usize, copy: &Disk) -> BTreeMap<PersonId, i64> {
         let node = &self.boxes[n];
         let mut unknown: BTreeMap<PersonId, i64> = BTreeMap::new();
         let of_rights = |feed: &FeedId| feed.writer.node.is_hub() && feed.channel == Channel::Rights(node.me);
         for (feed, held) in node.disk.feeds().unwrap_or_default().into_iter().filter(|(feed, _)| of_rights(feed)) {
-            let (first, known) = (held.pruned.next(), self.hub.disk.feed(&feed).unwrap_or_default().end.seq);
+            let end = |disk: &Disk| disk.feed(&feed).unwrap_or_default().end.seq;
+            let (first, known) = (held.pruned.next(), end(&self.hub.disk).max(end(copy)));
             let entries = node.disk.entries(&feed, first, usize::MAX).unwrap_or_default();
             let mut totals: BTreeMap<PersonId, i64> = BTreeMap::new();
             for (seq, bytes) in (first.0..).zip(&entries) {

@@ -393,6 +393,9 @@ impl World {
             Event::Bound { n, start, id, number } if self.boxes[n].start == start => self.bound(n, id, number),
             Event::Office => self.office(),
             Event::Orders(command) => {
+                if let core::Command::TopUp { person, .. } = &*command {
+                    self.came_in(*person);
+                }
                 if self.order((*command).clone()).is_err() {
                     self.later(9_000, Event::Orders(command));
                 }
