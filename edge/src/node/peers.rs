@@ -95,7 +95,8 @@ impl Node for EdgeNode {
         match self.call(Command::Ingest(run)).await {
             Ok(Reply::Stored(feed, seq)) => Ok((feed, seq)),
             Ok(Reply::Branch { feed, from: wanted }) => Ok(self.own_wanted(from, feed, wanted)),
-            Ok(Reply::Refused(refused)) if feed.writer == self.me => {
+            // What a box that lost its database wrote may come before the registry that lists it.
+            Ok(Reply::Refused(refused)) if feed.writer == self.me && !refused.may_pass() => {
                 Ok(self.own_refused(from, feed, &refused.to_string()))
             }
             Ok(Reply::Refused(RunRefused::Fenced { feed, .. })) => {

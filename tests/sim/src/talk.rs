@@ -512,7 +512,9 @@ impl World {
                     self.say(to, from, Message::Branch { feed, from: wanted });
                     Ok(self.own_refused(n, from, feed))
                 }
-                Ok(edge::Reply::Refused(_)) if feed.writer == self.boxes[n].me => Ok(self.own_refused(n, from, feed)),
+                Ok(edge::Reply::Refused(refused)) if feed.writer == self.boxes[n].me && !refused.may_pass() => {
+                    Ok(self.own_refused(n, from, feed))
+                }
                 Ok(edge::Reply::Refused(refused)) => self.refused(to, from, refused, (feed, end)),
                 Ok(other) => Err(format!("{other:?}")),
                 Err(NotDone::Disk) if proof::sown("acknowledged_before_commit") => Ok((feed, end)),
