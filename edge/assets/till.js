@@ -189,12 +189,13 @@
   const next = () => Number($("#till-left").dataset.next);
   function send(to, body) {
     pending = { to, body };
-    remember();
     attempt();
   }
   async function attempt() {
     if (underway || !pending) return;
     underway = true;
+    pending.attempts = (pending.attempts || 0) + 1;
+    remember();
     clearTimeout(retry);
     const busy = setTimeout(() => panel("busy"), BUSY_MS);
     let response = null;
@@ -234,8 +235,8 @@
       return;
     }
     online(true);
-    // A locked page keeps its question for the page that takes over.
-    if (!("locked" in fresh.dataset)) pending = null;
+    // A locked page keeps a question that may have been heard for the page that takes over; one just asked is refused.
+    if (!("locked" in fresh.dataset) || pending.attempts === 1) pending = null;
     remember();
     const { state } = fresh.dataset;
     $("#till-left").replaceWith(fresh);

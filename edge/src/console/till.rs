@@ -24,14 +24,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use view::{Left, Panel};
 use yika_crdt::edge::{Command, Reply};
-use yika_crdt::entry::{ActRecord, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState};
+use yika_crdt::entry::{
+    ActRecord, Body, Mode, PurchaseRecord, RefundKind, TerminalKind, TerminalRecord, TerminalState,
+};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{Answer, PurchaseRequest, RefundRequest};
 use yika_crdt::shift::{Shift, SignOn};
-use yika_crdt::sold::{card_of, is_known, last_seq};
-use yika_crdt::store::decode_row;
+use yika_crdt::sold::{card_of, entry_of, is_known, last_seq};
+use yika_crdt::store::{Read, StoreError, decode_row};
 use yika_crdt::tariff::sheet::{PeriodId, TariffSheet};
 use yika_crdt::tariff::{self, PORTIONS_MAX};
 use yika_crdt::{Fen, civil, keys};
@@ -275,6 +277,11 @@ pub(super) async fn sale(
         false => app.0.config.reader_at(shift.terminal).card(&app.node().people.read(), &form.card),
     };
     let again = app.look(|store| is_known(store, id))?;
+    // Another page of this till may have asked under the number while this question waited: its answer is none to this card.
+    let asked_ms = if again { app.look(|store| asked_ms(store, id))? } else { None };
+    if asked_ms.is_some_and(|asked_ms| asked_ms != form.at_ms) {
+        return refuse(Panel::refused(&ui, "till.not_charged", "till.not_charged.note"));
+    }
     // Cards and readers may have changed since the first answer: the sale is asked for again with the card it was sold to.
     let first = if again && !typed { app.look(|store| card_of(store, id))? } else { None };
     let card = match first.map_or(card, Ok) {
@@ -294,6 +301,9 @@ pub(super) async fn sale(
     }
     let request = PurchaseRequest { id, card, mode, terminal_time_ms: form.at_ms, offline: false, tariff: None };
     match app.node().purchase(request).await {
+        Ok(Answer::Refused(Reason::IdReused)) => {
+            refuse(Panel::refused(&ui, "till.not_charged", "till.not_charged.note"))
+        }
         Ok(answer) => {
             let panel = app.panel_of(&ui, &answer, card, again)?;
             app.left_response(&ui, Some(&shift), StatusCode::OK, panel)
@@ -380,6 +390,7 @@ pub(super) async fn slip(
         ("slip.sold", format!("{} · {}", show::count(tally.sold.0), show::money(tally.sold.1))),
         ("slip.back", format!("{} · {}", show::count(tally.back.0), show::back(tally.back.1))),
         ("slip.meals", show::count(tally.meals)),
+        ("slip.meals_back", show::count(tally.meals_back)),
         ("slip.refused", show::count(tally.refused)),
     ]);
     let open = || ui.t("slip.open").to_owned();
@@ -394,6 +405,14 @@ pub(super) async fn slip(
         rows,
         takings: show::money(tally.takings()),
         unsent: if unsent == 0 { String::new() } else { ui.t_args("slip.unsent", &[("n", &show::count(unsent))]) },
+    }))
+}
+
+/// When the page drew the question that was sold under an id, by its own clock.
+fn asked_ms(store: &dyn Read, id: PurchaseId) -> Result<Option<i64>, StoreError> {
+    Ok(entry_of(store, id)?.and_then(|entry| match entry.body {
+        Body::Purchase(sale) => Some(sale.terminal_time_ms),
+        _ => None,
     }))
 }
 
