@@ -228,7 +228,7 @@ fn menu() -> Vec<MenuGroup> {
 }
 
 /// URL of a file of these pages.
-fn file(path: &str) -> String {
+pub(crate) fn file(path: &str) -> String {
     assets::url_of::<Files>(FILES_PREFIX, path)
 }
 

@@ -490,7 +490,8 @@ impl Status {
         lines.add("本节点", "this box", format!("{} · {} · {}", self.node, where_.trim(), self.software));
         self.tell_hub(&mut lines);
         for sibling in &self.siblings {
-            let (connected, heard) = (lang.yes(sibling.connected), lang.ago(sibling.heard_age_ms));
+            let line = if sibling.connected { ["已连接", "connected"] } else { ["未连接", "not connected"] };
+            let (connected, heard) = (lang.pick(line), lang.ago(sibling.heard_age_ms));
             lines.add("同园区节点", "sibling", format!("n{} {} · {connected} · {heard}", sibling.node, sibling.name));
         }
         lines.add("时钟可信", "clock trusted", lang.yes(self.clock_trusted).to_owned());

@@ -301,6 +301,8 @@ async fn headquarters_takes_a_counted_meal_back_without_speaking_of_money() {
     let before = site.desk.holding(holder.person).unwrap().total_fen;
     let done = clerk.post(&format!("{refund}/confirm"), &wish).await.text;
     assert!(done.contains("已退回这一餐") && done.contains("没有可退的") && !done.contains('¥'), "{done}");
+    let record = clerk.get(&format!("/transactions/{}/{}", place.writer(), place.seq)).await.text;
+    assert!(record.contains("计 1 餐") && record.contains("刷错了") && !record.contains('¥'), "{record}");
     let again = clerk.post(&format!("{refund}/confirm"), &wish).await.text;
     assert!(again.contains("没有重复退款"), "{again}");
     assert_eq!(site.desk.holding(holder.person).unwrap().total_fen, before);

@@ -204,7 +204,14 @@ async fn a_sale_corrected_at_a_cut_off_campus_and_at_headquarters_moves_the_mone
 
     let sale = format!("t{}-{BOOT}-1", till.terminal);
     let give_back = |request: &'static str| {
-        let words = ["refund".to_owned(), sale.clone(), "--request".into(), request.into()];
+        let words = [
+            "refund".to_owned(),
+            sale.clone(),
+            "--request".into(),
+            request.into(),
+            "--reason".into(),
+            "wrong dish".into(),
+        ];
         let hub = &world.hub;
         async move { hub.command(&words.each_ref().map(String::as_str)).await }
     };

@@ -275,7 +275,10 @@ async fn every_command_answers_a_program_with_one_json_object() {
     let refused = object(&hub.dir, 1, &["withdraw", "p1", "--fen", "9000", "--request", "w2"]).await;
     assert_eq!((&refused["code"], &refused["exit"]), (&"balance_too_small".into(), &1.into()), "{refused}");
     assert_eq!(object(&hub.dir, 1, &["card", "lift", "7"]).await["code"], "nothing_to_lift");
-    assert_eq!(object(&hub.dir, 1, &["refund", "t9-1-1", "--request", "r1"]).await["code"], "unknown_terminal");
+    assert_eq!(
+        object(&hub.dir, 1, &["refund", "t9-1-1", "--request", "r1", "--reason", "wrong dish"]).await["code"],
+        "unknown_terminal"
+    );
     assert_eq!(object(&hub.dir, 2, &["edge", "lift-blocks", "n1"]).await["code"], "usage");
     assert_eq!(object(&hub.dir, 2, &["sell"]).await["code"], "usage");
     assert_eq!(object(&hub.dir, 2, &["edge"]).await["code"], "usage");

@@ -611,7 +611,7 @@ async fn money_of_a_box_that_died_for_good_comes_back_when_an_operator_says_so()
     let node = world.boxes[1].node().unwrap();
     let last = journal(&world.boxes[1]);
     let (at, sale) = last.sales.iter().next_back().unwrap();
-    let refund = ["refund", &sale.id.to_string(), "--request", "back-1"];
+    let refund = ["refund", &sale.id.to_string(), "--request", "back-1", "--reason", "fire"];
     let refused = refusal(&world.hub, &refund).await;
     assert!(refused.contains("only that box gives back"), "{refused}");
     world.boxes[1].process.kill().await.unwrap();

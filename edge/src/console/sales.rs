@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use yika_crdt::Fen;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::edge::Command;
-use yika_crdt::entry::{ActRecord, Body, Entry, PurchaseRecord, RefundKind, RefundRecord};
+use yika_crdt::entry::{ActRecord, Body, Entry, Mode, PurchaseRecord, RefundKind, RefundRecord};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::reason::Reason;
@@ -61,6 +61,8 @@ pub(super) struct RefundPage {
     href: String,
     seq: u32,
     left: String,
+    /// A counted meal: taken back once and whole, and no money.
+    counted: bool,
     sum: String,
     reason: String,
     problem: String,
@@ -184,13 +186,18 @@ fn question(
     problem: String,
 ) -> Result<RefundPage, UiError> {
     let who = app.holder_name(sold.sale.person, sold.sale.card)?;
-    let total = show::money(sold::amount_of(&Body::Purchase((*sold.sale).clone())));
+    let counted = sold.sale.mode == Mode::Count;
+    let total = match counted {
+        true => ui.t("till.one_meal").to_owned(),
+        false => show::money(sold::amount_of(&Body::Purchase((*sold.sale).clone()))),
+    };
     Ok(RefundPage {
         page: ui.page("refund.title", "/cards"),
         object: format!("{who} · {} · {} · {total}", app.terminal_name(of.terminal), ui.time_text(sold.at_ms)),
         href: href(of),
         seq: form.seq,
         left: show::money(sold.left()?.unwrap_or_default()),
+        counted,
         sum: form.sum,
         reason: form.reason,
         problem,
@@ -225,6 +232,7 @@ impl App {
         let (sale, left) = (&sold.sale, sold.left()?);
         let total = sold::amount_of(&Body::Purchase((**sale).clone()));
         let back = total.sub(left.unwrap_or_default()).map_err(|e| UiError::internal(e, Saved::Nothing))?;
+        let (counted, meal) = (sale.mode == Mode::Count, || ui.t("till.one_meal").to_owned());
         let me = self.node().writer();
         let ours = sold.by == me;
         let registry = self.node().registry();
@@ -238,8 +246,12 @@ impl App {
             time: ui.clock_text(sold.at_ms),
             till: self.terminal_name(sale.id.terminal),
             mode: show::mode(ui, &sale.mode),
-            total: show::money(total),
-            back: if back.is_positive() || left.is_none() { show::back(back) } else { String::new() },
+            total: if counted { meal() } else { show::money(total) },
+            back: match back.is_positive() || left.is_none() {
+                true if counted => meal(),
+                true => show::back(back),
+                false => String::new(),
+            },
             refund: (ours && may_serve && left.is_some()).then(|| href(sale.id)),
             elsewhere: if ours { String::new() } else { elsewhere },
         })

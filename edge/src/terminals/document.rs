@@ -112,7 +112,7 @@ fn operation(route: Route) -> OperationBuilder {
             .name(*name)
             .parameter_in(ParameterIn::Query)
             .required(if *required { Required::True } else { Required::False })
-            .description(Some(*meaning))
+            .description(Some(meaning.1))
             .schema(Some(Schema::Object(ObjectBuilder::new().schema_type(Type::Integer).build())));
         operation = operation.parameter(parameter.build());
     }

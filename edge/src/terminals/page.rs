@@ -16,7 +16,7 @@ use yika_drivers::terminal::message::{BATCH_RECORDS_MAX, PREFIX};
 use yika_drivers::terminal::vectors::{Vectors, vectors};
 use yika_ui::Lang;
 
-/// What a page may load: its own style sheet.
+/// What a page may load: its own style sheets.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'";
 
 #[derive(Template)]
@@ -32,7 +32,7 @@ struct Page {
     behind_s: i64,
     ahead_s: i64,
     batch_records: usize,
-    style: String,
+    styles: [String; 2],
     headers: [(&'static str, &'static str, &'static str); HEADERS.len()],
     forms: Vec<(String, &'static str, &'static str)>,
 }
@@ -63,7 +63,7 @@ pub(super) async fn show(RawQuery(query): RawQuery, headers: HeaderMap) -> Respo
         behind_s: CLOCK_BEHIND_MS_MAX / 1000,
         ahead_s: CLOCK_AHEAD_MS_MAX / 1000,
         batch_records: BATCH_RECORDS_MAX,
-        style: yika_ui::assets::url("app.css"),
+        styles: [yika_ui::assets::url("app.css"), crate::console::file("edge.css")],
         headers: HEADERS,
         forms: Form::ALL.iter().filter_map(|form| written(*form)).collect(),
     };

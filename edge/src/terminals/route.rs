@@ -110,13 +110,22 @@ impl Route {
         matches!(self, Batch | Blocks | Cards | Totals)
     }
 
-    /// Query parameters, with what they mean.
-    pub fn query(self) -> &'static [(&'static str, bool, &'static str)] {
+    /// Query parameters, with what they mean: Chinese, English.
+    pub fn query(self) -> &'static [(&'static str, bool, (&'static str, &'static str))] {
         match self {
-            Parameters | Blocks | Cards => &[("have", false, "version held; 0 or absent: everything")],
+            Parameters | Blocks | Cards => {
+                &[("have", false, ("已有的版本;0 或不填:全量", "version held; 0 or absent: everything"))]
+            }
             Totals => &[
-                ("boot", true, "boot number"),
-                ("from", false, "first sequence number of the shift; absent: the open business day"),
+                ("boot", true, ("启动号", "boot number")),
+                (
+                    "from",
+                    false,
+                    (
+                        "本班第一个序号;不填:当前营业日",
+                        "first sequence number of the shift; absent: the open business day",
+                    ),
+                ),
             ],
             _ => &[],
         }

@@ -240,7 +240,7 @@ async fn sign_in_works_cut_off_until_the_operators_date_and_is_journaled() {
     // Nobody's name and a wrong password are told the same: what else it may be.
     let stranger = browser.sign_in("nobody", "wrong-lantern-1").await;
     for refused in [&wrong, &stranger] {
-        assert!(refused.text.contains("首次口令须先在总部页面改过"), "{}", refused.text);
+        assert!(refused.text.contains("不正确。首次密码须先在总部页面改过"), "{}", refused.text);
     }
     let expired = browser.sign_in("gone", PASSWORD).await;
     assert!(expired.status == StatusCode::FORBIDDEN && expired.text.contains("有效期已过"), "{}", expired.text);

@@ -9,15 +9,12 @@ use yika_crdt::ids::*;
 use yika_crdt::sale::{Answer, PurchaseRequest};
 
 async fn sell(campus: &Campus, seq: u32, fen: i64) {
+    sell_by(campus, seq, Mode::Amount(Fen(fen))).await;
+}
+
+async fn sell_by(campus: &Campus, seq: u32, mode: Mode) {
     let id = PurchaseId { terminal: TerminalId(11), boot: 1, seq };
-    let request = PurchaseRequest {
-        id,
-        card: card(1),
-        mode: Mode::Amount(Fen(fen)),
-        terminal_time_ms: 0,
-        offline: false,
-        tariff: None,
-    };
+    let request = PurchaseRequest { id, card: card(1), mode, terminal_time_ms: 0, offline: false, tariff: None };
     assert!(matches!(campus.node.purchase(request).await, Ok(Answer::Approved(_))));
 }
 
@@ -27,6 +24,25 @@ fn refunds(campus: &Campus) -> Vec<(PurchaseId, i64, RefundKind)> {
         _ => None,
     };
     campus.journal().into_iter().filter_map(refund).collect()
+}
+
+/// Rows POS-11, POS-22.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counted_meal_is_taken_back_at_the_counter_without_speaking_of_money() {
+    let dir = tempfile::tempdir().unwrap();
+    let campus = Campus::new(dir.path(), Seed::Lunch).await;
+    sell_by(&campus, 1, Mode::Count).await;
+    let mut clerk = Browser::signed_in(&campus.app, "he").await;
+    let path = "/cards/refund/11/1/1";
+    let page = clerk.get(path).await.text;
+    assert!(page.contains("· 1 餐") && page.contains("次数还回"), "{page}");
+    assert!(!page.contains('¥') && !page.contains("name=\"sum\""), "{page}");
+    let done = clerk.call(path, &[("seq", "1"), ("reason", "刷错了")]).await;
+    assert!(done.status.is_success(), "{}", done.text);
+    assert_eq!(refunds(&campus).len(), 1);
+    let person = clerk.get("/cards/people/1").await.text;
+    assert_eq!(person.matches(">1 餐<").count(), 2, "eaten, and taken back: {person}");
+    assert!(!person.contains(path), "once: {person}");
 }
 
 /// Rows POS-22.

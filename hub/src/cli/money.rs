@@ -67,8 +67,8 @@ pub(super) struct Refund {
     /// Number of the voucher: the same is posted once.
     #[arg(long)]
     request: String,
-    /// Why.
-    #[arg(long, default_value = "")]
+    /// Why; it stands on the record of the sale.
+    #[arg(long)]
     reason: String,
 }
 

@@ -304,8 +304,12 @@ pub(super) fn detail_words(ui: &Ui, detail: &str) -> String {
         ui.kit.words.has(&key).then(|| {
             // Roles are called the same everywhere.
             let code = if name == "role" { format!("role.{value}") } else { format!("{key}.{value}") };
-            let value = if ui.kit.words.has(&code) { ui.t(&code) } else { value };
-            ui.t_args(&key, &[("v", value)])
+            match (ui.kit.words.has(&code), name) {
+                // Words for a sum that is no figure.
+                (true, "sum") => ui.t(&code).to_owned(),
+                (true, _) => ui.t_args(&key, &[("v", ui.t(&code))]),
+                (false, _) => ui.t_args(&key, &[("v", value)]),
+            }
         })
     };
     // A reason is an operator's own text and may hold what separates facts: what is no fact belongs to the one before.

@@ -357,6 +357,8 @@ struct Facts {
     price: String,
     adjustment: String,
     total: String,
+    /// A counted meal: the page speaks of no money.
+    counted: bool,
     balance: String,
     outlet: Named,
     merchant: Named,
@@ -447,6 +449,7 @@ fn facts(
         price: yuan(sale.price),
         adjustment: signed_yuan(sale.adjustment),
         total: yuan(sale.total),
+        counted: sale.is_counted(),
         balance: yuan(sale.balance),
         outlet: outlet_words(ui, OutletId(sale.outlet)),
         merchant: merchant_words(ui, MerchantId(sale.merchant)),
@@ -497,7 +500,8 @@ impl ToldBy {
 /// A refund on the time line, with who did it and why.
 fn refund_step(ui: &Ui, registry: &RegistryView, refund: &RefundRow, told: &ToldBy) -> StepLine {
     let kind = ui.t(&format!("kind.{}", refund.kind)).to_owned();
-    let sum = yuan(-refund.total);
+    // A counted meal is no money.
+    let sum = if refund.total == 0 { ui.t("refund.one_meal").to_owned() } else { yuan(-refund.total) };
     let words = match told.of(refund) {
         Some((who, reason)) => {
             let place = match refund.place.node {

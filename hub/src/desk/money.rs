@@ -207,7 +207,7 @@ impl Desk {
             Some(campus) => actor.may_touch(campus)?,
             None => return refused(Refusal::UnknownTerminal { terminal: wish.sale.terminal }),
         }
-        let (id, reason) = (request_id("refund", &wish.request)?, reason_of(&wish.reason, false)?);
+        let (id, reason) = (request_id("refund", &wish.request)?, reason_of(&wish.reason, true)?);
         let kind = if wish.correction { RefundKind::Correction } else { RefundKind::Refund };
         let amount = wish.fen.map(Fen);
         let command = Command::Refund { id, of: wish.sale, kind, amount, operator: actor.operator };

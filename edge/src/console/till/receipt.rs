@@ -70,7 +70,7 @@ pub(in crate::console) async fn page(
         holder: app.holder_name(sale.person, sale.card)?,
         card: show::masked_card(sale.card),
         mode: show::mode(&ui, &sale.mode),
-        price: show::money(sale.price),
+        price: if counted { meal() } else { show::money(sale.price) },
         adjustment: (sale.adjustment != Fen::ZERO && !counted).then(|| show::money(sale.adjustment)),
         paid: paid_by(&ui, &sale.paid),
         total: if counted { meal() } else { show::money(total) },
@@ -78,7 +78,7 @@ pub(in crate::console) async fn page(
             .iter()
             .map(|(at_ms, fen)| (ui.clock_text(*at_ms), if counted { meal() } else { show::back(*fen) }))
             .collect(),
-        kept: (!back.is_empty()).then(|| total.sub(given).map(show::money)).transpose().map_err(fail)?,
+        kept: (!back.is_empty() && !counted).then(|| total.sub(given).map(show::money)).transpose().map_err(fail)?,
         balance: show::money(sale.balance),
         printed: ui.time_text(now_ms),
     }))

@@ -45,6 +45,8 @@ pub(in crate::console) struct Tally {
     pub(super) meals: u64,
     /// Corrections, reversals, refunds and their sum.
     pub(super) back: (u64, Fen),
+    /// Counted meals taken back.
+    pub(super) meals_back: u64,
     /// Refusals.
     pub(super) refused: u64,
     /// The newest answers first.
@@ -68,6 +70,7 @@ impl Tally {
             sold: (0, Fen::ZERO),
             by_mode: BTreeMap::new(),
             meals: 0,
+            meals_back: 0,
             back: (0, Fen::ZERO),
             refused: 0,
             recent: VecDeque::new(),
@@ -94,7 +97,10 @@ impl Tally {
             }
             Answer::Refunded(refund) => {
                 let back = Fen::sum(refund.back.iter().map(|(_, part)| *part))?;
-                self.back = (self.back.0 + 1, self.back.1.add(back)?);
+                match refund.back.is_empty() {
+                    true => self.meals_back += 1,
+                    false => self.back = (self.back.0 + 1, self.back.1.add(back)?),
+                }
                 self.correctable = self.correctable.take().filter(|sale| sale.id != refund.of);
             }
             Answer::Refused(_) => self.refused += 1,

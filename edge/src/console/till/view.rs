@@ -187,9 +187,10 @@ impl App {
     fn refunded(&self, ui: &Ui, refund: &RefundRecord) -> Result<Panel, UiError> {
         let person = self.person(refund.person)?;
         let name = person.map_or_else(|| "—".to_owned(), |p| show::masked_name(&p.name));
+        let note = if refund.back.is_empty() { "till.undone.meal" } else { "till.undone.note" };
         Ok(Panel {
             money: given_back(ui, refund).map_err(|e| UiError::internal(e, Saved::Nothing))?,
-            ..Panel::plain("undone", "undo-2", ui.t("till.undone"), vec![name, ui.t("till.undone.note").to_owned()])
+            ..Panel::plain("undone", "undo-2", ui.t("till.undone"), vec![name, ui.t(note).to_owned()])
         })
     }
 
@@ -301,8 +302,9 @@ pub(super) fn paid_by(ui: &Ui, paid: &[(Source, Fen)]) -> String {
 /// `132 · ¥1,650.00`, with counted meals when there are any.
 fn sums(ui: &Ui, tally: &Tally) -> String {
     let mut sums = format!("{} · {}", show::count(tally.sold.0), show::money(tally.takings()));
-    if tally.meals > 0 {
-        sums.push_str(&ui.t_args("till.meals", &[("n", &show::count(tally.meals))]));
+    let meals = tally.meals.saturating_sub(tally.meals_back);
+    if meals > 0 {
+        sums.push_str(&ui.t_args("till.meals", &[("n", &show::count(meals))]));
     }
     sums
 }
@@ -320,6 +322,9 @@ fn parts(ui: &Ui, tally: &Tally) -> Vec<Part> {
         .collect();
     if tally.back.0 > 0 {
         parts.push(part("slip.back", tally.back.0, show::back(tally.back.1)));
+    }
+    if tally.meals_back > 0 {
+        parts.push(part("slip.meals_back", tally.meals_back, String::new()));
     }
     if tally.refused > 0 {
         parts.push(part("slip.refused", tally.refused, String::new()));

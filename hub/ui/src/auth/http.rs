@@ -112,8 +112,9 @@ async fn login<D: OperatorDirectory>(
             return with_session(&ui, &token, Redirect::to(target));
         }
         SignIn::Refused => {
-            let hint = ui.kit.sign_in_hint.map_or("", |key| ui.t(key));
-            (StatusCode::UNPROCESSABLE_ENTITY, format!("{} {hint}", ui.t("auth.refused")).trim_end().to_owned())
+            let stop = if ui.lang == crate::Lang::Zh { "。" } else { ". " };
+            let hint = ui.kit.sign_in_hint.map(|key| format!("{stop}{}", ui.t(key))).unwrap_or_default();
+            (StatusCode::UNPROCESSABLE_ENTITY, format!("{}{hint}", ui.t("auth.refused")))
         }
         SignIn::Inactive(word) => (StatusCode::FORBIDDEN, ui.t(word).to_owned()),
         SignIn::Locked { minutes } => {
