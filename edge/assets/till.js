@@ -235,8 +235,10 @@
       return;
     }
     online(true);
-    // A locked page keeps a question that may have been heard for the page that takes over; one just asked is refused.
-    if (!("locked" in fresh.dataset) || pending.attempts === 1) pending = null;
+    // A locked page keeps a question that may have been heard for the page that takes over, and a cancellation; a sale that
+    // was asked for once is refused.
+    const isOnce = pending.attempts === 1 && pending.to !== "/till/cancel";
+    if (!("locked" in fresh.dataset) || isOnce) pending = null;
     remember();
     const { state } = fresh.dataset;
     $("#till-left").replaceWith(fresh);
