@@ -268,6 +268,7 @@ pub(super) async fn sale(
         Err(response) => return Ok(response),
     };
     let refuse = |panel| app.left_response(&ui, Some(&shift), StatusCode::UNPROCESSABLE_ENTITY, panel);
+    let not_charged = || refuse(Panel::refused(&ui, "till.not_charged", "till.not_charged.note"));
     let Some(mode) = mode_of(&form) else {
         return refuse(Panel::refused(&ui, "till.bad_request", "till.bad_request.note"));
     };
@@ -280,7 +281,7 @@ pub(super) async fn sale(
     // Another page of this till may have asked under the number while this question waited: its answer is none to this card.
     let asked_ms = if again { app.look(|store| asked_ms(store, id))? } else { None };
     if asked_ms.is_some_and(|asked_ms| asked_ms != form.at_ms) {
-        return refuse(Panel::refused(&ui, "till.not_charged", "till.not_charged.note"));
+        return not_charged();
     }
     // Cards and readers may have changed since the first answer: the sale is asked for again with the card it was sold to.
     let first = if again && !typed { app.look(|store| card_of(store, id))? } else { None };
@@ -301,9 +302,7 @@ pub(super) async fn sale(
     }
     let request = PurchaseRequest { id, card, mode, terminal_time_ms: form.at_ms, offline: false, tariff: None };
     match app.node().purchase(request).await {
-        Ok(Answer::Refused(Reason::IdReused)) => {
-            refuse(Panel::refused(&ui, "till.not_charged", "till.not_charged.note"))
-        }
+        Ok(Answer::Refused(Reason::IdReused)) => not_charged(),
         Ok(answer) => {
             let panel = app.panel_of(&ui, &answer, card, again)?;
             app.left_response(&ui, Some(&shift), StatusCode::OK, panel)

@@ -164,12 +164,8 @@ fn holder_of(conn: &Connection, card: i64) -> Result<Option<Found>, StoreError> 
 /// # Errors
 /// Of the database.
 pub fn by_staff_number(conn: &Connection, campus: u16, number: &str) -> Result<Vec<u64>, StoreError> {
-    let doing = "finding a staff number";
     let sql = "SELECT person FROM profiles WHERE campus = ?1 AND staff_number = ?2 AND ?2 <> '' ORDER BY person";
-    let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
-    let rows = statement.query_map(params![campus, number], |row| row.get::<_, i64>(0)).map_err(failed(doing))?;
-    let persons: Result<Vec<i64>, _> = rows.collect();
-    Ok(persons.map_err(failed(doing))?.into_iter().map(|person| person as u64).collect())
+    persons(conn, "finding a staff number", sql, (campus, number))
 }
 
 /// Everybody of a category on a campus.
@@ -177,10 +173,13 @@ pub fn by_staff_number(conn: &Connection, campus: u16, number: &str) -> Result<V
 /// # Errors
 /// Of the database.
 pub fn of_category(conn: &Connection, campus: u16, category: &str) -> Result<Vec<u64>, StoreError> {
-    let doing = "listing a category";
     let sql = "SELECT person FROM profiles WHERE campus = ?1 AND category = ?2 ORDER BY person";
+    persons(conn, "listing a category", sql, (campus, category))
+}
+
+fn persons(conn: &Connection, doing: &'static str, sql: &str, of: (u16, &str)) -> Result<Vec<u64>, StoreError> {
     let mut statement = conn.prepare_cached(sql).map_err(failed(doing))?;
-    let rows = statement.query_map(params![campus, category], |row| row.get::<_, i64>(0)).map_err(failed(doing))?;
+    let rows = statement.query_map(params![of.0, of.1], |row| row.get::<_, i64>(0)).map_err(failed(doing))?;
     let persons: Result<Vec<i64>, _> = rows.collect();
     Ok(persons.map_err(failed(doing))?.into_iter().map(|person| person as u64).collect())
 }

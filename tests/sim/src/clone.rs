@@ -3,7 +3,6 @@
 //!
 //! Leaves to others: what the pair can cost (`losses`), liars (`liar`).
 
-use crate::disk::Disk;
 use crate::losses::gone;
 use crate::nodes::BoxNode;
 use crate::plan::Class;
@@ -13,7 +12,6 @@ use ed25519_dalek::SigningKey;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::feed::{SignedHead, digest};
 use yika_crdt::ids::*;
-use yika_crdt::keys;
 use yika_crdt::store::Read;
 use yika_crdt::sync::run_from;
 use yika_hub_core as core;
@@ -69,10 +67,9 @@ impl World {
 
     /// An operator fences a life in doubt. Where headquarters cannot reach it just then, only others can tell it.
     pub fn end_life(&mut self, life: Writer) {
-        let is_held = |disk: &Disk| disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some());
         if self.fenced.contains(&life) {
             // A headquarters put back to before it is told again: nobody else may have heard of the fence.
-            if !is_held(&self.hub.disk) {
+            if !self.hub.disk.knows_fence(life) {
                 _ = self.order(core::Command::Fence { writer: life, reason: "in doubt".into() });
             }
             return;
@@ -83,7 +80,7 @@ impl World {
             addresses.into_iter().for_each(|at| self.cut_line(NodeId::HUB, at, true));
         }
         let reply = self.order(core::Command::Fence { writer: life, reason: "in doubt".into() });
-        if !is_held(&self.hub.disk) {
+        if !self.hub.disk.knows_fence(life) {
             // A headquarters that was restored to before it enrolled the box does not know it.
             if !matches!(reply, Ok(core::Reply::Denied(_))) || self.is_busy() {
                 self.then_after(AGAIN_MS, Then::Fence(life));

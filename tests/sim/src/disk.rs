@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use yika_crdt::channel::FeedId;
 use yika_crdt::feed::SignedHead;
-use yika_crdt::ids::Seq;
+use yika_crdt::ids::{Seq, Writer};
+use yika_crdt::keys;
 use yika_crdt::store::{Batch, FeedState, KeyValue, MemoryStore, Read, Store, StoreError};
 use yika_store::{Options, SqliteStore, Synchronous};
 
@@ -79,6 +80,11 @@ impl Files {
 }
 
 impl Disk {
+    /// Whether the fence of a life is held.
+    pub fn knows_fence(&self, life: Writer) -> bool {
+        self.get(&keys::fence(life)).is_ok_and(|row| row.is_some())
+    }
+
     /// An empty one in files.
     ///
     /// # Errors

@@ -6,8 +6,6 @@ use crate::plan::Class;
 use crate::then::Then;
 use crate::world::World;
 use yika_crdt::ids::NodeId;
-use yika_crdt::keys;
-use yika_crdt::store::Read;
 use yika_hub_core as core;
 
 /// Longer than a lease, the skew of clocks, and the grace after both.
@@ -56,7 +54,7 @@ impl World {
         }
         let life = self.boxes[n].me;
         _ = self.order(core::Command::Fence { writer: life, reason: "burnt".into() });
-        if self.hub.disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some()) {
+        if self.hub.disk.knows_fence(life) {
             self.note(|| format!("{life} burns, and is fenced"));
             self.fenced.insert(life);
             self.losses.burnt.insert(n);

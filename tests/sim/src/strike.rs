@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::entry::{Body, Entry, WalletKey};
 use yika_crdt::ids::*;
-use yika_crdt::keys;
 use yika_crdt::store::Read;
 use yika_hub_core as core;
 
@@ -195,9 +194,8 @@ impl World {
                 });
                 self.disconnect_all(NodeId::HUB);
                 self.hub.core = None;
-                let knows = |disk: &Disk, life: Writer| disk.get(&keys::fence(life)).is_ok_and(|row| row.is_some());
                 let fenced = self.fenced.iter().copied();
-                let lost = fenced.filter(|life| knows(&self.hub.disk, *life) && !knows(&disk, *life));
+                let lost = fenced.filter(|life| self.hub.disk.knows_fence(*life) && !disk.knows_fence(*life));
                 self.losses.fences.extend(lost);
                 (self.hub.disk, self.hub.books, self.hub.newest_ms) = (disk, books, newest_ms);
                 if self.plan.is(Theme::Pruning) || self.plan.is(Theme::Days) {
@@ -235,7 +233,7 @@ impl World {
         }
         // The program may have died of it after it was written.
         let is_done = self.order(core::Command::Fence { writer, reason: "lost".into() }).is_ok();
-        if is_done || self.hub.disk.get(&keys::fence(writer)).is_ok_and(|row| row.is_some()) {
+        if is_done || self.hub.disk.knows_fence(writer) {
             self.struck(Class::Fence);
             self.note(|| format!("{writer} is fenced"));
             self.fenced.insert(writer);

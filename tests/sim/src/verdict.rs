@@ -13,7 +13,6 @@ use yika_crdt::entry::*;
 use yika_crdt::feed::{self, End};
 use yika_crdt::gate::Shut;
 use yika_crdt::ids::*;
-use yika_crdt::keys;
 use yika_crdt::store::Read;
 
 /// A journal, or the other branch of it.
@@ -95,10 +94,9 @@ impl World {
     }
 
     fn is_fence_forgotten(&self, fenced: Writer) -> bool {
-        let knows = |disk: &Disk| disk.get(&keys::fence(fenced)).is_ok_and(|row| row.is_some());
         let mut honest = (0..self.boxes.len()).filter(|n| !self.boxes[*n].gone && !self.losses.liars.contains(n));
         let is_lost = self.losses.fences.contains(&fenced);
-        is_lost && !knows(&self.hub.disk) && !honest.any(|n| knows(&self.boxes[n].disk))
+        is_lost && !self.hub.disk.knows_fence(fenced) && !honest.any(|n| self.boxes[n].disk.knows_fence(fenced))
     }
 
     /// Every feed is written by who may write it, and its entries lead to the heads that its writer has signed.
