@@ -26,7 +26,7 @@ use yika_crdt::store::StoreError;
 use yika_drivers::modbus::simulator::BoardSimulator;
 use yika_edge::doors::Doors;
 use yika_edge::identity::Identity;
-use yika_edge::node::EdgeNode;
+use yika_edge::node::{EdgeNode, RegistryView};
 use yika_hub::backup::Backups;
 use yika_hub::backup::log::ship::Shipping;
 use yika_hub::desk::{Actor, Desk, NewToken, TokenMade};
@@ -383,6 +383,11 @@ async fn carry_out_at_box(at: Arc<Box>, order: Order) -> Result<()> {
         }
         Order::Await(feed, seq) => {
             while at.node.look(|store| store.feed(&feed))?.end.seq < seq {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // Tills are known from memory, which is read a moment after the commit.
+            let stored = at.node.look(|store| RegistryView::load(store))?.terminals.len();
+            while at.node.registry().terminals.len() < stored {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
