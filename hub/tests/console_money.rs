@@ -12,6 +12,7 @@ use std::time::Duration;
 use yika_crdt::Fen;
 use yika_crdt::entry::{Body, Mode, PurchaseRecord, Row, Source, WalletKey};
 use yika_crdt::ids::*;
+use yika_crdt::tariff::sheet::PeriodId;
 use yika_hub::clock::wall_ms;
 use yika_hub::core::Command;
 use yika_hub::desk::{Actor, Desk, NewToken};
@@ -286,7 +287,9 @@ async fn headquarters_takes_a_counted_meal_back_without_speaking_of_money() {
     let mut site = site::filled(dir.path(), 20).await;
     let holder = site.holders[0].clone();
     let sale = site.sale(0, &holder, 1_200, wall_ms());
-    let meal = PurchaseRecord { mode: Mode::Count, adjustment: Fen(-1_200), paid: Vec::new(), ..sale };
+    // At another price than the tariff's: that is said, too, and without a sum.
+    let (mode, adjustment, period) = (Mode::Count, Fen(-1_200), Some(PeriodId(3)));
+    let meal = PurchaseRecord { mode, adjustment, period, paid: Vec::new(), offline: true, ..sale };
     let (id, day) = (meal.id, meal.day);
     site.say(0, vec![(wall_ms(), Body::Purchase(meal)), (wall_ms(), Body::Cut(day))]).await;
     let place = site.desk.node.query(move |conn| transactions::sales_of(conn, id)).await.unwrap()[0].place;
@@ -303,6 +306,7 @@ async fn headquarters_takes_a_counted_meal_back_without_speaking_of_money() {
     assert!(done.contains("已退回这一餐") && done.contains("没有可退的") && !done.contains('¥'), "{done}");
     let record = clerk.get(&format!("/transactions/{}/{}", place.writer(), place.seq)).await.text;
     assert!(record.contains("计 1 餐") && record.contains("刷错了") && !record.contains('¥'), "{record}");
+    assert!(record.contains("定价与记录不符"), "{record}");
     let again = clerk.post(&format!("{refund}/confirm"), &wish).await.text;
     assert!(again.contains("没有重复退款"), "{again}");
     assert_eq!(site.desk.holding(holder.person).unwrap().total_fen, before);

@@ -521,6 +521,7 @@ fn refund_step(ui: &Ui, registry: &RegistryView, refund: &RefundRow, told: &Told
 fn doubt_words(ui: &Ui, sale: &SaleRow) -> Option<String> {
     Some(match (sale.doubt.as_deref()?, sale.due) {
         ("tariff_unknown", _) => ui.t("tx.step.tariff_unknown").to_owned(),
+        (_, Some(0)) if sale.is_counted() => ui.t("tx.step.due_counted").to_owned(),
         (_, Some(due)) => ui.t_args("tx.step.due", &[("sum", &yuan(due))]),
         (_, None) => ui.t("tx.step.not_for_sale").to_owned(),
     })
