@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::docs::*;
 use yika_crdt::edge;
 use yika_crdt::ids::*;
@@ -96,4 +97,24 @@ fn a_snapshot_mends_a_document_that_is_damaged_at_a_box() {
     for node in &world.nodes {
         assert_eq!(node.person(PersonId(1)).unwrap().category, CategoryId(4));
     }
+}
+
+/// What is written in a later epoch comes before the registry that begins it, and the snapshot adds nothing to it.
+#[test]
+fn what_came_before_its_epoch_shows_once_a_snapshot_begins_it() {
+    let mut world = World::new();
+    world.heal();
+    for _ in 0..2 {
+        assert_eq!(world.hub().hub(Command::Rebase(shard(1))), Reply::Done);
+    }
+    world.hub().hub(people(vec![add(1, 1)]));
+    let feed = FeedId { writer: world.nodes[0].mesh().me, channel: Channel::People(CampusId(1)) };
+    assert!(world.send(0, 1, feed, 0, false));
+    assert_eq!(world.nodes[1].person(PersonId(1)), None);
+    take_in(&mut world, 1);
+    assert_eq!(world.nodes[1].person(PersonId(1)), Some(person(1, 1)));
+    world.nodes[1].restart();
+    assert_eq!(world.nodes[1].person(PersonId(1)), Some(person(1, 1)));
+    world.heal();
+    world.assert_converged();
 }

@@ -265,6 +265,8 @@ impl DocSet {
             keys.iter().try_fold(false, |found, key| Ok::<bool, StoreError>(found || tx.get_bytes(key)?.is_some()))
         };
         let here = has_rows(&id)?;
+        // What came early for an epoch that begins with this is shown nowhere yet, even if the snapshot adds nothing.
+        let is_shown = old.is_none();
         let old = old.map(|old| Ok::<_, StoreError>((old, has_rows(&old)?))).transpose()?;
         let old = old.filter(|(_, here)| *here).map(|(old, _)| old);
         if !here && old.is_none() {
@@ -285,7 +287,7 @@ impl DocSet {
             false => None,
         };
         if let Some(local) = local {
-            if old.is_none() && local.covers(&new) {
+            if is_shown && local.covers(&new) {
                 return Ok(Restored::Known);
             }
             keys.extend(local.keys());
