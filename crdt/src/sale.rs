@@ -198,7 +198,7 @@ pub fn cut_if_due<R: Read + ?Sized>(
     if open.is_none() && now.trusted {
         tx.put(keys::OPEN_DAY.to_vec(), &today);
         if !proof::sown("siblings_not_counted_again") {
-            recount::count_siblings(mesh, tx, today)?;
+            recount::count_all(mesh, tx, today)?;
         }
     }
     Ok(false)

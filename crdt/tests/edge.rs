@@ -81,6 +81,8 @@ struct Box_ {
     store: MemoryStore,
     edge: Edge,
     mono_ms: u64,
+    /// What the machine's own clock says.
+    wall_ms: i64,
 }
 
 impl Box_ {
@@ -88,7 +90,7 @@ impl Box_ {
         let store = MemoryStore::default();
         let place = Place { node: NodeId(node), campus: Some(CampusId(campus)) };
         let edge = Edge::load(&store, edge_writer(node), place).unwrap();
-        Box_ { store, edge, mono_ms: 1000 }
+        Box_ { store, edge, mono_ms: 1000, wall_ms: 0 }
     }
 
     /// Knows the hub, both boxes of campus 1 and one of campus 2, one person, one till per campus; has a lease.
@@ -127,7 +129,7 @@ impl Box_ {
 
     fn handle(&mut self, command: Command) -> (Reply, Vec<Effect>) {
         self.mono_ms += 10_000;
-        let ticks = Ticks { boot: 1, mono_ms: self.mono_ms, wall_ms: 0 };
+        let ticks = Ticks { boot: 1, mono_ms: self.mono_ms, wall_ms: self.wall_ms };
         let mut effects = Vec::new();
         let mut tx = Tx::new(&self.store);
         let reply = self.edge.handle(&mut tx, command, ticks, &mut effects).unwrap();

@@ -17,6 +17,8 @@ use crate::tariff::{self, Tap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Days of which is known what a person bought: the open one and the next.
+const COUNTED_DAYS_MAX: usize = 2;
 /// Days that counters of strict limits are kept after their day.
 pub(super) const COUNTER_DAYS: i32 = 7;
 
@@ -208,20 +210,17 @@ pub(super) fn uncount<R: Read + ?Sized>(
 }
 
 /// Changes the counters of a sale's day. Kept are the open day of this box and the one after it, which a sibling may have
-/// opened already; what a sibling says of any other day counts for nothing, and displaces nothing.
+/// opened already; what a sibling says of any other day counts for nothing, and displaces nothing. While no day is open (the
+/// clock was never confirmed) the newest days are kept, and all is counted again when one opens.
 fn change<R: Read + ?Sized>(
     mesh: &Mesh,
     tx: &mut Tx<'_, R>,
     Written { sale, at_ms, ours }: Written<'_>,
     act: impl FnOnce(&mut Counters) -> Result<(), SaleError>,
 ) -> Result<(), SaleError> {
-    let open = match (tx.get::<Day>(keys::OPEN_DAY)?, ours) {
-        (Some(open), true) => open.max(sale.day),
-        (Some(open), false) => open,
-        (None, true) => sale.day,
-        (None, false) => return Ok(()),
-    };
-    let counted = open..=Day(open.0.saturating_add(1));
+    let open = tx.get::<Day>(keys::OPEN_DAY)?;
+    let first = open.map_or(sale.day, |open| if ours { open.max(sale.day) } else { open });
+    let counted = first..=Day(first.0.saturating_add(1));
     let (offset, cut) = calendar(mesh);
     let is_late = sale.offline && civil::business_day(eaten_ms(sale, at_ms), offset, cut) < sale.day;
     if is_late || !counted.contains(&sale.day) {
@@ -229,13 +228,15 @@ fn change<R: Read + ?Sized>(
     }
     let key = keys::counters(sale.person);
     let mut days = tx.get::<Vec<Counters>>(&key)?.unwrap_or_default();
-    days.retain(|counters| counted.contains(&counters.day));
+    days.retain(|counters| open.is_none() || counted.contains(&counters.day));
     let mut counters = match days.iter().position(|counters| counters.day == sale.day) {
         Some(at) => days.swap_remove(at),
         None => Counters { day: sale.day, ..Counters::default() },
     };
     act(&mut counters)?;
     days.push(counters);
+    days.sort_by_key(|counters| std::cmp::Reverse(counters.day));
+    days.truncate(COUNTED_DAYS_MAX);
     tx.put(key, &days);
     Ok(())
 }

@@ -11,7 +11,7 @@ impl Box_ {
     fn from_copy(of: &Box_, found: Option<Shut>) -> Box_ {
         let store = of.store.clone();
         let edge = Edge::load(&store, of.edge.mesh.me, of.edge.mesh.place).unwrap().started(found);
-        let mut copy = Box_ { store, edge, mono_ms: of.mono_ms };
+        let mut copy = Box_ { store, edge, mono_ms: of.mono_ms, wall_ms: of.wall_ms };
         copy.put_person();
         copy
     }

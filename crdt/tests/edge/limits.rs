@@ -212,3 +212,43 @@ fn what_siblings_sold_before_this_box_opened_the_day_counts() {
         }
     }
 }
+
+/// Rows POS-16. A new box lends from its pool while nobody has confirmed its clock; what its sibling sold counts, before the
+/// first day is opened and after it.
+#[test]
+fn what_siblings_sold_counts_while_nobody_has_confirmed_the_clock() {
+    let mut hub = HubVoice::default();
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    sibling.run(Command::Ingest(hub.grant(edge_writer(2), 20_000).into()));
+    let mut edge = Box_::new(1, 1);
+    edge.wall_ms = NOON_MS;
+    edge.run(Command::TrustHub(node_record(HUB, None)));
+    for run in hub.registry() {
+        assert!(matches!(edge.run(Command::Ingest(run.into())), Reply::Stored(..)));
+    }
+    edge.put_person();
+    let limited =
+        TariffSheet { version: TariffVersion(3), limits: vec![Limit { times_per_day: 3, ..NONE }], ..sheet() };
+    let tariff = hub.say(Channel::Registry, vec![Body::Tariff(Box::new(limited))]);
+    for which in [&mut edge, &mut sibling] {
+        assert!(matches!(which.run(Command::Ingest(tariff.clone().into())), Reply::Stored(..)));
+    }
+    let row = Row { person: PersonId(0), wallet: WalletKey::Guest };
+    let pool = Body::Grant(GrantRecord { row, total: Fen(10_000), last_day: None, basis: None, lease: None });
+    edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![pool]).into()));
+
+    assert_eq!(approved(&sibling.buy(101, 500)), Fen(500));
+    assert_eq!(approved(&sibling.buy(102, 500)), Fen(500));
+    sibling.feed_to(Channel::Journal, &mut edge);
+    assert_eq!(approved(&edge.buy(1, 500)), Fen(500), "the third");
+    assert_eq!(edge.buy(2, 500), Answer::Refused(Reason::OverDayTimes));
+    correct(&mut sibling, 103, 102, None);
+    sibling.feed_to(Channel::Journal, &mut edge);
+    assert_eq!(approved(&edge.buy(3, 500)), Fen(500), "one was given back");
+    edge.run(Command::Ingest(hub.say(Channel::Receipts(NodeId(1)), vec![Body::Time(NOON_MS)]).into()));
+    assert_eq!(edge.buy(4, 500), Answer::Refused(Reason::OverDayTimes), "all of it counts on");
+    correct(&mut sibling, 104, 101, None);
+    sibling.feed_to(Channel::Journal, &mut edge);
+    assert_eq!(approved(&edge.buy(5, 500)), Fen(500), "and once");
+    assert_eq!(edge.buy(6, 500), Answer::Refused(Reason::OverDayTimes));
+}
