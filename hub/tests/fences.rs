@@ -217,6 +217,30 @@ fn a_loss_report_of_a_dead_box_comes_back_to_a_hub_that_fenced_it_while_it_recov
     }
 }
 
+/// A sibling had heard a block more than headquarters when that fenced the box. Headquarters is put back to before the fence,
+/// and hears of the block first.
+#[test]
+fn a_restored_hub_that_hears_more_of_a_life_than_its_fence_says_fences_it_again() {
+    let mut world = World::new();
+    world.hub().hub(people(vec![add(1, 1)]));
+    world.heal();
+    let night = world.nodes[0].store.clone();
+    world.nodes[1].edge(edge::Command::Block(lost()));
+    world.sync(1, 2);
+    fence(&mut world, 1);
+    world.sync(0, 3);
+    restore(&mut world, night);
+    world.sync(2, 0);
+    assert!(is_blocked(&world, 0) && !world.nodes[0].mesh().is_fenced(writer(1)));
+    world.sync(3, 0);
+    assert!(world.nodes[0].mesh().is_fenced(writer(1)));
+    report(&mut world);
+    for at in [0, 2, 3] {
+        world.nodes[at].restart();
+        assert!(is_blocked(&world, at), "node {at}");
+    }
+}
+
 fn visit(visitor: u64, from_ms: i64) -> edge::Command {
     let visitor = Visitor {
         visitor: PersonId(visitor),

@@ -184,9 +184,27 @@ impl Hub {
                 turn.tx.put(winding_key(writer), &winding);
                 self.wind_up(turn, winding)?;
                 turn.effects.push(Effect::Fenced(writer));
+                if self.holds_beyond_the_fence(turn, writer)? {
+                    proof::hit("held_beyond_a_fence_heard_of_later");
+                    self.mesh.heard_on.insert(writer);
+                    turn.tx.put(HEARD_ON.to_vec(), &self.mesh.heard_on);
+                }
             }
         }
         Ok(())
+    }
+
+    /// A hub restored from before a fence took from boxes what they had of that life, before it heard of the fence again:
+    /// nobody else takes what lies beyond it, so blocks would hold here alone, and an epoch that covers it would be waited for.
+    fn holds_beyond_the_fence<R: Read + ?Sized>(
+        &self,
+        turn: &Turn<'_, '_, R>,
+        writer: Writer,
+    ) -> Result<bool, StoreError> {
+        let shared =
+            |feed: &FeedId| matches!(feed.channel, Channel::Blocks(_) | Channel::People(_) | Channel::Campus(_));
+        let mut held = turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == writer && shared(feed));
+        Ok(held.any(|(feed, held)| self.mesh.fenced_after(&feed).is_some_and(|last| held.end.seq > last)))
     }
 
     /// An operator gives holders their rights back before it is safe: the worst case is booked to `loss` at once.
