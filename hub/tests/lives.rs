@@ -570,6 +570,30 @@ fn a_late_reversal_at_a_fenced_box_meets_a_refund_of_the_hub() {
     assert_eq!(of_person, 10_000);
 }
 
+/// Headquarters gives back what a fenced box sold; then an older sale of the same id turns up at its sibling.
+#[test]
+fn what_headquarters_gave_back_stays_given_back_though_an_older_sale_is_found() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    world.cut_all(true);
+    assert_eq!(paid(&world.buy(1, 1, 1, 1_000)), 1_000);
+    world.now_ms += 5 * SECOND_MS;
+    assert_eq!(paid(&world.buy(0, 1, 1, 1_000)), 1_000);
+    world.cut_wan(0, false);
+    world.run_ms(SECOND_MS);
+    world.cut_all(true);
+    fence(&mut world, 0);
+    let of = PurchaseId { terminal: TerminalId(10), boot: 1, seq: 1 };
+    let (kind, operator) = (RefundKind::Refund, OperatorId(2));
+    let refund = core::Command::Refund { id: feed::Hash([1; 32]), of, kind, amount: None, operator };
+    assert!(matches!(world.order(refund), core::Reply::Refunded { .. }));
+    world.cut_wan(1, false);
+    world.run_ms(2 * SECOND_MS);
+    assert_eq!(world.hub.books()[&Account::Merchant(MerchantId(1))], 0, "{:?}", world.hub.alarms);
+    assert!(world.hub.alarms.iter().any(|a| a.starts_with("sold_twice")), "{:?}", world.hub.alarms);
+}
+
 /// What a fenced box blocked is lifted as a whole: also what only other boxes had heard of it, and nothing of theirs.
 #[test]
 fn what_a_fenced_box_blocked_is_lifted_as_a_whole() {

@@ -105,6 +105,11 @@ pub(super) fn given_back_key(place: &Place, of: PurchaseId) -> Vec<u8> {
     named(b"!back", &(place.feed.writer, place.branch.is_some(), of))
 }
 
+/// The sale of an id of which headquarters gave something back.
+pub(super) fn kept_key(id: PurchaseId) -> Vec<u8> {
+    named(b"!kept", &id)
+}
+
 /// Where a journal has sold under an id of another campus' terminal.
 fn foreign_sale_key(place: &Place, id: PurchaseId) -> Vec<u8> {
     named(b"!foreign sale", &(place.feed.writer, place.branch.is_some(), id))
@@ -362,6 +367,10 @@ impl Hub {
         }
         all.sales.push(this);
         all.sales.sort();
+        // What headquarters gave back it gave back of the one that stood: that one stays, whatever older one is found.
+        if let Some(kept) = turn.tx.get::<Place>(&kept_key(id))? {
+            all.sales.sort_by_key(|seen| seen.place != kept);
+        }
         for one in all.sales.iter_mut().skip(1).filter(|one| !one.reversed) {
             one.reversed = true;
             proof::hit("sold_at_two_boxes");

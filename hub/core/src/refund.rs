@@ -2,7 +2,7 @@
 //!
 //! Leaves to others: refunds by boxes (`yika_crdt::sale`), their meeting with these (`journal`).
 
-use super::journal::{cut_key, given_back_key, seen};
+use super::journal::{cut_key, given_back_key, kept_key, seen};
 use super::{CoreError, Hub, Reply, Turn, named, sale_error};
 use crate::denial::{Denial, Kept};
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,7 @@ impl Hub {
             return Ok(Reply::Denied(Denial::NotSoMuchLeft { sale: wanted.of }));
         };
         turn.tx.put(key, &(wanted, &back));
+        turn.tx.put(kept_key(sale.id), &kept.place);
         let source = refund_source(&wanted.id);
         self.give_back_at_hub(turn, kept.place, &sale, &back, source)?;
         // The terminal's part of the id stays; a refund of the hub has no terminal of its own.
