@@ -368,6 +368,36 @@ fn a_sibling_that_passes_a_branch_on_is_heard_and_the_branch_is_posted() {
     assert_eq!(merchant(&world), 1_250, "what the sibling itself sells arrives as ever");
 }
 
+/// A clone passes rights on to its sibling, where headquarters holds another cheque of the box.
+#[test]
+fn a_cheque_of_a_clone_counts_though_headquarters_holds_another_branch() {
+    let mut world = World::new(&[1, 1]);
+    world.top_up(1, 10_000);
+    world.run_ms(SECOND_MS);
+    let mut twin = EdgeBox::new(world.edges[0].me, 1);
+    twin.store = world.edges[0].store.clone();
+    twin.edge = yika_crdt::edge::Edge::load(&twin.store, twin.me, twin.place).unwrap();
+    let (from, row) = (world.edges[1].me, Row { person: P1, wallet: MAIN });
+    let ask = |total| yika_crdt::edge::Command::Ask { from, row, total: Fen(total) };
+    world.cut_all(true);
+    world.tell(0, ask(100));
+    world.cut_wan(0, false);
+    world.run_ms(2 * SECOND_MS);
+    world.cut_wan(0, true);
+    let before = world.edges[1].right(P1, MAIN);
+    std::mem::swap(&mut world.edges[0], &mut twin);
+    world.tell(0, ask(300));
+    world.set_cut(NodeId(1), NodeId(2), false);
+    world.run_ms(SECOND_MS);
+    world.switch_off(0);
+    assert_eq!(world.edges[1].right(P1, MAIN), before + 300, "taken");
+    world.cut_wan(1, false);
+    world.run_ms(5 * SECOND_MS);
+    let believed = world.hub.books()[&Account::Right(P1, MAIN, from)];
+    assert_eq!(believed, world.edges[1].right(P1, MAIN), "{:?}", world.hub.alarms);
+    world.hub.check();
+}
+
 #[test]
 fn a_rolled_back_box_shows_itself_to_its_sibling_whose_boxes_take_no_cheque_of_it() {
     let mut world = World::new(&[1, 1]);

@@ -1,4 +1,4 @@
-//! Forked journals: the proof, and the other branch, posted beside the one the hub holds.
+//! Forked journals and cheques: the proof, and the other branch, posted beside the one the hub holds.
 //!
 //! Whoever holds the other branch (a clone that still runs, a sibling that heard it first) is asked for it, from a little
 //! before the place of the dispute, and further back until both are one. Only an operator fences; until then a forked life
@@ -16,8 +16,17 @@ use yika_crdt::proof;
 use yika_crdt::store::{Read, StoreError};
 use yika_crdt::sync::{before, further};
 
-/// Branches of one journal whose ends are remembered; the oldest is asked for again from where it began.
+/// Branches of one feed whose ends are remembered; the oldest is asked for again from where it began.
 const TIPS_MAX: usize = 16;
+
+/// Whether every branch of such a feed is heard: what a box sold, and what it gave to another box, which may have taken it.
+pub(super) fn is_heard_apart(channel: Channel) -> bool {
+    match channel {
+        Channel::Journal => true,
+        Channel::Rights(receiver) => !receiver.node.is_hub(),
+        _ => false,
+    }
+}
 
 impl Hub {
     /// A peer shows that a feed of its ends otherwise than here.
@@ -42,7 +51,7 @@ impl Hub {
         if !known {
             self.alarm_fork(turn, head.feed, head.end.seq);
         }
-        let wanted = head.feed.channel == Channel::Journal && !tips(turn, &head.feed)?.contains(&head.end);
+        let wanted = is_heard_apart(head.feed.channel) && !tips(turn, &head.feed)?.contains(&head.end);
         Ok(if wanted { Reply::Branch { feed: head.feed, from: before(head.end.seq) } } else { Reply::Done })
     }
 
@@ -53,7 +62,7 @@ impl Hub {
         turn.effects.push(Effect::Forked(feed));
     }
 
-    /// Posts the entries of a journal's other branch. Idempotent by entry; the run begins where both are still one, or
+    /// Posts the entries of a feed's other branch. Idempotent by entry; the run begins where both are still one, or
     /// where the branch was left. Says from where more of it is wanted.
     pub(super) fn branch<R: Read + ?Sized>(
         &mut self,
@@ -64,8 +73,8 @@ impl Hub {
         let Some(node) = self.mesh.nodes.get(&feed.writer) else {
             return Ok(denied(feed, "the registry does not list this writer"));
         };
-        if feed.channel != Channel::Journal || run.from == Seq::ZERO || run.entries.is_empty() {
-            return Ok(denied(feed, "only runs of journals are posted twice"));
+        if !is_heard_apart(feed.channel) || run.from == Seq::ZERO || run.entries.is_empty() {
+            return Ok(denied(feed, "only runs of journals and cheques are posted twice"));
         }
         if let Err(cause) = run.head.verify(&node.key) {
             return Ok(denied(feed, &cause.to_string()));
@@ -104,7 +113,10 @@ impl Hub {
                 if let Ok(entry) = Entry::decode(bytes)
                     && !proof::sown("other_branch_not_posted")
                 {
-                    self.post(turn, place, &entry, &mut touched)?;
+                    match feed.channel {
+                        Channel::Journal => self.post(turn, place, &entry, &mut touched)?,
+                        _ => self.post_claimed(turn, place, &mut touched)?,
+                    }
                 }
             }
         }
@@ -137,7 +149,7 @@ impl Hub {
     }
 }
 
-/// Ends of the other branches of a journal, as far as they were posted.
+/// Ends of the other branches of a feed, as far as they were posted.
 fn tips<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, feed: &FeedId) -> Result<Vec<End>, StoreError> {
     Ok(turn.tx.get(&tips_key(feed))?.unwrap_or_default())
 }

@@ -41,7 +41,7 @@ impl Place {
 
     /// Where the entry of another branch is kept.
     pub(super) fn branch_key(&self) -> Vec<u8> {
-        named(b"!branch", self)
+        named(BRANCH, self)
     }
 
     fn entry<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Result<Option<Entry>, StoreError> {
@@ -125,8 +125,18 @@ pub(super) fn cut_key(writer: Writer) -> Vec<u8> {
     named(b"!cut", &writer)
 }
 
+/// Prefix of entries of other branches; feed, position and hash follow.
+const BRANCH: &[u8] = b"!branch";
+/// Branches that are looked at where one entry is sought.
+const BRANCHES_READ_MAX: usize = 16;
+
 fn waiting_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
     named(WAITING_CHEQUES, &(feed, seq))
+}
+
+/// Where a cheque is kept of which its box took more than the giver's feed says, as it is held here.
+fn claimed_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
+    named(b"!claimed cheque", &(feed, seq))
 }
 
 /// Prefix of cheques that are taken, and of which the giver's word has not come yet; the giver follows.
@@ -199,7 +209,7 @@ impl Hub {
                 return Ok(Some(refund.person));
             }
             Body::Taken(taken) => {
-                self.post_taken(turn, place, taken)?;
+                self.post_taken(turn, place, taken, place.source())?;
                 return Ok(Some(taken.row.person));
             }
             Body::Cut(day) if place.branch.is_none() => {
@@ -341,7 +351,8 @@ impl Hub {
         Ok(overdrawn)
     }
 
-    /// One id sold at two boxes: all but the oldest sale are reversed by the hub, their money goes back to the holder.
+    /// One id sold at two boxes: all but the oldest sale are reversed by the hub, their money goes back to the holder. Of
+    /// which headquarters itself gave back stays in place of the oldest.
     fn pair<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
@@ -555,6 +566,7 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         place: Place,
         taken: &TakenRecord,
+        source: Hash,
     ) -> Result<(), CoreError> {
         let (giver, taker) = (taken.feed.writer, place.feed.writer);
         if taken.feed.channel != Channel::Rights(taker) || giver == taker || giver.node.is_hub() {
@@ -567,12 +579,10 @@ impl Hub {
             }
             return Ok(());
         }
-        let bytes = turn.tx.entry(&taken.feed, taken.seq)?;
-        let given = match bytes.and_then(|bytes| Entry::decode(&bytes).ok()).map(|entry| entry.body) {
-            Some(Body::Grant(grant)) if grant.row == taken.row => grant.total,
-            _ => Fen::ZERO,
-        };
+        let given = given(turn, taken)?;
         if taken.total > given {
+            // Of a giver that was cloned it may stand on a branch that is still to come.
+            turn.tx.put(claimed_cheque_key(taken.feed, taken.seq), &(place, taken));
             let detail = format!("{taker} took {} where {giver} gave {given}", taken.total);
             Hub::alarm(turn, place, "cheque", detail);
         }
@@ -595,11 +605,27 @@ impl Hub {
         *given_out = given_out.add(amount)?;
         let from = right_account(owner, key, giver, giving);
         if crate::rights::is_money(key) {
-            let mut posting = Posting::new(place.source(), self.today(turn));
+            let mut posting = Posting::new(source, self.today(turn));
             posting.transfer(Kind::Cheque, from, to, amount);
             turn.post(posting)?;
         }
         Ok(())
+    }
+
+    /// The entry of another branch of a giver has come: what a box had taken by it counts, beside what was posted before.
+    pub(super) fn post_claimed<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
+        given: Place,
+        touched: &mut BTreeSet<PersonId>,
+    ) -> Result<(), CoreError> {
+        let key = claimed_cheque_key(given.feed, given.seq);
+        let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? else { return Ok(()) };
+        turn.tx.delete(key);
+        proof::hit("cheque_on_another_branch");
+        self.attempt(turn, place, touched, |hub, turn| {
+            hub.post_taken(turn, place, &taken, given.source()).map(|()| Some(taken.row.person))
+        })
     }
 
     /// A total on a rights feed: a return to the hub, a cheque between boxes, or a grant of a former life of the hub.
@@ -623,7 +649,7 @@ impl Hub {
             if let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? {
                 turn.tx.delete(key);
                 proof::hit("cheque_before_its_giver");
-                self.post_taken(turn, place, &taken)?;
+                self.post_taken(turn, place, &taken, place.source())?;
             }
             return Ok(touched);
         }
@@ -640,6 +666,18 @@ impl Hub {
         };
         Ok(touched)
     }
+}
+
+/// What a giver's feed says of a cheque where its box says it stands, on the branch that says most.
+fn given<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, taken: &TakenRecord) -> Result<Fen, StoreError> {
+    let at = (taken.feed, taken.seq);
+    let apart = turn.tx.scan(&named(BRANCH, &at), None, BRANCHES_READ_MAX)?.into_iter().map(|(_, bytes)| bytes);
+    let entries = turn.tx.entry(&taken.feed, taken.seq)?.into_iter().chain(apart);
+    let totals = entries.filter_map(|bytes| match Entry::decode(&bytes).ok()?.body {
+        Body::Grant(grant) if grant.row == taken.row => Some(grant.total),
+        _ => None,
+    });
+    Ok(totals.max().unwrap_or_default())
 }
 
 /// Whether a sale is charged or given back.

@@ -650,7 +650,7 @@ impl Hub {
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
-            Err(refused) if refused.is_fork() && feed.channel == Channel::Journal => {
+            Err(refused) if refused.is_fork() && fork::is_heard_apart(feed.channel) => {
                 Ok(Reply::Branch { feed, from: before(from) })
             }
             Err(refused) => {
