@@ -117,7 +117,9 @@ impl HubNode {
         let options = store::options();
         let path = dir.join("hub.db");
         let sqlite = SqliteStore::open(&path, &options)?;
-        let hub = Hub::load(&sqlite, Identity { me: identity.me, key: identity.key.clone() })?;
+        let mut luck = [0; 1];
+        crate::vault::random(&mut luck)?;
+        let hub = Hub::load(&sqlite, Identity { me: identity.me, key: identity.key.clone() })?.with_luck(luck[0]);
         let own = hub.own_record(&identity.name);
         let listed = hub.mesh.nodes.contains_key(&identity.me);
         let people = hub.mesh.people.clone();

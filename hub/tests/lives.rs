@@ -526,7 +526,14 @@ fn a_restored_hub_releases_nothing_of_a_dead_box_that_it_once_knew_more_of() {
 
 #[test]
 fn two_hubs_put_back_from_one_backup_are_two_lives_and_know_each_other() {
+    // In the same minute, and whichever of them has the larger name.
+    two_hubs_put_back_from_one_backup(1, 2);
+    two_hubs_put_back_from_one_backup(200, 100);
+}
+
+fn two_hubs_put_back_from_one_backup(luck: u8, later: u8) {
     let mut world = World::new(&[1]);
+    world.hub.luck = luck;
     world.top_up(1, 4_000);
     world.run_ms(SECOND_MS);
     let (night, transfers) = (world.hub.store.clone(), world.hub.transfers.clone());
@@ -545,16 +552,42 @@ fn two_hubs_put_back_from_one_backup_are_two_lives_and_know_each_other() {
 
     world.hub.restore(night, transfers);
     world.hub.hub.mesh.me = HUB;
+    world.hub.luck = later;
     world.restart_hub();
     assert_eq!(world.order(core::Command::Restored), core::Reply::Done);
     let second = world.hub.hub.mesh.me;
-    assert!(second > first && second.incarnation.generation == first.incarnation.generation, "{second} {first}");
+    assert!(second != first && second.incarnation.generation == first.incarnation.generation, "{second} {first}");
+    assert_eq!(second > first, later > luck);
     world.restart_hub();
     world.run_ms(4 * SECOND_MS);
     assert!(world.hub.hub.recovery().is_none(), "the first restore's feeds are its own and came back");
     assert_eq!(world.edges[0].right(P1, MAIN), granted);
     assert_eq!(loss(&world), -3_000, "what the first had granted of a top-up that the second does not know");
     assert!(world.edges[0].alarms().is_empty(), "{:?}", world.edges[0].alarms());
+}
+
+/// Put back without a word, twice, in one second of a clock that stands: the life that the boxes met is not begun again.
+#[test]
+fn a_hub_put_back_twice_in_one_second_goes_on_in_two_lives() {
+    let mut world = World::new(&[1]);
+    world.run_ms(SECOND_MS);
+    let (night, transfers, began_ms) = (world.hub.store.clone(), world.hub.transfers.clone(), world.now_ms);
+    world.top_up(1, 4_000);
+    world.run_ms(SECOND_MS);
+    let mut lives = Vec::new();
+    for _ in 0..2 {
+        world.hub.restore(night.clone(), transfers.clone());
+        world.hub.hub.mesh.me = HUB;
+        (world.hub.luck, world.now_ms) = (0, began_ms + 2 * SECOND_MS);
+        world.restart_hub();
+        world.run_ms(2 * SECOND_MS);
+        assert!(world.hub.hub.recovery().is_none());
+        lives.push(world.hub.hub.mesh.me);
+    }
+    assert!(lives[0] < lives[1] && lives[0].incarnation.generation == 2, "{lives:?}");
+    let registry = FeedId { writer: lives[0], channel: Channel::Registry };
+    let ends = [&world.hub.store, &world.edges[0].store].map(|store| store.feed(&registry).unwrap().end);
+    assert_eq!(ends[0], ends[1], "of the first life both hold the same");
 }
 
 #[test]

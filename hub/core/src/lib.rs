@@ -430,6 +430,8 @@ pub struct Hub {
     key: SigningKey,
     /// Its life as of the last commit: a turn that was rolled back began no new one.
     life: Writer,
+    /// Of this start: part of the name of a new life.
+    luck: u8,
     /// Being put together again after a restore.
     recovery: Option<Recovery>,
     /// Asks that wait for rights to be given back; forgotten at a restart, when boxes ask again.
@@ -462,7 +464,13 @@ impl Hub {
         mesh.heard_on = fence::heard_on(store)?;
         let documents = Documents::load(store)?;
         let (waiting, reached, unheard) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Ok(Hub { mesh, documents, key: identity.key, life: me, recovery, waiting, reached, unheard })
+        Ok(Hub { mesh, documents, key: identity.key, life: me, luck: 0, recovery, waiting, reached, unheard })
+    }
+
+    /// With a number that another start of this hub has not: it goes into the name of the life that it may have to begin.
+    #[must_use]
+    pub fn with_luck(self, luck: u8) -> Hub {
+        Hub { luck, ..self }
     }
 
     /// Reads everything again after a turn was rolled back.

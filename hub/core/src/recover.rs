@@ -64,7 +64,7 @@ pub fn present_life<R: Read + ?Sized>(store: &R, identity: Writer) -> Result<(Wr
 impl Hub {
     /// An operator says that this hub was restored.
     pub(super) fn restored<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<Reply, CoreError> {
-        self.recover(turn)?;
+        self.recover(turn, self.mesh.me.incarnation.generation)?;
         Ok(Reply::Done)
     }
 
@@ -95,10 +95,11 @@ impl Hub {
             Hub::tell_false_claim(turn, from, &claim)?;
         }
         // More of this life, or of a later one: a copy of this hub has lived on after the moment this one was copied.
-        if ahead.iter().any(|w| w.claim.feed.writer.node.is_hub() && w.claim.feed.writer >= self.mesh.me) {
+        let lives = ahead.iter().map(|w| w.claim.feed.writer).filter(|w| w.node.is_hub() && *w >= self.mesh.me);
+        if let Some(newest) = lives.max() {
             proof::hit("put_back_shown_by_a_box");
             self.tell_put_back(turn, from)?;
-            self.recover(turn)?;
+            self.recover(turn, newest.incarnation.generation)?;
         }
         if let Some(recovery) = &mut self.recovery {
             recovery.wants.insert(from, ahead);
@@ -186,15 +187,19 @@ impl Hub {
         false_claims.iter().try_for_each(|(from, claim)| Hub::tell_false_claim(turn, *from, claim))
     }
 
-    /// Begins a new life. Everything that the former one may have signed is assumed to be out.
-    fn recover<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>) -> Result<(), CoreError> {
+    /// Begins a new life, beyond that generation and every one that is known: a clock that was set back may name the same
+    /// second twice. Everything that the former one may have signed is assumed to be out.
+    fn recover<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, beyond: u32) -> Result<(), CoreError> {
         let former = self.mesh.me;
         let name = self.mesh.nodes.get(&former).map_or_else(|| "hub".to_owned(), |n| n.record.name.clone());
-        let generation = former.incarnation.generation.saturating_add(1);
+        let known = self.mesh.nodes.keys().filter(|life| life.node.is_hub()).map(|life| life.incarnation.generation);
+        let generation = known.max().map_or(beyond, |known| known.max(beyond)).saturating_add(1);
         let former_record = self.own_record(&name);
         self.mesh.trust_hub(turn.tx, former_record);
-        // Two hubs put back from the same backup are two lives: the later restore has the larger counter.
-        let counter = u32::try_from(turn.stamp.hub_time_ms.div_euclid(1000)).unwrap_or(u32::MAX).max(1);
+        // Two hubs put back from the same backup are two lives: the later restore has the larger counter, and another one
+        // also where both clocks say the same.
+        let second = u32::try_from(turn.stamp.hub_time_ms.div_euclid(1000)).unwrap_or(u32::MAX);
+        let counter = (second & !u32::from(u8::MAX) | u32::from(self.luck)).max(1);
         if !proof::sown("restored_in_the_old_life") {
             self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter } };
         }

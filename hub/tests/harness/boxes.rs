@@ -20,6 +20,8 @@ use yika_hub::rights::PersonWallets;
 pub struct HubBox {
     pub store: MemoryStore,
     pub hub: Hub,
+    /// Of its last start.
+    pub luck: u8,
     pub transfers: Vec<Transfer>,
     pub(super) sums: BTreeMap<Account, i64>,
     pub(super) sources: BTreeSet<(yika_crdt::feed::Hash, u32)>,
@@ -67,7 +69,7 @@ impl HubBox {
         let store = MemoryStore::default();
         let hub = Hub::load(&store, core::Identity { me: HUB, key: key_of(NodeId::HUB) }).unwrap();
         let (sums, sources) = Default::default();
-        HubBox { store, hub, transfers: Vec::new(), sums, sources, rows: Vec::new(), alarms: Vec::new() }
+        HubBox { store, hub, luck: 0, transfers: Vec::new(), sums, sources, rows: Vec::new(), alarms: Vec::new() }
     }
 
     /// The sum of all transfers by account.
@@ -188,7 +190,9 @@ impl World {
 
     pub fn restart_hub(&mut self) {
         let me = self.hub.hub.mesh.me;
-        self.hub.hub = Hub::load(&self.hub.store, core::Identity { me, key: key_of(NodeId::HUB) }).unwrap();
+        let hub = Hub::load(&self.hub.store, core::Identity { me, key: key_of(NodeId::HUB) }).unwrap();
+        self.hub.luck += 1;
+        self.hub.hub = hub.with_luck(self.hub.luck);
         self.disconnect_all(NodeId::HUB);
     }
 }
