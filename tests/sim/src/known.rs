@@ -132,10 +132,18 @@ impl World {
         }
     }
 
-    /// Whether a box that was put back lacks words of its own that every node has let go since: a snapshot does not give
-    /// them back, so it must be enrolled again.
+    /// Whether a box that was put back lacks words of its own that every node has let go since (a snapshot does not give
+    /// them back), or that only a box held that has burnt: it must be enrolled again.
     pub fn own_words_are_gone(&self, n: usize) -> bool {
         let node = &self.boxes[n];
+        let holds = |disk: &Disk, feed: &FeedId, seq: Seq| disk.feed(feed).is_ok_and(|held| held.end.seq >= seq);
+        let is_burnt = |(feed, seq): (&FeedId, &Seq)| {
+            let mut there = self.boxes.iter().filter(|other| !other.gone);
+            !holds(&self.hub.disk, feed, *seq) && !there.any(|other| holds(&other.disk, feed, *seq))
+        };
+        if self.was_put_back(n) && node.lost.values().flatten().any(is_burnt) {
+            return true;
+        }
         let own = self.hub.disk.feeds().unwrap_or_default().into_iter().filter(|(feed, _)| feed.writer == node.me);
         let is_gone = |feed: &FeedId, pruned: Seq| node.disk.feed(feed).is_ok_and(|held| held.end.seq < pruned);
         self.was_put_back(n) && own.into_iter().any(|(feed, held)| is_gone(&feed, held.pruned))

@@ -281,7 +281,8 @@ impl HubNode {
     /// Of the disk.
     pub fn start(&mut self) -> Result<(), StoreError> {
         self.disk.reopen()?;
-        self.core = Some(Hub::load(&self.disk, Identity { me: HUB, key: self.key.clone() })?);
+        let core = Hub::load(&self.disk, Identity { me: HUB, key: self.key.clone() })?;
+        self.core = Some(core.with_luck(self.start as u8));
         self.start += 1;
         self.known = Known::default();
         self.reached.clear();

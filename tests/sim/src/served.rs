@@ -75,11 +75,16 @@ impl World {
             && self.losses.doubtful.is_empty()
     }
 
-    /// Whether somebody still waits for an answer over a line that is cut, or of a box that stands still.
+    /// Whether somebody still waits for an answer over a line that is cut, that the other side has lost, or of a box that
+    /// stands still.
     fn is_cut_unnoticed(&self) -> bool {
-        let still = |n: usize| self.is_still(n) && self.is_connected(NodeId::HUB, self.boxes[n].address);
+        let unheard = |n: usize| {
+            let address = self.boxes[n].address;
+            let hears = !self.is_still(n) && self.is_connected(address, NodeId::HUB);
+            self.is_connected(NodeId::HUB, address) && !hears
+        };
         self.net.cut.iter().any(|(a, b)| self.is_connected(*a, *b) || self.is_connected(*b, *a))
-            || (0..self.boxes.len()).any(still)
+            || (0..self.boxes.len()).any(unheard)
     }
 
     /// A box that hears headquarters at once, and does what it is asked.

@@ -231,9 +231,9 @@ impl World {
         if living.count() < 2 || self.fenced.contains(&writer) {
             return;
         }
-        // The program may have died of it after it was written.
-        let is_done = self.order(core::Command::Fence { writer, reason: "lost".into() }).is_ok();
-        if is_done || self.hub.disk.knows_fence(writer) {
+        // The program may have died of it after it was written; one restored to before the enrolment does not know the box.
+        _ = self.order(core::Command::Fence { writer, reason: "lost".into() });
+        if self.hub.disk.knows_fence(writer) {
             self.struck(Class::Fence);
             self.note(|| format!("{writer} is fenced"));
             self.fenced.insert(writer);

@@ -396,7 +396,10 @@ impl World {
                 if let core::Command::TopUp { person, .. } = &*command {
                     self.came_in(*person);
                 }
-                if self.order((*command).clone()).is_err() {
+                // Of a connection that has ended meanwhile headquarters is told nothing.
+                let is_over =
+                    matches!(&*command, core::Command::Connected(peer) if !self.peers(NodeId::HUB).contains(peer));
+                if !is_over && self.order((*command).clone()).is_err() {
                     self.later(9_000, Event::Orders(command));
                 }
             }
