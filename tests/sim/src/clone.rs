@@ -3,7 +3,6 @@
 //!
 //! Leaves to others: what the pair can cost (`losses`), liars (`liar`).
 
-use crate::losses::gone;
 use crate::nodes::BoxNode;
 use crate::plan::Class;
 use crate::then::Then;
@@ -45,7 +44,7 @@ impl World {
         self.note(|| format!("{life} is copied: box {m} at {address} has its disk and key"));
         let mut copy = self.boxes[n].copied_to(address);
         copy.skew_ms = self.chance.between(-3_000, 3_000);
-        self.losses.copied(n, m, gone(&copy.disk));
+        self.losses.copied(n, m, &copy);
         self.losses.doubtful.insert(life);
         self.boxes.push(copy);
         let after_ms = self.chance.between(200, 5_000);

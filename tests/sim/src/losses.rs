@@ -10,7 +10,8 @@ use crate::nodes::BoxNode;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use yika_crdt::Fen;
-use yika_crdt::entry::WalletKey;
+use yika_crdt::channel::{Channel, FeedId};
+use yika_crdt::entry::{Body, Entry, Source, WalletKey};
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::rights::{PersonRights, RowState};
@@ -43,6 +44,10 @@ struct Pair {
     other: usize,
     /// What had left each holder's right when the copy was made.
     gone: BTreeMap<PersonId, i64>,
+    /// What was sold by then.
+    sold: BTreeSet<PurchaseId>,
+    /// Refunds made by then.
+    refunds: BTreeSet<PurchaseId>,
 }
 
 impl Losses {
@@ -52,8 +57,16 @@ impl Losses {
     }
 
     /// A box was copied.
-    pub fn copied(&mut self, one: usize, other: usize, gone: BTreeMap<PersonId, i64>) {
-        self.pairs.push(Pair { one, other, gone });
+    pub fn copied(&mut self, one: usize, other: usize, copy: &BoxNode) {
+        let (mut sold, mut refunds) = (BTreeSet::new(), BTreeSet::new());
+        for entry in copy.journal() {
+            _ = match entry.body {
+                Body::Purchase(sale) => sold.insert(sale.id),
+                Body::Refund(refund) => refunds.insert(refund.id),
+                _ => false,
+            };
+        }
+        self.pairs.push(Pair { one, other, gone: gone(&copy.disk), sold, refunds });
     }
 
     /// Whether a box is one of two with one key.
@@ -82,6 +95,29 @@ impl Losses {
 }
 
 impl BoxNode {
+    /// Its own journal.
+    fn journal(&self) -> Vec<Entry> {
+        let feed = FeedId { writer: self.me, channel: Channel::Journal };
+        let entries = self.disk.entries(&feed, Seq(1), usize::MAX).unwrap_or_default();
+        entries.iter().filter_map(|bytes| Entry::decode(bytes).ok()).collect()
+    }
+
+    /// What it has given back of a holder's own money since it was copied, of sales that were made before.
+    fn given_back(&self, pair: &Pair, person: PersonId) -> BTreeMap<PurchaseId, i64> {
+        let mut given = BTreeMap::new();
+        for entry in self.journal() {
+            if let Body::Refund(refund) = entry.body
+                && refund.person == person
+                && pair.sold.contains(&refund.of)
+                && !pair.refunds.contains(&refund.id)
+            {
+                let own = refund.back.iter().filter(|(source, _)| *source == Source::Wallet(WalletKey::Main));
+                *given.entry(refund.of).or_default() += own.map(|(_, part)| part.0).sum::<i64>();
+            }
+        }
+        given
+    }
+
     /// Of each holder's money, what has left its right since an older copy of its disk.
     pub fn spent_since(&self, copy: &Disk) -> BTreeMap<PersonId, i64> {
         let before = gone(copy);
@@ -91,7 +127,7 @@ impl BoxNode {
 }
 
 /// What has left each holder's right at a box, ever.
-pub fn gone(disk: &Disk) -> BTreeMap<PersonId, i64> {
+fn gone(disk: &Disk) -> BTreeMap<PersonId, i64> {
     rows(disk).into_iter().map(|(person, row)| (person, went(&row))).collect()
 }
 
@@ -137,7 +173,8 @@ impl World {
         }
     }
 
-    /// What both of two boxes with one key were granted, less what had gone when the copy was made: both may spend it.
+    /// What both of two boxes with one key were granted, less what had gone when the copy was made: both may spend it, and
+    /// what both have given back of one sale that was made before.
     fn held_by_both(&self, pair: &Pair, person: PersonId) -> i64 {
         let granted = |n: usize| {
             let mut rights = self.boxes[n].rights(person);
@@ -145,6 +182,9 @@ impl World {
         };
         let (one, other) = (granted(pair.one), granted(pair.other));
         let both = one.iter().map(|(giver, total)| total.0.min(other.get(giver).map_or(0, |total| total.0)));
-        (both.sum::<i64>() - pair.gone.get(&person).copied().unwrap_or_default()).max(0)
+        let [given, again] = [pair.one, pair.other].map(|n| self.boxes[n].given_back(pair, person));
+        let twice = given.iter().map(|(of, sum)| (*sum).min(again.get(of).copied().unwrap_or_default()));
+        let granted = both.sum::<i64>() + twice.sum::<i64>();
+        (granted - pair.gone.get(&person).copied().unwrap_or_default()).max(0)
     }
 }
