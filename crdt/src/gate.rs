@@ -8,11 +8,11 @@ use crate::channel::Channel;
 use crate::edge::{Command, Edge, Reply};
 use crate::entry::Entry;
 use crate::feed::End;
-use crate::ids::Seq;
+use crate::ids::{Day, Seq};
 use crate::keys;
 use crate::mesh::Event;
 use crate::proof;
-use crate::sale::SaleError;
+use crate::sale::{self, SaleError};
 use crate::store::{Read, StoreError, Tx, decode_row};
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +160,12 @@ impl Edge {
         if opens {
             if matches!(self.shut, Some(Shut::Behind(_))) {
                 proof::hit("caught_up_and_opened");
+            }
+            // What was taken back was counted as it came, and siblings' journals perhaps before it.
+            if matches!(self.shut, Some(Shut::Behind(_) | Shut::Unsure))
+                && let Some(open) = tx.get::<Day>(keys::OPEN_DAY)?
+            {
+                sale::count_day(&self.mesh, tx, open)?;
             }
             self.shut = if self.append_held(tx, events)? { None } else { Some(Shut::Opening) };
         }

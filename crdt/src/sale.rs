@@ -13,6 +13,7 @@ mod rows;
 pub use decide::{has_lease, may_sell};
 pub use fact::FACT_AGE_MS_MAX;
 pub use prune::last_cut;
+pub(crate) use recount::count_day;
 pub(crate) use redo::{mark_again, redo_journal};
 pub(crate) use rows::row_of;
 pub use rows::{Counters, put_rights, rights_of, take_grant};
@@ -190,16 +191,14 @@ pub fn cut_if_due<R: Read + ?Sized>(
         prune::note_cut(mesh, tx, mesh.me, day, seq)?;
         tx.put(keys::OPEN_DAY.to_vec(), &today);
         // Of the day after the one that was open siblings' sales were counted as they came.
-        if day.0.saturating_add(1) < today.0 && !proof::sown("siblings_not_counted_again") {
-            recount::count_siblings(mesh, tx, today)?;
+        if day.0.saturating_add(1) < today.0 {
+            count_day(mesh, tx, today)?;
         }
         return Ok(true);
     }
     if open.is_none() && now.trusted {
         tx.put(keys::OPEN_DAY.to_vec(), &today);
-        if !proof::sown("siblings_not_counted_again") {
-            recount::count_all(mesh, tx, today)?;
-        }
+        count_day(mesh, tx, today)?;
     }
     Ok(false)
 }

@@ -57,7 +57,7 @@ pub(super) fn decide<R: Read + ?Sized>(
         Ok(quote) => quote,
         Err(reason) => return Ok(reason.into()),
     };
-    let counters = counters_of(tx, person, day)?;
+    let counters = counters_of(mesh, tx, person, day)?;
     let sale = Pricing { terminal, sheet: &sheet, person, category, period, quote, day };
     if let Err(reason) = within_limits(&sale, request.card, &counters, now) {
         return Ok(reason.into());

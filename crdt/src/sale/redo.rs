@@ -38,12 +38,11 @@ pub(crate) fn redo_journal<R: Read + ?Sized>(
         Body::Cut(day) => Some(Day(day.0.saturating_add(1))),
         _ => None,
     };
-    apply_journal(mesh, tx, feed, seq, entry)?;
     let open = tx.get::<Day>(keys::OPEN_DAY)?;
     if let Some(day) = day.filter(|day| open.is_none_or(|open| *day > open)) {
         tx.put(keys::OPEN_DAY.to_vec(), &day);
     }
-    Ok(())
+    apply_journal(mesh, tx, feed, seq, entry)
 }
 
 /// Where the answer to the id of an entry of this box's own stands.

@@ -3,10 +3,10 @@
 //! Leaves to others: whether the sale may be made (`decide`), the arithmetic (`rights`).
 
 use super::fact::happened_ms;
-use super::{SaleError, calendar};
+use super::{SaleError, calendar, recount};
 use crate::civil;
 use crate::entry::*;
-use crate::fen::Fen;
+use crate::fen::{Fen, FenError};
 use crate::ids::*;
 use crate::keys;
 use crate::mesh::Mesh;
@@ -17,8 +17,6 @@ use crate::tariff::{self, Tap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Days of which is known what a person bought: the open one and the next.
-const COUNTED_DAYS_MAX: usize = 2;
 /// Days that counters of strict limits are kept after their day.
 pub(super) const COUNTER_DAYS: i32 = 7;
 
@@ -142,15 +140,63 @@ fn count_strictly<R: Read + ?Sized>(
     Ok(())
 }
 
-/// Counters of a day.
+/// What a person bought on a day. While no day is open, because nobody has confirmed the clock, the journals say it.
 pub(super) fn counters_of<R: Read + ?Sized>(
+    mesh: &Mesh,
     tx: &Tx<'_, R>,
     person: PersonId,
     day: Day,
 ) -> Result<Counters, StoreError> {
+    if tx.get::<Day>(keys::OPEN_DAY)?.is_none() {
+        return recount::read(mesh, tx, person, day);
+    }
     let days = tx.get::<Vec<Counters>>(&keys::counters(person))?.unwrap_or_default();
     let counters = days.into_iter().find(|counters| counters.day == day);
     Ok(counters.unwrap_or(Counters { day, ..Counters::default() }))
+}
+
+impl Counters {
+    /// Adds a sale.
+    pub(super) fn add(&mut self, sale: &PurchaseRecord, at_ms: i64) -> Result<(), FenError> {
+        let total = sale.price.add(sale.adjustment)?;
+        self.day_sum = self.day_sum.add(total)?;
+        self.day_times = self.day_times.saturating_add(1);
+        if let Some(period) = sale.period {
+            let (sum, times) = self.meals.entry(period).or_default();
+            *sum = sum.add(total)?;
+            *times = times.saturating_add(1);
+        }
+        let guest = sale.paid.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
+        self.guest_sum = self.guest_sum.add(Fen::sum(guest)?)?;
+        let tap = Tap { card: sale.card, terminal: sale.id.terminal, total, at_ms: eaten_ms(sale, at_ms) };
+        // A late fact is not the last tap; a clock that was set back makes an earlier one the last.
+        if !sale.offline || self.last.is_none_or(|last| last.at_ms <= tap.at_ms) {
+            self.last = Some(tap);
+        }
+        Ok(())
+    }
+
+    /// A refund frees the sums again, and the number of purchases when nothing of the sale is left.
+    pub(super) fn take_off(
+        &mut self,
+        sale: &PurchaseRecord,
+        back: &[(Source, Fen)],
+        is_whole: bool,
+    ) -> Result<(), FenError> {
+        let back_sum = Fen::sum(back.iter().map(|(_, part)| *part))?;
+        let less = |sum: Fen| sum.sub(back_sum).map(|sum| sum.max(Fen::ZERO));
+        let fewer = |times: u32| times.saturating_sub(u32::from(is_whole));
+        self.day_sum = less(self.day_sum)?;
+        self.day_times = fewer(self.day_times);
+        if let Some((sum, times)) = sale.period.and_then(|period| self.meals.get_mut(&period)) {
+            *sum = less(*sum)?;
+            *times = fewer(*times);
+        }
+        let guest = back.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
+        self.guest_sum = self.guest_sum.sub(Fen::sum(guest)?)?.max(Fen::ZERO);
+        self.last = None;
+        Ok(())
+    }
 }
 
 /// A sale as it stands in a journal.
@@ -161,30 +207,21 @@ pub(super) struct Written<'a> {
     pub(super) ours: bool,
 }
 
-/// Counts a sale on the day on which it was eaten.
-pub(super) fn count<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, written: Written<'_>) -> Result<(), SaleError> {
-    change(mesh, tx, written, |counters| {
-        let Written { sale, at_ms, .. } = written;
-        let total = sale.price.add(sale.adjustment)?;
-        counters.day_sum = counters.day_sum.add(total)?;
-        counters.day_times = counters.day_times.saturating_add(1);
-        if let Some(period) = sale.period {
-            let (sum, times) = counters.meals.entry(period).or_default();
-            *sum = sum.add(total)?;
-            *times = times.saturating_add(1);
-        }
-        let guest = sale.paid.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
-        counters.guest_sum = counters.guest_sum.add(Fen::sum(guest)?)?;
-        let tap = Tap { card: sale.card, terminal: sale.id.terminal, total, at_ms: eaten_ms(sale, at_ms) };
-        // A late fact is not the last tap; a clock that was set back makes an earlier one the last.
-        if !sale.offline || counters.last.is_none_or(|last| last.at_ms <= tap.at_ms) {
-            counters.last = Some(tap);
-        }
-        Ok(())
-    })
+impl Written<'_> {
+    /// A fact of a day before the one that it is booked on.
+    pub(super) fn is_late(&self, mesh: &Mesh) -> bool {
+        let (offset, cut) = calendar(mesh);
+        let eaten_ms = eaten_ms(self.sale, self.at_ms);
+        self.sale.offline && civil::business_day(eaten_ms, offset, cut) < self.sale.day
+    }
 }
 
-/// A refund frees the sums again, and the number of purchases when nothing of the sale is left.
+/// Counts a sale on the day on which it was eaten.
+pub(super) fn count<R: Read + ?Sized>(mesh: &Mesh, tx: &mut Tx<'_, R>, written: Written<'_>) -> Result<(), SaleError> {
+    change(mesh, tx, written, |counters| counters.add(written.sale, written.at_ms))
+}
+
+/// Counts a refund off again.
 pub(super) fn uncount<R: Read + ?Sized>(
     mesh: &Mesh,
     tx: &mut Tx<'_, R>,
@@ -192,51 +229,34 @@ pub(super) fn uncount<R: Read + ?Sized>(
     back: &[(Source, Fen)],
     is_whole: bool,
 ) -> Result<(), SaleError> {
-    change(mesh, tx, written, |counters| {
-        let back_sum = Fen::sum(back.iter().map(|(_, part)| *part))?;
-        let less = |sum: Fen| sum.sub(back_sum).map(|sum| sum.max(Fen::ZERO));
-        let fewer = |times: u32| times.saturating_sub(u32::from(is_whole));
-        counters.day_sum = less(counters.day_sum)?;
-        counters.day_times = fewer(counters.day_times);
-        if let Some((sum, times)) = written.sale.period.and_then(|period| counters.meals.get_mut(&period)) {
-            *sum = less(*sum)?;
-            *times = fewer(*times);
-        }
-        let guest = back.iter().filter(|(source, _)| *source == Source::Guest).map(|(_, part)| *part);
-        counters.guest_sum = counters.guest_sum.sub(Fen::sum(guest)?)?.max(Fen::ZERO);
-        counters.last = None;
-        Ok(())
-    })
+    change(mesh, tx, written, |counters| counters.take_off(written.sale, back, is_whole))
 }
 
 /// Changes the counters of a sale's day. Kept are the open day of this box and the one after it, which a sibling may have
-/// opened already; what a sibling says of any other day counts for nothing, and displaces nothing. While no day is open (the
-/// clock was never confirmed) the newest days are kept, and all is counted again when one opens.
+/// opened already; what a sibling says of any other day counts for nothing, and displaces nothing. While no day is open
+/// nothing is kept.
 fn change<R: Read + ?Sized>(
     mesh: &Mesh,
     tx: &mut Tx<'_, R>,
-    Written { sale, at_ms, ours }: Written<'_>,
-    act: impl FnOnce(&mut Counters) -> Result<(), SaleError>,
+    written: Written<'_>,
+    act: impl FnOnce(&mut Counters) -> Result<(), FenError>,
 ) -> Result<(), SaleError> {
-    let open = tx.get::<Day>(keys::OPEN_DAY)?;
-    let first = open.map_or(sale.day, |open| if ours { open.max(sale.day) } else { open });
+    let Written { sale, ours, .. } = written;
+    let Some(open) = tx.get::<Day>(keys::OPEN_DAY)? else { return Ok(()) };
+    let first = if ours { open.max(sale.day) } else { open };
     let counted = first..=Day(first.0.saturating_add(1));
-    let (offset, cut) = calendar(mesh);
-    let is_late = sale.offline && civil::business_day(eaten_ms(sale, at_ms), offset, cut) < sale.day;
-    if is_late || !counted.contains(&sale.day) {
+    if written.is_late(mesh) || !counted.contains(&sale.day) {
         return Ok(());
     }
     let key = keys::counters(sale.person);
     let mut days = tx.get::<Vec<Counters>>(&key)?.unwrap_or_default();
-    days.retain(|counters| open.is_none() || counted.contains(&counters.day));
+    days.retain(|counters| counted.contains(&counters.day));
     let mut counters = match days.iter().position(|counters| counters.day == sale.day) {
         Some(at) => days.swap_remove(at),
         None => Counters { day: sale.day, ..Counters::default() },
     };
     act(&mut counters)?;
     days.push(counters);
-    days.sort_by_key(|counters| std::cmp::Reverse(counters.day));
-    days.truncate(COUNTED_DAYS_MAX);
     tx.put(key, &days);
     Ok(())
 }

@@ -213,13 +213,8 @@ fn what_siblings_sold_before_this_box_opened_the_day_counts() {
     }
 }
 
-/// Rows POS-16. A new box lends from its pool while nobody has confirmed its clock; what its sibling sold counts, before the
-/// first day is opened and after it.
-#[test]
-fn what_siblings_sold_counts_while_nobody_has_confirmed_the_clock() {
-    let mut hub = HubVoice::default();
-    let mut sibling = Box_::ready(2, 1, &mut hub);
-    sibling.run(Command::Ingest(hub.grant(edge_writer(2), 20_000).into()));
+/// A new box with a guest pool, to which nobody has told the time, and so many sales a day and person.
+fn unconfirmed(hub: &mut HubVoice, sibling: &mut Box_, times_per_day: u8) -> Box_ {
     let mut edge = Box_::new(1, 1);
     edge.wall_ms = NOON_MS;
     edge.run(Command::TrustHub(node_record(HUB, None)));
@@ -227,16 +222,26 @@ fn what_siblings_sold_counts_while_nobody_has_confirmed_the_clock() {
         assert!(matches!(edge.run(Command::Ingest(run.into())), Reply::Stored(..)));
     }
     edge.put_person();
-    let limited =
-        TariffSheet { version: TariffVersion(3), limits: vec![Limit { times_per_day: 3, ..NONE }], ..sheet() };
+    let limits = vec![Limit { times_per_day, ..NONE }];
+    let limited = TariffSheet { version: TariffVersion(3), limits, ..sheet() };
     let tariff = hub.say(Channel::Registry, vec![Body::Tariff(Box::new(limited))]);
-    for which in [&mut edge, &mut sibling] {
+    for which in [&mut edge, sibling] {
         assert!(matches!(which.run(Command::Ingest(tariff.clone().into())), Reply::Stored(..)));
     }
     let row = Row { person: PersonId(0), wallet: WalletKey::Guest };
     let pool = Body::Grant(GrantRecord { row, total: Fen(10_000), last_day: None, basis: None, lease: None });
     edge.run(Command::Ingest(hub.say(Channel::Rights(edge_writer(1)), vec![pool]).into()));
+    edge
+}
 
+/// Rows POS-16. A new box lends from its pool while nobody has confirmed its clock; what its sibling sold counts, before the
+/// first day is opened and after it.
+#[test]
+fn what_siblings_sold_counts_while_nobody_has_confirmed_the_clock() {
+    let mut hub = HubVoice::default();
+    let mut sibling = Box_::ready(2, 1, &mut hub);
+    sibling.run(Command::Ingest(hub.grant(edge_writer(2), 20_000).into()));
+    let mut edge = unconfirmed(&mut hub, &mut sibling, 3);
     assert_eq!(approved(&sibling.buy(101, 500)), Fen(500));
     assert_eq!(approved(&sibling.buy(102, 500)), Fen(500));
     sibling.feed_to(Channel::Journal, &mut edge);
