@@ -386,11 +386,13 @@ fn a_cheque_of_a_clone_counts_though_headquarters_holds_another_branch() {
     world.cut_wan(0, true);
     let before = world.edges[1].right(P1, MAIN);
     std::mem::swap(&mut world.edges[0], &mut twin);
+    // One where headquarters holds another, and one beyond the end of what it holds.
     world.tell(0, ask(300));
+    world.tell(0, ask(450));
     world.set_cut(NodeId(1), NodeId(2), false);
     world.run_ms(SECOND_MS);
     world.switch_off(0);
-    assert_eq!(world.edges[1].right(P1, MAIN), before + 300, "taken");
+    assert_eq!(world.edges[1].right(P1, MAIN), before + 450, "taken");
     world.cut_wan(1, false);
     world.run_ms(5 * SECOND_MS);
     let believed = world.hub.books()[&Account::Right(P1, MAIN, from)];

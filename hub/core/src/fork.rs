@@ -9,7 +9,7 @@ use super::{CoreError, Effect, Hub, Reply, Turn, named};
 use crate::denial::Denial;
 use std::collections::BTreeSet;
 use yika_crdt::channel::{Channel, FeedId};
-use yika_crdt::entry::Entry;
+use yika_crdt::entry::{Body, Entry};
 use yika_crdt::feed::{self, End, FeedError, Run, SignedHead};
 use yika_crdt::ids::*;
 use yika_crdt::proof;
@@ -20,10 +20,10 @@ use yika_crdt::sync::{before, further};
 const TIPS_MAX: usize = 16;
 
 /// Whether every branch of such a feed is heard: what a box sold, and what it gave to another box, which may have taken it.
-pub(super) fn is_heard_apart(channel: Channel) -> bool {
-    match channel {
+pub(super) fn is_heard_apart(feed: &FeedId) -> bool {
+    match feed.channel {
         Channel::Journal => true,
-        Channel::Rights(receiver) => !receiver.node.is_hub(),
+        Channel::Rights(receiver) => !receiver.node.is_hub() && !feed.writer.node.is_hub(),
         _ => false,
     }
 }
@@ -51,7 +51,7 @@ impl Hub {
         if !known {
             self.alarm_fork(turn, head.feed, head.end.seq);
         }
-        let wanted = is_heard_apart(head.feed.channel) && !tips(turn, &head.feed)?.contains(&head.end);
+        let wanted = is_heard_apart(&head.feed) && !tips(turn, &head.feed)?.contains(&head.end);
         Ok(if wanted { Reply::Branch { feed: head.feed, from: before(head.end.seq) } } else { Reply::Done })
     }
 
@@ -73,7 +73,7 @@ impl Hub {
         let Some(node) = self.mesh.nodes.get(&feed.writer) else {
             return Ok(denied(feed, "the registry does not list this writer"));
         };
-        if !is_heard_apart(feed.channel) || run.from == Seq::ZERO || run.entries.is_empty() {
+        if !is_heard_apart(&feed) || run.from == Seq::ZERO || run.entries.is_empty() {
             return Ok(denied(feed, "only runs of journals and cheques are posted twice"));
         }
         if let Err(cause) = run.head.verify(&node.key) {
@@ -113,9 +113,10 @@ impl Hub {
                 if let Ok(entry) = Entry::decode(bytes)
                     && !proof::sown("other_branch_not_posted")
                 {
-                    match feed.channel {
-                        Channel::Journal => self.post(turn, place, &entry, &mut touched)?,
-                        _ => self.post_claimed(turn, place, &mut touched)?,
+                    match &entry.body {
+                        Body::Grant(grant) => self.post_waiting(turn, place, grant, &mut touched)?,
+                        _ if feed.channel == Channel::Journal => self.post(turn, place, &entry, &mut touched)?,
+                        _ => {}
                     }
                 }
             }

@@ -3,6 +3,7 @@
 //! Leaves to others: totals (`rights`), what they come to (`books`), who may send what (`mesh`).
 
 use super::books::{Owner, right_account};
+use super::fork::is_heard_apart;
 use super::{CoreError, Hub, TableRow, Turn, named};
 use crate::ledger::{Account, Kind, Posting};
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,7 @@ struct NotSold {
 /// What boxes made of one id.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Answers {
-    /// The oldest first.
+    /// The one that stands first, then the oldest.
     sales: Vec<Seen>,
     not_sold: Option<NotSold>,
 }
@@ -95,7 +96,7 @@ fn answers<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<A
     Ok(turn.tx.get(&keys::mark(id))?.unwrap_or_default())
 }
 
-/// All sales under an id, the oldest first.
+/// All sales under an id, the one that stands first.
 pub(super) fn seen<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, id: PurchaseId) -> Result<Vec<Seen>, StoreError> {
     Ok(answers(turn, id)?.sales)
 }
@@ -130,16 +131,12 @@ const BRANCH: &[u8] = b"!branch";
 /// Branches that are looked at where one entry is sought.
 const BRANCHES_READ_MAX: usize = 16;
 
-fn waiting_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
-    named(WAITING_CHEQUES, &(feed, seq))
+fn waiting_cheque_key(taken: &TakenRecord, by: &Place) -> Vec<u8> {
+    named(WAITING_CHEQUES, &(taken.feed, taken.seq, by))
 }
 
-/// Where a cheque is kept of which its box took more than the giver's feed says, as it is held here.
-fn claimed_cheque_key(feed: FeedId, seq: Seq) -> Vec<u8> {
-    named(b"!claimed cheque", &(feed, seq))
-}
-
-/// Prefix of cheques that are taken, and of which the giver's word has not come yet; the giver follows.
+/// Prefix of cheques that are taken, and of which the giver's word has not come yet, or says less and may stand on another
+/// branch; the giver follows.
 const WAITING_CHEQUES: &[u8] = b"!cheque";
 /// Of one giver so many are looked at; where there are more, some are taken to be of boxes that go on.
 const WAITING_READ_MAX: usize = 1_024;
@@ -209,7 +206,7 @@ impl Hub {
                 return Ok(Some(refund.person));
             }
             Body::Taken(taken) => {
-                self.post_taken(turn, place, taken, place.source())?;
+                self.post_taken(turn, place, taken, (place.source(), None))?;
                 return Ok(Some(taken.row.person));
             }
             Body::Cut(day) if place.branch.is_none() => {
@@ -566,26 +563,27 @@ impl Hub {
         turn: &mut Turn<'_, '_, R>,
         place: Place,
         taken: &TakenRecord,
-        source: Hash,
+        (source, shown): (Hash, Option<Fen>),
     ) -> Result<(), CoreError> {
         let (giver, taker) = (taken.feed.writer, place.feed.writer);
         if taken.feed.channel != Channel::Rights(taker) || giver == taker || giver.node.is_hub() {
             Hub::alarm(turn, place, "cheque", format!("{taker} took what is no cheque to it: {}", taken.feed));
             return Ok(());
         }
-        if turn.tx.feed(&taken.feed)?.end.seq < taken.seq {
+        let given = given(turn, taken, shown)?;
+        if given.is_none_or(|given| taken.total > given) {
+            let key = waiting_cheque_key(taken, &place);
+            let is_known = turn.tx.get_bytes(&key)?.is_some();
             if !proof::sown("cheque_before_its_giver_lost") {
-                turn.tx.put(waiting_cheque_key(taken.feed, taken.seq), &(place, taken));
+                turn.tx.put(key, &(place, taken));
             }
-            return Ok(());
+            let Some(given) = given else { return Ok(()) };
+            if !is_known {
+                let detail = format!("{taker} took {} where {giver} gave {given}", taken.total);
+                Hub::alarm(turn, place, "cheque", detail);
+            }
         }
-        let given = given(turn, taken)?;
-        if taken.total > given {
-            // Of a giver that was cloned it may stand on a branch that is still to come.
-            turn.tx.put(claimed_cheque_key(taken.feed, taken.seq), &(place, taken));
-            let detail = format!("{taker} took {} where {giver} gave {given}", taken.total);
-            Hub::alarm(turn, place, "cheque", detail);
-        }
+        let given = given.unwrap_or_default();
         let total = taken.total.min(given).max(Fen::ZERO);
         let owner = Owner::Person(taken.row.person);
         let key = taken.row.wallet;
@@ -612,20 +610,43 @@ impl Hub {
         Ok(())
     }
 
-    /// The entry of another branch of a giver has come: what a box had taken by it counts, beside what was posted before.
-    pub(super) fn post_claimed<R: Read + ?Sized>(
+    /// The entry of a giver has come, on the branch that is held or on another: what boxes had taken by it counts, beside
+    /// what was posted of it before.
+    pub(super) fn post_waiting<R: Read + ?Sized>(
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         given: Place,
+        grant: &GrantRecord,
         touched: &mut BTreeSet<PersonId>,
     ) -> Result<(), CoreError> {
-        let key = claimed_cheque_key(given.feed, given.seq);
-        let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? else { return Ok(()) };
-        turn.tx.delete(key);
-        proof::hit("cheque_on_another_branch");
-        self.attempt(turn, place, touched, |hub, turn| {
-            hub.post_taken(turn, place, &taken, given.source()).map(|()| Some(taken.row.person))
-        })
+        if !is_heard_apart(&given.feed) {
+            return Ok(());
+        }
+        let prefix = named(WAITING_CHEQUES, &(given.feed, given.seq));
+        for (key, bytes) in turn.tx.scan(&prefix, None, WAITING_READ_MAX)? {
+            let (place, taken): (Place, TakenRecord) = decode_row(&key, &bytes)?;
+            let shown = Some(grant.total).filter(|_| grant.row == taken.row);
+            let (source, settles) = match given.branch {
+                None => {
+                    proof::hit("cheque_before_its_giver");
+                    (place.source(), true)
+                }
+                Some(_) if shown.is_none() => continue,
+                Some(_) => {
+                    proof::hit("cheque_on_another_branch");
+                    let source = feed::digest("yika cheque 1", &[place.source().0, given.source().0].concat());
+                    (source, grant.total >= taken.total)
+                }
+            };
+            self.attempt(turn, place, touched, |hub, turn| {
+                // What the branch that is held says less is alarmed, and waits on for another.
+                if settles {
+                    turn.tx.delete(key);
+                }
+                hub.post_taken(turn, place, &taken, (source, shown)).map(|()| Some(taken.row.person))
+            })?;
+        }
+        Ok(())
     }
 
     /// A total on a rights feed: a return to the hub, a cheque between boxes, or a grant of a former life of the hub.
@@ -633,7 +654,6 @@ impl Hub {
         &mut self,
         turn: &mut Turn<'_, '_, R>,
         feed: FeedId,
-        seq: Seq,
         grant: &GrantRecord,
     ) -> Result<Option<PersonId>, CoreError> {
         let Channel::Rights(receiver) = feed.channel else { return Ok(None) };
@@ -645,12 +665,6 @@ impl Hub {
         }
         let touched = Some(grant.row.person);
         if !receiver.node.is_hub() {
-            let key = waiting_cheque_key(feed, seq);
-            if let Some((place, taken)) = turn.tx.get::<(Place, TakenRecord)>(&key)? {
-                turn.tx.delete(key);
-                proof::hit("cheque_before_its_giver");
-                self.post_taken(turn, place, &taken, place.source())?;
-            }
             return Ok(touched);
         }
         let owner =
@@ -668,16 +682,22 @@ impl Hub {
     }
 }
 
-/// What a giver's feed says of a cheque where its box says it stands, on the branch that says most.
-fn given<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, taken: &TakenRecord) -> Result<Fen, StoreError> {
+/// What a giver's feed says of a cheque where its box says it stands, on the branch that says most; `None` while no branch
+/// is known to reach so far. `shown` has just come.
+fn given<R: Read + ?Sized>(
+    turn: &Turn<'_, '_, R>,
+    taken: &TakenRecord,
+    shown: Option<Fen>,
+) -> Result<Option<Fen>, StoreError> {
     let at = (taken.feed, taken.seq);
     let apart = turn.tx.scan(&named(BRANCH, &at), None, BRANCHES_READ_MAX)?.into_iter().map(|(_, bytes)| bytes);
     let entries = turn.tx.entry(&taken.feed, taken.seq)?.into_iter().chain(apart);
-    let totals = entries.filter_map(|bytes| match Entry::decode(&bytes).ok()?.body {
-        Body::Grant(grant) if grant.row == taken.row => Some(grant.total),
-        _ => None,
+    let totals = entries.map(|bytes| match Entry::decode(&bytes).map(|entry| entry.body) {
+        Ok(Body::Grant(grant)) if grant.row == taken.row => grant.total,
+        _ => Fen::ZERO,
     });
-    Ok(totals.max().unwrap_or_default())
+    let is_past = turn.tx.feed(&taken.feed)?.end.seq >= taken.seq;
+    Ok(totals.chain(shown).max().or(is_past.then_some(Fen::ZERO)))
 }
 
 /// Whether a sale is charged or given back.

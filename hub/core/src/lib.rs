@@ -96,7 +96,7 @@ pub enum Command {
     Connected(Writer),
     /// An operator says that this hub was restored from a backup.
     Restored,
-    /// The other branch of a forked journal, as found at a cloned or rolled-back box.
+    /// The other branch of a forked journal or of its cheques, as found at a cloned or rolled-back box, or at a sibling.
     Branch(Box<Run>),
     /// How large guest pools and terminal floats are.
     Pools(PoolSizes),
@@ -340,9 +340,9 @@ pub enum Reply {
     },
     /// Of a redemption: the life it made and its campus.
     Redeemed(Result<(enrol::Used, CampusId), enrol::TokenRefused>),
-    /// The peer holds another branch of this journal: it is wanted from there on.
+    /// The peer holds another branch of this feed: it is wanted from there on.
     Branch {
-        /// The journal.
+        /// The feed.
         feed: FeedId,
         /// First position wanted.
         from: Seq,
@@ -658,7 +658,7 @@ impl Hub {
         match self.mesh.ingest(turn.tx, run, &mut turn.events) {
             Ok(end) => Ok(Reply::Stored(feed, end.seq)),
             Err(RunRefused::Ingest(IngestError::Store(error))) => Err(error.into()),
-            Err(refused) if refused.is_fork() && fork::is_heard_apart(feed.channel) => {
+            Err(refused) if refused.is_fork() && fork::is_heard_apart(&feed) => {
                 Ok(Reply::Branch { feed, from: before(from) })
             }
             Err(refused) => {
@@ -687,7 +687,8 @@ impl Hub {
                 }
                 Event::Granted { feed, seq, grant } => {
                     let place = journal::Place { feed, seq, branch: None };
-                    self.attempt(turn, place, &mut touched, |hub, turn| hub.on_granted(turn, feed, seq, &grant))?;
+                    self.attempt(turn, place, &mut touched, |hub, turn| hub.on_granted(turn, feed, &grant))?;
+                    self.post_waiting(turn, place, &grant, &mut touched)?;
                 }
                 Event::Quarantined { feed, seq, cause } => self.tell_quarantined(turn, feed, seq, cause),
                 _ => {}
