@@ -241,6 +241,28 @@ fn a_restored_hub_that_hears_more_of_a_life_than_its_fence_says_fences_it_again(
     }
 }
 
+/// Who stole the box frees a lost card, and reaches the restored headquarters before the word of its fence does.
+#[test]
+fn what_a_fenced_box_lifted_at_a_restored_hub_stays_blocked() {
+    let mut world = World::new();
+    world.hub().hub(people(vec![add(1, 1)]));
+    world.nodes[2].edge(edge::Command::Block(lost()));
+    world.heal();
+    let night = world.nodes[0].store.clone();
+    fence(&mut world, 1);
+    world.sync(0, 3);
+    restore(&mut world, night);
+    world.nodes[1].edge(edge::Command::Lift { target: TARGET, operator: CLERK });
+    world.sync(1, 0);
+    assert!(!is_blocked(&world, 0));
+    world.sync(3, 0);
+    report(&mut world);
+    for at in [0, 2, 3] {
+        world.nodes[at].restart();
+        assert!(is_blocked(&world, at), "node {at}");
+    }
+}
+
 fn visit(visitor: u64, from_ms: i64) -> edge::Command {
     let visitor = Visitor {
         visitor: PersonId(visitor),

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use yika_crdt::Fen;
 use yika_crdt::channel::{BlockScope, Channel, FeedId};
 use yika_crdt::entry::*;
+use yika_crdt::feed::End;
 use yika_crdt::ids::*;
 use yika_crdt::keys;
 use yika_crdt::proof;
@@ -25,6 +26,24 @@ pub const SWEEP_PERSONS_MAX: usize = 500;
 pub const SKEW_MS: i64 = 10 * 60_000;
 /// Beyond lease and skew, before rights are released.
 pub const GRACE_MS: i64 = 3_600_000;
+
+/// How far a feed was taken beyond a fence; of blocks up to the first lift.
+fn taken_after<R: Read + ?Sized>(turn: &Turn<'_, '_, R>, feed: &FeedId, fence: Seq) -> Result<End, StoreError> {
+    let end = turn.tx.feed(feed)?.end;
+    if !matches!(feed.channel, Channel::Blocks(_)) {
+        return Ok(end);
+    }
+    let mut upto = fence;
+    while upto < end.seq {
+        let bytes = turn.tx.entry(feed, upto.next())?;
+        let is_lift = |entry: Entry| matches!(entry.body, Body::Lift(_));
+        if bytes.is_none_or(|bytes| Entry::decode(&bytes).is_ok_and(is_lift)) {
+            break;
+        }
+        upto = upto.next();
+    }
+    Ok(turn.tx.end_at(feed, upto)?.unwrap_or_default())
+}
 
 /// The lives of [`Hub::fence_again`].
 const HEARD_ON: &[u8] = b"!heard on";
@@ -184,11 +203,7 @@ impl Hub {
                 turn.tx.put(winding_key(writer), &winding);
                 self.wind_up(turn, winding)?;
                 turn.effects.push(Effect::Fenced(writer));
-                if self.holds_beyond_the_fence(turn, writer)? {
-                    proof::hit("held_beyond_a_fence_heard_of_later");
-                    self.mesh.heard_on.insert(writer);
-                    turn.tx.put(HEARD_ON.to_vec(), &self.mesh.heard_on);
-                }
+                self.fence_what_was_taken(turn, writer)?;
             }
         }
         Ok(())
@@ -196,15 +211,29 @@ impl Hub {
 
     /// A hub restored from before a fence took from boxes what they had of that life, before it heard of the fence again:
     /// nobody else takes what lies beyond it, so blocks would hold here alone, and an epoch that covers it would be waited for.
-    fn holds_beyond_the_fence<R: Read + ?Sized>(
-        &self,
-        turn: &Turn<'_, '_, R>,
+    /// The fence is said again as far as it was taken, up to the first lift: who stole the box frees no card by it.
+    fn fence_what_was_taken<R: Read + ?Sized>(
+        &mut self,
+        turn: &mut Turn<'_, '_, R>,
         writer: Writer,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), CoreError> {
+        let Some(fence) = self.mesh.fences.get(&writer).cloned() else { return Ok(()) };
         let shared =
             |feed: &FeedId| matches!(feed.channel, Channel::Blocks(_) | Channel::People(_) | Channel::Campus(_));
-        let mut held = turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == writer && shared(feed));
-        Ok(held.any(|(feed, held)| self.mesh.fenced_after(&feed).is_some_and(|last| held.end.seq > last)))
+        let mut last = fence.last.clone();
+        for (feed, _) in turn.tx.feeds()?.into_iter().filter(|(feed, _)| feed.writer == writer && shared(feed)) {
+            let known = self.mesh.fenced_after(&feed).unwrap_or_default();
+            let taken = taken_after(turn, &feed, known)?;
+            if taken.seq > known {
+                last.retain(|(channel, _)| *channel != feed.channel);
+                last.push((feed.channel, taken));
+            }
+        }
+        if last != fence.last {
+            proof::hit("held_beyond_a_fence_heard_of_later");
+            self.append(turn, Channel::Registry, Body::Fence(FenceRecord { last, ..fence }))?;
+        }
+        Ok(())
     }
 
     /// An operator gives holders their rights back before it is safe: the worst case is booked to `loss` at once.
@@ -395,7 +424,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
     use std::collections::BTreeMap;
     use yika_crdt::documents::PersonChange;
-    use yika_crdt::feed::{self, End, Hash, Run, SignedHead};
+    use yika_crdt::feed::{self, Hash, Run, SignedHead};
     use yika_crdt::person::{Person, PersonStatus};
     use yika_crdt::store::MemoryStore;
 
