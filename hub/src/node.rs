@@ -117,9 +117,10 @@ impl HubNode {
         let options = store::options();
         let path = dir.join("hub.db");
         let sqlite = SqliteStore::open(&path, &options)?;
-        let mut luck = [0; 1];
+        let mut luck = [0; 4];
         crate::vault::random(&mut luck)?;
-        let hub = Hub::load(&sqlite, Identity { me: identity.me, key: identity.key.clone() })?.with_luck(luck[0]);
+        let hub = Hub::load(&sqlite, Identity { me: identity.me, key: identity.key.clone() })?;
+        let hub = hub.with_luck(u32::from_ne_bytes(luck));
         let own = hub.own_record(&identity.name);
         let listed = hub.mesh.nodes.contains_key(&identity.me);
         let people = hub.mesh.people.clone();
@@ -567,6 +568,11 @@ impl Node for HubNode {
 
 /// Tells a box that has greeted what it lacks, as soon as orders are taken; where that fails it must connect again.
 async fn bring_on(node: Arc<HubNode>, to: Writer) {
+    node.opening.opened().await;
+    // Whoever has left meanwhile is asked for nobody's money.
+    if node.peer(to).is_none() {
+        return;
+    }
     if let Err(error) = node.call(Command::Connected(to)).await {
         tracing::error!(peer = %to, %error, "a box could not be served");
         if let Some(peer) = node.peer(to) {

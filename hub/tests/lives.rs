@@ -528,12 +528,12 @@ fn a_restored_hub_releases_nothing_of_a_dead_box_that_it_once_knew_more_of() {
 
 #[test]
 fn two_hubs_put_back_from_one_backup_are_two_lives_and_know_each_other() {
-    // In the same minute, and whichever of them has the larger name.
+    // Whichever of them has the larger name.
     two_hubs_put_back_from_one_backup(1, 2);
     two_hubs_put_back_from_one_backup(200, 100);
 }
 
-fn two_hubs_put_back_from_one_backup(luck: u8, later: u8) {
+fn two_hubs_put_back_from_one_backup(luck: u32, later: u32) {
     let mut world = World::new(&[1]);
     world.hub.luck = luck;
     world.top_up(1, 4_000);
@@ -563,6 +563,7 @@ fn two_hubs_put_back_from_one_backup(luck: u8, later: u8) {
     world.restart_hub();
     world.run_ms(4 * SECOND_MS);
     assert!(world.hub.hub.recovery().is_none(), "the first restore's feeds are its own and came back");
+    assert_eq!(world.hub.hub.mesh.me.incarnation.generation, 3, "numbers of persons are a generation's");
     assert_eq!(world.edges[0].right(P1, MAIN), granted);
     assert_eq!(loss(&world), -3_000, "what the first had granted of a top-up that the second does not know");
     assert!(world.edges[0].alarms().is_empty(), "{:?}", world.edges[0].alarms());

@@ -431,7 +431,7 @@ pub struct Hub {
     /// Its life as of the last commit: a turn that was rolled back began no new one.
     life: Writer,
     /// Of this start: part of the name of a new life.
-    luck: u8,
+    luck: u32,
     /// Being put together again after a restore.
     recovery: Option<Recovery>,
     /// Asks that wait for rights to be given back; forgotten at a restart, when boxes ask again.
@@ -467,9 +467,9 @@ impl Hub {
         Ok(Hub { mesh, documents, key: identity.key, life: me, luck: 0, recovery, waiting, reached, unheard })
     }
 
-    /// With a number that another start of this hub has not: it goes into the name of the life that it may have to begin.
+    /// With a number that no other start of this hub has had: it names the life that this one may have to begin.
     #[must_use]
-    pub fn with_luck(self, luck: u8) -> Hub {
+    pub fn with_luck(self, luck: u32) -> Hub {
         Hub { luck, ..self }
     }
 

@@ -94,12 +94,19 @@ impl Hub {
         if let Some(claim) = false_claim {
             Hub::tell_false_claim(turn, from, &claim)?;
         }
-        // More of this life, or of a later one: a copy of this hub has lived on after the moment this one was copied.
-        let lives = ahead.iter().map(|w| w.claim.feed.writer).filter(|w| w.node.is_hub() && *w >= self.mesh.me);
-        if let Some(newest) = lives.max() {
+        // More of this life, or of another that is not a former one: a copy of this hub has lived on after the moment this one
+        // was copied. Numbers and names are a generation's, so it goes on in one that nobody else has had.
+        let me = self.mesh.me;
+        let lives = ahead.iter().map(|w| w.claim.feed.writer).filter(|life| life.node.is_hub());
+        let lives: Vec<Writer> =
+            lives.filter(|life| life.incarnation.generation >= me.incarnation.generation).collect();
+        if let Some(newest) = lives.iter().map(|life| life.incarnation.generation).max() {
             proof::hit("put_back_shown_by_a_box");
-            self.tell_put_back(turn, from)?;
-            self.recover(turn, newest.incarnation.generation)?;
+            // Of who is restored and has heard of it, another restore of the same backup is no news.
+            if self.recovery.is_none() || lives.contains(&me) {
+                self.tell_put_back(turn, from)?;
+            }
+            self.recover(turn, newest)?;
         }
         if let Some(recovery) = &mut self.recovery {
             recovery.wants.insert(from, ahead);
@@ -196,10 +203,8 @@ impl Hub {
         let generation = known.max().map_or(beyond, |known| known.max(beyond)).saturating_add(1);
         let former_record = self.own_record(&name);
         self.mesh.trust_hub(turn.tx, former_record);
-        // Two hubs put back from the same backup are two lives: the later restore has the larger counter, and another one
-        // also where both clocks say the same.
-        let second = u32::try_from(turn.stamp.hub_time_ms.div_euclid(1000)).unwrap_or(u32::MAX);
-        let counter = (second & !u32::from(u8::MAX) | u32::from(self.luck)).max(1);
+        // Two hubs put back from the same backup are two lives, until one of them is shown the other.
+        let counter = self.luck.max(1);
         if !proof::sown("restored_in_the_old_life") {
             self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter } };
         }

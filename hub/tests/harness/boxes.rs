@@ -21,7 +21,7 @@ pub struct HubBox {
     pub store: MemoryStore,
     pub hub: Hub,
     /// Of its last start.
-    pub luck: u8,
+    pub luck: u32,
     pub transfers: Vec<Transfer>,
     pub(super) sums: BTreeMap<Account, i64>,
     pub(super) sources: BTreeSet<(yika_crdt::feed::Hash, u32)>,
