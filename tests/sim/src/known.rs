@@ -137,11 +137,13 @@ impl World {
     pub fn own_words_are_gone(&self, n: usize) -> bool {
         let node = &self.boxes[n];
         let holds = |disk: &Disk, feed: &FeedId, seq: Seq| disk.feed(feed).is_ok_and(|held| held.end.seq >= seq);
+        let burnt = |address: &NodeId| self.boxes.iter().any(|other| other.gone && other.address == *address);
         let is_burnt = |(feed, seq): (&FeedId, &Seq)| {
             let mut there = self.boxes.iter().filter(|other| !other.gone);
             !holds(&self.hub.disk, feed, *seq) && !there.any(|other| holds(&other.disk, feed, *seq))
         };
-        if self.was_put_back(n) && node.lost.values().flatten().any(is_burnt) {
+        let mut told = node.lost.iter().filter(|(by, _)| burnt(by)).flat_map(|(_, lost)| lost);
+        if self.was_put_back(n) && told.any(is_burnt) {
             return true;
         }
         let own = self.hub.disk.feeds().unwrap_or_default().into_iter().filter(|(feed, _)| feed.writer == node.me);

@@ -282,7 +282,7 @@ impl HubNode {
     pub fn start(&mut self) -> Result<(), StoreError> {
         self.disk.reopen()?;
         let core = Hub::load(&self.disk, Identity { me: HUB, key: self.key.clone() })?;
-        self.core = Some(core.with_luck(self.start as u8));
+        self.core = Some(core.with_luck(self.start as u32));
         self.start += 1;
         self.known = Known::default();
         self.reached.clear();
