@@ -17,7 +17,7 @@ use yika_crdt::keys;
 use yika_crdt::proof;
 use yika_crdt::reason::Reason;
 use yika_crdt::sale::{GivenBack, share_back};
-use yika_crdt::store::{Read, StoreError, decode_row};
+use yika_crdt::store::{KeyValue, Read, StoreError, decode_row};
 use yika_crdt::tariff;
 
 /// Where an entry stands: in a journal, or on the other branch of a forked one.
@@ -141,19 +141,25 @@ const WAITING_CHEQUES: &[u8] = b"!cheque";
 /// Of one giver so many are looked at; where there are more, some are taken to be of boxes that go on.
 const WAITING_READ_MAX: usize = 1_024;
 
-/// Whether there are any.
-pub(super) fn has_waiting_cheques<R: Read + ?Sized>(turn: &Turn<'_, '_, R>) -> Result<bool, StoreError> {
-    Ok(!turn.tx.scan(WAITING_CHEQUES, None, 1)?.is_empty())
-}
-
 impl Hub {
+    /// Whether a box that goes on has taken any cheque of which the giver's word has not come yet.
+    pub(super) fn awaits_cheques<R: Read + ?Sized>(&self, turn: &Turn<'_, '_, R>) -> Result<bool, StoreError> {
+        if turn.tx.scan(WAITING_CHEQUES, None, 1)?.is_empty() {
+            return Ok(false);
+        }
+        self.is_awaited(turn.tx.scan(WAITING_CHEQUES, None, WAITING_READ_MAX)?)
+    }
+
     /// Whether a box that goes on has taken a cheque of this giver whose word on it has not come yet: it may be spent.
     pub(super) fn awaits_cheque_of<R: Read + ?Sized>(
         &self,
         turn: &Turn<'_, '_, R>,
         giver: Writer,
     ) -> Result<bool, StoreError> {
-        let rows = turn.tx.scan(&named(WAITING_CHEQUES, &giver), None, WAITING_READ_MAX)?;
+        self.is_awaited(turn.tx.scan(&named(WAITING_CHEQUES, &giver), None, WAITING_READ_MAX)?)
+    }
+
+    fn is_awaited(&self, rows: Vec<KeyValue>) -> Result<bool, StoreError> {
         let mut awaits = rows.len() == WAITING_READ_MAX;
         for (key, bytes) in &rows {
             let (place, _): (Place, TakenRecord) = decode_row(key, bytes)?;

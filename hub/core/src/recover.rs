@@ -194,8 +194,8 @@ impl Hub {
         false_claims.iter().try_for_each(|(from, claim)| Hub::tell_false_claim(turn, *from, claim))
     }
 
-    /// Begins a new life, beyond that generation and every one that is known: a clock that was set back may name the same
-    /// second twice. Everything that the former one may have signed is assumed to be out.
+    /// Begins a new life, beyond that generation and every one that is known. Everything that the former one may have signed is
+    /// assumed to be out.
     fn recover<R: Read + ?Sized>(&mut self, turn: &mut Turn<'_, '_, R>, beyond: u32) -> Result<(), CoreError> {
         let former = self.mesh.me;
         let name = self.mesh.nodes.get(&former).map_or_else(|| "hub".to_owned(), |n| n.record.name.clone());

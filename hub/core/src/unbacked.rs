@@ -3,7 +3,7 @@
 //! They are posted as reported, because the meal may be eaten: what bounds a lying box is that somebody hears of it at once
 //! and fences it. Leaves to others: what a holder owes (`rights`), prices (`price`).
 
-use super::journal::{Place, has_waiting_cheques};
+use super::journal::Place;
 use super::{CoreError, Hub, Turn};
 use yika_crdt::Fen;
 use yika_crdt::entry::PurchaseRecord;
@@ -19,7 +19,7 @@ impl Hub {
         overdrawn: Fen,
     ) -> Result<(), CoreError> {
         // A hub that was restored does not know yet what it had granted, nor one to which a cheque is still on its way.
-        let is_sure = self.recovery.is_none() && !has_waiting_cheques(turn)?;
+        let is_sure = self.recovery.is_none() && !self.awaits_cheques(turn)?;
         if overdrawn.is_positive() && is_sure {
             let detail =
                 format!("{} of {}: {overdrawn} yuan were sold beyond the rights of the box", sale.id, sale.day);
