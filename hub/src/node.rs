@@ -117,16 +117,18 @@ impl HubNode {
         let options = store::options();
         let path = dir.join("hub.db");
         let sqlite = SqliteStore::open(&path, &options)?;
-        let mut luck = [0; 4];
-        crate::vault::random(&mut luck)?;
+        let clock = HubClock::resumed(&sqlite)?;
+        let mut luck = [0; 2];
+        if clock.newest_ms() > wall_ms() {
+            crate::vault::random(&mut luck)?;
+        }
         let hub = Hub::load(&sqlite, Identity { me: identity.me, key: identity.key.clone() })?;
-        let hub = hub.with_luck(u32::from_ne_bytes(luck));
+        let hub = hub.with_luck(u16::from_ne_bytes(luck).into());
         let own = hub.own_record(&identity.name);
         let listed = hub.mesh.nodes.contains_key(&identity.me);
         let people = hub.mesh.people.clone();
         let ears = Ears::new(hub.mesh.directory(), sqlite.feeds()?.into_iter().map(|(feed, _)| feed));
         ears.recovery.send_replace(Recovering::of(&hub, &sqlite)?);
-        let clock = HubClock::resumed(&sqlite)?;
         let heard = core::heard(&sqlite)?.into_iter();
         let heard = heard.map(|(writer, at_ms)| (writer, Heard { at_ms: Some(at_ms), ..Heard::default() })).collect();
         let (writer, thread) = StoreWriter::spawn(HubMachine::new(hub, clock, ears.clone()), sqlite)?;

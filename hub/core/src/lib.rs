@@ -430,7 +430,7 @@ pub struct Hub {
     key: SigningKey,
     /// Its life as of the last commit: a turn that was rolled back began no new one.
     life: Writer,
-    /// Of this start: part of the name of a new life.
+    /// Seconds by which the name of a new life is off.
     luck: u32,
     /// Being put together again after a restore.
     recovery: Option<Recovery>,
@@ -467,7 +467,7 @@ impl Hub {
         Ok(Hub { mesh, documents, key: identity.key, life: me, luck: 0, recovery, waiting, reached, unheard })
     }
 
-    /// With a number that no other start of this hub has had: it names the life that this one may have to begin.
+    /// Names a life that this start may have to begin so many seconds late: a clock that stands would name two lives alike.
     #[must_use]
     pub fn with_luck(self, luck: u32) -> Hub {
         Hub { luck, ..self }

@@ -203,8 +203,9 @@ impl Hub {
         let generation = known.max().map_or(beyond, |known| known.max(beyond)).saturating_add(1);
         let former_record = self.own_record(&name);
         self.mesh.trust_hub(turn.tx, former_record);
-        // Two hubs put back from the same backup are two lives, until one of them is shown the other.
-        let counter = self.luck.max(1);
+        // Two hubs put back from the same backup are two lives: the later restore has the larger counter.
+        let second = u32::try_from(turn.stamp.hub_time_ms.div_euclid(1000)).unwrap_or(u32::MAX);
+        let counter = second.saturating_add(self.luck).max(1);
         if !proof::sown("restored_in_the_old_life") {
             self.mesh.me = Writer { node: NodeId::HUB, incarnation: Incarnation { generation, counter } };
         }
