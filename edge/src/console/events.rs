@@ -84,7 +84,7 @@ impl App {
                 line.set(ui, About::Other, "event.act", ("plain", if known { ui.t(&key) } else { &act.act }));
                 line.who =
                     if act.operator == OperatorId(0) { String::new() } else { self.operator_name(ui, act.operator) };
-                line.place = act.detail.clone();
+                line.place = ui.act_detail(&act.detail);
             }
             Body::Cut(day) => line.set(ui, About::Other, "event.cut", ("info", &day.to_string())),
             Body::Alarm(alarm) => {

@@ -166,7 +166,8 @@ fn restore(config: &Config, files: &[PathBuf], voice: Voice, wish: Restore) -> R
 }
 
 fn put_together(file: &Path, data: &Path, log: Option<&LogFrom>) -> Result<Restored> {
-    let vault = Arc::new(Vault::open(data).context("restoring needs the master key, which is in no backup")?);
+    let needed = "restoring needs the master key, which is in no backup: name the copy that you keep with --master-key";
+    let vault = Arc::new(Vault::open(data).context(needed)?);
     tokio::task::block_in_place(|| backup::restore(file, data, &vault, log))
 }
 

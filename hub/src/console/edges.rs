@@ -250,7 +250,11 @@ fn told(
         Body::Door(door) => ("journal.door", format!("{} · {}", door.door, door_words(ui, &door.event)), String::new()),
         Body::Act(act) => {
             let who = operators.get(&act.operator).cloned().unwrap_or_else(|| act.operator.to_string());
-            ("journal.act", format!("{who} · {} · {}", act_words(ui, &act.act), act.detail), String::new())
+            (
+                "journal.act",
+                format!("{who} · {} · {}", act_words(ui, &act.act), ui.act_detail(&act.detail)),
+                String::new(),
+            )
         }
         Body::Cut(day) => ("journal.cut", day.to_string(), String::new()),
         Body::Alarm(alarm) => (

@@ -432,6 +432,32 @@ impl Ui {
         about.chain(facts).chain([words.as_str()]).collect::<Vec<_>>().join(" ")
     }
 
+    /// What an act at a box was about. Boxes write it for the journal, in English; others get the facts of it.
+    pub fn act_detail(&self, detail: &str) -> String {
+        if self.lang == Lang::En {
+            return detail.to_owned();
+        }
+        let bare = |target: &str| target.split_once(':').map_or(target, |(_, number)| number).to_owned();
+        if let Some((terminal, _)) = detail.split_once(" boot ") {
+            return terminal.to_owned();
+        }
+        if let Some((target, reason)) = detail.split_once(" as ") {
+            let key = format!("act.as.{}", reason.to_lowercase());
+            return if self.kit.words.has(&key) {
+                format!("{} · {}", bare(target), self.t(&key))
+            } else {
+                detail.to_owned()
+            };
+        }
+        if let Some((target, (lifted, left))) = detail.split_once(": ").and_then(|(target, rest)| {
+            let (lifted, rest) = rest.split_once(" lifted, ")?;
+            Some((target, (lifted, rest.split_once(" left")?.0)))
+        }) {
+            return format!("{} · {}", bare(target), self.t_args("act.lifted", &[("n", lifted), ("left", left)]));
+        }
+        detail.to_owned()
+    }
+
     /// The time of this request, as operators read it.
     pub fn now_text(&self) -> String {
         self.time_text(self.now_ms)
@@ -660,6 +686,18 @@ mod tests {
         assert_eq!(zh.alarm_detail("door_failed", failed), "d1 控制板没有执行开锁");
         let lost = "line 1: 12 events of this line found no room";
         assert_eq!(zh.alarm_detail("door_events_lost", lost), "line 1 事件太多，有 12 条没有记录");
+    }
+
+    #[test]
+    fn acts_at_boxes_are_told_by_their_facts() {
+        let (zh, en) = (reader_of(Lang::Zh), reader_of(Lang::En));
+        let lifted = "card:10000106: 1 lifted, 0 left, card read, document seen";
+        assert_eq!(zh.act_detail(lifted), "10000106 · 解除 1 项，剩 0 项，已刷卡并核对证件");
+        assert_eq!(en.act_detail(lifted), lifted);
+        assert_eq!(zh.act_detail("card:10000106 as Lost"), "10000106 · 卡片丢失");
+        assert_eq!(zh.act_detail("person:7 as Unheard"), "person:7 as Unheard");
+        assert_eq!(zh.act_detail("t2 boot 1796124128 of o2"), "t2");
+        assert_eq!(zh.act_detail("t5-1-204 ¥3.00: 刷错了"), "t5-1-204 ¥3.00: 刷错了");
     }
 
     #[test]
