@@ -350,8 +350,9 @@ impl Edge {
                 Reply::Done
             }
             Command::TrustHub(record) => {
+                let life = record.writer;
                 mesh.trust_hub(tx, record);
-                self.hub_connected(ticks);
+                self.hub_connected(life, ticks);
                 events.push(Event::Registry);
                 Reply::Done
             }

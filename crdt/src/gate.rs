@@ -4,11 +4,11 @@
 //! Appending from an older state would write positions a second time: a fork, and money spent twice. Leaves to
 //! others: asking (shell), the copy of the ends outside the database (`yika-edge`), taking entries back (`takeback`).
 
-use crate::channel::Channel;
+use crate::channel::{Channel, FeedId};
 use crate::edge::{Command, Edge, Reply};
 use crate::entry::Entry;
 use crate::feed::End;
-use crate::ids::{Day, Seq};
+use crate::ids::{Day, Seq, Writer};
 use crate::keys;
 use crate::mesh::Event;
 use crate::proof;
@@ -49,6 +49,15 @@ impl OwnEnds {
         let other_branch = self.journal.seq == kept.journal.seq && self.journal.hash != kept.journal.hash;
         self.journal.seq < kept.journal.seq || self.entries < kept.entries || other_branch
     }
+}
+
+/// Whether a store is that of a life that has not begun: it has appended nothing, and nobody has granted it anything.
+///
+/// # Errors
+/// Of storage.
+pub fn is_new<R: Read + ?Sized>(store: &R, me: Writer) -> Result<bool, StoreError> {
+    let is_of_it = |feed: &FeedId| feed.writer == me || feed.channel == Channel::Rights(me);
+    Ok(!store.feeds()?.iter().any(|(feed, held)| is_of_it(feed) && held.end.seq > Seq::ZERO))
 }
 
 /// Why nothing may be appended.

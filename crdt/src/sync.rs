@@ -522,7 +522,7 @@ impl PeerSync {
             if held > sent
                 && !self.held.holds(&feed)
                 && directory.may_hold(&feed, self.peer)
-                && !self.held.puts_off(&feed)
+                && !self.held.puts_off(&feed, self.peer_writer)
                 && let Some(message) = self.next_run(store, feed, key)?
             {
                 return Ok(Some(message));

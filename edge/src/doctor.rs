@@ -447,13 +447,15 @@ fn journal_when_down(report: &mut Report, dir: &Path, identity: &Identity) {
     if !path.exists() {
         return;
     }
-    let held = SqliteReader::open(&path, &Options::default())
-        .and_then(|reader| Ok((mirror::ends_of(&reader, identity.me)?, reader.feed(&feed)?.end.seq)));
-    let (Ok((ends, seq)), Ok(said)) = (held, mirror::read(dir)) else {
+    let judged = mirror::read(dir).map_err(anyhow::Error::from).and_then(|said| {
+        let reader = SqliteReader::open(&path, &Options::default())?;
+        Ok((mirror::judge(said, identity.me, &reader)?, reader.feed(&feed)?.end.seq))
+    });
+    let Ok((shut, seq)) = judged else {
         return report.add("journal", Verdict::Unknown, both("无法读取", "cannot be read"), ["", ""]);
     };
     let mend = ["启动并接通总部, 缺少的记录会取回", "start and connect headquarters: what is missing is taken back"];
-    match mirror::judge(said, identity.me, &ends) {
+    match shut {
         None => report.add("journal", Verdict::Well, ends_at(seq.0), ["", ""]),
         Some(shut) => report.add("journal", Verdict::Wrong, shut_words(shut, seq), mend),
     }

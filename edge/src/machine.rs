@@ -89,7 +89,8 @@ impl EdgeMachine {
 
     /// Keeps the ends of own feeds outside the database, after the commit and before its answers leave.
     fn mirror(&mut self, store: &SqliteStore, effects: &[Effect]) {
-        let mut own = false;
+        // Once the gate is open there is something to be behind of, if only nothing.
+        let mut own = effects.iter().any(|effect| matches!(effect, Effect::Gate(None)));
         for effect in effects {
             if let Effect::Grown(feed) = effect
                 && feed.writer == self.edge.mesh.me

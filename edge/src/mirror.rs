@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use yika_crdt::channel::{Channel, FeedId};
 use yika_crdt::feed::End;
-use yika_crdt::gate::{OwnEnds, Shut};
+use yika_crdt::gate::{self, OwnEnds, Shut};
 use yika_crdt::ids::Writer;
 use yika_crdt::store::{Read, StoreError};
 use yika_crdt::wire;
@@ -82,11 +82,19 @@ pub fn ends_of<R: Read + ?Sized>(store: &R, me: Writer) -> Result<OwnEnds, Store
 }
 
 /// Compares the file with the store at a start: why the box must not write yet, if so.
-pub fn judge(said: Said, me: Writer, held: &OwnEnds) -> Option<Shut> {
+///
+/// # Errors
+/// Of storage.
+pub fn judge<R: Read + ?Sized>(said: Said, me: Writer, store: &R) -> Result<Option<Shut>, StoreError> {
+    let (held, is_new) = (ends_of(store, me)?, gate::is_new(store, me)?);
+    Ok(compare(said, me, &held, is_new))
+}
+
+fn compare(said: Said, me: Writer, held: &OwnEnds, is_new: bool) -> Option<Shut> {
     match said {
         // A new life begins with empty feeds; what the file says of an older one is history.
         Said::Kept(kept) if kept.writer == me => held.is_behind(&kept.ends).then_some(Shut::Behind(kept.ends)),
-        _ if held.entries == 0 => None,
+        _ if is_new => None,
         Said::Kept(_) | Said::Nothing | Said::Damaged => Some(Shut::Unsure),
     }
 }
@@ -198,13 +206,18 @@ mod tests {
     fn a_database_behind_the_file_or_of_another_branch_is_noticed() {
         let kept = |seq| Said::Kept(Kept { writer: me(), ends: OwnEnds::of([(Channel::Journal, end(seq))]) });
         let held = |seq| OwnEnds::of([(Channel::Journal, end(seq))]);
-        assert_eq!(judge(kept(5), me(), &held(5)), None);
-        assert_eq!(judge(kept(5), me(), &held(6)), None);
-        assert!(matches!(judge(kept(5), me(), &held(4)), Some(Shut::Behind(_))));
+        assert_eq!(compare(kept(5), me(), &held(5), false), None);
+        assert_eq!(compare(kept(5), me(), &held(6), false), None);
+        assert!(matches!(compare(kept(5), me(), &held(4), false), Some(Shut::Behind(_))));
         let other = End { seq: Seq(5), hash: Hash([9; 32]) };
-        assert!(matches!(judge(kept(5), me(), &OwnEnds::of([(Channel::Journal, other)])), Some(Shut::Behind(_))));
-        assert_eq!(judge(Said::Nothing, me(), &OwnEnds::default()), None);
-        assert_eq!(judge(Said::Nothing, me(), &held(1)), Some(Shut::Unsure));
-        assert_eq!(judge(Said::Damaged, me(), &held(1)), Some(Shut::Unsure));
+        assert!(matches!(
+            compare(kept(5), me(), &OwnEnds::of([(Channel::Journal, other)]), false),
+            Some(Shut::Behind(_))
+        ));
+        assert_eq!(compare(Said::Nothing, me(), &OwnEnds::default(), true), None);
+        // Nothing of its own, and money that headquarters granted it: it may have sold of it.
+        assert_eq!(compare(Said::Nothing, me(), &OwnEnds::default(), false), Some(Shut::Unsure));
+        assert_eq!(compare(Said::Nothing, me(), &held(1), false), Some(Shut::Unsure));
+        assert_eq!(compare(Said::Damaged, me(), &held(1), false), Some(Shut::Unsure));
     }
 }

@@ -137,7 +137,7 @@ impl EdgeNode {
         let store = SqliteStore::open(&path, &options)?;
         let place = identity.place();
         let edge = Edge::load(&store, identity.me, place)?;
-        let shut = mirror::judge(mirror::read(dir)?, identity.me, &mirror::ends_of(&store, identity.me)?);
+        let shut = mirror::judge(mirror::read(dir)?, identity.me, &store)?;
         let edge = edge.started(shut);
         let mirror = Mirror::open(dir, identity.me, &store)?;
         let people = edge.mesh.people.clone();

@@ -17,6 +17,8 @@ use crate::store::{Read, StoreError, Tx};
 /// The connection to headquarters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HubLine {
+    /// The life at its other end, by its certificate.
+    pub(super) life: Writer,
     /// Before headquarters said anything on it of what is still to come.
     since_mono_ms: u64,
     /// What it had said to this box before, as it greeted.
@@ -25,8 +27,8 @@ pub(super) struct HubLine {
 
 impl Edge {
     /// A connection to headquarters begins.
-    pub(super) fn hub_connected(&mut self, ticks: Ticks) {
-        self.hub_line = Some(HubLine { since_mono_ms: ticks.mono_ms, said_before: None });
+    pub(super) fn hub_connected(&mut self, life: Writer, ticks: Ticks) {
+        self.hub_line = Some(HubLine { life, since_mono_ms: ticks.mono_ms, said_before: None });
     }
 
     /// Headquarters has greeted in that life, and had said so much to this box by then.
@@ -66,7 +68,7 @@ impl Edge {
         ticks: Ticks,
     ) {
         match self.hub_line {
-            Some(HubLine { since_mono_ms, said_before: Some((now_in, end)) }) if life == now_in && seq > end => {
+            Some(HubLine { since_mono_ms, said_before: Some((now_in, end)), .. }) if life == now_in && seq > end => {
                 self.clock.hear_hub(hub_time_ms, ticks.mono_ms.saturating_sub(since_mono_ms), ticks);
             }
             Some(HubLine { said_before: Some(_), .. }) => {

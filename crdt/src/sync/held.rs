@@ -5,7 +5,7 @@
 use super::{Cursor, FEEDS_MAX, PeerSync, SnapshotWord};
 use crate::channel::{Channel, Class, FeedId};
 use crate::feed::{End, Hash};
-use crate::ids::Seq;
+use crate::ids::{Seq, Writer};
 use crate::mesh::Directory;
 use crate::proof;
 use crate::snapshot::{Audience, SignedManifest, is_worth_it};
@@ -85,11 +85,15 @@ impl Held {
         })
     }
 
-    /// Whether a feed has to wait for one that is held: nothing of a box can be taken before the registry that lists it, and
-    /// documents are read by it. It is looked at again when the registry is released.
-    pub(super) fn puts_off(&mut self, feed: &FeedId) -> bool {
+    /// Whether a feed has to wait for one that is held: nothing of a box, nor what is for another life than the peer's own,
+    /// can be taken before the registry that lists it, and documents are read by it. It is looked at again when the registry
+    /// is released.
+    pub(super) fn puts_off(&mut self, feed: &FeedId, peer: Writer) -> bool {
         // Days and hours of a campus' documents follow from the calendar that the registry gives it.
-        let needs_it = !feed.writer.node.is_hub() || feed.channel.class() == Class::Documents;
+        let is_for_another = matches!(feed.channel, Channel::Rights(receiver) if receiver != peer);
+        let needs_it = !feed.writer.node.is_hub()
+            || feed.channel.class() == Class::Documents
+            || is_for_another && !proof::sown("rights_of_a_former_life_sent_first");
         let waits = needs_it && self.holds_registry() && !proof::sown("sent_before_its_registry");
         if waits && self.behind.len() < FEEDS_MAX {
             proof::hit("put_off_for_the_registry");
@@ -206,9 +210,7 @@ impl PeerSync {
             self.go_on_from(*feed, Cursor::at(*base, true));
         }
         // Also what does not wait any more, because a newer one was offered meanwhile and declined.
-        if !proof::sown("taken_and_not_gone_on") {
-            self.on_grown(offered.iter().map(|(feed, _)| feed));
-        }
+        self.on_grown(offered.iter().map(|(feed, _)| feed));
         let elsewhere = |(feed, waiting): (&FeedId, &Waiting)| match waiting.waits {
             Waits::Elsewhere { id: taken, base } if taken == id => Some((*feed, base)),
             _ => None,

@@ -263,6 +263,28 @@ fn what_boxes_wrote_waits_for_the_registry_that_comes_with_a_snapshot() {
     assert_eq!(world.sent(), [(BLOCKS, 1, 2), (JOURNAL, 1, 2), (policy, 1, 2)]);
 }
 
+/// A box that is enrolled in the place of another at a headquarters that has let its registry go: the rights of the former
+/// life wait for the registry that lists it, its own do not.
+#[test]
+fn rights_of_a_former_life_wait_for_the_registry_that_comes_with_a_snapshot() {
+    let registry = FeedId { writer: HUB, channel: Channel::Registry };
+    let rights = |receiver| FeedId { writer: HUB, channel: Channel::Rights(receiver) };
+    let (own, former) =
+        (rights(SIBLING), rights(Writer { incarnation: Incarnation { generation: 0, counter: 1 }, ..SIBLING }));
+    let mut world = World::at_headquarters();
+    for feed in [registry, former, own] {
+        world.append(feed, 2, 10);
+    }
+    world.prune(registry, 2);
+    let feeds = world.store.feeds().unwrap();
+    let directory = world.mesh.directory();
+    assert_eq!(world.sync.hold_for_snapshots(&directory, &feeds), BTreeSet::from([Audience::Everyone]));
+    assert_eq!(world.sent(), [(own, 1, 2)], "the registry is on its way");
+    world.sync.say(Message::Snapshot(Box::new(SnapshotWord::Nothing(Audience::Everyone))));
+    world.sync.to_say.clear();
+    assert_eq!(world.sent(), [(former, 1, 2)]);
+}
+
 /// While a box fetches a snapshot, a newer one is offered to all, and it declines that: what it lacks goes on from the older
 /// one all the same, once that is taken.
 #[test]

@@ -144,3 +144,21 @@ fn what_waited_at_the_gate_is_appended_in_order_and_in_portions() {
     assert!(matches!(edge.run(purchase()), Reply::Outcome(_)));
     assert_eq!(edge.store.scan(yika_crdt::keys::HELD, None, 1).unwrap(), []);
 }
+
+/// Headquarters was put back, and its clock with it, to before a life that this box has met: what it is asked for goes to
+/// the life that asks, as nobody else knows of the other one.
+#[test]
+fn what_is_called_back_goes_to_the_life_of_headquarters_that_asks() {
+    let mut hub = HubVoice::default();
+    let mut edge = Box_::ready(1, 1, &mut hub);
+    edge.run(Command::Ingest(hub.grant(edge_writer(1), 1_000).into()));
+    let life = |generation, counter| Writer { incarnation: Incarnation { generation, counter }, ..HUB };
+    for met in [life(6, 200), life(6, 100)] {
+        edge.run(Command::TrustHub(node_record(met, None)));
+    }
+    let row = Row { person: PERSON, wallet: WalletKey::Main };
+    assert_eq!(edge.run(Command::Recall { row, keep: Fen(100) }), Reply::Granted(true));
+    let to = |counter| FeedId { writer: edge_writer(1), channel: Channel::Rights(life(6, counter)) };
+    let told = [100, 200].map(|counter| edge.store.feed(&to(counter)).unwrap().end.seq);
+    assert_eq!(told, [Seq(1), Seq::ZERO]);
+}
