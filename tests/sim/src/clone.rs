@@ -139,6 +139,9 @@ impl World {
 
     fn install(&mut self, old: Writer, (life, key): (Writer, SigningKey), campus: CampusId) {
         self.note(|| format!("{life} is enrolled in the place of {old}"));
+        if self.boxes.iter().any(|node| node.me == life) {
+            self.fail(format!("{life} is enrolled in the place of {old}, and that life has been lived"));
+        }
         self.losses.replaced.insert(old);
         let n = self.boxes.len();
         let address = self.free_address(life.node);

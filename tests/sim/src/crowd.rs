@@ -67,6 +67,8 @@ pub struct Crowd {
     pub spent: BTreeMap<PersonId, i64>,
     /// Of that, what each sale counts for: however many boxes sold under its id, it was eaten once.
     counted: BTreeMap<PurchaseId, i64>,
+    /// Cards that liars wrote down for themselves, by liar.
+    pub stolen: BTreeMap<usize, CardNumber>,
     /// Ids whose sale somebody asked to undo, whether he heard of it or not.
     pub undone: BTreeSet<PurchaseId>,
     /// Ids that were given up: what boxes sell under them goes back.
@@ -149,7 +151,12 @@ impl Terminal {
     /// The id of its next request.
     pub fn next_id(&mut self) -> PurchaseId {
         self.seq += 1;
-        PurchaseId { terminal: self.id, boot: self.boot, seq: self.seq }
+        self.id_after(0)
+    }
+
+    /// The id that it will use so many requests later, unless it starts anew.
+    pub fn id_after(&self, requests: u32) -> PurchaseId {
+        PurchaseId { terminal: self.id, boot: self.boot, seq: self.seq + requests }
     }
 }
 

@@ -54,6 +54,7 @@ impl World {
         }
         let which = self.chance.below(11);
         self.note(|| format!("{life} lies ({which})"));
+        self.steal(n);
         match which {
             0 | 1 => self.make_up_sales(n),
             2 | 3 => self.pass_on_what_it_keeps(n),
@@ -68,7 +69,7 @@ impl World {
     }
 
     /// Appends what it likes to a feed of its own, and lets it spread.
-    fn append_at_will(&mut self, n: usize, channel: Channel, bodies: Vec<Body>) {
+    pub fn append_at_will(&mut self, n: usize, channel: Channel, bodies: Vec<Body>) {
         let stamp = Stamp { hub_time_ms: self.now_ms, boot: 0, mono_ms: self.now_ms.unsigned_abs() };
         let node = &mut self.boxes[n];
         let feed = FeedId { writer: node.me, channel };

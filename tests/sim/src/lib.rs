@@ -35,6 +35,7 @@ pub mod strike;
 pub mod talk;
 pub mod theme;
 pub mod then;
+pub mod thief;
 pub mod turn;
 pub mod verdict;
 pub mod world;

@@ -198,16 +198,14 @@ fn tell_marks(_: &BTreeMap<&str, u64>) -> bool {
 
 #[cfg(feature = "proof")]
 fn mutants(cli: &Cli, most: u64, faults: &[String]) -> ExitCode {
-    let found = yika_sim::mutants::hunt(faults, (cli.from, most), cli.jobs);
-    for mutant in &found {
-        match serde_json::to_string(mutant) {
-            Ok(line) if cli.json => println!("{line}"),
-            _ => {
-                let seeds = mutant.found_by.map_or_else(|| "-".to_owned(), |seed| (seed + 1 - cli.from).to_string());
-                println!("{:<44} {seeds:>5}  {}", mutant.fault, mutant.words);
-            }
+    let told = |mutant: &yika_sim::mutants::Mutant| match serde_json::to_string(mutant) {
+        Ok(line) if cli.json => println!("{line}"),
+        _ => {
+            let seeds = mutant.found_by.map_or_else(|| "-".to_owned(), |seed| (seed + 1 - cli.from).to_string());
+            println!("{:<44} {seeds:>5}  {}", mutant.fault, mutant.words);
         }
-    }
+    };
+    let found = yika_sim::mutants::hunt(faults, (cli.from, most), cli.jobs, &told);
     let killed = found.iter().filter(|mutant| mutant.found_by.is_some()).count();
     eprintln!("{killed} of {} faults found", found.len());
     ExitCode::from(u8::from(killed < found.len()))

@@ -23,8 +23,8 @@ pub struct Mutant {
     pub words: String,
 }
 
-/// Sows each fault in turn, or those named, and plays seeds until one fails, `most` at most.
-pub fn hunt(only: &[String], (from, most): (u64, u64), jobs: usize) -> Vec<Mutant> {
+/// Sows each fault in turn, or those named, and plays seeds until one fails, `most` at most; tells each as it is done.
+pub fn hunt(only: &[String], (from, most): (u64, u64), jobs: usize, told: &(dyn Fn(&Mutant) + Sync)) -> Vec<Mutant> {
     let wanted = |fault: &&&str| only.is_empty() || only.iter().any(|name| name == **fault);
     let faults: Vec<&'static str> = FAULTS.iter().filter(wanted).copied().collect();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
@@ -34,6 +34,7 @@ pub fn hunt(only: &[String], (from, most): (u64, u64), jobs: usize) -> Vec<Mutan
                 while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mutant = hunt_one(fault, from, most);
                     if let Ok(mut done) = done.lock() {
+                        told(&mutant);
                         done.insert(*fault, mutant);
                     }
                 }

@@ -11,7 +11,7 @@ use yika_crdt::channel::{FeedId, Place};
 use yika_crdt::clock::Ticks;
 use yika_crdt::edge::Edge;
 use yika_crdt::entry::{NodeRecord, Row, WalletKey};
-use yika_crdt::gate::{OwnEnds, Shut};
+use yika_crdt::gate::{self, OwnEnds, Shut};
 use yika_crdt::ids::*;
 use yika_crdt::resend::Resends;
 use yika_crdt::rights::PersonRights;
@@ -133,7 +133,7 @@ impl BoxNode {
         let held = ends_of(&self.disk, self.me)?;
         let found = match self.mirror {
             Some(kept) => held.is_behind(&kept).then_some(Shut::Behind(kept)),
-            None => (held.entries > 0).then_some(Shut::Unsure),
+            None => (!gate::is_new(&self.disk, self.me)?).then_some(Shut::Unsure),
         };
         self.core = Some(Edge::load(&self.disk, self.me, self.place)?.started(found));
         self.asking_until_ms = now_ms + asking_ms;

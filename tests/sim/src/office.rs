@@ -18,13 +18,15 @@ use yika_hub_core::{self as core, Teller};
 
 const TELLER: Teller = Teller { operator: OperatorId(1), shift: 1 };
 const CLERK: OperatorId = OperatorId(7);
+/// Whose people eat.
+pub const HOME: CampusId = CampusId(1);
 
 /// A person with one card.
 pub fn person(number: u64) -> Person {
     let card = Card { number: CardNumber(FIRST_CARD + number), uid: None, state: CardState::Active, valid_until: None };
     Person {
         person: PersonId(number),
-        home: CampusId(1),
+        home: HOME,
         name: format!("测试员{number}"),
         staff_number: format!("{number:04}"),
         category: CategoryId(1),

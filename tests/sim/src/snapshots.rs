@@ -32,6 +32,12 @@ const CUT_AGAIN_MS_MIN: i64 = 3_000;
 const SILENT_MS_MAX: i64 = 20_000;
 /// So long after the connection to headquarters was lost siblings send what the snapshot would have brought.
 const GONE_MS_MAX: i64 = 10_000;
+/// Keeps it apart from all else whether lines are thin.
+const THIN_APART: u64 = 0x7819_0000;
+/// Longest way of a chunk over a thin line.
+const THIN_MS_MAX: i64 = 7_000;
+/// Keeps it apart from all else whether headquarters is backed up seldom.
+const SELDOM_APART: u64 = 0x5E1D_0000;
 
 /// A snapshot with all its chunks.
 #[derive(Clone)]
@@ -143,7 +149,9 @@ impl World {
     /// Makes a backup and proves it: what it holds counts as archived.
     pub fn back_up(&mut self) {
         if self.is_busy() {
-            self.soon(2_000, 15_000, Work::BackUp);
+            let is_seldom = self.plan.is(Theme::Days) && Chance::new(self.plan.seed ^ SELDOM_APART).one_in(3);
+            let most_ms = if is_seldom { self.plan.busy_ms } else { 15_000 };
+            self.soon(2_000, most_ms, Work::BackUp);
         }
         if self.hub.core.is_none() || self.hub.is_unaware || self.hub.is_restored || self.hub_is_opening() {
             return;
@@ -265,6 +273,14 @@ impl World {
             self.note_words();
             while let Ok(core::Reply::More) = self.order(core::Command::Drop(Arc::clone(&drop))) {}
         }
+    }
+
+    /// How much longer a chunk takes where lines are thin: newer snapshots are offered meanwhile.
+    pub fn thin_line_ms(&self, message: &Message) -> i64 {
+        let is_chunk = matches!(message, Message::Snapshot(word) if matches!(**word, SnapshotWord::Chunk { .. }));
+        let is_thin = is_chunk && self.plan.is(Theme::Pruning) && Chance::new(self.plan.seed ^ THIN_APART).one_in(3);
+        let mut chance = Chance::new(self.plan.seed ^ THIN_APART ^ self.now_ms.unsigned_abs());
+        if is_thin { chance.between(200, THIN_MS_MAX) } else { 0 }
     }
 
     /// A chunk that a peer has asked for.

@@ -7,6 +7,7 @@ use crate::disk::Disk;
 use crate::plan::Class;
 use crate::talk::IDLE_MS;
 use crate::theme::Theme;
+use crate::then::Then;
 use crate::world::{Event, World};
 use std::collections::BTreeMap;
 use yika_crdt::channel::{Channel, FeedId};
@@ -14,6 +15,9 @@ use yika_crdt::entry::{Body, Entry, WalletKey};
 use yika_crdt::ids::*;
 use yika_crdt::store::Read;
 use yika_hub_core as core;
+
+/// Keeps it apart from all else whether another box takes a fenced one's place.
+const REPLACED_APART: u64 = 0x4E97_ACED;
 
 /// What ends a fault.
 #[derive(Clone)]
@@ -237,6 +241,12 @@ impl World {
             self.struck(Class::Fence);
             self.note(|| format!("{writer} is fenced"));
             self.fenced.insert(writer);
+            // Drawn apart, so that other histories stay as they were: another box takes its place.
+            let mut apart = Chance::new(self.plan.seed ^ REPLACED_APART);
+            if apart.one_in(2) {
+                let after_ms = apart.between(1_000, 15_000);
+                self.then_after(after_ms, Then::Replace(writer));
+            }
             // One that is fenced has often been away for a while, and does not hear of it.
             if self.chance.one_in(2) {
                 let at = self.boxes[n].address;

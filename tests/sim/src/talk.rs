@@ -363,6 +363,7 @@ impl World {
                 self.struck(Class::Delay);
                 delay_ms += self.chance.between(20, 900);
             }
+            delay_ms += self.thin_line_ms(message);
             let class = if greets { GREETING } else { message.class() as u8 };
             let sent = self.net.sent.entry((from, to, number, class)).or_default();
             let stream = (class, *sent);

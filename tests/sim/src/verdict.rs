@@ -17,8 +17,8 @@ use yika_crdt::store::Read;
 
 /// A journal, or the other branch of it.
 type Branch = (FeedId, bool);
-/// A sale: when, where, of whom, and for how much.
-type Sold = (i64, Branch, PersonId, i64);
+/// A sale: when, where, of whom and by whom, and for how much.
+type Sold = (i64, Branch, (PersonId, MerchantId), i64);
 
 fn sum(parts: &[(Source, Fen)]) -> i64 {
     parts.iter().map(|(_, part)| part.0).sum()
@@ -250,16 +250,20 @@ impl World {
     /// What each person is to pay, by the journals that headquarters holds.
     fn charged(&self, told: &[Told]) -> BTreeMap<PersonId, i64> {
         let mut sold: BTreeMap<PurchaseId, Vec<Sold>> = BTreeMap::new();
-        let mut back: BTreeMap<(PurchaseId, Branch), i64> = BTreeMap::new();
+        let mut back: BTreeMap<(PurchaseId, Branch, PersonId, MerchantId), i64> = BTreeMap::new();
         let mut voided: BTreeSet<PurchaseId> = BTreeSet::new();
         for Told { feed, is_branch, entry } in told {
             let at = (*feed, *is_branch);
             match &entry.body {
                 Body::Purchase(sale) => {
-                    let this = (entry.stamp.hub_time_ms, at, sale.person, sum(&sale.paid));
+                    let this = (entry.stamp.hub_time_ms, at, (sale.person, sale.merchant), sum(&sale.paid));
                     sold.entry(sale.id).or_default().push(this);
                 }
-                Body::Refund(refund) => *back.entry((refund.of, at)).or_default() += sum(&refund.back),
+                Body::Refund(refund) => {
+                    // Of a sale of its own journal, to whom and by whom it was made.
+                    let of = (refund.of, at, refund.person, refund.merchant);
+                    *back.entry(of).or_default() += sum(&refund.back);
+                }
                 Body::Void(id) if self.is_of_campus(*id, feed.writer) => _ = voided.insert(*id),
                 _ => {}
             }
@@ -271,9 +275,13 @@ impl World {
             let (here, elsewhere): (Vec<Sold>, Vec<Sold>) =
                 sales.into_iter().partition(|(_, (feed, _), ..)| self.is_of_campus(id, feed.writer));
             let first = here.first().filter(|_| !voided.contains(&id));
-            for (_, at, person, paid) in first.into_iter().chain(&elsewhere) {
-                let by_box = back.get(&(id, *at)).copied().unwrap_or_default();
-                let by_hub = self.crowd.given_by_hub.get(&id).copied().unwrap_or_default();
+            // Headquarters gives back what stands of the terminal's own campus.
+            let by_hub = self.crowd.given_by_hub.get(&id).copied().unwrap_or_default();
+            let first = first.map(|sale| (sale, by_hub));
+            for ((_, at, (person, merchant), paid), by_hub) in
+                first.into_iter().chain(elsewhere.iter().map(|sale| (sale, 0)))
+            {
+                let by_box = back.get(&(id, *at, *person, *merchant)).copied().unwrap_or_default();
                 *charged.entry(*person).or_default() += (paid - by_box - by_hub).max(0);
             }
         }
