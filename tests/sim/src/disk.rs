@@ -1,10 +1,12 @@
 //! A node's disk: rows and feeds, written whole or not at all, refusing when it is full. In memory, or in files with the
 //! product's own store.
 //!
-//! What SQLite does with torn pages is shown with the real one (`tests/powercut`): a commit is there or it is not. Leaves
-//! to others: when a process dies before or after a commit (`world`).
+//! A commit is there or it is not, and where the log's last one was torn or has rotted it is not. What the device does at a
+//! power cut is in `tests/powercut`. Leaves to others: when a process dies (`turn`), when a page rots (`rot`).
 
-use std::path::PathBuf;
+use crate::chance::Chance;
+use crate::wal;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use yika_crdt::channel::FeedId;
@@ -12,6 +14,7 @@ use yika_crdt::feed::SignedHead;
 use yika_crdt::ids::{Seq, Writer};
 use yika_crdt::keys;
 use yika_crdt::store::{Batch, FeedState, KeyValue, MemoryStore, Read, Store, StoreError};
+use yika_store::rusqlite::config::DbConfig;
 use yika_store::{Options, SqliteStore, Synchronous};
 
 /// Names of databases within the folder of a history.
@@ -54,28 +57,117 @@ fn options() -> Options {
     Options { synchronous: Synchronous::OffForPowerCutTestOnly, ..Options::default() }
 }
 
+/// Closing it folds nothing back: it ends as a process does that is killed.
+fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+    let store = SqliteStore::open(path, &options())?;
+    let kept = store.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    kept.map_err(yika_store::failed("keeping the log when it is closed"))?;
+    Ok(store)
+}
+
 fn gone() -> StoreError {
     StoreError::Device { doing: "reading", cause: "the database is not open".into() }
 }
 
+fn of_files(error: std::io::Error) -> StoreError {
+    StoreError::Device { doing: "copying files", cause: error.to_string() }
+}
+
 impl Files {
-    fn open(folder: &Folder, from: Option<&PathBuf>) -> Result<Files, StoreError> {
+    fn empty(folder: &Folder) -> Result<Files, StoreError> {
+        let path = Files::free_path(folder);
+        Ok(Files { folder: Arc::clone(folder), store: Some(open(&path)?), path })
+    }
+
+    fn free_path(folder: &Folder) -> PathBuf {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = folder.path().join(format!("{number}.db"));
-        let failed = |error: std::io::Error| StoreError::Device { doing: "copying", cause: error.to_string() };
-        if let Some(from) = from {
-            std::fs::copy(from, &path).map_err(failed)?;
-            let wal = from.with_extension("db-wal");
-            if wal.exists() {
-                std::fs::copy(wal, path.with_extension("db-wal")).map_err(failed)?;
-            }
-        }
-        let store = Some(SqliteStore::open(&path, &options())?);
-        Ok(Files { folder: Arc::clone(folder), path, store })
+        folder.path().join(format!("{number}.db"))
+    }
+
+    /// Another database with the same file, and with this log beside it.
+    fn copied(&self, log: &[u8]) -> Result<Files, StoreError> {
+        let path = Files::free_path(&self.folder);
+        std::fs::copy(&self.path, &path).map_err(of_files)?;
+        std::fs::write(log_of(&path), log).map_err(of_files)?;
+        Ok(Files { folder: Arc::clone(&self.folder), store: Some(open(&path)?), path })
+    }
+
+    fn log(&self) -> Result<Vec<u8>, StoreError> {
+        Ok(yika_store::files::read_if_there(&log_of(&self.path)).map_err(of_files)?.unwrap_or_default())
+    }
+
+    /// The process has ended and starts again: the database is closed and opened.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        self.store = None;
+        self.store = Some(open(&self.path)?);
+        Ok(())
+    }
+
+    /// As `reopen`, and meanwhile the log has become this.
+    fn reopen_with(&mut self, log: &[u8]) -> Result<(), StoreError> {
+        self.store = None;
+        std::fs::write(log_of(&self.path), log).map_err(of_files)?;
+        self.reopen()
+    }
+
+    fn commit_torn(&mut self, batch: &Batch, chance: &mut Chance) -> Result<bool, StoreError> {
+        let (before, log) = (Whole::of(self.store()?)?, self.log()?);
+        self.store.as_mut().ok_or_else(gone)?.commit(batch)?;
+        let mut written = self.log()?;
+        // Rows that are deleted and were not there are written nowhere.
+        let Some(last) = wal::last_transaction(&written).filter(|_| written != log) else { return Ok(false) };
+        wal::tear(&mut written, last, chance);
+        self.reopen_with(&written)?;
+        self.check(&before)?;
+        Ok(true)
+    }
+
+    fn rot(&mut self, chance: &mut Chance) -> Result<Option<Files>, StoreError> {
+        let mut log = self.log()?;
+        let Some(last) = wal::last_transaction(&log) else { return Ok(None) };
+        let (whole, before) = (self.copied(&log)?, self.copied(&log[..last.start])?);
+        wal::flip(&mut log, last, chance);
+        self.reopen_with(&log)?;
+        self.check(&Whole::of(before.store()?)?)?;
+        Ok(Some(whole))
+    }
+
+    /// What is read must be this.
+    fn check(&self, expected: &Whole) -> Result<(), StoreError> {
+        let (place, cause) =
+            ("the log".into(), "what is read is not what was there before the last transaction".into());
+        let is_as_expected = Whole::of(self.store()?)? == *expected;
+        is_as_expected.then_some(()).ok_or(StoreError::Corrupt { place, cause })
     }
 
     fn store(&self) -> Result<&SqliteStore, StoreError> {
         self.store.as_ref().ok_or_else(gone)
+    }
+}
+
+/// SQLite's write-ahead log of a database.
+fn log_of(path: &Path) -> PathBuf {
+    path.with_extension("db-wal")
+}
+
+/// A feed, how far it is held, its entries, and its head.
+type WholeFeed = (FeedId, FeedState, Vec<Vec<u8>>, Option<SignedHead>);
+
+/// Everything that can be read of a store, to compare.
+#[derive(PartialEq, Eq)]
+struct Whole {
+    rows: Vec<KeyValue>,
+    feeds: Vec<WholeFeed>,
+}
+
+impl Whole {
+    fn of(store: &impl Read) -> Result<Whole, StoreError> {
+        let rows = store.scan(&[], None, usize::MAX)?;
+        let feeds = store.feeds()?.into_iter().map(|(feed, held)| {
+            let entries = store.entries(&feed, held.pruned.next(), usize::MAX)?;
+            Ok((feed, held, entries, store.head_upto(&feed, held.end.seq)?))
+        });
+        Ok(Whole { rows, feeds: feeds.collect::<Result<_, StoreError>>()? })
     }
 }
 
@@ -90,7 +182,7 @@ impl Disk {
     /// # Errors
     /// Of the database.
     pub fn in_files(folder: &Folder) -> Result<Disk, StoreError> {
-        let held = Held::Files(Box::new(Files::open(folder, None)?));
+        let held = Held::Files(Box::new(Files::empty(folder)?));
         Ok(Disk { held, full: false, left: None })
     }
 
@@ -103,7 +195,8 @@ impl Disk {
         let held = match &self.held {
             Held::Memory(store) => Held::Memory(store.clone()),
             Held::Files(files) => {
-                Held::Files(Box::new(Files::open(&files.folder, Some(&files.path)).expect("files of a history copy")))
+                let copied = files.log().and_then(|log| files.copied(&log));
+                Held::Files(Box::new(copied.expect("files of a history copy")))
             }
         };
         Disk { held, full: false, left: None }
@@ -114,11 +207,33 @@ impl Disk {
     /// # Errors
     /// Of the database.
     pub fn reopen(&mut self) -> Result<(), StoreError> {
-        if let Held::Files(files) = &mut self.held {
-            files.store = None;
-            files.store = Some(SqliteStore::open(&files.path, &options())?);
+        match &mut self.held {
+            Held::Memory(_) => Ok(()),
+            Held::Files(files) => files.reopen(),
         }
-        Ok(())
+    }
+
+    /// The process dies in the middle of a commit: of what it appends to the log, some is there. Opened again, everything
+    /// must be as before. Whether there were files in which it could be torn.
+    ///
+    /// # Errors
+    /// When something is not as before, or the database is not opened again.
+    pub fn commit_torn(&mut self, batch: &Batch, chance: &mut Chance) -> Result<bool, StoreError> {
+        match &mut self.held {
+            Held::Memory(_) => Ok(false),
+            Held::Files(files) => files.commit_torn(batch, chance),
+        }
+    }
+
+    /// A byte of the last committed transaction in the log turns into another while the process is dead: opened again, the
+    /// disk is what it was before that transaction. Gives what it was with it, where there was one.
+    ///
+    /// # Errors
+    /// When it is anything else, or the database is not opened again.
+    pub fn rot(&mut self, chance: &mut Chance) -> Result<Option<Disk>, StoreError> {
+        let Held::Files(files) = &mut self.held else { return Ok(None) };
+        let whole = files.rot(chance)?;
+        Ok(whole.map(|files| Disk { held: Held::Files(Box::new(files)), full: false, left: None }))
     }
 
     /// After so many commits one fails.

@@ -27,6 +27,7 @@ pub mod office;
 pub mod outage;
 pub mod plan;
 pub mod released;
+pub mod rot;
 pub mod selling;
 pub mod served;
 pub mod sleep;
@@ -38,6 +39,7 @@ pub mod then;
 pub mod thief;
 pub mod turn;
 pub mod verdict;
+pub mod wal;
 pub mod world;
 
 use plan::Plan;

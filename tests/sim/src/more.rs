@@ -9,6 +9,7 @@ use crate::folk::Folk;
 use crate::limits::Limits;
 use crate::machines::Machines;
 use crate::plan::Plan;
+use crate::rot::Rot;
 use crate::snapshots::Snapshots;
 use crate::theme::Theme;
 use crate::world::{Event, World};
@@ -32,6 +33,8 @@ pub struct More {
     pub doors: Doors,
     /// Boxes that stand still.
     pub machines: Machines,
+    /// Torn commits and rotten pages.
+    pub rot: Rot,
 }
 
 /// What a theme has on the agenda.
@@ -63,6 +66,8 @@ pub enum Work {
     Policy,
     /// A machine fails.
     Trouble,
+    /// A page rots.
+    Rot,
     /// A box goes on.
     Wake(usize),
     /// One side of a connection notices that the other has lost it.
@@ -80,6 +85,7 @@ impl More {
             limits: Limits::new(plan, &mut chance),
             doors: Doors::default(),
             machines: Machines::default(),
+            rot: Rot::new(plan.seed),
             chance,
         }
     }
@@ -124,6 +130,7 @@ impl World {
             (Theme::Doors, Work::Door),
             (Theme::Doors, Work::Policy),
             (Theme::Suspend, Work::Trouble),
+            (Theme::Rot, Work::Rot),
         ];
         for (theme, work) in works {
             if self.plan.is(theme) {
@@ -157,6 +164,7 @@ impl World {
             Work::Door => self.go_through_a_door(),
             Work::Policy => self.change_policy(),
             Work::Trouble => self.machine_trouble(),
+            Work::Rot => self.rot_trouble(),
             Work::Wake(n) => self.wake(n),
             Work::Noticed(a, b) => self.notice(a, b),
         }

@@ -174,6 +174,11 @@ impl Plan {
         self.themes.contains(&theme)
     }
 
+    /// Whether nodes keep what they know in files.
+    pub fn keeps_files(&self) -> bool {
+        self.themes.iter().any(|theme| theme.keeps_files())
+    }
+
     /// Whether a class of faults may strike.
     pub fn has(&self, class: Class) -> bool {
         self.faults.contains(&class)

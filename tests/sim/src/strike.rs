@@ -43,7 +43,7 @@ impl World {
         match class {
             Class::Cut => self.cut_some(n, true),
             Class::OneWay => self.cut_some(n, false),
-            Class::BoxCrash if self.boxes[n].core.is_some() => self.kill_box(n, "suddenly"),
+            Class::BoxCrash if self.boxes[n].core.is_some() => self.kill_suddenly(n),
             Class::HubCrash if self.hub.core.is_some() => self.kill_hub("suddenly"),
             Class::BoxDiskFull => {
                 self.struck(class);
@@ -131,28 +131,31 @@ impl World {
                 let me = self.boxes[n].me;
                 self.note(|| format!("the disk of {me} is put back"));
                 self.disconnect_all(self.boxes[n].address);
-                let lost = self.boxes[n].spent_since(&copy);
-                let unknown = self.granted_unknown(n, &copy);
+                self.boxes[n].core = None;
                 let mirror_is_lost = self.chance.one_in(3);
-                self.note(|| {
-                    format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" })
-                });
-                let at = &mut self.boxes[n];
-                at.core = None;
-                at.disk = copy;
-                if mirror_is_lost {
-                    at.mirror = None;
-                }
-                let at_most = |(person, sum): (PersonId, i64)| {
-                    let unknown = unknown.get(&person).copied().unwrap_or_default();
-                    (person, if mirror_is_lost { sum } else { sum.min(unknown) })
-                };
-                self.losses.may_be_spent_again(lost.into_iter().map(at_most).collect());
-                self.put_back.insert(n);
+                self.go_back_to(n, copy, mirror_is_lost);
                 self.later(500, Event::StartBox { n, after_boot: true });
             }
             Some(_) => {}
         }
+    }
+
+    /// A box whose process is down finds an older disk; what it forgets with that may be spent again.
+    pub fn go_back_to(&mut self, n: usize, older: Disk, mirror_is_lost: bool) {
+        self.note(|| format!("its end outside the database is {}", if mirror_is_lost { "lost" } else { "kept" }));
+        let lost = self.boxes[n].spent_since(&older);
+        let unknown = self.granted_unknown(n, &older);
+        let at = &mut self.boxes[n];
+        at.disk = older;
+        if mirror_is_lost {
+            at.mirror = None;
+        }
+        let at_most = |(person, sum): (PersonId, i64)| {
+            let unknown = unknown.get(&person).copied().unwrap_or_default();
+            (person, if mirror_is_lost { sum } else { sum.min(unknown) })
+        };
+        self.losses.may_be_spent_again(lost.into_iter().map(at_most).collect());
+        self.put_back.insert(n);
     }
 
     /// What a restored headquarters has not heard yet that it granted to a box, and the box forgets with its disk: nobody

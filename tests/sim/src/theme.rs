@@ -1,7 +1,7 @@
 //! What a history is about beside money, and how hard it is on machines. Told by the seed apart from the plan's own draws,
 //! so that these stay as they were.
 //!
-//! Leaves to others: what each theme does (`snapshots`, `folk`, `days`, `limits`, `doors`, `machines`, `disk`).
+//! Leaves to others: what each theme does (`snapshots`, `folk`, `days`, `limits`, `doors`, `machines`, `disk`, `rot`).
 
 use crate::chance::Chance;
 use serde::Serialize;
@@ -32,11 +32,13 @@ pub enum Theme {
     DiskAt,
     /// Nodes keep what they know in the real store, in files.
     Sqlite,
+    /// So, too, and a box may find the last page that it wrote rotten.
+    Rot,
 }
 
 impl Theme {
     /// All of them.
-    pub const ALL: [Theme; 9] = [
+    pub const ALL: [Theme; 10] = [
         Theme::Pruning,
         Theme::Documents,
         Theme::Days,
@@ -46,6 +48,7 @@ impl Theme {
         Theme::Torn,
         Theme::DiskAt,
         Theme::Sqlite,
+        Theme::Rot,
     ];
 
     /// Its name in reports.
@@ -60,6 +63,7 @@ impl Theme {
             Theme::Torn => "torn",
             Theme::DiskAt => "disk_at",
             Theme::Sqlite => "sqlite",
+            Theme::Rot => "rot",
         }
     }
 
@@ -74,7 +78,12 @@ impl Theme {
 
     /// Of so many seeds with themes one has this; files are slow.
     fn rarity(self) -> u64 {
-        if self == Theme::Sqlite { 10 } else { 3 }
+        if self.keeps_files() { 10 } else { 3 }
+    }
+
+    /// Whether it has nodes keep what they know in files.
+    pub fn keeps_files(self) -> bool {
+        matches!(self, Theme::Sqlite | Theme::Rot)
     }
 
     /// Those that a list of names names.

@@ -67,6 +67,7 @@ impl World {
             }
         };
         if death == Some(Death::Before) {
+            self.tear_commit(Some(n), &batch);
             self.kill_box(n, "before a commit");
             return if proof::sown("answered_before_it_is_durable") { Ok(reply) } else { Err(NotDone::Down) };
         }
@@ -144,6 +145,7 @@ impl World {
             self.fail(format!("a purchase waits for {of} to give back, which headquarters does not hear"));
         }
         if death == Some(Death::Before) {
+            self.tear_commit(None, &batch);
             self.kill_hub("before a commit");
             return if proof::sown("told_before_it_is_booked") { Ok(reply) } else { Err(NotDone::Down) };
         }

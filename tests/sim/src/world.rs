@@ -13,7 +13,6 @@ use crate::office;
 use crate::plan::{Class, Plan};
 use crate::strike::Mend;
 use crate::talk::{DIAL_MS, Flight, Net};
-use crate::theme::Theme;
 use crate::then::Then;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,7 +226,7 @@ impl World {
     /// Everything connected, people and tariff known, nothing has failed yet.
     pub fn new(plan: Plan, is_traced: bool) -> World {
         let began_ms = if plan.at_night { NIGHT_MS } else { NOON_MS };
-        let folder = plan.is(Theme::Sqlite).then(tempfile::tempdir).and_then(Result::ok).map(Arc::new);
+        let folder = plan.keeps_files().then(tempfile::tempdir).and_then(Result::ok).map(Arc::new);
         let hub = HubNode::new(disk_in(folder.as_ref()));
         let mut chance = Chance::new(plan.seed ^ 0x5EED);
         let failure = hub.as_ref().err().map(|error| format!("headquarters cannot start: {error}"));
@@ -527,9 +526,20 @@ impl World {
         let words = words();
         self.fold(&words);
         if self.is_traced {
-            let since_ms = self.now_ms - self.began_ms;
-            println!("{:>7}.{:03} {words}", since_ms / 1_000, since_ms % 1_000);
+            self.print(&words);
         }
+    }
+
+    /// Tells what happens over files only, where a history is told; it is no part of the hash.
+    pub fn aside(&self, words: impl FnOnce() -> String) {
+        if self.is_traced {
+            self.print(&words());
+        }
+    }
+
+    fn print(&self, words: &str) {
+        let since_ms = self.now_ms - self.began_ms;
+        println!("{:>7}.{:03} {words}", since_ms / 1_000, since_ms % 1_000);
     }
 
     /// As `note`, for what is told by the thousand.
