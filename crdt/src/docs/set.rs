@@ -10,6 +10,7 @@ use super::outcome::{Authored, DocError, DocState, Patch, Taken};
 use super::{DocId, DocKind};
 use crate::channel::Place;
 use crate::ids::{CampusId, Writer};
+use crate::proof;
 use crate::snapshot::SavedDocument;
 use crate::store::{Read, StoreError, Tx};
 use crate::wire;
@@ -292,6 +293,10 @@ impl DocSet {
             }
             keys.extend(local.keys());
             refused = new.merge(local)?;
+            // What waited here for changes that the snapshot brings shows now, too.
+            if !proof::sown("what_waited_is_not_shown") {
+                keys.extend(new.keys());
+            }
         }
         if let Some(old) = old {
             // A document that is damaged here has nothing to add; its rows are replaced.

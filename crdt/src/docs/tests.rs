@@ -435,6 +435,32 @@ fn waiting_changes_and_refusals_survive_a_restart() {
     assert!(tx.scan(b"dw", None, 9).unwrap().is_empty());
 }
 
+/// A later change has come, and waits for one that a snapshot brings: rows get what both say.
+#[test]
+fn what_waited_for_a_snapshot_shows_with_it() {
+    let (mut hub, mut edge) = (Document::new(SHARD), Document::new(SHARD));
+    let first = say(&mut hub, 0, &add(7, "Li"));
+    hear(&mut edge, 0, &first).unwrap();
+    let waits = say(&mut edge, 1, &add(8, "Wang"));
+    let [there, here] = [(0, &first), (1, &waits)].map(|(node, bytes)| {
+        let mut store = MemoryStore::default();
+        let mut tx = Tx::new(&store);
+        DocSet::new(1).take(&mut tx, SHARD, &[(writer(node), place(node), bytes)]).unwrap();
+        store.commit(&tx.into_batch()).unwrap();
+        store
+    });
+    for (from, mut to, missing) in [(&there, here.clone(), 7), (&here, there.clone(), 8)] {
+        let saved = DocSet::saved(&Tx::new(from), SHARD, SHARD.epoch).unwrap();
+        let mut tx = Tx::new(&to);
+        let restored = DocSet::new(1).restore(&mut tx, &saved, None).unwrap();
+        let Restored::Merged(outcome) = restored else { panic!("{restored:?}") };
+        let Patch::People(patch) = outcome.patch else { panic!("not people") };
+        let told: Vec<u64> = patch.upserted.iter().map(|person| person.person.0).collect();
+        assert_eq!(told, [7, 8], "{missing} was missing");
+        to.commit(&tx.into_batch()).unwrap();
+    }
+}
+
 #[test]
 fn a_set_re_bases_twice_and_keeps_what_came_early() {
     let mut store = MemoryStore::default();
