@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Documents open between turns; a shard of 400 people takes about 0.3 MiB.
 pub const OPEN_MAX: usize = 16;
-/// How far ahead of this node's epoch a change may be: its re-bases are on their way in the registry.
+/// How far ahead of what headquarters has ordered a box's change may be: those re-bases are on their way in the registry.
 pub const EPOCHS_AHEAD_MAX: u32 = 8;
 
 /// A change as it stands in a feed.
@@ -199,7 +199,13 @@ fn fit<R: Read + ?Sized>(mesh: &Mesh, tx: &Tx<'_, R>, change: &Arrived, place: P
     let current = epochs::current(tx, &doc.kind)?;
     Ok(match doc.epoch {
         epoch if epoch < current => Fit::Past,
-        epoch if epoch > current.saturating_add(EPOCHS_AHEAD_MAX) => {
+        // Headquarters may have ordered more than that, which wait here for what they cover, or for the gate; its own word
+        // may come before its orders.
+        epoch
+            if epoch > current.saturating_add(EPOCHS_AHEAD_MAX)
+                && !change.feed.writer.node.is_hub()
+                && epoch > epochs::ordered(tx, &doc.kind)?.saturating_add(EPOCHS_AHEAD_MAX) =>
+        {
             Fit::Refuse(format!("{doc}: the epoch here is {current}"))
         }
         _ => Fit::Take,

@@ -118,3 +118,25 @@ fn what_came_before_its_epoch_shows_once_a_snapshot_begins_it() {
     world.heal();
     world.assert_converged();
 }
+
+/// A new box hears in one run what was written in many epochs, before the registry that orders them: those of headquarters are
+/// no strange ones.
+#[test]
+fn what_was_written_in_many_epochs_is_taken_from_its_entries() {
+    let mut world = World::new();
+    world.heal();
+    let numbers: Vec<u64> = std::iter::once(1).chain(neighbours()).take(12).collect();
+    for number in &numbers {
+        world.hub().hub(people(vec![add(*number, 1)]));
+        assert_eq!(world.hub().hub(Command::Rebase(shard(1))), Reply::Done);
+    }
+    let me = world.nodes[0].mesh().me;
+    for channel in [Channel::People(CampusId(1)), Channel::Registry] {
+        assert!(world.send(0, 1, FeedId { writer: me, channel }, 0, false));
+    }
+    world.heal();
+    world.assert_converged();
+    for number in numbers {
+        assert_eq!(world.nodes[1].person(PersonId(number)), Some(person(number, 1)));
+    }
+}

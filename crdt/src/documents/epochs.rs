@@ -41,6 +41,20 @@ pub fn current<R: Read + ?Sized>(tx: &Tx<'_, R>, kind: &DocKind) -> Result<u32, 
     Ok(tx.get(&keys::epoch(kind))?.unwrap_or(FIRST_EPOCH))
 }
 
+/// The epoch to which headquarters has ordered a document, as far as this node has heard.
+///
+/// # Errors
+/// Storage.
+pub(super) fn ordered<R: Read + ?Sized>(tx: &Tx<'_, R>, kind: &DocKind) -> Result<u32, StoreError> {
+    let mut epoch = current(tx, kind)?;
+    while tx.get_bytes(&keys::rebase(&DocId { kind: *kind, epoch }))?.is_some()
+        && !proof::sown("ordered_epochs_forgotten")
+    {
+        epoch = epoch.saturating_add(1);
+    }
+    Ok(epoch)
+}
+
 /// Documents whose re-base was ordered before this start and is not done.
 pub(super) fn unfinished<R: Read + ?Sized>(store: &R) -> Result<BTreeSet<DocKind>, StoreError> {
     let mut newest: BTreeMap<DocKind, u32> = BTreeMap::new();

@@ -201,8 +201,10 @@ fn mutants(cli: &Cli, most: u64, faults: &[String]) -> ExitCode {
     let told = |mutant: &yika_sim::mutants::Mutant| match serde_json::to_string(mutant) {
         Ok(line) if cli.json => println!("{line}"),
         _ => {
-            let seeds = mutant.found_by.map_or_else(|| "-".to_owned(), |seed| (seed + 1 - cli.from).to_string());
-            println!("{:<44} {seeds:>5}  {}", mutant.fault, mutant.words);
+            let themes: Vec<&str> = mutant.about.iter().map(|theme| theme.name()).collect();
+            let themes = if themes.is_empty() { String::new() } else { format!(":{}", themes.join("+")) };
+            let seed = mutant.found_by.map_or_else(|| "-".to_owned(), |seed| format!("{seed}{themes}"));
+            println!("{:<44} {seed:>5}  {}", mutant.fault, mutant.words);
         }
     };
     let found = yika_sim::mutants::hunt(faults, (cli.from, most), cli.jobs, &told);

@@ -4,6 +4,7 @@
 
 use crate::plan::Plan;
 use crate::run;
+use crate::theme::Theme;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,11 +18,16 @@ include!(concat!(env!("OUT_DIR"), "/proof.rs"));
 pub struct Mutant {
     /// Its name.
     pub fault: &'static str,
-    /// The seed that found it, counted from the first.
+    /// The seed that found it.
     pub found_by: Option<u64>,
+    /// With these themes, if not those that the seed draws.
+    pub about: &'static [Theme],
     /// How it was found.
     pub words: String,
 }
+
+/// Played about these where seeds as they are drawn find nothing: few of them draw both.
+const ABOUT: &[Theme] = &[Theme::Pruning, Theme::Documents];
 
 /// Sows each fault in turn, or those named, and plays seeds until one fails, `most` at most; tells each as it is done.
 pub fn hunt(only: &[String], (from, most): (u64, u64), jobs: usize, told: &(dyn Fn(&Mutant) + Sync)) -> Vec<Mutant> {
@@ -46,8 +52,14 @@ pub fn hunt(only: &[String], (from, most): (u64, u64), jobs: usize, told: &(dyn 
 
 fn hunt_one(fault: &'static str, from: u64, most: u64) -> Mutant {
     proof::sow(Some(fault));
-    let failed = (from..from + most).find_map(|seed| Some((seed, run(Plan::of(seed), false).failure?)));
+    let failed = |plan: Plan| run(plan, false).failure;
+    let seeds = || from..from + most;
+    let drawn = seeds().find_map(|seed| Some((seed, &[][..], failed(Plan::of(seed))?)));
+    let about = || seeds().find_map(|seed| Some((seed, ABOUT, failed(Plan::of(seed).about(ABOUT.to_vec()))?)));
+    let found = drawn.or_else(about);
     proof::sow(None);
-    let (found_by, words) = failed.map_or((None, String::new()), |(seed, words)| (Some(seed), words));
-    Mutant { fault, found_by, words }
+    match found {
+        Some((seed, about, words)) => Mutant { fault, found_by: Some(seed), about, words },
+        None => Mutant { fault, found_by: None, about: &[], words: String::new() },
+    }
 }
