@@ -40,7 +40,7 @@ fn open(dir: &Path, options: &Options) -> Option<(Writer<EdgeMachine>, yika_stor
     let ticks = TickSource::open(&dir.join("boot")).unwrap();
     let store = SqliteStore::open(dir.join("edge.db"), options).ok()?;
     let edge = Edge::load(&store, BOX, PLACE).ok()?;
-    let shut = mirror::judge(mirror::read(dir).unwrap(), BOX, &mirror::ends_of(&store, BOX).ok()?);
+    let shut = mirror::judge(mirror::read(dir).unwrap(), BOX, &store).ok()?;
     let edge = edge.started(shut);
     let ears = Ears::new(edge.mesh.directory(), edge.clock());
     let mirror = Mirror::open(dir, BOX, &store).ok()?;
@@ -134,8 +134,8 @@ fn look(image: &Path, live: &Path, answered: &Answers) -> Result<(), String> {
         return if answered.is_empty() { Ok(()) } else { Err("the database is gone".into()) };
     }
     let store = SqliteStore::open(&path, &Options::default()).map_err(|e| e.to_string())?;
-    let ends = mirror::ends_of(&store, BOX).map_err(|e| e.to_string())?;
-    if let Some(shut) = mirror::judge(mirror::read(live).unwrap(), BOX, &ends) {
+    let shut = mirror::judge(mirror::read(live).unwrap(), BOX, &store).map_err(|e| e.to_string())?;
+    if let Some(shut) = shut {
         return Err(format!("the database is behind what was answered: {shut:?}"));
     }
     journal_agrees(&store)?;
