@@ -1,7 +1,7 @@
 //! `yika-hub list …`: what there is, with the numbers that other commands ask for.
 
-use super::Line;
 use super::words::{Voice, say, table};
+use super::{Line, sites};
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::json;
@@ -16,6 +16,8 @@ const PEOPLE_MAX: u32 = 500;
 pub(super) enum List {
     /// Campuses.
     Campuses,
+    /// Boxes, as `edge list` tells them.
+    Edges,
     /// Terminals; their keys are shown only when they are made.
     Terminals,
     /// Operators.
@@ -68,8 +70,9 @@ pub(super) async fn list(hub: &Line, command: List) -> Result<()> {
                 let state = voice.words(if user.active { "list.active" } else { "list.stopped" }, &[]);
                 vec![user.login.clone(), user.name.clone(), user.role.clone(), campus, state]
             };
-            show(voice, "users", &users, ["list.login", "list.name", "list.role", "list.campus", "list.state"], row)
+            show(voice, "users", &users, ["list.login", "list.holder", "list.role", "list.campus", "list.state"], row)
         }
+        List::Edges => sites::edge(hub, sites::Edge::List).await,
         List::People { text, offset, limit } => {
             let wish = PeopleWish { text, offset, limit };
             let people: Vec<PersonLine> =
@@ -78,7 +81,7 @@ pub(super) async fn list(hub: &Line, command: List) -> Result<()> {
                 let card = p.card.map_or_else(|| "–".to_owned(), |card| card.to_string());
                 vec![p.person.to_string(), p.name.clone(), p.staff_number.clone(), card, p.campus.to_string()]
             };
-            let heads = ["list.person", "list.name", "list.staff", "list.card", "list.campus"];
+            let heads = ["list.person", "list.holder", "list.staff", "list.card", "list.campus"];
             show(voice, "people", &people, heads, row)
         }
         List::Tariff => {
