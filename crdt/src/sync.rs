@@ -481,6 +481,7 @@ impl PeerSync {
                 || !cursor.proved
                 || self.held.holds(&feed)
                 || !directory.may_hold(&feed, self.peer)
+                || self.held.puts_off(&feed, self.peer_writer)
             {
                 return None;
             }

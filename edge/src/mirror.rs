@@ -1,8 +1,8 @@
 //! The journal's end, kept beside the key and outside the database, so that a database put back from a copy is noticed.
 //!
 //! One file with two places, written in turn and in place: a torn write spoils one of them, the other still speaks. It
-//! is written after each commit and before its answers leave, and never synced: a process that dies loses nothing of
-//! it, and a power cut leaves it behind the database by what the system had not yet written (about half a minute),
+//! is written after each commit and before its answers leave, and synced at a start only: a process that dies loses nothing
+//! of it, and a power cut leaves it behind the database by what the system had not yet written (about half a minute),
 //! which only makes it more lenient. It can never be ahead of an honest database. Leaves to others: what follows from a
 //! database behind it (`yika_crdt::gate`).
 
@@ -129,6 +129,16 @@ impl Mirror {
         Ok(Mirror { path, file, writer: me, ends, second: false, failing: false })
     }
 
+    /// Writes where own feeds end at the start of a life that may append, and syncs it once: from here on a file that says
+    /// nothing is one that was lost.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.write();
+        self.file.sync_data()
+    }
+
     /// An own feed ends there; told for every feed of a turn before [`Mirror::write`].
     pub fn grown(&mut self, feed: FeedId, end: End) {
         if feed.writer == self.writer {
@@ -162,7 +172,7 @@ mod tests {
     use super::*;
     use yika_crdt::feed::Hash;
     use yika_crdt::ids::{Incarnation, NodeId, Seq};
-    use yika_crdt::store::MemoryStore;
+    use yika_crdt::store::{MemoryStore, Store, Tx};
 
     fn me() -> Writer {
         Writer { node: NodeId(7), incarnation: Incarnation { generation: 1, counter: 1 } }
@@ -200,6 +210,22 @@ mod tests {
         assert_eq!(kept.ends.journal, end(2));
         std::fs::write(&path, [7; 9000]).unwrap();
         assert_eq!(read(dir.path()).unwrap(), Said::Damaged);
+    }
+
+    /// A new box is granted money, and ends before it has written anything: it begins again, also without headquarters.
+    #[test]
+    fn a_box_that_has_begun_is_known_by_its_file_before_it_writes_anything() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = MemoryStore::default();
+        assert_eq!(judge(read(dir.path()).unwrap(), me(), &store), Ok(None));
+        Mirror::open(dir.path(), me(), &store).unwrap().begin().unwrap();
+        let rights = FeedId { writer: Writer { node: NodeId::HUB, ..me() }, channel: Channel::Rights(me()) };
+        let mut tx = Tx::new(&store);
+        tx.append(rights, vec![1]).unwrap();
+        store.commit(&tx.into_batch()).unwrap();
+        assert_eq!(judge(read(dir.path()).unwrap(), me(), &store), Ok(None));
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        assert_eq!(judge(read(dir.path()).unwrap(), me(), &store), Ok(Some(Shut::Unsure)), "it may have sold of it");
     }
 
     #[test]

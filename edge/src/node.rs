@@ -139,7 +139,10 @@ impl EdgeNode {
         let edge = Edge::load(&store, identity.me, place)?;
         let shut = mirror::judge(mirror::read(dir)?, identity.me, &store)?;
         let edge = edge.started(shut);
-        let mirror = Mirror::open(dir, identity.me, &store)?;
+        let mut mirror = Mirror::open(dir, identity.me, &store)?;
+        if shut.is_none() {
+            mirror.begin()?;
+        }
         let people = edge.mesh.people.clone();
         let access = edge.mesh.access.clone();
         let ears = Ears::new(edge.mesh.directory(), edge.clock());

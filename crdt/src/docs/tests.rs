@@ -461,6 +461,28 @@ fn what_waited_for_a_snapshot_shows_with_it() {
     }
 }
 
+/// A snapshot leaps over epochs of which something has come early: nothing of them stays on the disk.
+#[test]
+fn nothing_stays_of_epochs_that_a_snapshot_leaps_over() {
+    let mut store = MemoryStore::default();
+    let mut hub = Document::new(SHARD);
+    let mut tx = Tx::new(&store);
+    let mut set = DocSet::new(4);
+    for person in 7..10 {
+        let early = say(&mut hub, 0, &add(person, "Li"));
+        set.take(&mut tx, hub.id(), &[(writer(0), place(0), &early)]).unwrap();
+        hub = rebase(&hub, &hub.covered()).unwrap().unwrap();
+    }
+    store.commit(&tx.into_batch()).unwrap();
+    let saved = Some(hub.save());
+    let (id, state) = (hub.id(), DocState::default());
+    let saved = crate::snapshot::SavedDocument { id, epoch: id.epoch, saved, state, log: vec![], waiting: vec![] };
+    let mut tx = Tx::new(&store);
+    DocSet::new(4).restore(&mut tx, &saved, Some(SHARD)).unwrap();
+    store.commit(&tx.into_batch()).unwrap();
+    assert_eq!(DocSet::stored(&Tx::new(&store)).unwrap().into_iter().collect::<Vec<_>>(), [id]);
+}
+
 #[test]
 fn a_set_re_bases_twice_and_keeps_what_came_early() {
     let mut store = MemoryStore::default();

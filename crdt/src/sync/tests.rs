@@ -279,6 +279,14 @@ fn rights_of_a_former_life_wait_for_the_registry_that_comes_with_a_snapshot() {
     let feeds = world.store.feeds().unwrap();
     let directory = world.mesh.directory();
     assert_eq!(world.sync.hold_for_snapshots(&directory, &feeds), BTreeSet::from([Audience::Everyone]));
+    // Also where it was said to others just now, and is known without a look at what is stored.
+    let mut known = Known::default();
+    let run = run_from(&world.store, former, Seq(1), HUB, &key_of(HUB)).unwrap().unwrap();
+    known.grown(former, run.head.end.seq);
+    known.said(&run);
+    world.sync.ready.retain(|(_, feed)| *feed == former);
+    assert_eq!(world.sync.poll_known(&directory, &known), None);
+    world.sync.on_grown([&own]);
     assert_eq!(world.sent(), [(own, 1, 2)], "the registry is on its way");
     world.sync.say(Message::Snapshot(Box::new(SnapshotWord::Nothing(Audience::Everyone))));
     world.sync.to_say.clear();

@@ -43,7 +43,10 @@ fn open(dir: &Path, options: &Options) -> Option<(Writer<EdgeMachine>, yika_stor
     let shut = mirror::judge(mirror::read(dir).unwrap(), BOX, &store).ok()?;
     let edge = edge.started(shut);
     let ears = Ears::new(edge.mesh.directory(), edge.clock());
-    let mirror = Mirror::open(dir, BOX, &store).ok()?;
+    let mut mirror = Mirror::open(dir, BOX, &store).ok()?;
+    if shut.is_none() {
+        mirror.begin().unwrap();
+    }
     Writer::spawn(EdgeMachine::new(edge, ticks, ears, mirror), store).ok()
 }
 

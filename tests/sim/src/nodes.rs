@@ -135,6 +135,9 @@ impl BoxNode {
             Some(kept) => held.is_behind(&kept).then_some(Shut::Behind(kept)),
             None => (!gate::is_new(&self.disk, self.me)?).then_some(Shut::Unsure),
         };
+        if found.is_none() {
+            self.mirror = Some(held);
+        }
         self.core = Some(Edge::load(&self.disk, self.me, self.place)?.started(found));
         self.asking_until_ms = now_ms + asking_ms;
         self.start += 1;

@@ -68,7 +68,7 @@ fn plans_of_all_classes_are_drawn() {
 #[test]
 fn the_real_store_tells_the_same_history() {
     let mut torn = 0;
-    for seed in [3, 7, 24] {
+    for seed in [7, 8, 12] {
         let themes = vec![Theme::Pruning, Theme::Documents, Theme::Days, Theme::DiskAt];
         let memory = run(Plan { themes: themes.clone(), ..Plan::of(seed) }, false);
         let files = run(Plan { themes: [themes, vec![Theme::Sqlite]].concat(), ..Plan::of(seed) }, false);
