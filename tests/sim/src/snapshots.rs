@@ -9,7 +9,7 @@ use crate::more::Work;
 use crate::plan::{Class, Plan};
 use crate::theme::Theme;
 use crate::turn::NotDone;
-use crate::world::World;
+use crate::world::{REST_MS, World};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use yika_crdt::channel::{self, FeedId};
@@ -153,7 +153,9 @@ impl World {
             let most_ms = if is_seldom { self.plan.busy_ms } else { 15_000 };
             self.soon(2_000, most_ms, Work::BackUp);
         }
-        if self.hub.core.is_none() || self.hub.is_unaware || self.hub.is_restored || self.hub_is_opening() {
+        // What is told of it must have come to rest in the end.
+        let is_late = self.now_ms - self.began_ms > self.plan.busy_ms + REST_MS / 3;
+        if is_late || self.hub.core.is_none() || self.hub.is_unaware || self.hub.is_restored || self.hub_is_opening() {
             return;
         }
         let feeds = self.hub.disk.feeds().unwrap_or_default();
