@@ -89,7 +89,7 @@ impl EdgeMachine {
 
     /// Keeps the ends of own feeds outside the database, after the commit and before its answers leave.
     fn mirror(&mut self, store: &SqliteStore, effects: &[Effect]) {
-        // Once the gate is open there is something to be behind of, if only nothing.
+        // A box whose end was lost has one again once its gate is open.
         let mut own = effects.iter().any(|effect| matches!(effect, Effect::Gate(None)));
         for effect in effects {
             if let Effect::Grown(feed) = effect

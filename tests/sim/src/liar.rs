@@ -94,7 +94,6 @@ impl World {
     /// Sales that nobody made, as if its terminals had made them alone.
     fn make_up_sales(&mut self, n: usize) {
         let campus = self.boxes[n].place.campus.map_or(0, |campus| campus.0);
-        let day = civil::business_day(self.now_ms, 480, 180);
         let mut bodies = Vec::new();
         for _ in 0..1 + self.chance.below(4) {
             let person = self.a_holder();
@@ -107,26 +106,31 @@ impl World {
                 1 => Source::Guest,
                 _ => Source::Wallet(WalletKey::Main),
             };
-            bodies.push(Body::Purchase(PurchaseRecord {
-                id,
-                card: CardNumber(FIRST_CARD + person.0),
-                person,
-                category: CategoryId(1),
-                outlet: OutletId(1),
-                merchant: MerchantId(u32::from(campus)),
-                mode: Mode::Amount(fen),
-                tariff: TariffVersion(1),
-                period: None,
-                price: fen,
-                adjustment: Fen::ZERO,
-                paid: vec![(source, fen)],
-                balance: Fen::ZERO,
-                offline: true,
-                terminal_time_ms: self.now_ms,
-                day,
-            }));
+            bodies.push(self.made_up_sale(n, (id, person), (source, fen)));
         }
         self.append_at_will(n, Channel::Journal, bodies);
+    }
+
+    /// A sale that a terminal seems to have made alone, paid in one way.
+    pub fn made_up_sale(&self, n: usize, (id, person): (PurchaseId, PersonId), paid: (Source, Fen)) -> Body {
+        Body::Purchase(PurchaseRecord {
+            id,
+            card: CardNumber(FIRST_CARD + person.0),
+            person,
+            category: CategoryId(1),
+            outlet: OutletId(1),
+            merchant: MerchantId(self.boxes[n].place.campus.map_or(0, |campus| u32::from(campus.0))),
+            mode: Mode::Amount(paid.1),
+            tariff: TariffVersion(1),
+            period: None,
+            price: paid.1,
+            adjustment: Fen::ZERO,
+            paid: vec![paid],
+            balance: Fen::ZERO,
+            offline: true,
+            terminal_time_ms: self.now_ms,
+            day: civil::business_day(self.now_ms, 480, 180),
+        })
     }
 
     /// Other boxes, of which it may write cheques to.

@@ -91,28 +91,11 @@ impl World {
         let others = self.crowd.terminals.iter().filter(|terminal| Some(terminal.campus) != campus);
         let next: Vec<PurchaseId> = others.map(|terminal| terminal.id_after(1 + chance.below(3) as u32)).collect();
         let Some(id) = chance.pick(&next).copied() else { return };
-        let (day, fen) = (yika_crdt::civil::business_day(self.now_ms, 480, 180), Fen(chance.between(1, 300)));
+        let fen = Fen(chance.between(1, 300));
         let me = self.boxes[n].me;
         self.note(|| format!("{me} sells {id} for a terminal of another campus"));
         self.done("sales for others by liars");
-        let sale = Body::Purchase(PurchaseRecord {
-            id,
-            card: CardNumber(FIRST_CARD + person.0),
-            person,
-            category: CategoryId(1),
-            outlet: OutletId(1),
-            merchant: MerchantId(campus.map_or(0, |campus| u32::from(campus.0))),
-            mode: Mode::Amount(fen),
-            tariff: TariffVersion(1),
-            period: None,
-            price: fen,
-            adjustment: Fen::ZERO,
-            paid: vec![(Source::Receivable, fen)],
-            balance: Fen::ZERO,
-            offline: true,
-            terminal_time_ms: self.now_ms,
-            day,
-        });
+        let sale = self.made_up_sale(n, (id, person), (Source::Receivable, fen));
         self.append_at_will(n, Channel::Journal, vec![sale]);
     }
 
@@ -126,11 +109,9 @@ impl World {
         let honest = (0..self.boxes.len()).filter(|n| !self.losses.liars.contains(n) && self.boxes[*n].core.is_some());
         let honest: Vec<usize> = honest.collect();
         let (Some(card), Some(n)) = (chance.pick(&cards).copied(), chance.pick(&honest).copied()) else { return };
-        let terminals = self.crowd.terminals.iter();
-        let Some(terminal) = terminals.filter(|t| Some(t.campus) == self.boxes[n].place.campus).map(|t| t.id).next()
-        else {
-            return;
-        };
+        let mut terminals = self.crowd.terminals.iter();
+        let here = terminals.find(|terminal| Some(terminal.campus) == self.boxes[n].place.campus);
+        let Some(terminal) = here.map(|terminal| terminal.id) else { return };
         self.requests += 1;
         let id = PurchaseId { terminal, boot: STOLEN_BOOT, seq: self.requests as u32 };
         let mode = Mode::Amount(Fen(chance.between(100, 900)));
